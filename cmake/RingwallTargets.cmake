@@ -1,0 +1,61 @@
+# Compile flags and the two functions that every folder's CMakeLists.txt uses:
+#   ringwall_library(NAME SRCS a.cc ... [DEPS other ...])
+#   ringwall_test(NAME SRCS a_test.cc ... [DEPS other ...])
+# One small library per folder; DEPS is also what the include-layer check in
+# tests/style reads.
+
+find_package(Threads REQUIRED)
+find_package(absl REQUIRED)
+find_package(PkgConfig REQUIRED)
+
+add_library(ringwall_flags INTERFACE)
+target_include_directories(ringwall_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+target_compile_options(ringwall_flags INTERFACE
+  -Wall -Wextra -Werror -Wno-missing-field-initializers
+  $<$<COMPILE_LANGUAGE:CXX>:-fno-rtti>
+  $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions>
+  $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-Wthread-safety>
+  $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-Werror=thread-safety>
+  -fstack-protector-strong -ftrivial-auto-var-init=zero -fPIE
+  -fno-omit-frame-pointer -ffunction-sections -fdata-sections)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 16)
+  target_compile_options(ringwall_flags INTERFACE
+    -enable-trivial-auto-var-init-zero-knowing-it-will-be-removed-from-clang)
+endif()
+target_compile_definitions(ringwall_flags INTERFACE _GLIBCXX_ASSERTIONS _GNU_SOURCE)
+if(NOT RINGWALL_SANITIZE AND CMAKE_BUILD_TYPE STREQUAL "Release")
+  target_compile_definitions(ringwall_flags INTERFACE _FORTIFY_SOURCE=2)
+endif()
+if(RINGWALL_LOCKDEP)
+  target_compile_definitions(ringwall_flags INTERFACE RINGWALL_LOCKDEP=1)
+endif()
+if(RINGWALL_SANITIZE STREQUAL "address")
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=undefined)
+  add_link_options(-fsanitize=address,undefined)
+elseif(RINGWALL_SANITIZE STREQUAL "thread")
+  add_compile_options(-fsanitize=thread)
+  add_link_options(-fsanitize=thread)
+endif()
+
+function(ringwall_library name)
+  cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})
+  if(ARG_SRCS)
+    add_library(${name} STATIC ${ARG_SRCS})
+    target_link_libraries(${name} PUBLIC ringwall_flags ${ARG_DEPS})
+  else()
+    add_library(${name} INTERFACE)
+    target_link_libraries(${name} INTERFACE ringwall_flags ${ARG_DEPS})
+  endif()
+endfunction()
+
+function(ringwall_test name)
+  if(NOT RINGWALL_TESTS)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})
+  find_package(GTest REQUIRED)
+  add_executable(${name} ${ARG_SRCS})
+  target_link_libraries(${name} PRIVATE ringwall_flags ${ARG_DEPS} GTest::gmock GTest::gtest GTest::gtest_main)
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 120)
+endfunction()

@@ -1,0 +1,194 @@
+// The contract between the Sentry and the two ways of running guest code (systrap, ptrace).
+//
+// An AddressSpace is the memory of one guest process: a stub process of the host. A Context is one
+// guest task: a stub thread. Guest anonymous memory is private anonymous memory of the stub, file
+// mappings are mappings of host descriptors of the Sentry (the stubs share the Sentry's descriptor
+// table, see ARCHITECTURE.md); so faults, copy-on-write and madvise are the host kernel's own.
+//
+// Lock order: AddressSpace::mu_ (kAddressSpace) is taken inside kMm. A Context belongs to the one
+// Sentry thread that runs its task; only Interrupt() may be called from elsewhere.
+#ifndef RINGWALL_PLATFORM_PLATFORM_H_
+#define RINGWALL_PLATFORM_PLATFORM_H_
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "sentry/abi/registers.h"
+#include "sentry/base/guest_addr.h"
+#include "sentry/base/host_error.h"
+#include "sentry/base/ref.h"
+#include "sentry/base/result.h"
+
+namespace ringwall {
+
+// Guest code may map below this; [kStubStart, kStubEnd) belongs to the stub in every address space
+// and every request that touches it fails with ENOMEM (EINVAL for a fixed address), as it would
+// above TASK_SIZE.
+inline constexpr uint64_t kStubStart = 0x7ffe'0000'0000;
+inline constexpr uint64_t kStubEnd = 0x7fff'ffff'f000;
+inline constexpr uint64_t kGuestMinAddr = 0x10000;  // vm.mmap_min_addr
+
+// Memory of one guest process. Thread-safe.
+class AddressSpace : public RefCounted<AddressSpace> {
+ public:
+  // Each changes the host mappings exactly as the system call of that name with a fixed address
+  // would, and blocks until it is done. Ranges are page-aligned, not empty and outside the stub's
+  // (checked again here: EINVAL). Errors are the host's: ENOMEM, EACCES, EAGAIN.
+  //
+  // `flags` are Linux's MAP_*; MAP_FIXED is implied. host_fd is a descriptor of the Sentry, or -1
+  // with MAP_ANONYMOUS.
+  virtual Result<void> Map(GuestRange range, int prot, int flags, int host_fd, uint64_t offset) = 0;
+  virtual Result<void> Unmap(GuestRange range) = 0;
+  virtual Result<void> Protect(GuestRange range, int prot) = 0;
+  // mremap(old, size, new_size, flags, new). With MREMAP_MAYMOVE|MREMAP_FIXED `to` is the target;
+  // without, `to` equals `from.start`.
+  virtual Result<void> Remap(GuestRange from, uint64_t new_size, int flags, GuestAddr to) = 0;
+  // madvise, msync, mlock2, munlock; `what` is the system call's number, arg its third argument.
+  virtual Result<void> Advise(int what, GuestRange range, int arg) = 0;
+  // mincore into `out`, one byte a page.
+  virtual Result<void> Mincore(GuestRange range, std::span<uint8_t> out) = 0;
+
+  // A copy of this address space, as fork makes it. EAGAIN, ENOMEM.
+  virtual Result<Ref<AddressSpace>> Fork() = 0;
+
+  // Copies between the Sentry and guest memory with process_vm_readv/writev: honours the guest's
+  // own protections. Returns the bytes copied before the first fault; EFAULT when none were.
+  // A range outside user memory or inside the stub's is EFAULT. May be called without locks only.
+  virtual Result<size_t> Read(GuestAddr from, std::span<std::byte> to) = 0;
+  virtual Result<size_t> Write(GuestAddr to, std::span<const std::byte> from) = 0;
+  // Atomic on a naturally aligned guest word, done by the memory thread: if *addr == expected,
+  // store desired; returns the old value. EFAULT; EINVAL when not aligned.
+  virtual Result<uint32_t> CompareExchange(GuestAddr addr, uint32_t expected, uint32_t desired) = 0;
+
+  // The host vDSO and vvar mappings of this stub, kept for the guest; empty when there is none.
+  virtual GuestRange vdso() const = 0;
+  virtual GuestRange vvar() const = 0;
+
+  // The stub process on the host, for rusage, affinity and the tests. Never given to a guest.
+  virtual pid_t host_pid() const = 0;
+  // Whether the stub still lives; a lost one ends its guest process with SIGKILL.
+  virtual bool alive() const = 0;
+
+ protected:
+  AddressSpace() = default;
+};
+
+// Answers that a stub may give by itself, without a hand-over. Written by the Sentry into memory
+// that the guest can only read; one per Context.
+struct LocalAnswers {
+  int32_t pid = 0, tid = 0, ppid = 0;
+  uint32_t uid = 0, euid = 0, gid = 0, egid = 0;
+  // Off while the task is traced, has a seccomp filter of its own, or --strace is on: then every
+  // call reaches the Sentry.
+  bool enabled = false;
+};
+
+enum class EventKind : uint8_t {
+  kSyscall,      // a system call: regs().orig_rax and the six argument registers
+  kFault,        // a host signal for guest code: SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP
+  kInterrupted,  // Interrupt() was called (before or during Switch)
+  kStubLost,     // the stub thread or process is gone; the Context is of no more use
+};
+
+// What ended a Switch.
+struct Event {
+  EventKind kind = EventKind::kInterrupted;
+  // kFault: the host's siginfo, for the guest's.
+  int signo = 0;
+  int code = 0;
+  uint64_t addr = 0;
+  uint64_t trap_no = 0;
+  uint64_t error_code = 0;
+  // kSyscall that came from a foreign entry (int $0x80, a compat segment, the vsyscall page).
+  bool compat_entry = false;
+  bool vsyscall = false;
+};
+
+// One guest task's processor state and its stub thread. Not thread-safe but for Interrupt().
+class Context {
+ public:
+  virtual ~Context() = default;
+
+  // Runs guest code in `as` until an event. Before a return with kSyscall the platform may have
+  // had the stub copy some of the call's input into the data window (see ReadWindow). The Sentry
+  // stores the result with regs().rax before the next Switch.
+  virtual Event Switch() = 0;
+
+  // General registers after an event. The reference stays valid; changing it changes what the next
+  // Switch resumes with, and RegsChanged() must be called when anything but rax was changed.
+  virtual abi::Registers& regs() = 0;
+  virtual void RegsChanged() = 0;
+
+  // The xsave area in the standard (not compacted) format of the signal frame, XCR0's features.
+  virtual size_t xstate_size() const = 0;
+  virtual Result<void> GetXState(std::span<std::byte> out) = 0;
+  // EINVAL when the area is malformed (as rt_sigreturn and PTRACE_SETREGSET judge it).
+  virtual Result<void> SetXState(std::span<const std::byte> in) = 0;
+
+  // Input bytes of the current system call that the stub has already copied, if the window holds
+  // all of [addr, addr+size): copies them out and returns true. Copy-once: the window is frozen for
+  // the Sentry by copying from it at most once per byte.
+  virtual bool ReadWindow(GuestAddr addr, std::span<std::byte> out) = 0;
+  // Queues output for the stub to copy to guest memory on the way back. False when there is no room
+  // or the call did not come through a patched site: use AddressSpace::Write. A fault during the
+  // copy makes the call return EFAULT to the guest, so use it only for a call's last output.
+  virtual bool WriteWindow(GuestAddr addr, std::span<const std::byte> in) = 0;
+
+  // Makes a running or the next Switch return kInterrupted soon. Async, any thread.
+  virtual void Interrupt() = 0;
+
+  // Publishes what the stub may answer alone.
+  virtual void SetLocalAnswers(const LocalAnswers& answers) = 0;
+  // The task's blocked-signal mask as the stub keeps it (rt_sigprocmask is answered in the stub).
+  virtual uint64_t signal_mask() const = 0;
+  virtual void set_signal_mask(uint64_t mask) = 0;
+
+  // CPU time of the stub thread, in nanoseconds, user and system.
+  virtual void CpuTime(uint64_t* user_ns, uint64_t* system_ns) = 0;
+  // Host thread id of the stub thread, for affinity and priority.
+  virtual pid_t host_tid() const = 0;
+
+ protected:
+  Context() = default;
+};
+
+struct PlatformStats {
+  // By system call number: answered in the stub, through a patched site, trapped.
+  static constexpr size_t kSyscalls = 512;
+  uint64_t local[kSyscalls] = {};
+  uint64_t patched[kSyscalls] = {};
+  uint64_t trapped[kSyscalls] = {};
+};
+
+class Platform {
+ public:
+  virtual ~Platform() = default;
+  virtual std::string_view name() const = 0;
+
+  // A fresh, empty address space (exec): only the stub's own range and the vDSO are mapped.
+  virtual Result<Ref<AddressSpace>> NewAddressSpace() = 0;
+  // A stub thread in `as` for a new task. `parent`, when given, is the context of the task that
+  // forked or cloned: the new one starts with a copy of its registers and xstate. Called on the
+  // Sentry thread that runs `parent`; Switch() is then called on the new task's own thread.
+  virtual Result<std::unique_ptr<Context>> NewContext(AddressSpace& as, Context* parent) = 0;
+
+  // Which signal numbers stubs use for themselves on the host; for the filters' lists and tests.
+  virtual PlatformStats Stats() const = 0;
+};
+
+struct PlatformOptions {
+  std::string_view name = "systrap";  // systrap, ptrace or auto
+};
+
+// Starts the zygote and its memory thread. Must run before the Sentry's own filter goes up, on the
+// main thread (stubs die with their parent thread). Logs which platform `auto` chose and why.
+HostResult<std::unique_ptr<Platform>> CreatePlatform(const PlatformOptions& options);
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_PLATFORM_PLATFORM_H_

@@ -1,0 +1,47 @@
+// The lock order of the whole Sentry, outermost first. A thread may take a lock only when its
+// class comes after the classes of all locks it holds; two locks of one class only through
+// LockBoth, which orders them by address. Builds with RINGWALL_LOCKDEP abort on a breach.
+// There is no "none": every lock has its place here.
+#ifndef RINGWALL_SENTRY_BASE_LOCK_CLASS_H_
+#define RINGWALL_SENTRY_BASE_LOCK_CLASS_H_
+
+#include <cstdint>
+
+namespace ringwall {
+
+enum class LockClass : uint8_t {
+  kContainer,        // runsc/boot: the containers of a sandbox
+  kExec,             // one exec or de-threading at a time per thread group
+  kRename,           // one cross-directory rename at a time per file system
+  kMountTable,       // mounts of a mount namespace
+  kOverlayCopyUp,    // overlay: copying one file up
+  kDirectory,        // a directory inode's entries (i_rwsem)
+  kUpperDirectory,   // the same of the layer below an overlay's
+  kFileOffset,       // a file description's offset (f_pos_lock)
+  kInodeData,        // a regular file's pages and size
+  kMm,               // a memory map's list of vmas (mmap_lock)
+  kAddressSpace,     // one command at a time to a stub's memory thread
+  kMemoryFile,       // allocation inside a memory file
+  kTaskSet,          // thread groups, parents, children, sessions (tasklist_lock)
+  kSignal,           // a thread group's signal state (siglock)
+  kTask,             // one task's own fields
+  kFdTable,          // a descriptor table
+  kFsContext,        // root, cwd, umask
+  kEpoll,            // an epoll instance
+  kSocket,           // a socket
+  kPipe,             // a pipe's buffer
+  kTty,              // a terminal's line discipline
+  kFileLocks,        // POSIX, OFD and flock lists of an inode
+  kDentry,           // a dentry's children and parent pointer
+  kInode,            // an inode's attributes
+  kGofer,            // one request at a time on a gofer channel
+  kFutex,            // a futex hash bucket
+  kTimer,            // the timer queue
+  kWaitQueue,        // a wait queue's list; taken last so that anything can wake
+  kPlatform,         // pools of stubs and threads
+  kLeaf,             // held over a few instructions, nothing taken inside
+};
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_SENTRY_BASE_LOCK_CLASS_H_
