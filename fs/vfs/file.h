@@ -1,0 +1,112 @@
+// File: an open file description (struct file): what a descriptor refers to. File systems, pipes,
+// sockets and epoll derive theirs. Thread-safe.
+//
+// No operation here blocks on another guest task: what would block returns EAGAIN, and the system
+// call waits on queue() for poll events and tries again (unless O_NONBLOCK). Calls to the gofer and
+// host I/O on regular files may take the time the host needs.
+#ifndef RINGWALL_FS_VFS_FILE_H_
+#define RINGWALL_FS_VFS_FILE_H_
+
+#include <fcntl.h>
+
+#include <atomic>
+#include <cstdint>
+#include <string_view>
+
+#include "fs/vfs/inode.h"
+#include "fs/vfs/io.h"
+#include "fs/vfs/path.h"
+#include "sentry/base/guest_addr.h"
+#include "sentry/base/mutex.h"
+#include "sentry/base/ref.h"
+#include "sentry/base/result.h"
+#include "sentry/base/wait_queue.h"
+
+namespace ringwall {
+
+// A directory's entries on their way out. Add returns false when the buffer is full: the entry is
+// then offered again by the next ReadDir.
+class DirSink {
+ public:
+  virtual ~DirSink() = default;
+  // next_offset: the directory position after this entry. type: DT_*.
+  virtual bool Add(std::string_view name, uint64_t ino, uint8_t type, int64_t next_offset) = 0;
+};
+
+// A run of host memory behind a file mapping.
+struct HostMapping {
+  int host_fd = -1;  // stays open as long as the File lives
+  uint64_t offset = 0;
+};
+
+class File : public RefCounted<File> {
+ public:
+  // The place it was opened at; sockets, pipes and anonymous inodes have one too (see Path).
+  const Path& path() const { return path_; }
+  Inode& inode() const;
+
+  // O_ACCMODE and the status flags of F_GETFL.
+  uint32_t flags() const { return flags_.load(std::memory_order_relaxed); }
+  bool readable() const { return (flags() & O_ACCMODE) != O_WRONLY && !(flags() & O_PATH); }
+  bool writable() const {
+    return ((flags() & O_ACCMODE) == O_WRONLY || (flags() & O_ACCMODE) == O_RDWR) &&
+           !(flags() & O_PATH);
+  }
+  bool nonblocking() const { return (flags() & O_NONBLOCK) != 0; }
+  // F_SETFL: changes O_APPEND, O_NONBLOCK, O_ASYNC, O_DIRECT, O_NOATIME. EINVAL.
+  virtual Result<void> SetFlags(uint32_t flags);
+
+  // Whether the file has a position. Others get ESPIPE from lseek and pread.
+  virtual bool seekable() const { return false; }
+
+  // Reads at `pos` (ignored when not seekable), returns how many bytes; 0 is the end of the file.
+  // rw_flags: RWF_*. EAGAIN, EISDIR, EINVAL (not readable this way).
+  virtual Result<size_t> Read(IoDst& dst, uint64_t pos, int rw_flags);
+  // Writes at *pos and moves it to the end of what was written; with O_APPEND (or RWF_APPEND) at
+  // the end of the file, atomically.
+  virtual Result<size_t> Write(IoSrc& src, uint64_t* pos, int rw_flags);
+  // SEEK_SET, CUR, END, DATA, HOLE; the default works from offset and GetAttr().size. May be called
+  // with the offset lock held.
+  virtual Result<int64_t> Seek(int64_t offset, int whence);
+  // Entries from the current offset on, "." and ".." among them. ENOTDIR by default.
+  virtual Result<void> ReadDir(DirSink& sink);
+
+  // ioctl: arg is raw; guest memory is reached through the task. ENOTTY by default.
+  virtual Result<int64_t> Ioctl(Task& task, uint32_t cmd, uint64_t arg);
+
+  // poll: the events that hold now, and where to hear of changes. Always ready by default.
+  virtual EventMask Poll(EventMask wanted);
+  virtual WaitQueue* queue() { return nullptr; }
+
+  // Host memory for a mapping of [offset, offset+length). `shared` with PROT_WRITE must reach the
+  // file. ENODEV by default. May change what backs the file (a heap buffer becomes a memfd).
+  virtual Result<HostMapping> Map(uint64_t offset, uint64_t length, int prot, bool shared);
+
+  virtual Result<void> Fsync(bool data_only) { (void)data_only; return {}; }
+  virtual Result<void> Fallocate(int mode, uint64_t offset, uint64_t length);  // EOPNOTSUPP
+  // Each close(2) of a descriptor, before it is gone (POSIX locks are dropped by the VFS).
+  virtual Result<void> Flush() { return {}; }
+
+  // Offset under its lock, for read(2), write(2), lseek(2), getdents64(2).
+  Mutex<LockClass::kFileOffset>& offset_lock() { return offset_mu_; }
+  int64_t offset() const REQUIRES(offset_mu_) { return offset_; }
+  void set_offset(int64_t o) REQUIRES(offset_mu_) { offset_ = o; }
+
+  // F_SETOWN, F_SETSIG for O_ASYNC.
+  std::atomic<int32_t> async_owner{0};
+  std::atomic<int32_t> async_signal{0};
+
+ protected:
+  File(Path path, uint32_t flags);
+  ~File() override;  // drops flock and OFD locks
+
+ private:
+  const Path path_;
+  std::atomic<uint32_t> flags_;
+  mutable Mutex<LockClass::kFileOffset> offset_mu_;
+  int64_t offset_ GUARDED_BY(offset_mu_) = 0;
+};
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_FS_VFS_FILE_H_

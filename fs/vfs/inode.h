@@ -1,0 +1,193 @@
+// Inode: one object of a file system (a file, directory, device ...). Each file system derives its
+// own; fs/vfs checks permissions, mounts and read-only flags before it calls here, so an Inode only
+// does what it is told and keeps itself consistent under its own lock.
+//
+// Names handed to directory operations were checked: not empty, no '/', not "." or "..", at most
+// 255 bytes. The VFS serialises changes of one directory (Dentry's directory lock), but an Inode may
+// be called through two file systems (an overlay and its layer), so it locks for itself too.
+#ifndef RINGWALL_FS_VFS_INODE_H_
+#define RINGWALL_FS_VFS_INODE_H_
+
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fs/vfs/io.h"
+#include "sentry/auth/credentials.h"
+#include "sentry/base/ref.h"
+#include "sentry/base/result.h"
+
+namespace ringwall {
+
+class Dentry;
+class File;
+class FileLocks;
+class InotifyMarks;
+class Inode;
+class Path;
+class Task;
+
+struct Timespec {
+  int64_t sec = 0;
+  int64_t nsec = 0;
+  friend bool operator==(Timespec, Timespec) = default;
+};
+
+// The attributes of an inode, as statx(2) gives them.
+struct Attr {
+  uint64_t ino = 0;
+  uint32_t mode = 0;  // type and permission bits
+  uint32_t nlink = 1;
+  Uid uid = 0;
+  Gid gid = 0;
+  uint64_t rdev = 0;  // makedev(major, minor)
+  uint64_t size = 0;
+  uint64_t blocks = 0;  // of 512 bytes
+  uint32_t blksize = 4096;
+  Timespec atime, mtime, ctime;
+  std::optional<Timespec> btime;
+  uint64_t dev = 0;  // filled by the VFS from the file system when 0
+};
+
+// What setattr changes; the VFS has checked that the caller may.
+struct SetAttr {
+  std::optional<uint32_t> mode;  // permission bits, 07777
+  std::optional<Uid> uid;
+  std::optional<Gid> gid;
+  std::optional<uint64_t> size;
+  // A time with `now` set means the current time.
+  struct Time {
+    bool now = false;
+    Timespec time;
+  };
+  std::optional<Time> atime, mtime;
+};
+
+// What a new object starts with; the VFS has applied the umask and set-gid inheritance.
+struct NewInode {
+  uint32_t mode = 0;  // type and permission bits
+  Uid uid = 0;
+  Gid gid = 0;
+  uint64_t rdev = 0;
+};
+
+struct StatFs {
+  uint64_t type = 0, bsize = 4096, blocks = 0, bfree = 0, bavail = 0, files = 0, ffree = 0;
+  uint64_t namelen = 255, frsize = 4096, flags = 0;
+};
+
+// One mounted instance of a file system (struct super_block).
+class FileSystem : public RefCounted<FileSystem> {
+ public:
+  virtual std::string_view type_name() const = 0;  // as in /proc/mounts: "tmpfs"
+  virtual Ref<Inode> root() = 0;
+  virtual Result<StatFs> GetStatFs() = 0;
+  virtual Result<void> Sync() { return {}; }
+  // Options for /proc/mounts beyond ro/rw, without a leading comma.
+  virtual std::string mount_options() const { return {}; }
+  // The st_dev of its files: an anonymous device number (0, n), unique in the sandbox.
+  uint64_t dev() const { return dev_; }
+
+ protected:
+  FileSystem();
+
+ private:
+  const uint64_t dev_;
+};
+
+class Inode : public RefCounted<Inode> {
+ public:
+  ~Inode() override;
+
+  FileSystem& fs() const { return fs_; }
+  // The file type bits (S_IFMT) never change.
+  uint32_t type() const { return type_; }
+  bool is_directory() const { return type_ == S_IFDIR; }
+  bool is_regular() const { return type_ == S_IFREG; }
+  bool is_symlink() const { return type_ == S_IFLNK; }
+
+  virtual Result<Attr> GetAttr() = 0;
+  virtual Result<void> Set(const SetAttr& attr) = 0;
+  // What permission checks read; override when it is cheaper than GetAttr.
+  virtual Result<Attr> GetPermissionAttr() { return GetAttr(); }
+  // May decide instead of the mode bits (proc's fd directories, ACLs): nullopt means "use the mode".
+  virtual std::optional<Result<void>> CheckPermission(const Credentials&, uint32_t /*want*/) {
+    return std::nullopt;
+  }
+
+  // --- Directories. The defaults return ENOTDIR (a non-directory) or EPERM (one that cannot).
+
+  // How long a dentry made from Lookup may be believed.
+  enum class Caching : uint8_t {
+    kForever,    // every change goes through this VFS
+    kRevalidate  // call Lookup again on each walk; an equal Inode keeps its dentry
+  };
+  virtual Caching caching() const { return Caching::kForever; }
+  // ENOENT when there is no such name. The name was found missing for good when caching() is
+  // kForever: the VFS keeps a negative dentry.
+  virtual Result<Ref<Inode>> Lookup(std::string_view name);
+  virtual Result<Ref<Inode>> Create(std::string_view name, const NewInode& args);  // S_IFREG
+  virtual Result<Ref<Inode>> Mkdir(std::string_view name, const NewInode& args);
+  virtual Result<Ref<Inode>> Mknod(std::string_view name, const NewInode& args);
+  virtual Result<Ref<Inode>> Symlink(std::string_view name, std::string_view target,
+                                     const NewInode& args);
+  virtual Result<void> Link(std::string_view name, Inode& target);
+  virtual Result<void> Unlink(std::string_view name, Inode& child);
+  virtual Result<void> Rmdir(std::string_view name, Inode& child);
+  // Moves `child` from here to new_dir, replacing `replaced` (null when there is none). flags:
+  // RENAME_NOREPLACE was handled, RENAME_EXCHANGE and RENAME_WHITEOUT are passed: EINVAL when not
+  // supported. Type and emptiness rules are the file system's: ENOTEMPTY, EISDIR, ENOTDIR were
+  // checked by the VFS but for emptiness.
+  virtual Result<void> Rename(std::string_view name, Inode& child, Inode& new_dir,
+                              std::string_view new_name, Inode* replaced, uint32_t flags);
+  // An unnamed regular file (O_TMPFILE). EOPNOTSUPP by default.
+  virtual Result<Ref<Inode>> TmpFile(const NewInode& args);
+
+  // --- Symbolic links.
+  virtual Result<std::string> ReadLink();  // EINVAL by default
+  // Magic links of /proc (fd, exe, cwd, root): where following leads. nullopt: an ordinary link.
+  virtual std::optional<Result<Path>> FollowMagic(Task* task);
+
+  // --- Opening. Flags are open(2)'s; access was checked, O_TRUNC was done by Set(size=0) before.
+  // `path` is where it was opened. Blocking opens (FIFO) return EAGAIN and are retried by the
+  // caller on open_wait_queue() unless O_NONBLOCK is set.
+  virtual Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials& creds) = 0;
+
+  // --- Extended attributes. EOPNOTSUPP by default. flags: XATTR_CREATE, XATTR_REPLACE.
+  virtual Result<std::string> GetXattr(std::string_view name);  // ENODATA
+  virtual Result<void> SetXattr(std::string_view name, std::string_view value, int flags);
+  virtual Result<std::vector<std::string>> ListXattr();
+  virtual Result<void> RemoveXattr(std::string_view name);
+
+  // POSIX, OFD and flock locks, leases. Made on first use.
+  FileLocks& locks();
+  // inotify watches on this inode, null while nobody watches.
+  InotifyMarks* marks() const { return marks_.load(std::memory_order_acquire); }
+  InotifyMarks& MakeMarks();
+
+  // The bound AF_UNIX socket of an S_IFSOCK inode, or a named pipe's pipe: state that belongs to
+  // the sandbox, not to the file system. Made or looked up by its user under attachment_mu().
+  RefPtr<RefCountedBase> attachment() const;
+  // Returns the one that stays: `fresh` when there was none.
+  Ref<RefCountedBase> AttachOnce(Ref<RefCountedBase> fresh);
+  void Detach();
+
+ protected:
+  Inode(FileSystem& fs, uint32_t type) : fs_(fs), type_(type & S_IFMT) {}
+
+ private:
+  FileSystem& fs_;  // outlives its inodes: dentries and files hold the mount, the mount the fs
+  const uint32_t type_;
+  std::atomic<FileLocks*> locks_{nullptr};
+  std::atomic<InotifyMarks*> marks_{nullptr};
+  std::atomic<RefCountedBase*> attachment_{nullptr};
+};
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_FS_VFS_INODE_H_
