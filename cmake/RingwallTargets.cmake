@@ -1,6 +1,8 @@
-# Compile flags and the two functions that every folder's CMakeLists.txt uses:
+# Compile flags and the functions that every folder's CMakeLists.txt uses:
 #   ringwall_library(NAME SRCS a.cc ... [DEPS other ...])
 #   ringwall_test(NAME SRCS a_test.cc ... [DEPS other ...])
+#   ringwall_fuzzer(NAME SRCS fuzz_a.cc ... [DEPS other ...])   in the fuzz preset only; seeds, if
+#     any, are the files of a folder seeds/NAME anywhere in the tree
 # One small library per folder; DEPS is also what the include-layer check in
 # tests/style reads.
 
@@ -35,6 +37,10 @@ if(RINGWALL_SANITIZE STREQUAL "address")
 elseif(RINGWALL_SANITIZE STREQUAL "thread")
   add_compile_options(-fsanitize=thread)
   add_link_options(-fsanitize=thread)
+elseif(RINGWALL_SANITIZE STREQUAL "fuzz")
+  add_compile_options(-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined)
+  add_link_options(-fsanitize=address,undefined)
+  add_custom_target(fuzzers)
 endif()
 
 function(ringwall_library name)
@@ -58,4 +64,15 @@ function(ringwall_test name)
   target_link_libraries(${name} PRIVATE ringwall_flags ${ARG_DEPS} GTest::gmock GTest::gtest GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 120)
+endfunction()
+
+function(ringwall_fuzzer name)
+  if(NOT RINGWALL_SANITIZE STREQUAL "fuzz")
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SRCS})
+  target_link_libraries(${name} PRIVATE ringwall_flags ${ARG_DEPS})
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  add_dependencies(fuzzers ${name})
 endfunction()
