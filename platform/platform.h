@@ -15,7 +15,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "sentry/abi/registers.h"
@@ -134,6 +136,12 @@ class Context {
   // all of [addr, addr+size): copies them out and returns true. Copy-once: the window is frozen for
   // the Sentry by copying from it at most once per byte.
   virtual bool ReadWindow(GuestAddr addr, std::span<std::byte> out) = 0;
+  // The same for a NUL-terminated string at addr, of at most `limit` bytes with its NUL: the string
+  // without it, when the window holds all of it.
+  virtual std::optional<std::string> ReadWindowString(GuestAddr addr, size_t limit) {
+    static_cast<void>(addr), static_cast<void>(limit);
+    return std::nullopt;
+  }
   // Queues output for the stub to copy to guest memory on the way back. False when there is no room
   // or the call did not come through a patched site: use AddressSpace::Write. A fault during the
   // copy makes the call return EFAULT to the guest, so use it only for a call's last output.
@@ -147,6 +155,12 @@ class Context {
   // The task's blocked-signal mask as the stub keeps it (rt_sigprocmask is answered in the stub).
   virtual uint64_t signal_mask() const = 0;
   virtual void set_signal_mask(uint64_t mask) = 0;
+
+  // Any thread. While true, a mask change that the stub answers alone must come to the Sentry
+  // instead, since it may unblock a signal that waits. The Sentry sets it after queueing a signal and
+  // then reads signal_mask(); the stub stores the mask and then reads the flag (both sequentially
+  // consistent), so one of the two sees the other.
+  virtual void set_signals_pending(bool pending) { static_cast<void>(pending); }
 
   // CPU time of the stub thread, in nanoseconds, user and system.
   virtual void CpuTime(uint64_t* user_ns, uint64_t* system_ns) = 0;
