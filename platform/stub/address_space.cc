@@ -1,0 +1,112 @@
+#include "platform/stub/address_space.h"
+
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+
+namespace ringwall {
+namespace {
+
+// Page-aligned, not empty, and nothing of the stub's range.
+bool MayChange(GuestRange r) {
+  return r.start < r.end && r.start.IsPageAligned() && r.end.IsPageAligned() &&
+         r.end.value() <= kStubStart;
+}
+
+// The part of [addr, addr+size) that is guest memory.
+size_t GuestPart(GuestAddr addr, size_t size) {
+  if (addr.value() >= kStubStart) return 0;
+  return std::min<uint64_t>(size, kStubStart - addr.value());
+}
+
+}  // namespace
+
+StubAddressSpace::StubAddressSpace(Ref<StubHost> host, std::unique_ptr<StubProcess> stub)
+    : host_(std::move(host)), stub_(std::move(stub)) {}
+
+Result<void> StubAddressSpace::Map(GuestRange range, int prot, int flags, int host_fd,
+                                   uint64_t offset) {
+  if (!MayChange(range)) return Errno(EINVAL);
+  // NOREPLACE would be refused for what is there; here the Sentry has decided.
+  flags = (flags & ~MAP_FIXED_NOREPLACE) | MAP_FIXED;
+  const uint64_t fd = (flags & MAP_ANONYMOUS) != 0 ? ~uint64_t{0} : static_cast<uint64_t>(host_fd);
+  return stub_->Syscall(SYS_mmap,
+                        {range.start.value(), range.size(), static_cast<uint64_t>(prot),
+                         static_cast<uint64_t>(flags), fd, offset});
+}
+
+Result<void> StubAddressSpace::Unmap(GuestRange range) {
+  if (!MayChange(range)) return Errno(EINVAL);
+  return stub_->Syscall(SYS_munmap, {range.start.value(), range.size()});
+}
+
+Result<void> StubAddressSpace::Protect(GuestRange range, int prot) {
+  // PROT_GROWSDOWN and PROT_GROWSUP would reach beyond the range.
+  if (!MayChange(range) || (prot & (PROT_GROWSDOWN | PROT_GROWSUP)) != 0) return Errno(EINVAL);
+  return stub_->Syscall(SYS_mprotect,
+                        {range.start.value(), range.size(), static_cast<uint64_t>(prot)});
+}
+
+Result<void> StubAddressSpace::Remap(GuestRange from, uint64_t new_size, int flags, GuestAddr to) {
+  // An empty `from` stands for the duplication of a shared mapping (old size 0).
+  const GuestRange old = from.empty() ? GuestRange{from.start, from.start + kPageSize} : from;
+  const std::optional<GuestRange> target = GuestRange::Make(to, new_size);
+  if (!MayChange(old) || !target || !MayChange(*target)) return Errno(EINVAL);
+  // Without a target the host would choose one.
+  const bool fixed = (flags & MREMAP_FIXED) != 0;
+  if (!fixed && (to != from.start || (flags & MREMAP_MAYMOVE) != 0)) return Errno(EINVAL);
+  return stub_->Syscall(SYS_mremap, {from.start.value(), from.size(), new_size,
+                                     static_cast<uint64_t>(flags), to.value()});
+}
+
+Result<void> StubAddressSpace::Advise(int what, GuestRange range, int arg) {
+  if (!MayChange(range)) return Errno(EINVAL);
+  switch (what) {
+    case SYS_madvise:
+    case SYS_msync:
+    case SYS_mlock2:
+    case SYS_munlock:
+      return stub_->Syscall(what,
+                            {range.start.value(), range.size(), static_cast<uint64_t>(arg)});
+    default:
+      return Errno(EINVAL);
+  }
+}
+
+Result<void> StubAddressSpace::Mincore(GuestRange range, std::span<uint8_t> out) {
+  if (!MayChange(range) || out.size() < range.size() / kPageSize) return Errno(EINVAL);
+  return stub_->Mincore(range, out);
+}
+
+Result<Ref<AddressSpace>> StubAddressSpace::Fork() {
+  BeforeFork();
+  Result<std::unique_ptr<StubProcess>> child = stub_->Fork();
+  AfterFork();
+  if (!child.ok()) return child.error();
+  return Adopt(std::move(child.value()));
+}
+
+Result<size_t> StubAddressSpace::Read(GuestAddr from, std::span<std::byte> to) {
+  if (to.empty()) return size_t{0};
+  const size_t size = GuestPart(from, to.size());
+  if (size == 0) return Errno(EFAULT);
+  return stub_->Read(from, to.first(size));
+}
+
+Result<size_t> StubAddressSpace::Write(GuestAddr to, std::span<const std::byte> from) {
+  if (from.empty()) return size_t{0};
+  const size_t size = GuestPart(to, from.size());
+  if (size == 0) return Errno(EFAULT);
+  return stub_->Write(to, from.first(size));
+}
+
+Result<uint32_t> StubAddressSpace::CompareExchange(GuestAddr addr, uint32_t expected,
+                                                   uint32_t desired) {
+  if (addr.value() % 4 != 0) return Errno(EINVAL);
+  if (addr.value() >= kStubStart) return Errno(EFAULT);
+  const StubCall call = {RW_OP_CMPXCHG, {addr.value(), expected, desired, 0, 0, 0}, 0};
+  return stub_->Order({&call, 1});
+}
+
+}  // namespace ringwall

@@ -1,0 +1,51 @@
+// StubAddressSpace: the AddressSpace of both platforms, on a stub process. A platform derives from
+// it for what it keeps per address space (idle guest threads, trampolines).
+#ifndef RINGWALL_PLATFORM_STUB_ADDRESS_SPACE_H_
+#define RINGWALL_PLATFORM_STUB_ADDRESS_SPACE_H_
+
+#include <memory>
+
+#include "platform/platform.h"
+#include "platform/stub/stub_process.h"
+
+namespace ringwall {
+
+class StubAddressSpace : public AddressSpace {
+ public:
+  Result<void> Map(GuestRange range, int prot, int flags, int host_fd, uint64_t offset) override;
+  Result<void> Unmap(GuestRange range) override;
+  Result<void> Protect(GuestRange range, int prot) override;
+  Result<void> Remap(GuestRange from, uint64_t new_size, int flags, GuestAddr to) override;
+  Result<void> Advise(int what, GuestRange range, int arg) override;
+  Result<void> Mincore(GuestRange range, std::span<uint8_t> out) override;
+  Result<Ref<AddressSpace>> Fork() override;
+  Result<size_t> Read(GuestAddr from, std::span<std::byte> to) override;
+  Result<size_t> Write(GuestAddr to, std::span<const std::byte> from) override;
+  Result<uint32_t> CompareExchange(GuestAddr addr, uint32_t expected, uint32_t desired) override;
+  GuestRange vdso() const override { return host_->vdso(); }
+  GuestRange vvar() const override { return host_->vvar(); }
+  pid_t host_pid() const override { return stub_->pid(); }
+  bool alive() const override { return stub_->alive(); }
+
+  StubProcess& stub() { return *stub_; }
+
+ protected:
+  StubAddressSpace(Ref<StubHost> host, std::unique_ptr<StubProcess> stub);
+
+  // The platform's object for the child of a fork of this one; may order things of the child.
+  virtual Result<Ref<AddressSpace>> Adopt(std::unique_ptr<StubProcess> child) = 0;
+  // Called on the parent before its memory thread forks, for instance to hold patching off, and
+  // after.
+  virtual void BeforeFork() {}
+  virtual void AfterFork() {}
+
+  StubHost& host() { return *host_; }
+
+ private:
+  const Ref<StubHost> host_;
+  const std::unique_ptr<StubProcess> stub_;
+};
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_PLATFORM_STUB_ADDRESS_SPACE_H_

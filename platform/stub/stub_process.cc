@@ -1,0 +1,260 @@
+#include "platform/stub/stub_process.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "sentry/base/log.h"
+
+namespace ringwall {
+namespace {
+
+// How long the Sentry looks for a quick reply before it sleeps, and the memory thread for the next
+// order, in turns of a pause loop.
+constexpr int kSentrySpins = 100;
+constexpr uint32_t kStubSpins = 0;
+
+long Futex(uint32_t* word, int op, uint32_t value, const timespec* timeout) {
+  return syscall(SYS_futex, word, op, value, timeout, nullptr, 0);
+}
+
+// SAFETY: both words are in shared memory that guest code may be writing; atomic accesses of whole
+// words, whose values are only hints (done, sleeping) or our own (seq, waiter).
+uint32_t LoadWord(const uint32_t* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+void StoreWord(uint32_t* word, uint32_t value) { __atomic_store_n(word, value, __ATOMIC_SEQ_CST); }
+
+bool IsReplyTo(uint64_t reply, uint32_t seq) {
+  return reply >> 63 == 1 && (reply >> 40 & 0x7fffff) == (seq & 0x7fffff);
+}
+
+bool IsDead(pid_t pid) {
+  siginfo_t info = {};
+  const int r = RetryEintr(
+      [&] { return waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT | __WALL); });
+  return r != 0 || info.si_pid != 0;
+}
+
+}  // namespace
+
+StubProcess::StubProcess(StubHost& host, pid_t pid, StubSlot slot)
+    : host_(host), pid_(pid), slot_(slot) {}
+
+StubProcess::~StubProcess() {
+  ::kill(pid_, SIGKILL);
+  host_.Retire(pid_, slot_);
+}
+
+bool StubProcess::alive() const {
+  if (!lost_.load(std::memory_order_relaxed) && IsDead(pid_)) {
+    lost_.store(true, std::memory_order_relaxed);
+  }
+  return !lost_.load(std::memory_order_relaxed);
+}
+
+uint64_t StubProcess::KernelReply() const {
+  uint64_t head = 0;
+  size_t length = 0;
+  if (syscall(SYS_get_robust_list, pid_, &head, &length) != 0) return 0;
+  return head;
+}
+
+uint64_t StubProcess::AwaitReply(uint32_t seq, bool slow) {
+  uint32_t* const done = &slot_.reply->done;
+  if (!slow) {
+    for (int i = 0; i < kSentrySpins && LoadWord(done) != seq; ++i) __builtin_ia32_pause();
+  }
+  long wait_ns = 1'000'000;
+  for (;;) {
+    const uint64_t reply = KernelReply();
+    if (IsReplyTo(reply, seq)) return reply;
+    StoreWord(&slot_.command->waiter, 1);
+    const uint32_t seen = LoadWord(done);
+    timespec timeout = {0, wait_ns};
+    if (seen == seq) {
+      // Forged, or written between our look at the kernel's word and this one.
+      const uint64_t again = KernelReply();
+      if (IsReplyTo(again, seq)) {
+        StoreWord(&slot_.command->waiter, 0);
+        return again;
+      }
+      timeout.tv_nsec = 50'000;
+      nanosleep(&timeout, nullptr);
+    } else if (Futex(done, FUTEX_WAIT, seen, &timeout) != 0 && errno == ETIMEDOUT) {
+      if (!alive()) {
+        StoreWord(&slot_.command->waiter, 0);
+        return 0;
+      }
+      // In case a forged hint made us believe that the memory thread was awake.
+      Futex(&slot_.command->seq, FUTEX_WAKE, INT32_MAX, nullptr);
+      wait_ns = std::min(wait_ns * 2, 100'000'000L);
+    }
+    StoreWord(&slot_.command->waiter, 0);
+  }
+}
+
+Result<uint32_t> StubProcess::OrderLocked(std::span<const StubCall> calls, bool slow,
+                                          size_t* failed) {
+  RW_CHECK(!calls.empty() && calls.size() <= RW_CMD_MAX_CALLS);
+  if (lost_.load(std::memory_order_relaxed)) return Errno(ESRCH);
+  StubCommand& command = *slot_.command;
+  memcpy(command.calls, calls.data(), calls.size_bytes());
+  command.count = static_cast<uint32_t>(calls.size());
+  command.spin = kStubSpins;
+  const uint32_t seq = ++seq_;
+  StoreWord(&command.seq, seq);
+  if (LoadWord(&slot_.reply->sleeping) != 0) {
+    Futex(&command.seq, FUTEX_WAKE, INT32_MAX, nullptr);
+  }
+  const uint64_t reply = AwaitReply(seq, slow);
+  if (reply == 0) return Errno(ESRCH);
+  const uint32_t result = static_cast<uint32_t>(reply);
+  const uint32_t index = reply >> 32 & 0xff;
+  if (index == RW_REPLY_ALL_DONE) return result;
+  if (failed != nullptr) *failed = index;
+  return Errno(-static_cast<int32_t>(result));
+}
+
+Result<uint32_t> StubProcess::Order(std::span<const StubCall> calls, size_t* failed) {
+  MutexLock lock(mu_);
+  return OrderLocked(calls, false, failed);
+}
+
+Result<void> StubProcess::Syscall(int nr, std::array<uint64_t, 6> args) {
+  StubCall call = {static_cast<uint64_t>(nr), {}, 0};
+  std::copy(args.begin(), args.end(), call.arg);
+  TRY(Order({&call, 1}));
+  return {};
+}
+
+Result<void> StubProcess::Mincore(GuestRange range, std::span<uint8_t> out) {
+  RW_CHECK(out.size() >= range.size() / kPageSize);
+  MutexLock lock(mu_);
+  size_t done = 0;
+  while (done < range.size() / kPageSize) {
+    const size_t pages = std::min<size_t>(range.size() / kPageSize - done, RW_REPLY_BYTES_SIZE);
+    const StubCall call = {SYS_mincore,
+                           {(range.start + done * kPageSize).value(), pages * kPageSize,
+                            RW_STUB_REPLY + RW_REPLY_BYTES, 0, 0, 0},
+                           0};
+    TRY(OrderLocked({&call, 1}, false, nullptr));
+    memcpy(out.data() + done, slot_.reply->bytes, pages);
+    done += pages;
+  }
+  return {};
+}
+
+Result<pid_t> StubProcess::StartThread(uint64_t entry, std::array<uint64_t, 4> args, uint64_t sp) {
+  const StubCall call = {RW_OP_THREAD, {entry, args[0], args[1], args[2], args[3], sp}, 0};
+  const uint32_t tid = TRY(Order({&call, 1}));
+  return static_cast<pid_t>(tid);
+}
+
+Result<std::unique_ptr<StubProcess>> StubProcess::Fork() {
+  const StubSlot child_slot = TRY(host_.TakeSlot());
+  const StubCall call = {RW_OP_FORK,
+                         {static_cast<uint64_t>(host_.slot_fd_.get()),
+                          uint64_t{child_slot.index} * RW_STUB_SLOT_SIZE, 0, 0, 0, 0},
+                         0};
+  Result<uint32_t> pid = [&] {
+    MutexLock lock(mu_);
+    return OrderLocked({&call, 1}, true, nullptr);
+  }();
+  if (!pid.ok()) {
+    host_.GiveBackSlot(child_slot);
+    return pid.error();
+  }
+  auto child = std::make_unique<StubProcess>(host_, static_cast<pid_t>(*pid), child_slot);
+  // The child's first reply says that it stands on its own pages.
+  MutexLock lock(child->mu_);
+  if (child->AwaitReply(1, true) == 0) return Errno(EAGAIN);
+  return child;
+}
+
+Result<size_t> StubProcess::Read(GuestAddr from, std::span<std::byte> to) const {
+  if (to.empty()) return size_t{0};
+  const iovec local = {to.data(), to.size()};
+  const iovec remote = {reinterpret_cast<void*>(from.value()), to.size()};
+  const ssize_t n = ::process_vm_readv(pid_, &local, 1, &remote, 1, 0);
+  if (n > 0) return static_cast<size_t>(n);
+  return Errno(n < 0 && errno == ENOMEM ? ENOMEM : EFAULT);
+}
+
+Result<size_t> StubProcess::Write(GuestAddr to, std::span<const std::byte> from) const {
+  if (from.empty()) return size_t{0};
+  const iovec local = {const_cast<std::byte*>(from.data()), from.size()};
+  const iovec remote = {reinterpret_cast<void*>(to.value()), from.size()};
+  const ssize_t n = ::process_vm_writev(pid_, &local, 1, &remote, 1, 0);
+  if (n > 0) return static_cast<size_t>(n);
+  return Errno(n < 0 && errno == ENOMEM ? ENOMEM : EFAULT);
+}
+
+StubHost::~StubHost() {
+  zygote_.reset();
+  std::vector<Dying> dying;
+  {
+    MutexLock lock(mu_);
+    dying.swap(dying_);
+  }
+  for (const Dying& d : dying) Reap(d.pid, true);
+  if (slots_ != nullptr) ::munmap(slots_, uint64_t{kMaxStubs} * RW_STUB_SLOT_SIZE);
+}
+
+StubSlot StubHost::SlotAt(uint32_t index) const {
+  std::byte* at = slots_ + uint64_t{index} * RW_STUB_SLOT_SIZE;
+  return {index, reinterpret_cast<StubCommand*>(at), reinterpret_cast<StubReply*>(at + kPageSize)};
+}
+
+Result<StubSlot> StubHost::TakeSlot() {
+  uint32_t index;
+  {
+    MutexLock lock(mu_);
+    if (!free_slots_.empty()) {
+      index = free_slots_.back();
+      free_slots_.pop_back();
+    } else if (next_slot_ < kMaxStubs) {
+      index = next_slot_++;
+    } else {
+      return Errno(EAGAIN);
+    }
+  }
+  const StubSlot slot = SlotAt(index);
+  memset(slot.command, 0, RW_CMD_CALLS);
+  memset(slot.reply, 0, RW_REPLY_BYTES);
+  slot.command->seq = 1;
+  slot.command->spin = kStubSpins;
+  slot.command->sentry_pid = static_cast<uint32_t>(sentry_pid_);
+  return slot;
+}
+
+void StubHost::GiveBackSlot(StubSlot slot) {
+  MutexLock lock(mu_);
+  free_slots_.push_back(slot.index);
+}
+
+bool StubHost::Reap(pid_t pid, bool block) {
+  int status = 0;
+  const pid_t r =
+      RetryEintr([&] { return ::wait4(pid, &status, __WALL | (block ? 0 : WNOHANG), nullptr); });
+  return r != 0;  // reaped, or not ours to reap (SIGCHLD ignored)
+}
+
+void StubHost::Retire(pid_t pid, StubSlot slot) {
+  MutexLock lock(mu_);
+  dying_.push_back({pid, slot});
+  std::erase_if(dying_, [&](const Dying& d) {
+    if (!Reap(d.pid, false)) return false;
+    free_slots_.push_back(d.slot.index);
+    return true;
+  });
+}
+
+}  // namespace ringwall

@@ -1,0 +1,146 @@
+// The Sentry's side of stub processes: starting the zygote, giving orders to memory threads, copying
+// guest memory, killing and reaping. platform/stub/README.md describes the protocol.
+//
+// Lock order: StubProcess::mu_ (kAddressSpace), then StubHost::mu_ (kPlatform).
+#ifndef RINGWALL_PLATFORM_STUB_STUB_PROCESS_H_
+#define RINGWALL_PLATFORM_STUB_STUB_PROCESS_H_
+
+#include <sys/types.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "platform/stub/stub_abi.h"
+#include "sentry/base/guest_addr.h"
+#include "sentry/base/host_error.h"
+#include "sentry/base/mutex.h"
+#include "sentry/base/ref.h"
+#include "sentry/base/result.h"
+#include "sentry/base/unique_fd.h"
+
+namespace ringwall {
+
+class StubHost;
+
+// Stub processes of one sandbox at a time.
+inline constexpr uint32_t kMaxStubs = 32768;
+
+// The pages by which the Sentry talks to one memory thread, as the Sentry sees them.
+struct StubSlot {
+  uint32_t index = 0;
+  StubCommand* command = nullptr;
+  StubReply* reply = nullptr;  // hostile: guest code can write it
+};
+
+// One stub process. Thread-safe. Destroying it kills the process.
+class StubProcess {
+ public:
+  StubProcess(StubHost& host, pid_t pid, StubSlot slot);
+  ~StubProcess();
+  StubProcess(const StubProcess&) = delete;
+  StubProcess& operator=(const StubProcess&) = delete;
+
+  // Has the memory thread make the calls one after the other, and blocks until they are done: the
+  // result of the last one (0 for a system call, the tid for RW_OP_THREAD, the old value for
+  // RW_OP_CMPXCHG), or the errno of the first that failed; *failed is then its index. ESRCH when
+  // the stub is gone.
+  // Preconditions: 1 to RW_CMD_MAX_CALLS calls, none of them RW_OP_FORK.
+  Result<uint32_t> Order(std::span<const StubCall> calls, size_t* failed = nullptr)
+      EXCLUDES(mu_);
+  Result<void> Syscall(int nr, std::array<uint64_t, 6> args) EXCLUDES(mu_);
+  Result<void> Mincore(GuestRange range, std::span<uint8_t> out) EXCLUDES(mu_);
+
+  // A guest thread that begins at the entry (RW_ENTRY_*), with `args` as its first four arguments
+  // and the stack pointer `sp`. Returns its thread id, which is certain to be a guest thread's.
+  Result<pid_t> StartThread(uint64_t entry, std::array<uint64_t, 4> args, uint64_t sp)
+      EXCLUDES(mu_);
+
+  // A stub with a copy of this one's memory and no guest thread.
+  Result<std::unique_ptr<StubProcess>> Fork() EXCLUDES(mu_);
+
+  // process_vm_readv and writev: the bytes up to the first fault, EFAULT when there are none.
+  // Does not look at the stub's own range: the caller has.
+  Result<size_t> Read(GuestAddr from, std::span<std::byte> to) const;
+  Result<size_t> Write(GuestAddr to, std::span<const std::byte> from) const;
+
+  pid_t pid() const { return pid_; }
+  StubHost& host() const { return host_; }
+  // Asks the host, unless the stub is known to be lost.
+  bool alive() const;
+
+ private:
+  friend class StubHost;
+  Result<uint32_t> OrderLocked(std::span<const StubCall> calls, bool slow, size_t* failed)
+      REQUIRES(mu_);
+  // Blocks until order `seq` is done and returns the word that the kernel keeps for the memory
+  // thread; 0 when the stub is lost.
+  uint64_t AwaitReply(uint32_t seq, bool slow) REQUIRES(mu_);
+  uint64_t KernelReply() const;
+
+  StubHost& host_;
+  const pid_t pid_;
+  const StubSlot slot_;
+  mutable std::atomic<bool> lost_{false};
+  mutable Mutex<LockClass::kAddressSpace> mu_;
+  uint32_t seq_ GUARDED_BY(mu_) = 1;
+};
+
+// The zygote, the slots and the dying stubs of one platform. Thread-safe.
+class StubHost : public RefCounted<StubHost> {
+ public:
+  // Forks the zygote. Preconditions: no filter is up; the calling thread lives as long as the
+  // Sentry does, since stubs die with it.
+  static HostResult<Ref<StubHost>> Create();
+
+  // A stub with nothing mapped but its own range and the vDSO.
+  Result<std::unique_ptr<StubProcess>> NewStub() { return zygote_->Fork(); }
+
+  // The vDSO and its data in every stub; empty when the host has none.
+  GuestRange vdso() const { return vdso_; }
+  GuestRange vvar() const { return vvar_; }
+
+  const StubHeader& header() const { return header_; }
+
+ protected:
+  ~StubHost() override;
+  StubHost() = default;
+
+ private:
+  friend class StubProcess;
+  template <typename T, typename... Args>
+  friend Ref<T> MakeRef(Args&&...);
+  struct Dying {
+    pid_t pid;
+    StubSlot slot;
+  };
+
+  HostResult<void> MapSlots();
+  HostResult<void> StartZygote();
+  Result<StubSlot> TakeSlot() EXCLUDES(mu_);
+  void GiveBackSlot(StubSlot slot) EXCLUDES(mu_);
+  // Takes over a killed stub: it is reaped when a later call finds it dead.
+  void Retire(pid_t pid, StubSlot slot) EXCLUDES(mu_);
+  static bool Reap(pid_t pid, bool block);
+  StubSlot SlotAt(uint32_t index) const;
+
+  UniqueFd slot_fd_;
+  std::byte* slots_ = nullptr;
+  std::unique_ptr<StubProcess> zygote_;
+  GuestRange vdso_, vvar_;
+  StubHeader header_ = {};
+  pid_t sentry_pid_ = 0;
+
+  Mutex<LockClass::kPlatform> mu_;
+  uint32_t next_slot_ GUARDED_BY(mu_) = 0;
+  std::vector<uint32_t> free_slots_ GUARDED_BY(mu_);
+  std::vector<Dying> dying_ GUARDED_BY(mu_);
+};
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_PLATFORM_STUB_STUB_PROCESS_H_

@@ -1,0 +1,185 @@
+// Starting the zygote: the fork of the Sentry from which all stubs descend.
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "platform/platform.h"
+#include "platform/stub/stub_process.h"
+#include "sentry/base/log.h"
+
+extern "C" {
+extern const char ringwall_stub_blob[];
+extern const char ringwall_stub_blob_end[];
+long ringwall_clone_zygote(uint64_t flags, void* stack, void* boot, void* plan, void* header);
+// glibc 2.35 and later; absent elsewhere.
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+extern const unsigned __rseq_size __attribute__((weak));
+}
+
+namespace ringwall {
+namespace {
+
+static_assert(kStubStart == RW_STUB_START && kStubEnd == RW_STUB_END);
+
+constexpr size_t kBootStackSize = 16 * kPageSize;
+// Where the boot's memory goes unless something of the Sentry is there.
+constexpr uint64_t kBootAddr = 0x1000'0000'0000;
+
+size_t BlobSize() { return static_cast<size_t>(ringwall_stub_blob_end - ringwall_stub_blob); }
+
+// A sealed memfd of the blob.
+HostResult<UniqueFd> MakeTextFile() {
+  constexpr unsigned kMfdExec = 0x10;
+  UniqueFd fd(::memfd_create("ringwall-stub", MFD_CLOEXEC | MFD_ALLOW_SEALING | kMfdExec));
+  if (!fd && errno == EINVAL) {  // before Linux 6.3
+    fd = UniqueFd(::memfd_create("ringwall-stub", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  }
+  if (!fd) return HostError::Last("memfd_create", "stub text");
+  if (::write(fd.get(), ringwall_stub_blob, BlobSize()) != static_cast<ssize_t>(BlobSize())) {
+    return HostError::Last("write", "stub text");
+  }
+  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0) {
+    return HostError::Last("seal", "stub text");
+  }
+  return fd;
+}
+
+// Finds the vDSO and its data pages. Without /proc there is none to keep.
+void FindVdso(StubBootPlan& plan, GuestRange& vdso, GuestRange& vvar) {
+  FILE* maps = ::fopen("/proc/self/maps", "re");
+  if (maps == nullptr) return;
+  char line[512];
+  while (::fgets(line, sizeof(line), maps) != nullptr) {
+    unsigned long start, end;
+    char name[32] = "";
+    if (::sscanf(line, "%lx-%lx %*s %*s %*s %*s %31s", &start, &end, name) != 3) continue;
+    const bool is_vdso = strcmp(name, "[vdso]") == 0;
+    const bool is_vvar = strncmp(name, "[vvar", 5) == 0;
+    if ((!is_vdso && !is_vvar) || plan.kept == std::size(plan.keep)) continue;
+    plan.keep[plan.kept++] = {start, end, 0};
+    GuestRange& range = is_vdso ? vdso : vvar;
+    if (range.empty()) range.start = GuestAddr(start);
+    range.end = GuestAddr(end);
+  }
+  ::fclose(maps);
+  if (vdso.empty() || vvar.empty() || vvar.end != vdso.start) {
+    // Not the shape that this code knows; guests do without.
+    plan.kept = 0;
+    vdso = vvar = {};
+  }
+}
+
+// Plans to move the vDSO out of the stub's own range, where old kernels put it (it lies above the
+// stack). The distance between its parts must stay.
+void MoveVdsoAway(StubBootPlan& plan, GuestRange& vdso, GuestRange& vvar) {
+  if (vdso.empty() || vdso.end.value() <= kStubStart) return;
+  const uint64_t down = vdso.end.value() - kStubStart;
+  for (uint32_t i = 0; i < plan.kept; ++i) plan.keep[i].move_to = plan.keep[i].start - down;
+  vdso = {vdso.start - down, vdso.end - down};
+  vvar = {vvar.start - down, vvar.end - down};
+}
+
+uint64_t RseqAddr() {
+  if (&__rseq_size == nullptr || __rseq_size == 0) return 0;
+  return reinterpret_cast<uint64_t>(__builtin_thread_pointer()) +
+         static_cast<uint64_t>(__rseq_offset);
+}
+
+}  // namespace
+
+HostResult<void> StubHost::MapSlots() {
+  slot_fd_ = UniqueFd(::memfd_create("ringwall-orders", MFD_CLOEXEC));
+  if (!slot_fd_) return HostError::Last("memfd_create", "stub orders");
+  const size_t size = size_t{kMaxStubs} * RW_STUB_SLOT_SIZE;
+  if (::ftruncate(slot_fd_.get(), static_cast<off_t>(size)) != 0) {
+    return HostError::Last("ftruncate", "stub orders");
+  }
+  void* at = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+                    slot_fd_.get(), 0);
+  if (at == MAP_FAILED) return HostError::Last("mmap", "stub orders");
+  slots_ = static_cast<std::byte*>(at);
+  return {};
+}
+
+HostResult<void> StubHost::StartZygote() {
+  const UniqueFd text = TRY(MakeTextFile());
+  const size_t text_size = (BlobSize() + kPageMask) & ~kPageMask;
+  RW_CHECK(text_size <= RW_STUB_TEXT_MAX);
+  memcpy(&header_, ringwall_stub_blob, sizeof(header_));
+  RW_CHECK(header_.magic == RW_STUB_MAGIC);
+
+  // Blob, plan and stack, in this order.
+  const size_t boot_size = text_size + kPageSize + kBootStackSize;
+  char* const boot = static_cast<char*>(::mmap(reinterpret_cast<void*>(kBootAddr), boot_size,
+                                               PROT_READ | PROT_WRITE,
+                                               MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  if (boot == MAP_FAILED) return HostError::Last("mmap", "stub boot");
+  const auto unmap = [&] { ::munmap(boot, boot_size); };
+  if (::mmap(boot, text_size, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, text.get(), 0) ==
+      MAP_FAILED) {
+    HostError error = HostError::Last("mmap", "stub text");
+    unmap();
+    return error;
+  }
+
+  auto& plan = *reinterpret_cast<StubBootPlan*>(boot + text_size);
+  plan.temp_start = reinterpret_cast<uint64_t>(boot);
+  plan.temp_end = plan.temp_start + boot_size;
+  plan.text_size = text_size;
+  plan.text_fd = text.get();
+  plan.slot_fd = slot_fd_.get();
+  plan.sentry_pid = static_cast<uint32_t>(sentry_pid_);
+  plan.rseq = RseqAddr();
+  plan.rseq_size = 32;
+  FindVdso(plan, vdso_, vvar_);
+  MoveVdsoAway(plan, vdso_, vvar_);
+  Result<StubSlot> slot = TakeSlot();
+  RW_CHECK(slot.ok());
+  plan.slot_offset = uint64_t{slot->index} * RW_STUB_SLOT_SIZE;
+
+  // No handler of the Sentry may run in the child.
+  sigset_t all, old;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &old);
+  const long pid = ringwall_clone_zygote(
+      CLONE_FILES, boot + boot_size, boot + (header_.boot - RW_STUB_TEXT), &plan, boot);
+  const int clone_errno = static_cast<int>(-pid);
+  ::pthread_sigmask(SIG_SETMASK, &old, nullptr);
+  if (pid < 0) {
+    unmap();
+    return HostError::WithErrno(clone_errno, "clone", "stub zygote");
+  }
+
+  zygote_ = std::make_unique<StubProcess>(*this, static_cast<pid_t>(pid), *slot);
+  bool up;
+  {
+    MutexLock lock(zygote_->mu_);
+    up = zygote_->AwaitReply(1, true) != 0;
+  }
+  const int step = plan.failed_step, error = plan.failed_errno;
+  unmap();
+  if (up) return {};
+  if (step == 0) return HostError::Message("the stub zygote died while it started");
+  char what[48];
+  snprintf(what, sizeof(what), "stub zygote, step %d", step);
+  return HostError::WithErrno(error, "start", what);
+}
+
+HostResult<Ref<StubHost>> StubHost::Create() {
+  Ref<StubHost> host = MakeRef<StubHost>();
+  host->sentry_pid_ = ::getpid();
+  TRY(host->MapSlots());
+  TRY(host->StartZygote());
+  return host;
+}
+
+}  // namespace ringwall
