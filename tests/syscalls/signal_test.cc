@@ -553,7 +553,8 @@ TEST_F(SignalTest, VectorRegistersSurviveAPlainSystemCall) {
 
 TEST_F(SignalTest, GeneralRegistersFlagsAndRedZoneSurviveASystemCall) {
   for (int round = 0; round < 3; ++round) {  // the first may trap, the later ones run a patched site
-    uint64_t bad = 0, flags = 0;
+    static uint64_t bad, flags;  // static: the stack pointer moves below
+    bad = 0;
     asm volatile(
         "sub $256,%%rsp\n"
         "movq $0x5a5a,-8(%%rsp)\n movq $0x6b6b,-128(%%rsp)\n"
