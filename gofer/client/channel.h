@@ -1,0 +1,83 @@
+// ClientChannel: one way to the server, used by one call at a time. Call: one request and its
+// reply on a channel that it has to itself.
+#ifndef RINGWALL_GOFER_CLIENT_CHANNEL_H_
+#define RINGWALL_GOFER_CLIENT_CHANNEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "gofer/client/client.h"
+#include "gofer/proto/codec.h"
+#include "gofer/proto/socket.h"
+
+namespace ringwall::gofer {
+
+// The last errno that Linux gives to programs: a gofer cannot send the Sentry's internal ones.
+inline constexpr int kMaxErrno = 133;
+
+class ClientChannel {
+ public:
+  explicit ClientChannel(UniqueFd socket);
+  ~ClientChannel();
+
+  // Where the next request is written.
+  std::span<uint8_t> request_room();
+  // Sends the request written there and waits. The reply's bytes are private memory, valid until
+  // the next Exchange. An error means that the connection is of no more use.
+  Result<std::span<const uint8_t>> Exchange(size_t request_size, Descriptors* fds);
+  // Makes an Exchange that waits fail. Any thread.
+  void Interrupt();
+
+ private:
+  const UniqueFd socket_;
+  const std::unique_ptr<uint8_t[]> request_;
+  const std::unique_ptr<uint8_t[]> reply_;
+};
+
+class Call {
+ public:
+  // On a channel of the client's pool.
+  explicit Call(GoferClient& client);
+  // On a given one.
+  Call(GoferClient& client, ClientChannel& channel) : client_(client), channel_(&channel) {}
+  ~Call();
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  // Starts the request: the caller puts its body into the returned writer.
+  Writer& Begin(Op op);
+  // Sends it; the errno of the reply, or EIO.
+  Result<void> Run();
+
+  // The next part of the reply; EIO and a broken connection when it is not there.
+  template <Wire T>
+  Result<T> Get() {
+    Result<T> value = reply_.Read<T>();
+    if (!value.ok()) return Malformed();
+    return value;
+  }
+  Result<std::string_view> GetBytes(size_t size);
+  Result<Attr> GetAttr();
+  // The reply's only descriptor, which has to be of the given type; fails when there is none.
+  Result<UniqueFd> GetFd(uint32_t type);
+  bool HasFd() const { return fds_.count != 0; }
+  Descriptors& fds() { return fds_; }
+  size_t left() const { return reply_.left(); }
+  // Nothing may be left, neither bytes nor descriptors.
+  Result<void> End();
+  Errno Malformed();
+
+ private:
+  GoferClient& client_;
+  ClientChannel* channel_ = nullptr;
+  bool pooled_ = false;
+  uint64_t seq_ = 0;
+  Writer writer_;
+  Reader reply_;
+  Descriptors fds_;
+};
+
+}  // namespace ringwall::gofer
+
+#endif  // RINGWALL_GOFER_CLIENT_CHANNEL_H_
