@@ -47,7 +47,11 @@ class FdTable : public RefCounted<FdTable> {
   // EINVAL when `from` itself is not (F_DUPFD).
   Result<FdReservation> Reserve(int from, uint64_t limit);
   Result<int> Install(Ref<File> file, bool cloexec, uint64_t limit, int from = 0);
-  // dup2/dup3: puts `file` at exactly `fd`, closing what was there. EBADF when fd >= limit.
+  // dup2/dup3: puts `file` at exactly `fd`. EBADF when fd >= limit; EBUSY when an open in another
+  // thread is about to use it. *old is what was there, to flush and drop.
+  Result<Ref<File>> Exchange(int fd, Ref<File> file, bool cloexec, uint64_t limit,
+                             RefPtr<File>* old);
+  // The same where nobody cares for the old one.
   Result<void> InstallAt(int fd, Ref<File> file, bool cloexec, uint64_t limit);
 
   // Takes it out; the caller flushes and drops the file. EBADF.
@@ -71,6 +75,8 @@ class FdTable : public RefCounted<FdTable> {
     bool cloexec = false;
     bool reserved = false;
   };
+  void Fill(const std::vector<Slot>& from);
+
   mutable Mutex<LockClass::kFdTable> mu_;
   std::vector<Slot> slots_ GUARDED_BY(mu_);
   size_t lowest_free_ GUARDED_BY(mu_) = 0;  // nothing free below

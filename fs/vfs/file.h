@@ -8,6 +8,7 @@
 #define RINGWALL_FS_VFS_FILE_H_
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
@@ -25,7 +26,8 @@
 namespace ringwall {
 
 // A directory's entries on their way out. Add returns false when the buffer is full: the entry is
-// then offered again by the next ReadDir.
+// then offered again by the next ReadDir. Add is called with the directory's locks held: it must not
+// touch guest memory or take locks.
 class DirSink {
  public:
   virtual ~DirSink() = default;
@@ -65,16 +67,18 @@ class File : public RefCounted<File> {
   // Writes at *pos and moves it to the end of what was written; with O_APPEND (or RWF_APPEND) at
   // the end of the file, atomically.
   virtual Result<size_t> Write(IoSrc& src, uint64_t* pos, int rw_flags);
-  // SEEK_SET, CUR, END, DATA, HOLE; the default works from offset and GetAttr().size. May be called
-  // with the offset lock held.
-  virtual Result<int64_t> Seek(int64_t offset, int whence);
-  // Entries from the current offset on, "." and ".." among them. ENOTDIR by default.
-  virtual Result<void> ReadDir(DirSink& sink);
+  // The position that SEEK_SET, CUR, END, DATA, HOLE mean; does not move the offset. The default
+  // works from offset() and GetAttr().size. Called with the offset lock held.
+  virtual Result<int64_t> Seek(int64_t offset, int whence) REQUIRES(offset_mu_);
+  // Entries from the current offset on, "." and ".." among them, and moves the offset. Called with
+  // the offset lock held. ENOTDIR by default.
+  virtual Result<void> ReadDir(DirSink& sink) REQUIRES(offset_mu_);
 
   // ioctl: arg is raw; guest memory is reached through the task. ENOTTY by default.
   virtual Result<int64_t> Ioctl(Task& task, uint32_t cmd, uint64_t arg);
 
   // poll: the events that hold now, and where to hear of changes. Always ready by default.
+  static constexpr EventMask kAlwaysReady = 0x1 | 0x4 | 0x40 | 0x100;  // IN, OUT, RDNORM, WRNORM
   virtual EventMask Poll(EventMask wanted);
   virtual WaitQueue* queue() { return nullptr; }
 
@@ -84,11 +88,13 @@ class File : public RefCounted<File> {
 
   virtual Result<void> Fsync(bool data_only) { (void)data_only; return {}; }
   virtual Result<void> Fallocate(int mode, uint64_t offset, uint64_t length);  // EOPNOTSUPP
-  // Each close(2) of a descriptor, before it is gone (POSIX locks are dropped by the VFS).
+  // Each close(2) of a descriptor, before it is gone (the caller drops the POSIX locks).
   virtual Result<void> Flush() { return {}; }
 
   // Offset under its lock, for read(2), write(2), lseek(2), getdents64(2).
-  Mutex<LockClass::kFileOffset>& offset_lock() { return offset_mu_; }
+  Mutex<LockClass::kFileOffset>& offset_lock() ABSL_LOCK_RETURNED(offset_mu_) {
+    return offset_mu_;
+  }
   int64_t offset() const REQUIRES(offset_mu_) { return offset_; }
   void set_offset(int64_t o) REQUIRES(offset_mu_) { offset_ = o; }
 

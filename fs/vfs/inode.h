@@ -10,6 +10,7 @@
 
 #include <sys/stat.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -19,8 +20,10 @@
 
 #include "fs/vfs/io.h"
 #include "sentry/auth/credentials.h"
+#include "sentry/base/mutex.h"
 #include "sentry/base/ref.h"
 #include "sentry/base/result.h"
+#include "sentry/base/wait_queue.h"
 
 namespace ringwall {
 
@@ -90,21 +93,32 @@ class FileSystem : public RefCounted<FileSystem> {
   virtual Result<void> Sync() { return {}; }
   // Options for /proc/mounts beyond ro/rw, without a leading comma.
   virtual std::string mount_options() const { return {}; }
+  // The last mount of it is gone: drop the references to its own inodes (each of them holds the
+  // file system), so that it ends when the last of them does.
+  virtual void OnLastUnmount() {}
   // The st_dev of its files: an anonymous device number (0, n), unique in the sandbox.
   uint64_t dev() const { return dev_; }
+  // One rename between directories at a time.
+  Mutex<LockClass::kRename>& rename_lock() { return rename_mu_; }
+
+  // Mount's: counts mounts. RemoveMount says whether it was the last.
+  void AddMount() { mounts_.fetch_add(1, std::memory_order_relaxed); }
+  bool RemoveMount() { return mounts_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
 
  protected:
   FileSystem();
 
  private:
   const uint64_t dev_;
+  std::atomic<int> mounts_{0};
+  Mutex<LockClass::kRename> rename_mu_;
 };
 
 class Inode : public RefCounted<Inode> {
  public:
   ~Inode() override;
 
-  FileSystem& fs() const { return fs_; }
+  FileSystem& fs() const { return *fs_; }
   // The file type bits (S_IFMT) never change.
   uint32_t type() const { return type_; }
   bool is_directory() const { return type_ == S_IFDIR; }
@@ -145,8 +159,12 @@ class Inode : public RefCounted<Inode> {
   // checked by the VFS but for emptiness.
   virtual Result<void> Rename(std::string_view name, Inode& child, Inode& new_dir,
                               std::string_view new_name, Inode* replaced, uint32_t flags);
-  // An unnamed regular file (O_TMPFILE). EOPNOTSUPP by default.
+  // An unnamed regular file (O_TMPFILE). EOPNOTSUPP by default. Link may name it later, unless
+  // linking is forbidden (O_EXCL); a file whose last name went stays without one (ENOENT).
   virtual Result<Ref<Inode>> TmpFile(const NewInode& args);
+
+  void ForbidLinking() { linking_forbidden_.store(true, std::memory_order_relaxed); }
+  bool linking_forbidden() const { return linking_forbidden_.load(std::memory_order_relaxed); }
 
   // --- Symbolic links.
   virtual Result<std::string> ReadLink();  // EINVAL by default
@@ -157,6 +175,7 @@ class Inode : public RefCounted<Inode> {
   // `path` is where it was opened. Blocking opens (FIFO) return EAGAIN and are retried by the
   // caller on open_wait_queue() unless O_NONBLOCK is set.
   virtual Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials& creds) = 0;
+  virtual WaitQueue* open_wait_queue() { return nullptr; }
 
   // --- Extended attributes. EOPNOTSUPP by default. flags: XATTR_CREATE, XATTR_REPLACE.
   virtual Result<std::string> GetXattr(std::string_view name);  // ENODATA
@@ -166,12 +185,13 @@ class Inode : public RefCounted<Inode> {
 
   // POSIX, OFD and flock locks, leases. Made on first use.
   FileLocks& locks();
+  FileLocks* locks_if_any() const { return locks_.load(std::memory_order_acquire); }
   // inotify watches on this inode, null while nobody watches.
   InotifyMarks* marks() const { return marks_.load(std::memory_order_acquire); }
   InotifyMarks& MakeMarks();
 
   // The bound AF_UNIX socket of an S_IFSOCK inode, or a named pipe's pipe: state that belongs to
-  // the sandbox, not to the file system. Made or looked up by its user under attachment_mu().
+  // the sandbox, not to the file system.
   RefPtr<RefCountedBase> attachment() const;
   // Returns the one that stays: `fresh` when there was none.
   Ref<RefCountedBase> AttachOnce(Ref<RefCountedBase> fresh);
@@ -180,12 +200,44 @@ class Inode : public RefCounted<Inode> {
  protected:
   Inode(FileSystem& fs, uint32_t type) : fs_(fs), type_(type & S_IFMT) {}
 
+  // Tells the permission checks what GetPermissionAttr would, so that a path walk need not ask.
+  // For file systems that see every change and decide by the mode bits alone; called at the start
+  // and after each change.
+  void PublishPermission(uint32_t mode, Uid uid, Gid gid);
+  // From now on permission checks ask again (an ACL was set).
+  void UnpublishPermission() { permission_.store(0, std::memory_order_release); }
+
  private:
-  FileSystem& fs_;  // outlives its inodes: dentries and files hold the mount, the mount the fs
+  friend class PermissionView;
+  const Ref<FileSystem> fs_;
   const uint32_t type_;
+  std::atomic<bool> linking_forbidden_{false};
+  std::atomic<uint32_t> permission_{0};  // mode bits and kPublished
+  std::atomic<uint64_t> owner_{0};       // uid << 32 | gid
+  std::atomic<const std::string*> link_target_{nullptr};
   std::atomic<FileLocks*> locks_{nullptr};
   std::atomic<InotifyMarks*> marks_{nullptr};
   std::atomic<RefCountedBase*> attachment_{nullptr};
+};
+
+// The permission word and the symlink target that the lock-free walk reads.
+class PermissionView {
+ public:
+  static constexpr uint32_t kPublished = 1u << 31;
+  explicit PermissionView(const Inode& inode) : inode_(inode) {}
+  // 0 when nothing is published, else the mode with kPublished.
+  uint32_t mode() const { return inode_.permission_.load(std::memory_order_acquire); }
+  Uid uid() const { return static_cast<Uid>(owner() >> 32); }
+  Gid gid() const { return static_cast<Gid>(owner()); }
+  // Null until somebody has stored it. Only for links whose target never changes.
+  const std::string* link_target() const {
+    return inode_.link_target_.load(std::memory_order_acquire);
+  }
+  static void StoreLinkTarget(Inode& inode, const std::string& target);
+
+ private:
+  uint64_t owner() const { return inode_.owner_.load(std::memory_order_acquire); }
+  const Inode& inode_;
 };
 
 }  // namespace ringwall

@@ -66,6 +66,9 @@ class Vfs {
   static Result<void> Chmod(const Credentials& creds, const Path& path, uint32_t mode);
   static Result<void> Chown(const Credentials& creds, const Path& path, std::optional<Uid> uid,
                             std::optional<Gid> gid);
+  // Before a write by `creds`: takes set-id bits off the file unless it may keep them. Costs a load
+  // when there are none.
+  static Result<void> DropPrivileges(const Credentials& creds, Inode& inode);
   static Result<void> Truncate(const Credentials& creds, const Path& path, uint64_t size);
   // For an open file: no permission check but that it is writable (EINVAL).
   static Result<void> Ftruncate(File& file, uint64_t size);

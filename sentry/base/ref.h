@@ -34,6 +34,14 @@ class RefCountedBase {
     }
     return false;
   }
+  // Turns a last reference into none without ending the object: TryAddRef fails from then on, and
+  // the caller ends it. False when there are others. For caches that drop what nobody uses.
+  bool TryFreeze() const {
+    uint32_t one = 1;
+    return count_.compare_exchange_strong(one, 0, std::memory_order_acq_rel);
+  }
+  // A snapshot: for "is it busy" questions asked under a lock that keeps new users away.
+  uint32_t ref_count() const { return count_.load(std::memory_order_acquire); }
   uint32_t ref_count_for_test() const { return count_.load(); }
 
  protected:

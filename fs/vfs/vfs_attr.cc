@@ -1,0 +1,178 @@
+// Changing attributes and extended attributes. Compare Linux fs/attr.c, fs/open.c, fs/xattr.c.
+#include "fs/vfs/permission.h"
+#include "fs/vfs/vfs.h"
+
+namespace ringwall {
+
+namespace {
+
+Inode& InodeOf(const Path& path) { return *path.dentry().inode(); }
+
+Result<void> WantWrite(const Path& path) {
+  if (path.mount().read_only()) return Errno(EROFS);
+  return {};
+}
+
+// xattr_permission()
+Result<void> XattrPermission(const Credentials& creds, const Path& path, std::string_view name,
+                             bool write) {
+  if (write) TRY(WantWrite(path));
+  if (name.starts_with("security.") || name.starts_with("system.")) {
+    if (!write || name.starts_with("system.")) return {};
+    const bool caps = name == "security.capability";
+    if (!creds.Has(caps ? Capability::kSetfcap : Capability::kSysAdmin)) return Errno(EPERM);
+    return {};
+  }
+  if (name.starts_with("trusted.")) {
+    if (!creds.Has(Capability::kSysAdmin)) return Errno(write ? EPERM : ENODATA);
+    return {};
+  }
+  if (!name.starts_with("user.")) return Errno(EOPNOTSUPP);
+  Inode& inode = InodeOf(path);
+  if (!inode.is_regular() && !inode.is_directory()) return Errno(write ? EPERM : ENODATA);
+  if (inode.is_directory() && write) {
+    const Attr attr = TRY(inode.GetPermissionAttr());
+    if ((attr.mode & S_ISVTX) && !OwnerOrCapable(creds, attr)) return Errno(EPERM);
+  }
+  return InodePermission(creds, inode, write ? kMayWrite : kMayRead);
+}
+
+// "system.posix_acl_*" belongs to the owner.
+Result<void> AclOwner(const Credentials& creds, const Path& path, std::string_view name) {
+  if (!name.starts_with("system.")) return {};
+  const Attr attr = TRY(InodeOf(path).GetPermissionAttr());
+  if (!OwnerOrCapable(creds, attr)) return Errno(EPERM);
+  return {};
+}
+
+bool OnlyPrefix(std::string_view name) {
+  return name == "user." || name == "trusted." || name == "security." || name == "system.";
+}
+
+}  // namespace
+
+Result<void> Vfs::Chmod(const Credentials& creds, const Path& path, uint32_t mode) {
+  TRY(WantWrite(path));
+  Inode& inode = InodeOf(path);
+  if (inode.is_symlink()) return Errno(EOPNOTSUPP);
+  const Attr attr = TRY(inode.GetPermissionAttr());
+  if (!OwnerOrCapable(creds, attr)) return Errno(EPERM);
+  mode &= 07777;
+  if (!creds.InGroup(attr.gid) && !creds.Has(Capability::kFsetid)) {
+    mode &= ~static_cast<uint32_t>(S_ISGID);
+  }
+  SetAttr set;
+  set.mode = mode;
+  return inode.Set(set);
+}
+
+Result<void> Vfs::Chown(const Credentials& creds, const Path& path, std::optional<Uid> uid,
+                        std::optional<Gid> gid) {
+  TRY(WantWrite(path));
+  Inode& inode = InodeOf(path);
+  const Attr attr = TRY(inode.GetPermissionAttr());
+  const bool capable = creds.Has(Capability::kChown);
+  if (uid && !capable && !(creds.fsuid == attr.uid && *uid == attr.uid)) return Errno(EPERM);
+  if (gid && !capable && !(creds.fsuid == attr.uid && (*gid == attr.gid || creds.InGroup(*gid)))) {
+    return Errno(EPERM);
+  }
+  SetAttr set;
+  set.uid = uid;
+  set.gid = gid;
+  if (!inode.is_directory()) {
+    uint32_t mode = attr.mode & 07777;
+    const uint32_t stripped = ModeWithoutPrivileges(mode);
+    mode = stripped;
+    // A set-gid bit without group execution goes only when a stranger changes the group.
+    if ((mode & S_ISGID) && !creds.InGroup(attr.gid) && !creds.Has(Capability::kFsetid)) {
+      mode &= ~static_cast<uint32_t>(S_ISGID);
+    }
+    if (mode != (attr.mode & 07777)) set.mode = mode;
+  }
+  return inode.Set(set);
+}
+
+Result<void> Vfs::DropPrivileges(const Credentials& creds, Inode& inode) {
+  const PermissionView view(inode);
+  uint32_t mode = view.mode();
+  if (mode == 0) {
+    const Attr attr = TRY(inode.GetPermissionAttr());
+    mode = attr.mode;
+  }
+  mode &= 07777;
+  if ((mode & (S_ISUID | S_ISGID)) == 0 || !inode.is_regular()) return {};
+  const uint32_t kept = ModeWithoutPrivileges(mode);
+  if (kept == mode || creds.Has(Capability::kFsetid)) return {};
+  SetAttr set;
+  set.mode = kept;
+  return inode.Set(set);
+}
+
+Result<void> Vfs::Truncate(const Credentials& creds, const Path& path, uint64_t size) {
+  Inode& inode = InodeOf(path);
+  if (inode.is_directory()) return Errno(EISDIR);
+  if (!inode.is_regular()) return Errno(EINVAL);
+  TRY(WantWrite(path));
+  TRY(InodePermission(creds, inode, kMayWrite));
+  TRY(DropPrivileges(creds, inode));
+  SetAttr set;
+  set.size = size;
+  return inode.Set(set);
+}
+
+Result<void> Vfs::Ftruncate(File& file, uint64_t size) {
+  if (!file.writable() || !file.inode().is_regular()) return Errno(EINVAL);
+  SetAttr set;
+  set.size = size;
+  return file.inode().Set(set);
+}
+
+Result<void> Vfs::SetTimes(const Credentials& creds, const Path& path,
+                           std::optional<SetAttr::Time> atime,
+                           std::optional<SetAttr::Time> mtime) {
+  if (!atime && !mtime) return {};
+  TRY(WantWrite(path));
+  Inode& inode = InodeOf(path);
+  const Attr attr = TRY(inode.GetPermissionAttr());
+  if (!OwnerOrCapable(creds, attr)) {
+    const bool both_now = atime && mtime && atime->now && mtime->now;
+    if (!both_now) return Errno(EPERM);
+    TRY(InodePermission(creds, inode, kMayWrite));
+  }
+  SetAttr set;
+  set.atime = atime;
+  set.mtime = mtime;
+  return inode.Set(set);
+}
+
+Result<std::string> Vfs::GetXattr(const Credentials& creds, const Path& path,
+                                  std::string_view name) {
+  if (OnlyPrefix(name)) return Errno(EOPNOTSUPP);
+  TRY(XattrPermission(creds, path, name, false));
+  return InodeOf(path).GetXattr(name);
+}
+
+Result<void> Vfs::SetXattr(const Credentials& creds, const Path& path, std::string_view name,
+                           std::string_view value, int flags) {
+  TRY(XattrPermission(creds, path, name, true));
+  if (OnlyPrefix(name)) return Errno(EINVAL);
+  TRY(AclOwner(creds, path, name));
+  return InodeOf(path).SetXattr(name, value, flags);
+}
+
+Result<std::vector<std::string>> Vfs::ListXattr(const Credentials& creds, const Path& path) {
+  std::vector<std::string> names = TRY(InodeOf(path).ListXattr());
+  if (!creds.Has(Capability::kSysAdmin)) {
+    std::erase_if(names, [](const std::string& n) { return n.starts_with("trusted."); });
+  }
+  return names;
+}
+
+Result<void> Vfs::RemoveXattr(const Credentials& creds, const Path& path, std::string_view name) {
+  TRY(XattrPermission(creds, path, name, true));
+  if (OnlyPrefix(name)) return Errno(EINVAL);
+  TRY(AclOwner(creds, path, name));
+  return InodeOf(path).RemoveXattr(name);
+}
+
+}  // namespace ringwall

@@ -1,0 +1,184 @@
+// open(2). Compare Linux fs/namei.c: path_openat(), open_last_lookups(), lookup_open(), do_open(),
+// may_open().
+#include <fcntl.h>
+
+#include "fs/vfs/path_walk.h"
+#include "fs/vfs/permission.h"
+#include "fs/vfs/vfs.h"
+
+namespace ringwall {
+
+namespace {
+
+constexpr uint32_t kTmpFileBit = O_TMPFILE & ~O_DIRECTORY;
+
+// What O_PATH gives: a place, nothing to read or write.
+class PathFile final : public File {
+ public:
+  PathFile(const Path& path, uint32_t flags) : File(path, flags) {}
+  Result<size_t> Read(IoDst&, uint64_t, int) override { return Errno(EBADF); }
+  Result<size_t> Write(IoSrc&, uint64_t*, int) override { return Errno(EBADF); }
+  EventMask Poll(EventMask) override { return 0x20; }  // EPOLLNVAL
+};
+
+uint32_t WantOf(uint32_t flags) {
+  static constexpr uint32_t kWant[] = {kMayRead, kMayWrite, kMayRead | kMayWrite,
+                                       kMayRead | kMayWrite};
+  return kWant[flags & O_ACCMODE] | (flags & O_TRUNC ? kMayWrite : 0);
+}
+
+// may_open(): type and permission.
+Result<void> MayOpen(const Credentials& creds, const Path& at, uint32_t flags) {
+  Inode& inode = *at.dentry().inode();
+  const uint32_t want = WantOf(flags);
+  switch (inode.type()) {
+    case S_IFLNK:
+      return Errno(ELOOP);
+    case S_IFDIR:
+      if (want & kMayWrite) return Errno(EISDIR);
+      break;
+    case S_IFBLK:
+    case S_IFCHR:
+      if (at.mount().flags() & MS_NODEV) return Errno(EACCES);
+      break;
+    default:
+      break;
+  }
+  TRY(PathPermission(creds, at, want));
+  if (flags & O_NOATIME) {
+    const Attr attr = TRY(inode.GetPermissionAttr());
+    if (!OwnerOrCapable(creds, attr)) return Errno(EPERM);
+  }
+  return {};
+}
+
+// Opens the existing object `at`. A file that this open has created needs no permission.
+Result<Ref<File>> OpenObject(const Walk& walk, const Path& at, uint32_t flags, bool created,
+                             WaitQueue** retry_on) {
+  Inode& inode = *at.dentry().inode();
+  if ((flags & O_DIRECTORY) && !inode.is_directory()) return Errno(ENOTDIR);
+  if (flags & O_PATH) {
+    return Ref<File>(MakeRef<PathFile>(at, flags & ~static_cast<uint32_t>(O_CLOEXEC)));
+  }
+  if (!created) {
+    if ((flags & O_TRUNC) && inode.is_regular() && at.mount().read_only()) return Errno(EROFS);
+    TRY(MayOpen(walk.creds, at, flags));
+    if ((flags & O_TRUNC) && inode.is_regular()) {
+      SetAttr truncate;
+      truncate.size = 0;
+      TRY(inode.Set(truncate));
+    }
+  }
+  constexpr uint32_t kSpent = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC;
+  Result<Ref<File>> file = inode.Open(at, flags & ~kSpent, walk.creds);
+  if (!file.ok() && file.error().Is(EAGAIN) && !(flags & O_NONBLOCK) && retry_on != nullptr) {
+    *retry_on = inode.open_wait_queue();
+  }
+  return file;
+}
+
+// O_CREAT on the last component: the dentry that is there, or a new file's.
+Result<Ref<Dentry>> LookupOrCreate(const Walk& walk, const Path& dir, std::string_view name,
+                                   uint32_t flags, uint32_t mode, bool* created) {
+  if (name.size() > kNameMax) return Errno(ENAMETOOLONG);
+  Dentry& parent = dir.dentry();
+  if (parent.children_stay()) {
+    Ref<Dentry> there = TRY(parent.LookupChild(name));
+    if (!there->negative()) return there;
+  }
+  MutexLock lock(parent.directory_lock());
+  Ref<Dentry> there = TRY(parent.LookupChildLocked(name));
+  if (!there->negative()) return there;
+  if (dir.mount().read_only()) return Errno(EROFS);
+  TRY(MayCreate(walk.creds, parent));
+  const NewInode args =
+      TRY(InitOwner(walk.creds, *parent.inode(), S_IFREG | (mode & 07777), 0));
+  Result<Ref<Inode>> inode = parent.inode()->Create(name, args);
+  if (!inode.ok()) {
+    // Somebody on the host was faster.
+    if (!inode.error().Is(EEXIST) || (flags & O_EXCL)) return inode.error();
+    return parent.LookupChildLocked(name);
+  }
+  *created = true;
+  return parent.AddChildLocked(name, std::move(*inode));
+}
+
+Result<Ref<File>> OpenCreate(const Walk& walk, std::string_view path, uint32_t flags,
+                             uint32_t mode, WaitQueue** retry_on) {
+  PathWalk w(walk);
+  TRY(w.ToParent(path));
+  for (;;) {
+    if (w.last() != PathWalk::Last::kName) {
+      TRY(w.Step());
+      return Errno(flags & O_EXCL ? EEXIST : EISDIR);
+    }
+    if (w.trailing_slash()) return Errno(EISDIR);
+    bool created = false;
+    Ref<Dentry> child = TRY(LookupOrCreate(walk, w.dir(), w.name(), flags, mode, &created));
+    if (created) {
+      return OpenObject(walk, Path(w.dir().mount_ref(), std::move(child)), flags, true, retry_on);
+    }
+    Path at = TRY(w.StepInto(std::move(child)));
+    if (flags & O_EXCL) return Errno(EEXIST);
+    if (at.dentry().negative()) return Errno(ENOENT);
+    if (at.dentry().inode()->is_symlink()) {
+      if (flags & O_NOFOLLOW) return Errno(ELOOP);
+      Path jumped;
+      TRY(w.FollowLast(at, &jumped));
+      if (!jumped) continue;
+      at = std::move(jumped);
+    }
+    if (at.dentry().is_directory()) return Errno(EISDIR);
+    return OpenObject(walk, at, flags, false, retry_on);
+  }
+}
+
+Result<Ref<File>> OpenTmpFile(const Walk& walk, std::string_view path, uint32_t flags,
+                              uint32_t mode, WaitQueue** retry_on) {
+  LookupFlags lookup;
+  lookup.directory = true;
+  lookup.follow_last = !(flags & O_NOFOLLOW);
+  const Path dir = TRY(Vfs::Lookup(walk, path, lookup));
+  if (dir.mount().read_only()) return Errno(EROFS);
+  TRY(InodePermission(walk.creds, *dir.dentry().inode(), kMayWrite | kMayExec));
+  const NewInode args =
+      TRY(InitOwner(walk.creds, *dir.dentry().inode(), S_IFREG | (mode & 07777), 0));
+  Ref<Inode> inode = TRY(dir.dentry().inode()->TmpFile(args));
+  // O_EXCL: nothing may ever link it. The inode is told by its flags.
+  if (flags & O_EXCL) inode->ForbidLinking();
+  Ref<Dentry> dentry = dir.dentry().MakeUnnamed(std::move(inode));
+  flags &= ~static_cast<uint32_t>(O_DIRECTORY);
+  return OpenObject(walk, Path(dir.mount_ref(), std::move(dentry)), flags, true, retry_on);
+}
+
+}  // namespace
+
+Result<Ref<File>> Vfs::Open(const Walk& walk, std::string_view path, uint32_t flags, uint32_t mode,
+                            WaitQueue** retry_on) {
+  if (flags & kTmpFileBit) {
+    if ((flags & O_TMPFILE) != O_TMPFILE || (flags & O_CREAT)) return Errno(EINVAL);
+    if ((flags & O_ACCMODE) == O_RDONLY || (flags & O_ACCMODE) == O_ACCMODE) return Errno(EINVAL);
+  } else if ((flags & (O_CREAT | O_DIRECTORY)) == (O_CREAT | O_DIRECTORY)) {
+    return Errno(EINVAL);
+  }
+  if (flags & O_PATH) flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  if (path.empty()) return Errno(ENOENT);
+  if (path.size() >= kPathMax) return Errno(ENAMETOOLONG);
+  if ((flags & kTmpFileBit) && !(flags & O_PATH)) {
+    return OpenTmpFile(walk, path, flags, mode, retry_on);
+  }
+  if (flags & O_CREAT) return OpenCreate(walk, path, flags, mode, retry_on);
+  LookupFlags lookup;
+  lookup.follow_last = !(flags & O_NOFOLLOW);
+  lookup.directory = (flags & O_DIRECTORY) != 0;
+  const Path at = TRY(Lookup(walk, path, lookup));
+  return OpenObject(walk, at, flags, false, retry_on);
+}
+
+Result<Ref<File>> Vfs::OpenPath(const Walk& walk, const Path& path, uint32_t flags,
+                                WaitQueue** retry_on) {
+  if (flags & O_PATH) flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  return OpenObject(walk, path, flags, false, retry_on);
+}
+
+}  // namespace ringwall
