@@ -112,6 +112,7 @@ struct StubHeader {
   uint64_t ptrace_park;       // where an idle guest thread of the ptrace platform waits
   uint64_t systrap_signal;    // 0 when systrap is not in the blob
   uint64_t end;
+  uint64_t ptrace_park_end;
 };
 
 // How the zygote comes to be; written by the Sentry before the clone, results by the zygote.

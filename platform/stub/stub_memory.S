@@ -39,6 +39,7 @@ stub_header:
         .quad stub_ptrace_park
         .quad stub_systrap_signal
         .quad stub_end
+        .quad stub_ptrace_park_end
 
         .section .rodata
         .balign 8

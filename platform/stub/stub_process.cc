@@ -18,6 +18,9 @@
 namespace ringwall {
 namespace {
 
+// The order that a new stub replies to without having got it.
+constexpr uint32_t kFirstOrder = 1;
+
 // How long the Sentry looks for a quick reply before it sleeps, and the memory thread for the next
 // order, in turns of a pause loop.
 constexpr int kSentrySpins = 100;
@@ -36,6 +39,7 @@ bool IsReplyTo(uint64_t reply, uint32_t seq) {
   return reply >> 63 == 1 && (reply >> 40 & 0x7fffff) == (seq & 0x7fffff);
 }
 
+// Of a stub without guest threads: those that are traced hold their dead process back.
 bool IsDead(pid_t pid) {
   siginfo_t info = {};
   const int r = RetryEintr(
@@ -54,10 +58,16 @@ StubProcess::~StubProcess() {
 }
 
 bool StubProcess::alive() const {
-  if (!lost_.load(std::memory_order_relaxed) && IsDead(pid_)) {
+  // A thread's word is never 0 after its first reply, and is when the thread exits.
+  if (!lost_.load(std::memory_order_relaxed) && KernelReply() == 0) {
     lost_.store(true, std::memory_order_relaxed);
   }
   return !lost_.load(std::memory_order_relaxed);
+}
+
+void StubProcess::Kill() {
+  lost_.store(true, std::memory_order_relaxed);
+  ::kill(pid_, SIGKILL);
 }
 
 uint64_t StubProcess::KernelReply() const {
@@ -76,6 +86,10 @@ uint64_t StubProcess::AwaitReply(uint32_t seq, bool slow) {
   for (;;) {
     const uint64_t reply = KernelReply();
     if (IsReplyTo(reply, seq)) return reply;
+    if (reply == 0 && seq != kFirstOrder) {
+      lost_.store(true, std::memory_order_relaxed);
+      return 0;
+    }
     StoreWord(&slot_.command->waiter, 1);
     const uint32_t seen = LoadWord(done);
     timespec timeout = {0, wait_ns};
@@ -89,7 +103,7 @@ uint64_t StubProcess::AwaitReply(uint32_t seq, bool slow) {
       timeout.tv_nsec = 50'000;
       nanosleep(&timeout, nullptr);
     } else if (Futex(done, FUTEX_WAIT, seen, &timeout) != 0 && errno == ETIMEDOUT) {
-      if (!alive()) {
+      if (seq == kFirstOrder && IsDead(pid_)) {
         StoreWord(&slot_.command->waiter, 0);
         return 0;
       }
@@ -175,7 +189,7 @@ Result<std::unique_ptr<StubProcess>> StubProcess::Fork() {
   auto child = std::make_unique<StubProcess>(host_, static_cast<pid_t>(*pid), child_slot);
   // The child's first reply says that it stands on its own pages.
   MutexLock lock(child->mu_);
-  if (child->AwaitReply(1, true) == 0) return Errno(EAGAIN);
+  if (child->AwaitReply(kFirstOrder, true) == 0) return Errno(EAGAIN);
   return child;
 }
 
@@ -229,7 +243,7 @@ Result<StubSlot> StubHost::TakeSlot() {
   const StubSlot slot = SlotAt(index);
   memset(slot.command, 0, RW_CMD_CALLS);
   memset(slot.reply, 0, RW_REPLY_BYTES);
-  slot.command->seq = 1;
+  slot.command->seq = kFirstOrder;
   slot.command->spin = kStubSpins;
   slot.command->sentry_pid = static_cast<uint32_t>(sentry_pid_);
   return slot;

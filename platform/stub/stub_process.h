@@ -72,6 +72,8 @@ class StubProcess {
   StubHost& host() const { return host_; }
   // Asks the host, unless the stub is known to be lost.
   bool alive() const;
+  // Ends the process; for one that has lost a thread.
+  void Kill();
 
  private:
   friend class StubHost;

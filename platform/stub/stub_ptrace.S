@@ -32,6 +32,8 @@ stub_ptrace_park:
         mov     $202, %eax                      // futex
         syscall
         jmp     stub_ptrace_park
+        .globl stub_ptrace_park_end
+stub_ptrace_park_end:
 .Ldie:
         mov     $1, %edi
         mov     $231, %eax                      // exit_group

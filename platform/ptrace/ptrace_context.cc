@@ -1,0 +1,228 @@
+#include "platform/ptrace/ptrace_context.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/ptrace.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+namespace ringwall {
+namespace {
+
+constexpr int kSyscallStop = SIGTRAP | 0x80;
+constexpr uint64_t kInitialFlags = 0x202;  // IF, and the bit that is always set
+
+// glibc's ptrace() takes an enum of its own, and its header does not go with the kernel's.
+long Ptrace(int request, pid_t tid, uint64_t addr, void* data) {
+  return syscall(SYS_ptrace, request, tid, addr, data);
+}
+
+// The trap number of a fault, which the host tells only to signal handlers.
+uint64_t TrapNumber(int signo, int code) {
+  switch (signo) {
+    case SIGFPE:
+      return code == FPE_INTDIV ? 0 : code == FPE_INTOVF ? 4 : 19;
+    case SIGTRAP:
+      return code == TRAP_TRACE || code == TRAP_HWBKPT ? 1 : 3;
+    case SIGILL:
+      return 6;
+    case SIGBUS:
+      return code == BUS_ADRALN ? 17 : 14;
+    default:
+      return code == SI_KERNEL ? 13 : 14;
+  }
+}
+
+}  // namespace
+
+PtraceContext::PtraceContext(Ref<PtraceAddressSpace> as, pid_t tid,
+                             std::shared_ptr<PtraceCounters> counters)
+    : as_(std::move(as)), tid_(tid), counters_(std::move(counters)), xstate_(XStateSize()) {
+  regs_.cs = abi::kUserCs;
+  regs_.ss = abi::kUserSs;
+  regs_.eflags = kInitialFlags;
+  InitXState(xstate_);
+}
+
+PtraceContext::~PtraceContext() {
+  if (state_ == State::kLost) return;
+  if (state_ == State::kStopped) {
+    regs_ = {};
+    regs_.cs = abi::kUserCs;
+    regs_.ss = abi::kUserSs;
+    regs_.eflags = kInitialFlags;
+    regs_.orig_rax = ~uint64_t{0};
+    regs_.rip = as_->park_start();
+    if (Ptrace(PTRACE_SETREGS, tid_, 0, &regs_) != 0) return;
+    if (Ptrace(PTRACE_DETACH, tid_, 0, nullptr) != 0) return;
+  }
+  as_->GiveBackThread(tid_);
+}
+
+Result<void> PtraceContext::CopyFrom(PtraceContext& parent) {
+  regs_ = parent.regs_;
+  TRY(parent.GetXState(xstate_));
+  xstate_dirty_ = true;
+  signal_mask_ = parent.signal_mask_;
+  return {};
+}
+
+Event PtraceContext::Lost() {
+  if (state_ != State::kLost) {
+    as_->stub().Kill();
+    // The host keeps a dead thread, and its process with it, until the tracer has looked.
+    int status;
+    while (traced_) Wait(&status);
+    state_ = State::kLost;
+  }
+  return {.kind = EventKind::kStubLost};
+}
+
+bool PtraceContext::Wait(int* status) {
+  const pid_t r = RetryEintr([&] { return ::wait4(tid_, status, __WALL, nullptr); });
+  traced_ = r == tid_ && WIFSTOPPED(*status);
+  return traced_;
+}
+
+bool PtraceContext::Attach() {
+  const uint64_t options = PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL;
+  if (Ptrace(PTRACE_SEIZE, tid_, 0, reinterpret_cast<void*>(options)) != 0) return false;
+  traced_ = true;
+  for (;;) {
+    int status;
+    if (Ptrace(PTRACE_INTERRUPT, tid_, 0, nullptr) != 0 || !Wait(&status)) return false;
+    abi::Registers now;
+    if (Ptrace(PTRACE_GETREGS, tid_, 0, &now) != 0) return false;
+    // Not parked yet means that its filter may not be up.
+    if (now.rip >= as_->park_start() && now.rip < as_->park_end()) return true;
+    if (Ptrace(PTRACE_CONT, tid_, 0, nullptr) != 0) return false;
+    const timespec pause = {0, 20'000};
+    nanosleep(&pause, nullptr);
+  }
+}
+
+bool PtraceContext::Flush() {
+  if (xstate_dirty_) {
+    iovec area = {xstate_.data(), xstate_.size()};
+    if (Ptrace(PTRACE_SETREGSET, tid_, NT_X86_XSTATE, &area) != 0) return false;
+    xstate_dirty_ = false;
+  }
+  // No restart by the host: the system call is over.
+  regs_.orig_rax = ~uint64_t{0};
+  return Ptrace(PTRACE_SETREGS, tid_, 0, &regs_) == 0;
+}
+
+Event PtraceContext::Switch() {
+  if (state_ == State::kLost) return Lost();
+  if ((kick_.fetch_or(kRunning) & kKicked) != 0) {
+    kick_.store(0);
+    return {.kind = EventKind::kInterrupted};
+  }
+  const Event event = Run();
+  kick_.fetch_and(~kRunning);
+  return event;
+}
+
+Event PtraceContext::Run() {
+  if (state_ == State::kParked) {
+    if (!Attach()) return Lost();
+    state_ = State::kStopped;
+  }
+  if (!Flush()) {
+    if (errno == ESRCH) return Lost();
+    // Registers that no program can have; the processor would answer the same.
+    return {.kind = EventKind::kFault, .signo = SIGSEGV, .code = SI_KERNEL, .trap_no = 13};
+  }
+  for (;;) {
+    int status;
+    if (Ptrace(PTRACE_SYSEMU, tid_, 0, nullptr) != 0 || !Wait(&status)) return Lost();
+    if (status >> 16 != 0) continue;  // a stop of the whole stub, from outside
+    const int stop = WSTOPSIG(status);
+    if (Ptrace(PTRACE_GETREGS, tid_, 0, &regs_) != 0) return Lost();
+    if (stop == kSyscallStop) return OnSyscallStop();
+    if (stop == RW_KICK_SIGNAL) {
+      if ((kick_.fetch_and(~kKicked) & kKicked) == 0) continue;  // of an earlier run
+      return {.kind = EventKind::kInterrupted};
+    }
+    Event event;
+    if (OnSignalStop(stop, &event)) return event;
+  }
+}
+
+Event PtraceContext::OnSyscallStop() {
+  Event event = {.kind = EventKind::kSyscall};
+  // The syscall instruction leaves these two alike; when they are not, the host knows the entry.
+  if (regs_.rcx != regs_.rip || regs_.r11 != regs_.eflags || regs_.cs != abi::kUserCs) {
+    struct ptrace_syscall_info info = {};
+    if (Ptrace(PTRACE_GET_SYSCALL_INFO, tid_, sizeof(info), &info) <= 0) return Lost();
+    event.compat_entry = info.arch != AUDIT_ARCH_X86_64;
+  }
+  counters_->Count(regs_.orig_rax);
+  return event;
+}
+
+bool PtraceContext::OnSignalStop(int signo, Event* event) {
+  siginfo_t info;
+  if (Ptrace(PTRACE_GETSIGINFO, tid_, 0, &info) != 0) {
+    *event = Lost();
+    return true;
+  }
+  if (info.si_code <= 0) return false;  // sent by someone on the host
+  if (signo == SIGSYS) {
+    // Only the host's emulation of the vsyscall page gets as far as the filter.
+    event->kind = EventKind::kSyscall;
+    event->vsyscall = true;
+    regs_.orig_rax = static_cast<uint32_t>(info.si_syscall);
+    counters_->Count(regs_.orig_rax);
+    return true;
+  }
+  if (signo != SIGSEGV && signo != SIGBUS && signo != SIGFPE && signo != SIGILL &&
+      signo != SIGTRAP) {
+    return false;
+  }
+  event->kind = EventKind::kFault;
+  event->signo = signo;
+  event->code = info.si_code;
+  event->addr = reinterpret_cast<uint64_t>(info.si_addr);
+  event->trap_no = TrapNumber(signo, info.si_code);
+  if (event->trap_no == 14) event->error_code = info.si_code == SEGV_ACCERR ? 5 : 4;
+  return true;
+}
+
+Result<void> PtraceContext::GetXState(std::span<std::byte> out) {
+  if (out.size() != xstate_.size()) return Errno(EINVAL);
+  if (!xstate_dirty_) {
+    iovec area = {xstate_.data(), xstate_.size()};
+    if (Ptrace(PTRACE_GETREGSET, tid_, NT_X86_XSTATE, &area) != 0) return Errno(ESRCH);
+  }
+  memcpy(out.data(), xstate_.data(), out.size());
+  return {};
+}
+
+Result<void> PtraceContext::SetXState(std::span<const std::byte> in) {
+  TRY(CheckXState(in));
+  memcpy(xstate_.data(), in.data(), in.size());
+  xstate_dirty_ = true;
+  return {};
+}
+
+void PtraceContext::Interrupt() {
+  if ((kick_.fetch_or(kKicked) & (kRunning | kKicked)) != kRunning) return;
+  syscall(SYS_tgkill, as_->host_pid(), tid_, RW_KICK_SIGNAL);
+}
+
+void PtraceContext::CpuTime(uint64_t* user_ns, uint64_t* system_ns) {
+  const auto [user, system] = as_->TakeCpuTime();
+  user_ns_ += user;
+  system_ns_ += system;
+  *user_ns = user_ns_;
+  *system_ns = system_ns_;
+}
+
+}  // namespace ringwall

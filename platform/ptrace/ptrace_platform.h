@@ -1,0 +1,71 @@
+// The portable platform: the Sentry thread of a task traces the task's guest thread and runs it with
+// PTRACE_SYSEMU, which stops at every system call before the host looks at it. The reference that
+// the fast one is compared with. See platform/stub/README.md for the stubs.
+#ifndef RINGWALL_PLATFORM_PTRACE_PTRACE_PLATFORM_H_
+#define RINGWALL_PLATFORM_PTRACE_PTRACE_PLATFORM_H_
+
+#include <atomic>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "platform/stub/address_space.h"
+
+namespace ringwall {
+
+// Counts system calls by number. Thread-safe.
+class PtraceCounters {
+ public:
+  void Count(uint64_t nr) {
+    if (nr < PlatformStats::kSyscalls) trapped_[nr].fetch_add(1, std::memory_order_relaxed);
+  }
+  void AddTo(PlatformStats& stats) const;
+
+ private:
+  std::atomic<uint64_t> trapped_[PlatformStats::kSyscalls] = {};
+};
+
+// Adds the idle guest threads of a stub, and its CPU time. Thread-safe.
+class PtraceAddressSpace final : public StubAddressSpace {
+ public:
+  PtraceAddressSpace(Ref<StubHost> host, std::unique_ptr<StubProcess> stub);
+
+  // A guest thread that is parked or on its way there.
+  Result<pid_t> TakeThread() EXCLUDES(mu_);
+  // Preconditions: nobody traces it and it is parked.
+  void GiveBackThread(pid_t tid) EXCLUDES(mu_);
+
+  // The host does not tell another process's time by thread, so the time that the stub has used
+  // since the last call counts as the caller's. The sum over all threads is exact.
+  std::pair<uint64_t, uint64_t> TakeCpuTime() EXCLUDES(mu_);
+
+  uint64_t park_start() { return host().header().ptrace_park; }
+  uint64_t park_end() { return host().header().ptrace_park_end; }
+
+ private:
+  Result<Ref<AddressSpace>> Adopt(std::unique_ptr<StubProcess> child) override;
+
+  Mutex<LockClass::kPlatform> mu_;
+  std::vector<pid_t> idle_ GUARDED_BY(mu_);
+  uint64_t user_ns_ GUARDED_BY(mu_) = 0;
+  uint64_t system_ns_ GUARDED_BY(mu_) = 0;
+};
+
+class PtracePlatform final : public Platform {
+ public:
+  static HostResult<std::unique_ptr<Platform>> Create();
+
+  std::string_view name() const override { return "ptrace"; }
+  Result<Ref<AddressSpace>> NewAddressSpace() override;
+  Result<std::unique_ptr<Context>> NewContext(AddressSpace& as, Context* parent) override;
+  PlatformStats Stats() const override;
+
+ private:
+  explicit PtracePlatform(Ref<StubHost> host) : host_(std::move(host)) {}
+  const Ref<StubHost> host_;
+  const std::shared_ptr<PtraceCounters> counters_ = std::make_shared<PtraceCounters>();
+};
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_PLATFORM_PTRACE_PTRACE_PLATFORM_H_

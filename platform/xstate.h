@@ -1,0 +1,24 @@
+// The xsave area in its standard format, as signal frames and PTRACE_GETREGSET have it.
+#ifndef RINGWALL_PLATFORM_XSTATE_H_
+#define RINGWALL_PLATFORM_XSTATE_H_
+
+#include <cstddef>
+#include <span>
+
+#include "sentry/base/result.h"
+
+namespace ringwall {
+
+// Bytes of an area with every feature that the host has enabled for user code.
+size_t XStateSize();
+
+// The state of a fresh program. Preconditions: area.size() == XStateSize().
+void InitXState(std::span<std::byte> area);
+
+// EINVAL when the host would refuse to load the area: its size, features that are not enabled,
+// reserved bits, the compacted format.
+Result<void> CheckXState(std::span<const std::byte> area);
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_PLATFORM_XSTATE_H_
