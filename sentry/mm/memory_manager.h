@@ -8,7 +8,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -20,30 +19,25 @@
 #include "sentry/base/mutex.h"
 #include "sentry/base/ref.h"
 #include "sentry/base/result.h"
+#include "sentry/mm/vma.h"
 
 namespace ringwall {
-
-// struct vm_area_struct.
-struct Vma {
-  GuestRange range;
-  int prot = 0;          // PROT_READ | PROT_WRITE | PROT_EXEC
-  int max_prot = 7;      // what mprotect may give (a shared mapping of a read-only descriptor)
-  bool shared = false;
-  bool grows_down = false;
-  bool locked = false;
-  bool dont_fork = false, wipe_on_fork = false, dont_dump = false;
-  RefPtr<File> file;     // null: private anonymous
-  uint64_t offset = 0;   // in the file, of range.start
-  const char* name = nullptr;  // "[heap]", "[stack]", "[vdso]", "[vvar]"; static
-};
 
 // What limits a change of the map; from the task's rlimits.
 struct MemoryLimits {
   uint64_t address_space = ~uint64_t{0};  // RLIMIT_AS
   uint64_t data = ~uint64_t{0};           // RLIMIT_DATA
   uint64_t stack = 8 << 20;               // RLIMIT_STACK
-  uint64_t locked = 64 << 10;             // RLIMIT_MEMLOCK
+  uint64_t locked = 8 << 20;              // RLIMIT_MEMLOCK; all ones with CAP_IPC_LOCK
 };
+
+// How many vmas a process may have (vm.max_map_count).
+inline constexpr size_t kMaxMapCount = 65530;
+// The end of user space as guests see it (TASK_SIZE).
+inline constexpr GuestAddr kTaskSize{kStubStart};
+// MAP_DROPPABLE of Linux 6.11, which Debian 12's headers lack.
+inline constexpr int kMapDroppable = 0x08;
+inline constexpr int kMapAbove4G = 0x80;
 
 struct MmapRequest {
   GuestAddr hint;
@@ -52,13 +46,15 @@ struct MmapRequest {
   int flags = 0;  // MAP_*
   RefPtr<File> file;
   uint64_t offset = 0;
-  const char* name = nullptr;
+  const char* name = nullptr;  // static; nobody but the loader gives one
 };
 
 class MemoryManager : public RefCounted<MemoryManager> {
  public:
-  // An empty map over a fresh address space (exec).
-  static Result<Ref<MemoryManager>> Create(Platform& platform);
+  // An empty map over a fresh address space (exec). Without `randomize` (ADDR_NO_RANDOMIZE) all
+  // places are the same in each run. limits.stack says how far below the stack mmap begins.
+  static Result<Ref<MemoryManager>> Create(Platform& platform, const MemoryLimits& limits = {},
+                                           bool randomize = true);
   // fork: vmas and contents, honouring MADV_DONTFORK and WIPEONFORK.
   Result<Ref<MemoryManager>> Fork();
 
@@ -68,7 +64,8 @@ class MemoryManager : public RefCounted<MemoryManager> {
   // errnos. Lengths and addresses come unchecked from the guest.
   Result<GuestAddr> Mmap(const MmapRequest& request, const MemoryLimits& limits);
   Result<void> Munmap(GuestAddr addr, uint64_t length);
-  Result<void> Mprotect(GuestAddr addr, uint64_t length, int prot);
+  Result<void> Mprotect(GuestAddr addr, uint64_t length, int prot,
+                        const MemoryLimits& limits = {});
   Result<GuestAddr> Mremap(GuestAddr old, uint64_t old_size, uint64_t new_size, int flags,
                            GuestAddr new_addr, const MemoryLimits& limits);
   Result<void> Madvise(GuestAddr addr, uint64_t length, int advice);
@@ -79,6 +76,13 @@ class MemoryManager : public RefCounted<MemoryManager> {
   Result<void> Mlockall(int flags, const MemoryLimits& limits);
   Result<void> Munlockall();
   GuestAddr Brk(GuestAddr addr, const MemoryLimits& limits);
+  Result<void> Mseal(GuestAddr addr, uint64_t length, uint64_t flags);
+  Result<void> RemapFilePages(GuestAddr addr, uint64_t length, int prot, uint64_t pgoff, int flags,
+                              const MemoryLimits& limits);
+
+  // A fault at addr where nothing is mapped: grows the stack (a MAP_GROWSDOWN mapping) above it
+  // down to addr when Linux would. True: the access can be tried again.
+  bool GrowStack(GuestAddr addr, const MemoryLimits& limits);
 
   // --- Copies. EFAULT. Partial copies return how much arrived first.
   Result<void> CopyIn(GuestAddr from, std::span<std::byte> to);
@@ -97,8 +101,12 @@ class MemoryManager : public RefCounted<MemoryManager> {
   void set_layout(const Layout& layout);
   // Where exec puts things: random within Linux's ranges.
   GuestAddr ChooseStackTop();
-  GuestAddr ChoosePieBase(uint64_t size);
+  GuestAddr ChoosePieBase(uint64_t size, uint64_t alignment = kPageSize);
+  // Begins the heap at or (randomly) after `start`.
   void SetBrkStart(GuestAddr start);
+  // Maps the main stack that ends at `top`: as far as limits.stack lets it ever grow, but shown and
+  // counted as far as it was used. Returns the mapping.
+  Result<GuestRange> MapStack(GuestAddr top, int prot, const MemoryLimits& limits);
 
   // The executable, for /proc/PID/exe, and the auxiliary vector.
   RefPtr<File> executable() const;
@@ -108,12 +116,20 @@ class MemoryManager : public RefCounted<MemoryManager> {
 
   // --- Looking.
   std::optional<Vma> Find(GuestAddr addr) const;  // the vma that holds addr
+  // In order of address. The main stack starts at its lowest page in use.
   std::vector<Vma> List() const;
+  // Bytes. size, data, stack, exe, lib and locked are exact. The rss figures come from the host's
+  // mincore: exact for private anonymous memory, and for files what is in the page cache of the
+  // mapped range, so more than this process has touched. They cost a walk of the whole map. peak
+  // is the highest rss that usage() has seen. `with_rss` false leaves the rss figures 0.
   struct Usage {
     uint64_t size = 0, rss = 0, data = 0, stack = 0, exe = 0, lib = 0, locked = 0, peak = 0;
-    uint64_t rss_anon = 0, rss_file = 0, rss_shmem = 0;
+    uint64_t peak_size = 0, rss_anon = 0, rss_file = 0, rss_shmem = 0;
+    uint64_t map_count = 0;
   };
-  Usage usage() const;
+  Usage usage(bool with_rss = true) const;
+  // Resident bytes of one mapping, as above (smaps).
+  uint64_t ResidentIn(GuestRange range) const;
 
   // Whether a host fault at addr is the guest's SIGSEGV: SEGV_MAPERR or SEGV_ACCERR by the vmas.
   int SegvCode(GuestAddr addr) const;
@@ -122,18 +138,61 @@ class MemoryManager : public RefCounted<MemoryManager> {
   void set_dumpable(int d) { dumpable_.store(d, std::memory_order_relaxed); }
 
  private:
-  explicit MemoryManager(Platform& platform, Ref<AddressSpace> as);
+  MemoryManager(Platform& platform, Ref<AddressSpace> as, bool randomize);
+
+  // A mapping that has passed all checks, at its place.
+  struct Placement {
+    GuestRange range;
+    bool replace = false;  // MAP_FIXED: what is there goes
+  };
+  Result<Placement> PlaceLocked(const MmapRequest& request, uint64_t length) REQUIRES(mu_);
+  Result<GuestAddr> GetUnmappedAreaLocked(GuestAddr hint, uint64_t length, int flags, bool thp)
+      REQUIRES(mu_);
+  Result<void> CheckRoomLocked(const Vma& vma, uint64_t replaced, const MemoryLimits& limits)
+      REQUIRES(mu_);
+  // Maps vma on the host and enters it, in place of what was there.
+  Result<void> InstallLocked(Vma vma, int host_flags, bool replace, VmaTree::Dropped* dropped)
+      REQUIRES(mu_);
+  Result<void> UnmapLocked(GuestRange range, VmaTree::Dropped* dropped) REQUIRES(mu_);
+  bool SealedLocked(GuestRange range) const REQUIRES_SHARED(mu_);
+  // mlock on the host as far as it lets us; else makes the pages resident once.
+  void LockOnHost(GuestRange range, bool on_fault, int prot) REQUIRES(mu_);
+  Result<void> SetLockedLocked(GuestRange range, bool locked, bool on_fault) REQUIRES(mu_);
+
+  // GrowStack under the limit that held when a stack last grew.
+  bool GrowStackForCopy(GuestAddr addr);
+
+  struct MremapArgs;
+  Result<GuestAddr> MremapLocked(const MremapArgs& args, const MemoryLimits& limits,
+                                 VmaTree::Dropped* dropped) REQUIRES(mu_);
+  Result<void> CheckResizeLocked(const Vma& vma, const MremapArgs& args,
+                                 const MemoryLimits& limits) REQUIRES(mu_);
+  Result<GuestAddr> MoveVmaLocked(const Vma& vma, const MremapArgs& args, GuestAddr to,
+                                  VmaTree::Dropped* dropped) REQUIRES(mu_);
+  Result<void> MapTailLocked(const Vma& vma, GuestRange tail, uint64_t delta) REQUIRES(mu_);
+
+  // Fills the name of a copy.
+  void DescribeLocked(Vma& vma) const REQUIRES_SHARED(mu_);
+  uint64_t ResidentLocked(GuestRange range) const REQUIRES_SHARED(mu_);
+  GuestAddr LowestUsedStackLocked(const Vma& stack) const REQUIRES_SHARED(mu_);
 
   Platform& platform_;
   const Ref<AddressSpace> as_;
+  const bool randomize_;
   std::atomic<int> dumpable_{1};
+  mutable std::atomic<uint64_t> peak_rss_{0};
   mutable Mutex<LockClass::kMm> mu_;
-  std::map<GuestAddr, Vma> vmas_ GUARDED_BY(mu_);  // by end address
+  VmaTree vmas_ GUARDED_BY(mu_);
   Layout layout_ GUARDED_BY(mu_);
   RefPtr<File> executable_ GUARDED_BY(mu_);
   std::vector<uint64_t> auxv_ GUARDED_BY(mu_);
-  uint64_t total_ GUARDED_BY(mu_) = 0, data_ GUARDED_BY(mu_) = 0, locked_ GUARDED_BY(mu_) = 0;
   GuestAddr mmap_base_ GUARDED_BY(mu_);
+  uint64_t peak_size_ GUARDED_BY(mu_) = 0;
+  // MCL_FUTURE: how new mappings are locked.
+  bool lock_future_ GUARDED_BY(mu_) = false;
+  bool lock_future_on_fault_ GUARDED_BY(mu_) = false;
+  // The last limit a stack grew under, for copies that must grow it.
+  uint64_t stack_limit_ GUARDED_BY(mu_) = 8 << 20;
 };
 
 }  // namespace ringwall

@@ -1,0 +1,117 @@
+// Looking at a map: /proc/PID/maps, status, statm, and what a fault was.
+#include <algorithm>
+#include <array>
+
+#include "sentry/mm/memory_manager.h"
+#include "sentry/mm/shared_anon.h"
+
+namespace ringwall {
+
+void MemoryManager::DescribeLocked(Vma& vma) const {
+  if (vma.name != nullptr) return;
+  if (vma.range.start <= layout_.start_stack && layout_.start_stack <= vma.range.end &&
+      !layout_.start_stack.IsNull()) {
+    vma.name = "[stack]";
+  } else if (!vma.file && vma.range.start < layout_.brk && layout_.start_brk < vma.range.end) {
+    vma.name = "[heap]";
+  }
+}
+
+std::optional<Vma> MemoryManager::Find(GuestAddr addr) const {
+  ReaderLock lock(mu_);
+  const Vma* vma = vmas_.Find(addr);
+  if (vma == nullptr) return std::nullopt;
+  Vma copy = *vma;
+  DescribeLocked(copy);
+  return copy;
+}
+
+std::vector<Vma> MemoryManager::List() const {
+  ReaderLock lock(mu_);
+  std::vector<Vma> list;
+  list.reserve(vmas_.size());
+  for (const auto& [end, vma] : vmas_) {
+    Vma copy = vma;
+    DescribeLocked(copy);
+    const GuestRange reserve = vmas_.stack_reserve();
+    if (!reserve.empty() && vma.range.Contains(reserve)) {
+      copy.range.start = LowestUsedStackLocked(vma);
+    }
+    list.push_back(std::move(copy));
+  }
+  return list;
+}
+
+GuestAddr MemoryManager::LowestUsedStackLocked(const Vma& stack) const {
+  const GuestRange reserve = vmas_.stack_reserve();
+  std::array<uint8_t, 4096> pages;
+  for (GuestAddr at = stack.range.start; at < reserve.end;) {
+    const uint64_t n = std::min<uint64_t>((reserve.end - at) / kPageSize, pages.size());
+    const std::span<uint8_t> out = std::span(pages).first(n);
+    if (!as_->Mincore({at, at + n * kPageSize}, out).ok()) break;
+    for (uint64_t i = 0; i < n; ++i) {
+      if ((out[i] & 1) != 0) return at + i * kPageSize;
+    }
+    at = at + n * kPageSize;
+  }
+  return reserve.end;
+}
+
+uint64_t MemoryManager::ResidentLocked(GuestRange range) const {
+  std::array<uint8_t, 16384> pages;
+  uint64_t resident = 0;
+  for (GuestAddr at = range.start; at < range.end;) {
+    const uint64_t n = std::min<uint64_t>((range.end - at) / kPageSize, pages.size());
+    const std::span<uint8_t> out = std::span(pages).first(n);
+    if (!as_->Mincore({at, at + n * kPageSize}, out).ok()) break;
+    for (const uint8_t page : out) resident += page & 1;
+    at = at + n * kPageSize;
+  }
+  return resident * kPageSize;
+}
+
+uint64_t MemoryManager::ResidentIn(GuestRange range) const {
+  ReaderLock lock(mu_);
+  return ResidentLocked(range);
+}
+
+MemoryManager::Usage MemoryManager::usage(bool with_rss) const {
+  ReaderLock lock(mu_);
+  Usage u;
+  u.size = vmas_.total();
+  u.peak_size = std::max(peak_size_, u.size);
+  u.data = vmas_.data();
+  u.stack = vmas_.stack();
+  u.locked = vmas_.locked();
+  u.map_count = vmas_.size();
+  const uint64_t code = layout_.end_code - layout_.start_code;
+  u.exe = layout_.end_code < layout_.start_code ? 0 : PageUp(code).value_or(0);
+  u.lib = vmas_.exec() > u.exe ? vmas_.exec() - u.exe : 0;
+  if (with_rss) {
+    for (const auto& [end, vma] : vmas_) {
+      if (vma.name != nullptr) continue;
+      const uint64_t n = ResidentLocked(vma.range);
+      if (!vma.file) {
+        u.rss_anon += n;
+      } else if (IsSharedAnon(*vma.file)) {
+        u.rss_shmem += n;
+      } else {
+        u.rss_file += n;
+      }
+    }
+    u.rss = u.rss_anon + u.rss_file + u.rss_shmem;
+    uint64_t peak = peak_rss_.load(std::memory_order_relaxed);
+    while (peak < u.rss && !peak_rss_.compare_exchange_weak(peak, u.rss)) {
+    }
+  }
+  u.peak = peak_rss_.load(std::memory_order_relaxed);
+  return u;
+}
+
+int MemoryManager::SegvCode(GuestAddr addr) const {
+  constexpr int kMapErr = 1, kAccErr = 2;  // SEGV_MAPERR, SEGV_ACCERR
+  ReaderLock lock(mu_);
+  return vmas_.Find(addr) == nullptr ? kMapErr : kAccErr;
+}
+
+}  // namespace ringwall
