@@ -11,6 +11,10 @@
 #include "absl/synchronization/mutex.h"
 #include "sentry/base/lock_class.h"
 
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#endif
+
 // Abseil's header brings older spellings of some of these; ours follow clang's documentation.
 #undef GUARDED_BY
 #undef NO_THREAD_SAFETY_ANALYSIS
@@ -32,6 +36,17 @@ inline void BeforeLock(LockClass, bool) {}
 inline void AfterUnlock(LockClass) {}
 #endif
 }  // namespace lockdep
+
+// The distribution's Abseil is built without TSan, which therefore has to be told of its locks.
+namespace tsan {
+#if defined(__SANITIZE_THREAD__)
+inline void Acquired(const void* mu) { __tsan_acquire(const_cast<void*>(mu)); }
+inline void Releasing(const void* mu) { __tsan_release(const_cast<void*>(mu)); }
+#else
+inline void Acquired(const void*) {}
+inline void Releasing(const void*) {}
+#endif
+}  // namespace tsan
 
 template <LockClass kClass>
 class ABSL_LOCKABLE Mutex {
@@ -60,6 +75,7 @@ class ABSL_SCOPED_LOCKABLE MutexLock {
   explicit MutexLock(const Mutex<kClass>& mu) ABSL_EXCLUSIVE_LOCK_FUNCTION(mu) : mu_(&mu) {
     lockdep::BeforeLock(kClass, false);
     mu_->mu_.Lock();
+    tsan::Acquired(mu_);
   }
   ~MutexLock() ABSL_UNLOCK_FUNCTION() {
     if (mu_ != nullptr) Release();
@@ -70,6 +86,7 @@ class ABSL_SCOPED_LOCKABLE MutexLock {
 
  private:
   void Release() NO_THREAD_SAFETY_ANALYSIS {
+    tsan::Releasing(mu_);
     std::exchange(mu_, nullptr)->mu_.Unlock();
     lockdep::AfterUnlock(kClass);
   }
@@ -83,6 +100,7 @@ class ABSL_SCOPED_LOCKABLE ReaderLock {
   explicit ReaderLock(const Mutex<kClass>& mu) ABSL_SHARED_LOCK_FUNCTION(mu) : mu_(mu) {
     lockdep::BeforeLock(kClass, false);
     mu_.mu_.ReaderLock();
+    tsan::Acquired(&mu_);
   }
   ~ReaderLock() ABSL_UNLOCK_FUNCTION() { Release(); }
   ReaderLock(const ReaderLock&) = delete;
@@ -90,6 +108,7 @@ class ABSL_SCOPED_LOCKABLE ReaderLock {
 
  private:
   void Release() NO_THREAD_SAFETY_ANALYSIS {
+    tsan::Releasing(&mu_);
     mu_.mu_.ReaderUnlock();
     lockdep::AfterUnlock(kClass);
   }
@@ -104,9 +123,11 @@ class ABSL_SCOPED_LOCKABLE LockBoth {
       : first_(&a < &b ? &a : &b), second_(&a == &b ? nullptr : (&a < &b ? &b : &a)) {
     lockdep::BeforeLock(kClass, false);
     first_->mu_.Lock();
+    tsan::Acquired(first_);
     if (second_ != nullptr) {
       lockdep::BeforeLock(kClass, true);
       second_->mu_.Lock();
+      tsan::Acquired(second_);
     }
   }
   ~LockBoth() ABSL_UNLOCK_FUNCTION() { Release(); }
@@ -116,9 +137,11 @@ class ABSL_SCOPED_LOCKABLE LockBoth {
  private:
   void Release() NO_THREAD_SAFETY_ANALYSIS {
     if (second_ != nullptr) {
+      tsan::Releasing(second_);
       second_->mu_.Unlock();
       lockdep::AfterUnlock(kClass);
     }
+    tsan::Releasing(first_);
     first_->mu_.Unlock();
     lockdep::AfterUnlock(kClass);
   }
@@ -130,7 +153,9 @@ class CondVar {
  public:
   template <LockClass kClass>
   void Wait(const Mutex<kClass>& mu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    tsan::Releasing(&mu);
     cv_.Wait(&mu.mu_);
+    tsan::Acquired(&mu);
   }
   void Signal() { cv_.Signal(); }
   void SignalAll() { cv_.SignalAll(); }
