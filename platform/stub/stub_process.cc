@@ -264,11 +264,15 @@ bool StubHost::Reap(pid_t pid, bool block) {
 void StubHost::Retire(pid_t pid, StubSlot slot) {
   MutexLock lock(mu_);
   dying_.push_back({pid, slot});
-  std::erase_if(dying_, [&](const Dying& d) {
-    if (!Reap(d.pid, false)) return false;
-    free_slots_.push_back(d.slot.index);
-    return true;
-  });
+  size_t kept = 0;
+  for (const Dying& d : dying_) {
+    if (Reap(d.pid, false)) {
+      free_slots_.push_back(d.slot.index);
+    } else {
+      dying_[kept++] = d;
+    }
+  }
+  dying_.resize(kept);
 }
 
 }  // namespace ringwall

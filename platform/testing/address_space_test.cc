@@ -239,13 +239,14 @@ TEST_P(AddressSpaceTest, ForgedRepliesAreNotBelieved) {
                          .Bytes({0xb9, 0x10, 0, 0, 0, 0xff, 0xc0, 0xf3, 0xab})
                          .JumpBack(19);
   std::atomic<Context*> running = nullptr;
-  std::atomic<bool> stop = false;
+  std::atomic<bool> stop = false, stopped = false, joined = false;
   std::thread guest([&] {
     auto c = Start(*as_, forge);
     c->regs().rax = 0;
     running = c.get();
     while (!stop) EXPECT_EQ(c->Switch().kind, EventKind::kInterrupted);
-    running = nullptr;
+    stopped = true;
+    while (!joined) usleep(100);
   });
   while (running == nullptr) usleep(100);
   for (int i = 0; i < 200; ++i) {
@@ -264,10 +265,11 @@ TEST_P(AddressSpaceTest, ForgedRepliesAreNotBelieved) {
     }
   }
   stop = true;
-  while (Context* c = running) {
-    c->Interrupt();
+  while (!stopped) {
+    running.load()->Interrupt();
     usleep(100);
   }
+  joined = true;
   guest.join();
 }
 
