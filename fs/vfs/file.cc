@@ -60,6 +60,10 @@ Result<int64_t> File::Seek(int64_t offset, int whence) {
 }
 
 Result<void> File::ReadDir(DirSink&) { return Errno(ENOTDIR); }
+Result<int64_t> File::Fcntl(Task&, int cmd, uint64_t) {
+  return Errno(cmd == F_GETPIPE_SZ || cmd == F_SETPIPE_SZ ? EBADF : EINVAL);
+}
+
 Result<int64_t> File::Ioctl(Task&, uint32_t, uint64_t) { return Errno(ENOTTY); }
 EventMask File::Poll(EventMask wanted) { return wanted & kAlwaysReady; }
 Result<HostMapping> File::Map(uint64_t, uint64_t, int, bool) { return Errno(ENODEV); }

@@ -41,6 +41,9 @@ struct HostMapping {
   uint64_t offset = 0;
 };
 
+// An open flag of the Sentry's own: for execve, which needs permission to execute, not to read.
+inline constexpr uint32_t kOpenForExec = 0x40000000;
+
 class File : public RefCounted<File> {
  public:
   // The place it was opened at; sockets, pipes and anonymous inodes have one too (see Path).
@@ -77,10 +80,18 @@ class File : public RefCounted<File> {
   // ioctl: arg is raw; guest memory is reached through the task. ENOTTY by default.
   virtual Result<int64_t> Ioctl(Task& task, uint32_t cmd, uint64_t arg);
 
+  // fcntl commands of one kind of file: F_SETPIPE_SZ, F_ADD_SEALS and their getters. EBADF, as
+  // Linux says of a file that is not of the kind; EINVAL for seals.
+  virtual Result<int64_t> Fcntl(Task& task, int cmd, uint64_t arg);
+
   // poll: the events that hold now, and where to hear of changes. Always ready by default.
   static constexpr EventMask kAlwaysReady = 0x1 | 0x4 | 0x40 | 0x100;  // IN, OUT, RDNORM, WRNORM
   virtual EventMask Poll(EventMask wanted);
   virtual WaitQueue* queue() { return nullptr; }
+  // Until when a blocking read or write that starts now waits, in CLOCK_MONOTONIC nanoseconds
+  // (SO_RCVTIMEO, SO_SNDTIMEO); INT64_MAX for ever.
+  virtual int64_t read_deadline() { return INT64_MAX; }
+  virtual int64_t write_deadline() { return INT64_MAX; }
 
   // Host memory for a mapping of [offset, offset+length). `shared` with PROT_WRITE must reach the
   // file. ENODEV by default. May change what backs the file (a heap buffer becomes a memfd).

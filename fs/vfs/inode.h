@@ -124,6 +124,14 @@ class Inode : public RefCounted<Inode> {
   bool is_directory() const { return type_ == S_IFDIR; }
   bool is_regular() const { return type_ == S_IFREG; }
   bool is_symlink() const { return type_ == S_IFLNK; }
+  // A node whose contents are not the file system's: writing through it changes no file.
+  bool is_special() const {
+    return type_ == S_IFCHR || type_ == S_IFBLK || type_ == S_IFIFO || type_ == S_IFSOCK;
+  }
+
+  // Tells special kinds of inodes (and so their Files) apart without RTTI: the address of a constant
+  // of the class, null for ordinary ones.
+  virtual const void* kind() const { return nullptr; }
 
   virtual Result<Attr> GetAttr() = 0;
   virtual Result<void> Set(const SetAttr& attr) = 0;

@@ -22,6 +22,7 @@ class PathFile final : public File {
 };
 
 uint32_t WantOf(uint32_t flags) {
+  if (flags & kOpenForExec) return kMayExec;
   static constexpr uint32_t kWant[] = {kMayRead, kMayWrite, kMayRead | kMayWrite,
                                        kMayRead | kMayWrite};
   return kWant[flags & O_ACCMODE] | (flags & O_TRUNC ? kMayWrite : 0);
@@ -69,7 +70,7 @@ Result<Ref<File>> OpenObject(const Walk& walk, const Path& at, uint32_t flags, b
       TRY(inode.Set(truncate));
     }
   }
-  constexpr uint32_t kSpent = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC;
+  constexpr uint32_t kSpent = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC | kOpenForExec;
   Result<Ref<File>> file = inode.Open(at, flags & ~kSpent, walk.creds);
   if (!file.ok() && file.error().Is(EAGAIN) && !(flags & O_NONBLOCK) && retry_on != nullptr) {
     *retry_on = inode.open_wait_queue();

@@ -1,0 +1,26 @@
+// Host descriptors that the sandbox was started with (stdin, stdout, stderr, --preserve-fds), as
+// files of the guest: regular files, pipes, sockets, terminals, devices. The Sentry reads and writes
+// them, it never opens one.
+#ifndef RINGWALL_FS_HOST_HOST_FILE_H_
+#define RINGWALL_FS_HOST_HOST_FILE_H_
+
+#include "fs/vfs/file.h"
+#include "sentry/base/host_error.h"
+#include "sentry/base/unique_fd.h"
+#include "sentry/kernel/thread_group.h"
+
+namespace ringwall {
+
+// Makes the notifier's epoll descriptor; before the filter goes up. Once.
+HostResult<void> PrepareHostFiles();
+
+// Takes the descriptor over. EBADF and the like when it is none.
+Result<Ref<File>> NewHostFile(UniqueFd fd);
+
+// Whether `file` is a host terminal, and making it the controlling one of `session`.
+bool IsHostTty(File& file);
+void SetControllingTty(File& file, Session& session);
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_FS_HOST_HOST_FILE_H_

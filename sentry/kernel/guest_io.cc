@@ -1,0 +1,129 @@
+#include "sentry/kernel/guest_io.h"
+
+#include <algorithm>
+#include <array>
+
+namespace ringwall {
+
+namespace {
+
+constexpr uint64_t kUserEnd = 0x7fff'ffff'f000;
+constexpr size_t kMaxIov = 1024;
+constexpr size_t kScratchSize = 128 << 10;
+
+struct IovecAbi {
+  uint64_t base, len;
+};
+
+// One scratch buffer a host thread: a task has one call under way at a time.
+std::span<std::byte> Scratch(size_t want) {
+  thread_local std::vector<std::byte> scratch;
+  const size_t size = std::min(want, kScratchSize);
+  if (scratch.size() < size) scratch.resize(std::max<size_t>(size, 4096));
+  return std::span(scratch).first(size);
+}
+
+}  // namespace
+
+Result<GuestBuffers> GuestBuffers::One(GuestAddr addr, uint64_t size) {
+  GuestBuffers b;
+  const std::optional<GuestRange> range = GuestRange::Make(addr, size);
+  if (!range || range->end.value() > kUserEnd) return Errno(EFAULT);
+  b.total_ = std::min(size, kMaxRwCount);
+  b.one_ = GuestRange{addr, addr + b.total_};
+  return b;
+}
+
+Result<GuestBuffers> GuestBuffers::Iovec(Task& t, GuestAddr addr, uint64_t count) {
+  if (count > kMaxIov) return Errno(EINVAL);
+  GuestBuffers b;
+  std::vector<IovecAbi> iov(count);
+  TRY(t.CopyIn(addr, std::as_writable_bytes(std::span(iov))));
+  for (const IovecAbi& v : iov) {
+    if (static_cast<int64_t>(v.len) < 0) return Errno(EINVAL);
+    const uint64_t len = std::min(v.len, kMaxRwCount - b.total_);
+    const std::optional<GuestRange> range = GuestRange::Make(GuestAddr(v.base), v.len);
+    if (!range || range->end.value() > kUserEnd) return Errno(EFAULT);
+    if (len == 0) continue;
+    b.many_.push_back({GuestAddr(v.base), GuestAddr(v.base + len)});
+    b.total_ += len;
+  }
+  return b;
+}
+
+GuestRange GuestBuffers::Current(size_t want) const {
+  GuestRange r = many_.empty() ? one_ : index_ < many_.size() ? many_[index_] : GuestRange{};
+  if (r.size() > want) r.end = r.start + want;
+  return r;
+}
+
+void GuestBuffers::Advance(size_t n) {
+  total_ -= n;
+  if (many_.empty()) {
+    one_.start = one_.start + n;
+    return;
+  }
+  while (n > 0) {
+    GuestRange& r = many_[index_];
+    const size_t step = std::min<size_t>(n, r.size());
+    r.start = r.start + step;
+    n -= step;
+    if (r.empty()) index_++;
+  }
+}
+
+Result<size_t> GuestDst::Put(std::span<const std::byte> bytes) {
+  size_t done = 0;
+  while (done < bytes.size() && remaining() > 0) {
+    const GuestRange r = buffers_.Current(bytes.size() - done);
+    const auto piece = bytes.subspan(done, r.size());
+    size_t n = r.size();
+    if (!task_.context().WriteWindow(r.start, piece)) {
+      Result<size_t> copied = task_.mm().CopyOutPartial(r.start, piece);
+      if (!copied.ok()) {
+        if (done > 0) break;
+        return copied.error();
+      }
+      n = *copied;
+    }
+    buffers_.Advance(n);
+    done += n;
+    if (n < piece.size()) break;
+  }
+  return done;
+}
+
+std::span<std::byte> GuestDst::Reserve(size_t want) { return Scratch(std::min(want, remaining())); }
+
+Result<size_t> GuestDst::Commit(size_t n) {
+  return Put(Scratch(n));
+}
+
+Result<size_t> GuestSrc::Get(std::span<std::byte> bytes) {
+  size_t done = 0;
+  while (done < bytes.size() && remaining() > 0) {
+    const GuestRange r = buffers_.Current(bytes.size() - done);
+    const auto piece = bytes.subspan(done, r.size());
+    size_t n = r.size();
+    if (!task_.context().ReadWindow(r.start, piece)) {
+      Result<size_t> copied = task_.mm().CopyInPartial(r.start, piece);
+      if (!copied.ok()) {
+        if (done > 0) break;
+        return copied.error();
+      }
+      n = *copied;
+    }
+    buffers_.Advance(n);
+    done += n;
+    if (n < piece.size()) break;
+  }
+  return done;
+}
+
+Result<std::span<const std::byte>> GuestSrc::Take(size_t want) {
+  std::span<std::byte> s = Scratch(std::min(want, remaining()));
+  const size_t n = TRY(Get(s));
+  return std::span<const std::byte>(s.first(n));
+}
+
+}  // namespace ringwall

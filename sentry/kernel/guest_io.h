@@ -1,0 +1,65 @@
+// Guest memory as the end of a read or write: IoDst and IoSrc (fs/vfs/io.h) over one buffer or an
+// iovec of the calling task. Task thread only; lives for one system call.
+#ifndef RINGWALL_SENTRY_KERNEL_GUEST_IO_H_
+#define RINGWALL_SENTRY_KERNEL_GUEST_IO_H_
+
+#include <vector>
+
+#include "fs/vfs/io.h"
+#include "sentry/base/guest_addr.h"
+#include "sentry/kernel/task.h"
+
+namespace ringwall {
+
+// Linux's MAX_RW_COUNT: no call moves more.
+inline constexpr uint64_t kMaxRwCount = 0x7ffff000;
+
+// Pieces of guest memory, checked: every piece is user memory, the sum is at most kMaxRwCount.
+class GuestBuffers {
+ public:
+  // One buffer. EFAULT when it is not in user memory. Longer than kMaxRwCount is cut.
+  static Result<GuestBuffers> One(GuestAddr addr, uint64_t size);
+  // struct iovec[count] at addr, read once. EINVAL (count over 1,024, a negative length or sum),
+  // EFAULT.
+  static Result<GuestBuffers> Iovec(Task& t, GuestAddr addr, uint64_t count);
+
+  size_t total() const { return total_; }
+  // The current piece, cut to `want`; empty at the end.
+  GuestRange Current(size_t want) const;
+  void Advance(size_t n);
+
+ private:
+  GuestRange one_{};
+  std::vector<GuestRange> many_;
+  size_t index_ = 0;
+  size_t total_ = 0;
+};
+
+class GuestDst final : public IoDst {
+ public:
+  GuestDst(Task& t, GuestBuffers buffers) : task_(t), buffers_(std::move(buffers)) {}
+  size_t remaining() const override { return buffers_.total(); }
+  Result<size_t> Put(std::span<const std::byte> bytes) override;
+  std::span<std::byte> Reserve(size_t want) override;
+  Result<size_t> Commit(size_t n) override;
+
+ private:
+  Task& task_;
+  GuestBuffers buffers_;
+};
+
+class GuestSrc final : public IoSrc {
+ public:
+  GuestSrc(Task& t, GuestBuffers buffers) : task_(t), buffers_(std::move(buffers)) {}
+  size_t remaining() const override { return buffers_.total(); }
+  Result<size_t> Get(std::span<std::byte> bytes) override;
+  Result<std::span<const std::byte>> Take(size_t want) override;
+
+ private:
+  Task& task_;
+  GuestBuffers buffers_;
+};
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_SENTRY_KERNEL_GUEST_IO_H_

@@ -1,0 +1,128 @@
+// Kernel: what one sandbox has once: the platform, the task set, the system-call table, the names
+// and the clocks' origin. Made by runsc/boot, lives until the process ends.
+#ifndef RINGWALL_SENTRY_KERNEL_KERNEL_H_
+#define RINGWALL_SENTRY_KERNEL_KERNEL_H_
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fs/vfs/fd_table.h"
+#include "fs/vfs/mount.h"
+#include "platform/platform.h"
+#include "sentry/base/mutex.h"
+#include "sentry/base/ref.h"
+#include "sentry/kernel/thread_group.h"
+
+namespace ringwall {
+
+class SyscallTable;
+
+struct UtsName {
+  std::string hostname = "ringwall";
+  std::string domainname = "(none)";
+};
+
+// The uts namespace of a task.
+class UtsNamespace : public RefCounted<UtsNamespace> {
+ public:
+  Guarded<UtsName, LockClass::kLeaf> name;
+};
+
+// All tasks, by number (the pid namespace of the container), and the lock under which their links
+// change (tasklist_lock).
+class TaskSet {
+ public:
+  Mutex<LockClass::kTaskSet> mu;
+  std::map<int, Task*> tasks GUARDED_BY(mu);               // by tid
+  std::map<int, RefPtr<ProcessGroup>> groups GUARDED_BY(mu);  // by pgid; empty ones are erased
+  int last_pid GUARDED_BY(mu) = 0;
+  int live GUARDED_BY(mu) = 0;  // tasks that have not finished their exit
+
+  // The next free number. EAGAIN when there is none or the limit of tasks is reached.
+  Result<int> AllocatePid() REQUIRES(mu);
+  Task* FindTask(int tid) REQUIRES(mu);
+  ThreadGroup* FindThreadGroup(int tgid) REQUIRES(mu);
+  void EraseTaskLocked(int tid) REQUIRES(mu);
+  void EraseGroupLocked(int pgid) REQUIRES(mu);
+  size_t TasksOfUserLocked(Uid uid) REQUIRES(mu);
+
+  static constexpr int kPidMax = 32768;
+  int max_tasks = 16384;
+};
+
+struct KernelOptions {
+  std::unique_ptr<Platform> platform;
+  const SyscallTable* syscalls = nullptr;
+  uint64_t memory_limit = 0;  // bytes to show; 0: the host's
+  uint32_t cpu_count = 0;     // 0: the host's
+  bool strace = false;
+  std::vector<std::string> strace_syscalls;
+};
+
+class Kernel {
+ public:
+  explicit Kernel(KernelOptions options);
+  ~Kernel();
+
+  Platform& platform() { return *options_.platform; }
+  const SyscallTable& syscalls() const { return *options_.syscalls; }
+  const KernelOptions& options() const { return options_; }
+  TaskSet& tasks() { return tasks_; }
+
+  bool strace() const { return strace_.load(std::memory_order_relaxed); }
+  void set_strace(bool on) { strace_.store(on); }
+
+  // CLOCK_BOOTTIME of the host at the sandbox's start: the guest's boot time is the sandbox's start
+  // only in /proc/uptime and btime; the clocks themselves are the host's.
+  uint64_t start_boottime_ns() const { return start_boottime_ns_; }
+
+  // A process out of nothing: init, or one of `runsc exec`.
+  struct ProcessArgs {
+    std::string filename;
+    std::vector<std::string> argv, envp;
+    Ref<const Credentials> creds;
+    Ref<MountNamespace> mounts;
+    Path root, cwd;
+    uint32_t umask = 022;
+    RefPtr<FdTable> fds;
+    Rlimits rlimits;
+    bool new_session = true;
+    RefPtr<UtsNamespace> uts;
+  };
+  // Loads the program; nothing runs before Start(). ENOENT, EACCES, ENOEXEC ...
+  Result<Ref<ThreadGroup>> CreateProcess(const ProcessArgs& args);
+  // Runs its first task. The returned group stays; Wait for it with WaitForExit.
+  void Start(ThreadGroup& tg);
+  // Blocks the calling host thread until the process ended; returns its wait status.
+  int WaitForExit(ThreadGroup& tg);
+  // Sends a signal to a process, its group or everyone, as the container's owner.
+  Result<void> SendSignal(int tgid, int signo);
+  void KillAll();
+  // Blocks until no task is left.
+  void WaitForAll();
+
+  ThreadGroup* init() const { return init_.get(); }
+  // The number of the first process. 1 makes it the container's init; with 2 there is none, and
+  // orphans reap themselves (`runsc do`: the program then behaves as it does outside, where it is
+  // not init either).
+  void SetFirstPid(int pid);
+  void InitExitedLocked() REQUIRES(tasks_.mu);
+
+ private:
+  friend class Task;
+  friend class TaskLife;
+  KernelOptions options_;
+  TaskSet tasks_;
+  std::atomic<bool> strace_;
+  uint64_t start_boottime_ns_;
+  RefPtr<ThreadGroup> init_;
+  CondVar group_exited_;  // a process ended, or the last task is gone; with tasks_.mu
+};
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_SENTRY_KERNEL_KERNEL_H_

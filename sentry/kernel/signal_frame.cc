@@ -1,0 +1,167 @@
+#include "sentry/kernel/signal_frame.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "sentry/kernel/task.h"
+
+namespace ringwall {
+
+namespace {
+
+constexpr uint64_t kRedZone = 128;
+// AC, TF, DF, OF, SF, ZF, AF, PF, CF, RF and ID-less: what FIX_EFLAGS of Linux lets through.
+constexpr uint64_t kFixEflags = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x800 | 0x10000 | 0x40000;
+constexpr uint64_t kEflagsForHandler = ~uint64_t{0x100 | 0x400 | 0x10000};  // no TF, DF, RF
+
+uint64_t EnabledXfeatures() {
+  uint32_t lo, hi;
+  asm volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+  return (uint64_t{hi} << 32) | lo;
+}
+
+bool OnAltStack(const abi::StackT& s, uint64_t sp) {
+  return (s.flags & abi::kSsAutodisarm) == 0 && sp > s.sp && sp - s.sp <= s.size;
+}
+
+// An xsave image in its initial state, as a handler starts with.
+std::vector<std::byte> InitialXState(size_t size) {
+  std::vector<std::byte> x(size);
+  const uint16_t fcw = 0x37f;
+  const uint32_t mxcsr = 0x1f80;
+  memcpy(x.data(), &fcw, sizeof(fcw));
+  memcpy(x.data() + 24, &mxcsr, sizeof(mxcsr));
+  return x;
+}
+
+}  // namespace
+
+void SigContext::From(const abi::Registers& r) {
+  r8 = r.r8, r9 = r.r9, r10 = r.r10, r11 = r.r11, r12 = r.r12, r13 = r.r13, r14 = r.r14;
+  r15 = r.r15, rdi = r.rdi, rsi = r.rsi, rbp = r.rbp, rbx = r.rbx, rdx = r.rdx, rax = r.rax;
+  rcx = r.rcx, rsp = r.rsp, rip = r.rip, eflags = r.eflags;
+  cs = abi::kUserCs, gs = 0, fs = 0, ss = abi::kUserSs;
+}
+
+void SigContext::To(abi::Registers& r) const {
+  r.r8 = r8, r.r9 = r9, r.r10 = r10, r.r11 = r11, r.r12 = r12, r.r13 = r13, r.r14 = r14;
+  r.r15 = r15, r.rdi = rdi, r.rsi = rsi, r.rbp = rbp, r.rbx = rbx, r.rdx = rdx, r.rax = rax;
+  r.rcx = rcx, r.rsp = rsp, r.rip = rip;
+  r.eflags = (r.eflags & ~kFixEflags) | (eflags & kFixEflags);
+  r.orig_rax = ~uint64_t{0};
+}
+
+bool Task::SetUpFrame(const abi::SigInfo& info, const abi::SigAction& action,
+                      abi::SigSet old_mask) {
+  if ((action.flags & abi::kSaRestorer) == 0) return false;
+  abi::Registers& r = regs();
+  const bool nested = OnAltStack(alt_stack, r.rsp);
+  uint64_t sp = r.rsp - kRedZone;
+  bool entering = false;
+  if ((action.flags & SA_ONSTACK) != 0 && !nested && alt_stack.size != 0) {
+    sp = alt_stack.sp + alt_stack.size;
+    entering = true;
+  }
+  const size_t xsize = context_->xstate_size();
+  const uint64_t fp = (sp - xsize - sizeof(kFpXstateMagic2)) & ~uint64_t{63};
+  const uint64_t frame = ((fp - sizeof(RtSigFrame)) & ~uint64_t{15}) - 8;
+  // A frame that does not fit the alternative stack is a fault, as on Linux.
+  if ((entering || nested) && frame < alt_stack.sp) return false;
+
+  std::vector<std::byte> image(fp + xsize + sizeof(kFpXstateMagic2) - frame);
+  RtSigFrame f = {};
+  f.pretcode = action.restorer;
+  f.uc.flags = kUcFpXstate | kUcSigcontextSs | kUcStrictRestoreSs;
+  f.uc.stack = alt_stack;
+  if (alt_stack.size != 0) {
+    f.uc.stack.flags = (alt_stack.flags & abi::kSsAutodisarm) |
+                       (nested ? SS_ONSTACK : 0);
+  } else {
+    f.uc.stack.flags = SS_DISABLE;
+  }
+  f.uc.mcontext.From(r);
+  f.uc.mcontext.oldmask = old_mask;
+  f.uc.mcontext.fpstate = fp;
+  f.uc.mcontext.err = fault_error_code_;
+  f.uc.mcontext.trapno = fault_trap_no_;
+  f.uc.mcontext.cr2 = fault_addr_;
+  f.uc.sigmask = old_mask;
+  f.info = info;
+  memcpy(image.data(), &f, sizeof(f));
+
+  const std::span<std::byte> x(image.data() + (fp - frame), xsize);
+  if (!context_->GetXState(x).ok()) return false;
+  const FpxSwBytes sw = {kFpXstateMagic1, static_cast<uint32_t>(xsize + sizeof(kFpXstateMagic2)),
+                         EnabledXfeatures(), static_cast<uint32_t>(xsize), {}};
+  memcpy(x.data() + kFpxSwOffset, &sw, sizeof(sw));
+  memcpy(x.data() + xsize, &kFpXstateMagic2, sizeof(kFpXstateMagic2));
+  if (!mm().CopyOut(GuestAddr(frame), image).ok()) return false;
+
+  // ---- No failure below this line. ----
+  if (!context_->SetXState(InitialXState(xsize)).ok()) return false;
+  if (entering && (alt_stack.flags & abi::kSsAutodisarm) != 0) {
+    alt_stack = abi::StackT{};
+  }
+  r.rsp = frame;
+  r.rip = action.handler;
+  r.rdi = static_cast<uint64_t>(info.signo);
+  r.rsi = frame + offsetof(RtSigFrame, info);
+  r.rdx = frame + offsetof(RtSigFrame, uc);
+  r.rax = 0;
+  r.eflags &= kEflagsForHandler;
+  r.orig_rax = ~uint64_t{0};
+  context_->RegsChanged();
+  return true;
+}
+
+Result<int64_t> Task::SigReturn() {
+  abi::Registers& r = regs();
+  RtSigFrame f;
+  const GuestAddr at(r.rsp - 8);
+  const auto bytes = std::as_writable_bytes(std::span(&f, 1));
+  KeepRegisters();
+  auto fail = [&]() -> Result<int64_t> {
+    ForceSignal(MakeSigInfo(SIGSEGV, SI_KERNEL));
+    return 0;
+  };
+  if (!mm().CopyIn(at, bytes).ok()) return fail();
+
+  const size_t xsize = context_->xstate_size();
+  std::vector<std::byte> x = InitialXState(xsize);
+  if (const uint64_t fp = f.uc.mcontext.fpstate; fp != 0) {
+    const std::span<std::byte> legacy(x.data(), kFxsaveSize);
+    if (!mm().CopyIn(GuestAddr(fp), legacy).ok()) return fail();
+    FpxSwBytes sw;
+    memcpy(&sw, x.data() + kFpxSwOffset, sizeof(sw));
+    uint64_t xfeatures = 3;  // x87 and SSE when there is only a legacy area
+    uint32_t magic2 = 0;
+    if (sw.magic1 == kFpXstateMagic1 && sw.xstate_size >= kXsaveHeaderEnd &&
+        sw.xstate_size <= xsize && sw.xstate_size <= sw.extended_size &&
+        mm().CopyIn(GuestAddr(fp + sw.xstate_size), std::as_writable_bytes(std::span(&magic2, 1)))
+            .ok() &&
+        magic2 == kFpXstateMagic2) {
+      const std::span<std::byte> rest(x.data() + kFxsaveSize, sw.xstate_size - kFxsaveSize);
+      if (!mm().CopyIn(GuestAddr(fp + kFxsaveSize), rest).ok()) return fail();
+    } else {
+      memcpy(x.data() + kFxsaveSize, &xfeatures, sizeof(xfeatures));
+    }
+    memset(x.data() + kFpxSwOffset, 0, sizeof(sw));
+    if (!context_->SetXState(x).ok()) return fail();
+  } else if (!context_->SetXState(x).ok()) {
+    return fail();
+  }
+  f.uc.mcontext.To(r);
+  context_->RegsChanged();
+  SetSignalMask(f.uc.sigmask & ~abi::kUnblockable);
+  // restore_altstack: errors are ignored, as on Linux.
+  if ((f.uc.stack.flags & ~abi::kSsAutodisarm) == SS_DISABLE) {
+    alt_stack = abi::StackT{};
+  } else if (!OnAltStack(alt_stack, r.rsp)) {
+    alt_stack = f.uc.stack;
+    alt_stack.flags &= abi::kSsAutodisarm;
+  }
+  return static_cast<int64_t>(r.rax);
+}
+
+}  // namespace ringwall

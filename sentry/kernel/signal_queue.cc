@@ -1,0 +1,35 @@
+#include "sentry/kernel/signal_queue.h"
+
+#include <algorithm>
+
+namespace ringwall {
+
+bool PendingSignals::Add(const abi::SigInfo& info) {
+  if (info.signo < abi::kSigRtMin && Has(info.signo)) return false;
+  mask_ |= abi::SigBit(info.signo);
+  queue_.push_back(info);
+  return true;
+}
+
+std::optional<abi::SigInfo> PendingSignals::Take(abi::SigSet blocked) {
+  abi::SigSet ready = mask_ & ~blocked;
+  if (ready == 0) return std::nullopt;
+  if ((ready & abi::kSynchronous) != 0) ready &= abi::kSynchronous;
+  const int signo = __builtin_ctzll(ready) + 1;
+  auto it = std::find_if(queue_.begin(), queue_.end(),
+                         [&](const abi::SigInfo& i) { return i.signo == signo; });
+  const abi::SigInfo info = *it;
+  queue_.erase(it);
+  const bool more = std::any_of(queue_.begin(), queue_.end(),
+                                [&](const abi::SigInfo& i) { return i.signo == signo; });
+  if (!more) mask_ &= ~abi::SigBit(signo);
+  return info;
+}
+
+void PendingSignals::Remove(abi::SigSet signals) {
+  if ((mask_ & signals) == 0) return;
+  std::erase_if(queue_, [&](const abi::SigInfo& i) { return (abi::SigBit(i.signo) & signals) != 0; });
+  mask_ &= ~signals;
+}
+
+}  // namespace ringwall

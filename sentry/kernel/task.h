@@ -1,0 +1,341 @@
+// Task: one thread of a guest process (struct task_struct), with one Sentry host thread of its own.
+//
+// "Task thread only" members are touched by that host thread alone and need no lock; what others read
+// is atomic or guarded. Lock order: TaskSet, siglock, Task::mu_.
+#ifndef RINGWALL_SENTRY_KERNEL_TASK_H_
+#define RINGWALL_SENTRY_KERNEL_TASK_H_
+
+#include <sched.h>
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fs/vfs/fd_table.h"
+#include "fs/vfs/vfs.h"
+#include "platform/platform.h"
+#include "sentry/abi/registers.h"
+#include "sentry/abi/signal.h"
+#include "sentry/auth/credentials.h"
+#include "sentry/base/mutex.h"
+#include "sentry/base/ref.h"
+#include "sentry/base/result.h"
+#include "sentry/base/wait_queue.h"
+#include "sentry/kernel/fs_context.h"
+#include "sentry/kernel/kernel.h"
+#include "sentry/kernel/thread_group.h"
+#include "sentry/mm/memory_manager.h"
+
+namespace ringwall {
+
+// A point in CLOCK_MONOTONIC nanoseconds; kNoDeadline waits for ever.
+inline constexpr int64_t kNoDeadline = INT64_MAX;
+int64_t MonotonicNow();
+
+struct CloneArgs {
+  uint64_t flags = 0;  // CLONE_*, without the signal
+  int exit_signal = 0;
+  GuestAddr stack;     // the new stack pointer, null: the same
+  GuestAddr parent_tid, child_tid, pidfd;
+  uint64_t tls = 0;
+};
+
+struct ExecArgs {
+  RefPtr<File> file;
+  std::string filename;  // what AT_EXECFN and scripts get
+  std::vector<std::string> argv, envp;
+};
+
+class Task : public RefCounted<Task> {
+ public:
+  // The task whose host thread this is; null on other threads.
+  static Task* Current();
+
+  Kernel& kernel() const { return kernel_; }
+  ThreadGroup& tg() const { return *tg_; }
+  int tid() const { return tid_; }
+  int tgid() const { return tg_->tgid_; }
+
+  // --- Memory and processor state. Task thread only.
+  MemoryManager& mm() const { return *mm_; }
+  Context& context() const { return *context_; }
+  abi::Registers& regs() { return context_->regs(); }
+
+  // For others (/proc, process_vm_readv): null when the task has exited.
+  RefPtr<MemoryManager> mm_ref() const;
+  RefPtr<FdTable> fds_ref() const;
+  RefPtr<FsContext> fs_ref() const;
+  Ref<const Credentials> creds_ref() const;
+  Ref<MountNamespace> mounts_ref() const;
+
+  // --- Copies between guest and Sentry, through the platform's data window when it has the bytes.
+  Result<void> CopyIn(GuestAddr from, std::span<std::byte> to);
+  Result<void> CopyOut(GuestAddr to, std::span<const std::byte> from);
+  // For the last output of a call: may be done by the stub on the way back.
+  Result<void> CopyOutLast(GuestAddr to, std::span<const std::byte> from);
+  Result<std::string> CopyInString(GuestAddr from, size_t limit);
+  // A path: ENOENT when empty unless allow_empty, ENAMETOOLONG over 4,096 with the NUL.
+  Result<std::string> CopyInPath(GuestAddr from, bool allow_empty = false);
+
+  // --- Files.
+  FdTable& fds() const { return *fds_; }
+  FsContext& fs() const { return *fs_; }
+  MountNamespace& mounts() const { return *mounts_; }
+  const Credentials& creds() const { return *creds_; }
+  void set_creds(Ref<const Credentials> c);
+  UtsNamespace& uts() const { return *uts_; }
+  Result<Ref<File>> GetFile(int fd) const { return fds_->Get(fd); }
+
+  // --- Waiting. Task thread only.
+  // Sleeps until Wake(), a signal to handle, or the deadline. OK: look again; kErestartSys: a
+  // signal, a stop or the end; ETIMEDOUT.
+  Result<void> Block(int64_t deadline = kNoDeadline);
+  // Sleeps until Wake(), whatever signals wait. For waits that only SIGKILL may end: the caller
+  // looks for that itself.
+  void SleepUninterrupted();
+  // Async, any thread: the next or current Block returns OK.
+  void Wake();
+  // Tries `attempt` until it does not say EAGAIN, sleeping on `queue` in between.
+  template <typename F>
+  auto Retry(WaitQueue* queue, EventMask events, int64_t deadline, F attempt)
+      -> decltype(attempt());
+
+  // --- Signals.
+  // Sends to this very task (tgkill) or, with group, to its process. Never fails for standard
+  // signals; EAGAIN when RLIMIT_SIGPENDING is reached by a queued one.
+  Result<void> SendSignal(const abi::SigInfo& info, bool group);
+  // A fault of this task's own: cannot be blocked or ignored. Task thread only.
+  void ForceSignal(abi::SigInfo info);
+  // The parent is another one now: what the stub answers for getppid changes. TaskSet's lock held.
+  void ParentChanged();
+  // Whether Block must end: a deliverable signal, a stop, or the end of the process.
+  bool alive() const { return mm_ && context_ != nullptr; }
+  bool Interrupted() const { return interrupted_.load(std::memory_order_acquire); }
+  // Computes Interrupted() anew. With the siglock held.
+  void RecalcInterruptedLocked();
+  abi::SigSet signal_mask() const { return context_->signal_mask(); }
+  // sigprocmask and its relatives. Task thread only.
+  void SetSignalMask(abi::SigSet mask);
+  // For sigsuspend, ppoll, pselect, epoll_pwait: this mask until the call is over and its signals
+  // are delivered.
+  void SetTemporaryMask(abi::SigSet mask);
+  // Puts the mask back when no handler is to run.
+  void RestoreMask();
+  abi::SigSet PendingMask() const;
+  // rt_sigtimedwait: takes one of `set`.
+  std::optional<abi::SigInfo> TakeSignal(abi::SigSet set);
+  // Waits for one of `set`, which the caller blocks. EAGAIN at the deadline, EINTR.
+  Result<abi::SigInfo> WaitForSignal(abi::SigSet set, int64_t deadline);
+  Result<int64_t> SigReturn();
+
+  abi::StackT alt_stack;  // task thread only
+
+  // --- Life.
+  Result<Ref<Task>> Clone(const CloneArgs& args);
+  Result<void> Exec(ExecArgs args);
+  // Ends this task (exit) or all of its process (exit_group) when the current call returns.
+  void ExitThread(int status);
+  void ExitGroup(int status);  // wait status
+
+  // --- The call being answered. Task thread only.
+  // The handler has set the registers itself: rax stays.
+  void KeepRegisters() { keep_registers_ = true; }
+  // A call that restarts with other arguments after a stop (ERESTART_RESTARTBLOCK).
+  void set_restart(std::function<Result<int64_t>(Task&)> f) { restart_ = std::move(f); }
+  Result<int64_t> RestartSyscall();
+  int64_t syscall_nr() const { return syscall_nr_; }
+
+  // --- Odds and ends that others read.
+  std::string comm() const;
+  void set_comm(std::string_view name);
+  // /proc/PID/stat's letter: R, S, D, T, t, Z.
+  char state() const { return state_.load(std::memory_order_relaxed); }
+  Rusage OwnRusage() const;
+
+  // Where its stub thread may run; remembered until the stub exists.
+  cpu_set_t affinity() const;
+  Result<void> SetAffinity(const cpu_set_t& set);
+  // Forgets pending signals that are ignored now.
+  void DropPending(abi::SigSet set);
+  // Makes the descriptor table this task's own.
+  void UnshareFds();
+  void UnshareFs();
+
+  GuestAddr clear_child_tid;       // task thread only
+  GuestAddr robust_list;           // task thread only
+  GuestAddr rseq_area;
+  int parent_death_signal = 0;     // under the TaskSet's lock
+  std::atomic<int> nice{0};
+  std::atomic<uint64_t> timer_slack_ns{50000};
+  uint64_t start_time_ns = 0;
+
+ private:
+  friend class Kernel;
+  friend class ThreadGroup;
+  friend Result<void> SendSignalToGroup(ThreadGroup&, const abi::SigInfo&);
+  friend class TaskLife;
+
+  Task(Kernel& kernel, Ref<ThreadGroup> tg, int tid);
+
+  // task_run.cc
+  static void* ThreadMain(void* self);
+  void StartThread();
+  void Run();
+  void HandleEvent(const Event& e);
+  void DoSyscall(bool compat, bool vsyscall);
+  void FinishSyscall(Result<int64_t> result);
+  void HandleFault(const Event& e);
+  // task_signals.cc
+  bool PrepareToReturn();  // false: the task ends
+  // Looks for the next signal to act on; runs default actions. True when a frame was set up.
+  void DefaultAction(const abi::SigInfo& info);
+  void StartGroupStopLocked(int signo);
+  void Kick();
+  // Tells the stub that unblocking a signal must come to the Sentry.
+  void NoteSignalsPendingLocked();
+  void NoteSignalsPending();
+  void DeliverSignal(const abi::SigInfo& info, const abi::SigAction& action);
+  bool SetUpFrame(const abi::SigInfo& info, const abi::SigAction& action, abi::SigSet old_mask);
+  bool StopIfAsked();
+  void QueueLocked(const abi::SigInfo& info, bool group);
+  void UpdateLocalAnswers();
+  // task_exit.cc
+  void DoExit();
+  void ReleaseMm();
+  void FinishExit();
+  void ReparentChildrenLocked();
+  // task_exec.cc
+  Result<void> KillOtherThreads();
+
+  Kernel& kernel_;
+  const Ref<ThreadGroup> tg_;
+  int tid_;  // changes only when a non-leader execs, under the TaskSet's lock
+
+  mutable Mutex<LockClass::kTask> mu_;  // the pointers below, for readers on other threads
+  RefPtr<MemoryManager> mm_;
+  RefPtr<FdTable> fds_;
+  RefPtr<FsContext> fs_;
+  RefPtr<MountNamespace> mounts_;
+  RefPtr<UtsNamespace> uts_;
+  RefPtr<const Credentials> creds_;
+  std::string comm_ GUARDED_BY(mu_);
+
+  std::unique_ptr<Context> context_;  // replaced under mu_
+
+  // Signals. pending_ is under the siglock.
+  PendingSignals pending_;
+  std::atomic<bool> interrupted_{false};
+  std::atomic<bool> answers_stale_{false};  // what the stub answers alone must be told anew
+  std::atomic<bool> dying_{false};  // leave as soon as possible
+  std::atomic<abi::SigSet> sigwait_set_{0};
+  bool forced_ = false;      // the next signal is this task's own fault. Task thread only
+  bool stop_counted_ = false;       // under siglock: still owes its part in a group stop
+  std::optional<abi::SigSet> saved_mask_;  // task thread only
+
+  // Wait word: bit 0 says that the thread sleeps, the rest counts wakes.
+  std::atomic<uint32_t> wake_{0};
+  uint32_t wake_seen_ = 0;
+  std::atomic<bool> in_guest_{false};  // in or about to enter Context::Switch
+
+  // The call.
+  int64_t syscall_nr_ = -1;
+  bool keep_registers_ = false;
+  bool in_syscall_ = false;
+  int restart_errno_ = 0;  // one of kErestart*: the call ended because of a signal
+  bool redo_ = false;      // answer the same call again
+  std::function<Result<int64_t>(Task&)> restart_;
+
+  // Of the last fault, for the signal frame. Task thread only.
+  uint64_t fault_error_code_ = 0, fault_trap_no_ = 0, fault_addr_ = 0;
+
+  bool exiting_ = false;
+  int exit_status_ = 0;
+  std::atomic<char> state_{'R'};
+
+  // The parent of a vfork sleeps until its child lets the memory go.
+  RefPtr<Task> vfork_parent_;
+  std::atomic<bool> vfork_done_{false};
+  Rusage final_rusage_;  // once the context is gone
+};
+
+// A Waiter that wakes a task.
+class TaskWaiter final : public Waiter {
+ public:
+  explicit TaskWaiter(Task& t) : task_(t) {}
+  bool OnEvent(EventMask) override {
+    task_.Wake();
+    return true;
+  }
+
+ private:
+  Task& task_;
+};
+
+template <typename F>
+auto Task::Retry(WaitQueue* queue, EventMask events, int64_t deadline, F attempt)
+    -> decltype(attempt()) {
+  auto result = attempt();
+  if (result.ok() || !result.error().Is(EAGAIN) || queue == nullptr) return result;
+  TaskWaiter waiter(*this);
+  queue->Add(waiter, events);
+  for (;;) {
+    result = attempt();
+    if (result.ok() || !result.error().Is(EAGAIN)) break;
+    Result<void> slept = Block(deadline);
+    if (!slept.ok()) {
+      result = decltype(attempt())(slept.error());
+      break;
+    }
+  }
+  queue->Remove(waiter);
+  return result;
+}
+
+// Sends to a process, to one of its threads that takes it. With or without locks? Without.
+Result<void> SendSignalToGroup(ThreadGroup& tg, const abi::SigInfo& info);
+// To every member of a process group. With the TaskSet's lock held. ESRCH when it is empty.
+void SendSignalToProcessGroupLocked(ProcessGroup& pg, const abi::SigInfo& info);
+// SIGCHLD with CLD_STOPPED, CLD_CONTINUED, and a wake of the waiting parent. TaskSet's lock held.
+void NotifyParentOfStopLocked(ThreadGroup& tg, int code, int signo);
+
+// The parent's number as getppid shows it: 0 for init, 1 for one whose parent is gone. TaskSet's
+// lock held.
+int ParentPidLocked(const ThreadGroup& tg);
+abi::SigInfo MakeSigInfo(int signo, int code);
+// si_code of a signal from the container's owner (runsc kill), which init cannot refuse.
+inline constexpr int kFromOutside = -1000;
+// Whether no process of the group has a parent in the same session but another group: its stops
+// would never end (POSIX 3.264). TaskSet's lock held.
+bool IsOrphanedLocked(const ThreadGroup& tg);
+
+// Closes one descriptor's use of `file`: Flush, and the process's POSIX locks on it.
+void CloseFile(Task& t, Ref<File> file, FdTable& table);
+// The session's leader is gone: SIGHUP and SIGCONT to the foreground group, no terminal any more.
+// TaskSet's lock held.
+void HangUpSessionLocked(Kernel& kernel, Session& session) NO_THREAD_SAFETY_ANALYSIS;
+
+struct WaitArgs {
+  enum class Which { kAny, kPid, kPgrp, kPidfd } which = Which::kAny;
+  int id = 0;
+  int options = 0;  // WEXITED, WSTOPPED, WCONTINUED, WNOHANG, WNOWAIT, __WALL, __WCLONE, ...
+};
+struct WaitResult {
+  int pid = 0;  // 0: nothing yet, with WNOHANG
+  int status = 0;  // as wait4
+  uint32_t uid = 0;
+  int code = 0;       // CLD_*
+  int child_status = 0;  // si_status of waitid
+  Rusage rusage;
+};
+// wait4 and waitid. ECHILD, kErestartSys.
+Result<WaitResult> WaitForChild(Task& t, const WaitArgs& args);
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_SENTRY_KERNEL_TASK_H_

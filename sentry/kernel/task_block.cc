@@ -1,0 +1,84 @@
+// Sleeping and waking of a task's Sentry thread.
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "sentry/kernel/task.h"
+
+namespace ringwall {
+
+namespace {
+
+constexpr uint32_t kSleeping = 1;
+constexpr uint32_t kOneWake = 2;
+
+// Sleeps while *word == value, until an absolute CLOCK_MONOTONIC time. False at the deadline.
+bool FutexWait(std::atomic<uint32_t>& word, uint32_t value, int64_t deadline) {
+  timespec at;
+  timespec* limit = nullptr;
+  if (deadline != kNoDeadline) {
+    at.tv_sec = deadline / 1'000'000'000;
+    at.tv_nsec = deadline % 1'000'000'000;
+    limit = &at;
+  }
+  const long r = syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE, value, limit, nullptr,
+                         FUTEX_BITSET_MATCH_ANY);
+  return !(r == -1 && errno == ETIMEDOUT);
+}
+
+}  // namespace
+
+int64_t MonotonicNow() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+Result<void> Task::Block(int64_t deadline) {
+  for (;;) {
+    if (Interrupted()) return Errno(kErestartSys);
+    uint32_t word = wake_.load(std::memory_order_acquire);
+    if ((word & ~kSleeping) != wake_seen_) {
+      wake_seen_ = word & ~kSleeping;
+      return {};
+    }
+    if (!wake_.compare_exchange_strong(word, word | kSleeping)) continue;
+    // A kick between the check above and here has changed the word, so the wait returns at once.
+    state_.store('S', std::memory_order_relaxed);
+    const bool in_time = deadline > 0 && FutexWait(wake_, word | kSleeping, deadline);
+    state_.store('R', std::memory_order_relaxed);
+    wake_.fetch_and(~kSleeping, std::memory_order_acq_rel);
+    if (!in_time) {
+      if (Interrupted()) return Errno(kErestartSys);
+      return Errno(ETIMEDOUT);
+    }
+  }
+}
+
+void Task::SleepUninterrupted() {
+  uint32_t word = wake_.load(std::memory_order_acquire);
+  if ((word & ~kSleeping) != wake_seen_) {
+    wake_seen_ = word & ~kSleeping;
+    return;
+  }
+  if (!wake_.compare_exchange_strong(word, word | kSleeping)) return;
+  FutexWait(wake_, word | kSleeping, kNoDeadline);
+  wake_.fetch_and(~kSleeping, std::memory_order_acq_rel);
+}
+
+void Task::Wake() {
+  const uint32_t old = wake_.fetch_add(kOneWake, std::memory_order_acq_rel);
+  if ((old & kSleeping) != 0) {
+    syscall(SYS_futex, &wake_, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+  }
+}
+
+void Task::Kick() {
+  Wake();
+  if (!in_guest_.load()) return;
+  MutexLock lock(mu_);
+  if (context_ != nullptr) context_->Interrupt();
+}
+
+}  // namespace ringwall

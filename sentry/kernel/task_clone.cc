@@ -1,0 +1,179 @@
+// clone, fork and vfork (kernel/fork.c).
+#include <sched.h>
+#include <sys/epoll.h>
+#include <time.h>
+
+#include "sentry/base/log.h"
+#include "sentry/kernel/pidfd.h"
+#include "sentry/kernel/task.h"
+
+namespace ringwall {
+
+namespace {
+
+constexpr uint64_t kCloneClearSighand = 0x100000000ull;
+constexpr uint64_t kNamespaces = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |
+                                 CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWCGROUP;
+constexpr uint64_t kSupportedNamespaces = CLONE_NEWNS | CLONE_NEWUTS;
+
+Result<void> CheckFlags(const Task& t, uint64_t flags) {
+  const auto both = [&](uint64_t a, uint64_t b) { return (flags & a) != 0 && (flags & b) != 0; };
+  if (both(CLONE_NEWNS, CLONE_FS) || both(CLONE_NEWUSER, CLONE_FS)) return Errno(EINVAL);
+  if ((flags & CLONE_THREAD) != 0 && (flags & CLONE_SIGHAND) == 0) return Errno(EINVAL);
+  if ((flags & CLONE_SIGHAND) != 0 && (flags & CLONE_VM) == 0) return Errno(EINVAL);
+  if (both(CLONE_THREAD, CLONE_NEWPID) || both(CLONE_THREAD, CLONE_NEWUSER)) return Errno(EINVAL);
+  if (both(CLONE_SIGHAND, kCloneClearSighand)) return Errno(EINVAL);
+  if (both(CLONE_PIDFD, CLONE_DETACHED)) return Errno(EINVAL);
+  // init must not make siblings: nobody would reap them.
+  if ((flags & CLONE_PARENT) != 0 && &t.tg() == t.kernel().init()) return Errno(EINVAL);
+  if ((flags & kNamespaces & ~kSupportedNamespaces) != 0) return Errno(EINVAL);
+  if ((flags & kNamespaces) != 0 && !t.creds().Has(Capability::kSysAdmin)) return Errno(EPERM);
+  return {};
+}
+
+uint64_t BootTimeNow() {
+  timespec now;
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+}  // namespace
+
+Result<Ref<Task>> Task::Clone(const CloneArgs& args) {
+  const uint64_t flags = args.flags;
+  TRY(CheckFlags(*this, flags));
+  const bool thread = (flags & CLONE_THREAD) != 0;
+
+  // Parts that may fail, before the child has a name.
+  RefPtr<MemoryManager> mm = mm_;
+  if ((flags & CLONE_VM) == 0) {
+    mm = TRY(mm_->Fork());
+  }
+  std::unique_ptr<Context> context =
+      TRY(kernel_.platform().NewContext(mm->address_space(), context_.get()));
+
+  RefPtr<ThreadGroup> tg = tg_;
+  if (!thread) {
+    Ref<SignalActions> actions = (flags & CLONE_SIGHAND) != 0
+                                     ? Ref<SignalActions>(tg_->actions())
+                                     : tg_->actions().Copy();
+    if ((flags & kCloneClearSighand) != 0) actions->Reset(false);
+    tg = MakeRef<ThreadGroup>(kernel_, std::move(actions));
+    const Rlimits limits = tg_->rlimits.With([](const Rlimits& r) { return r; });
+    tg->rlimits.With([&](Rlimits& r) { r = limits; });
+    tg->exit_signal = args.exit_signal;
+    tg->oom_score_adj = tg_->oom_score_adj.load();
+    tg->start_time_ns = BootTimeNow();
+  }
+
+  Ref<Task> child = Ref<Task>::Adopt(new Task(kernel_, Ref<ThreadGroup>(tg), 0));
+  child->mm_ = mm;
+  child->fds_ = (flags & CLONE_FILES) != 0 ? fds_ : RefPtr<FdTable>(fds_->Fork());
+  child->fs_ = (flags & CLONE_FS) != 0 ? fs_ : RefPtr<FsContext>(fs_->Copy());
+  child->mounts_ = mounts_;
+  if ((flags & CLONE_NEWNS) != 0) child->mounts_ = mounts_->Clone();
+  child->uts_ = uts_;
+  if ((flags & CLONE_NEWUTS) != 0) {
+    child->uts_ = MakeRef<UtsNamespace>();
+    const UtsName name = uts_->name.With([](const UtsName& n) { return n; });
+    child->uts_->name.With([&](UtsName& n) { n = name; });
+  }
+  child->creds_ = creds_;
+  child->set_comm(comm());
+  child->start_time_ns = BootTimeNow();
+  child->nice = nice.load();
+  child->timer_slack_ns = timer_slack_ns.load();
+  if ((flags & CLONE_VM) == 0 || (flags & CLONE_VFORK) != 0) child->alt_stack = alt_stack;
+  if ((flags & CLONE_CHILD_CLEARTID) != 0) child->clear_child_tid = args.child_tid;
+
+  abi::Registers& r = context->regs();
+  r = context_->regs();
+  r.rax = 0;
+  r.orig_rax = ~uint64_t{0};
+  if (!args.stack.IsNull()) r.rsp = args.stack.value();
+  if ((flags & CLONE_SETTLS) != 0) r.fs_base = args.tls;
+  context->RegsChanged();
+  context->set_signal_mask(signal_mask());
+  child->context_ = std::move(context);
+
+  std::optional<FdReservation> pidfd_slot;
+  if ((flags & CLONE_PIDFD) != 0) {
+    FdReservation slot = TRY(fds_->Reserve(0, tg_->limit(RLIMIT_NOFILE)));
+    pidfd_slot.emplace(std::move(slot));
+    const int32_t fd = pidfd_slot->fd();
+    TRY(CopyOut(args.pidfd, std::as_bytes(std::span(&fd, 1))));
+  }
+  const uint64_t process_limit = tg_->limit(RLIMIT_NPROC);
+
+  {
+    MutexLock lock(kernel_.tasks().mu);
+    TaskSet& set = kernel_.tasks();
+    if (process_limit != ~uint64_t{0} && creds_->ruid != 0 &&
+        set.TasksOfUserLocked(creds_->ruid) >= process_limit &&
+        !creds_->Has(Capability::kSysResource) && !creds_->Has(Capability::kSysAdmin)) {
+      return Errno(EAGAIN);
+    }
+    child->tid_ = TRY(set.AllocatePid());
+    MutexLock siglock(tg_->siglock);
+    // A process that is on its way out makes no more threads.
+    if (tg_->group_exit || dying_) return Errno(kErestartNoIntr);
+    set.tasks[child->tid_] = child.get();
+    set.live++;
+    if (thread) {
+      tg_->threads.push_back(child.get());
+      if (tg_->stop_state == StopState::kStopping) {
+        child->stop_counted_ = true;
+        tg_->stop_count++;
+        child->interrupted_ = true;
+      }
+    } else {
+      tg->tgid_ = child->tid_;
+      tg->leader = child.get();
+      child->AddRef();  // the leader stays until the process is reaped
+      tg->threads.push_back(child.get());
+      tg->pgrp = tg_->pgrp;
+      tg->pgrp->members.push_back(tg.get());
+      ThreadGroup* parent = tg_.get();
+      if ((flags & CLONE_PARENT) != 0) {
+        parent = tg_->parent;
+        tg->exit_signal = tg_->exit_signal;
+      }
+      tg->parent = parent;
+      tg->parent_tid = tid_;
+      if (parent != nullptr) {
+        parent->children.push_back(Ref<ThreadGroup>(tg));
+      } else {
+        tg->self_owned = true;
+        tg->AddRef();  // until it ends
+      }
+    }
+  }
+
+  const int32_t tid = child->tid_;
+  if ((flags & CLONE_PARENT_SETTID) != 0) {
+    Result<void> ignored = CopyOut(args.parent_tid, std::as_bytes(std::span(&tid, 1)));
+    static_cast<void>(ignored);
+  }
+  if ((flags & CLONE_CHILD_SETTID) != 0) {
+    Result<void> ignored = mm->CopyOut(args.child_tid, std::as_bytes(std::span(&tid, 1)));
+    static_cast<void>(ignored);
+  }
+  if (pidfd_slot) pidfd_slot->Commit(NewPidFd(*tg, 0), true);
+
+  if ((flags & CLONE_VFORK) == 0) {
+    child->StartThread();
+    return child;
+  }
+  child->vfork_parent_ = RefPtr<Task>(this);
+  child->StartThread();
+  state_.store('D');
+  while (!child->vfork_done_.load(std::memory_order_acquire)) {
+    // Only SIGKILL ends this wait; others are kept.
+    if (dying_ || tg_->group_exit || PendingMask() & abi::SigBit(SIGKILL)) break;
+    SleepUninterrupted();
+  }
+  state_.store('R');
+  return child;
+}
+
+}  // namespace ringwall

@@ -1,0 +1,191 @@
+// execve: replaces a process's program (fs/exec.c). Everything that can fail comes first; from the
+// death of the other threads on there is no way back.
+#include <sys/stat.h>
+
+#include "sentry/base/log.h"
+#include "sentry/kernel/task_futex.h"
+#include "sentry/kernel/task.h"
+#include "sentry/loader/loader.h"
+
+namespace ringwall {
+
+namespace {
+
+Result<LoadedImage> Load(Kernel& kernel, const Walk& walk, ThreadGroup& tg, ExecArgs& args) {
+  LoadArgs load{.platform = kernel.platform(), .walk = walk};
+  load.file = std::move(args.file);
+  load.filename = args.filename;
+  load.argv = std::move(args.argv);
+  load.envp = std::move(args.envp);
+  load.limits.address_space = tg.limit(RLIMIT_AS);
+  load.limits.data = tg.limit(RLIMIT_DATA);
+  load.limits.stack = tg.limit(RLIMIT_STACK);
+  load.limits.locked = tg.limit(RLIMIT_MEMLOCK);
+  return LoadExecutable(std::move(load));
+}
+
+// The credentials after exec (security/commoncap.c): set-id bits and the capability transformation
+// for root; file capabilities are not read.
+Ref<Credentials> CredentialsAfterExec(const Credentials& old, const LoadedImage& image) {
+  Ref<Credentials> c = old.Copy();
+  if (image.setuid && !old.no_new_privs) c->euid = *image.setuid;
+  if (image.setgid && !old.no_new_privs) c->egid = *image.setgid;
+  const bool gained = c->euid != old.euid || c->egid != old.egid;
+  c->suid = c->fsuid = c->euid;
+  c->sgid = c->fsgid = c->egid;
+  if (gained) c->cap_ambient = 0;
+  constexpr uint32_t kNoRoot = 1;
+  if ((c->securebits & kNoRoot) == 0 && (c->ruid == 0 || c->euid == 0)) {
+    c->cap_permitted = c->cap_inheritable | c->cap_bounding;
+    c->cap_effective = c->euid == 0 ? c->cap_permitted : 0;
+  } else {
+    c->cap_permitted = c->cap_ambient;
+    c->cap_effective = c->cap_ambient;
+  }
+  c->securebits &= ~(1u << 4);  // SECBIT_KEEP_CAPS
+  return c;
+}
+
+}  // namespace
+
+Result<void> Task::KillOtherThreads() {
+  ThreadGroup& tg = *tg_;
+  {
+    MutexLock lock(tg.siglock);
+    if (tg.group_exit || tg.exec_task != nullptr) return Errno(EAGAIN);
+    tg.exec_task = this;
+    for (Task* t : tg.threads) {
+      if (t == this) continue;
+      t->dying_ = true;
+      t->interrupted_.store(true);
+      t->Kick();
+    }
+  }
+  for (;;) {
+    {
+      MutexLock lock(tg.siglock);
+      if (tg.threads.size() == 1) break;
+    }
+    if (tg.group_exit) break;
+    SleepUninterrupted();
+  }
+  MutexLock lock(kernel_.tasks().mu);
+  MutexLock siglock(tg.siglock);
+  tg.exec_task = nullptr;
+  if (tg.leader != this) {
+    // The one that execs becomes the leader and takes its number (de_thread).
+    Task* old = tg.leader;
+    kernel_.tasks().tasks.erase(tid_);
+    tid_ = tg.tgid_;
+    kernel_.tasks().tasks[tid_] = this;
+    AddRef();
+    tg.leader = this;
+    old->Release();
+  }
+  return {};
+}
+
+Result<void> Task::Exec(ExecArgs args) {
+  const Path root = fs_->root(), cwd = fs_->cwd();
+  const Walk walk{creds(), mounts(), root, cwd, this};
+  LoadedImage image = TRY(Load(kernel_, walk, *tg_, args));
+  std::unique_ptr<Context> context =
+      TRY(kernel_.platform().NewContext(image.mm->address_space(), nullptr));
+  TRY(KillOtherThreads());
+
+  // ---- No failure below this line. ----
+  ExitFutexes(*this);
+  const abi::SigSet mask = saved_mask_.value_or(signal_mask());
+  saved_mask_.reset();
+  ReleaseMm();
+  {
+    MutexLock lock(mu_);
+    mm_ = image.mm;
+    context_ = std::move(context);
+  }
+  context_->regs() = image.regs;
+  context_->RegsChanged();
+  context_->set_signal_mask(mask);
+  clear_child_tid = robust_list = rseq_area = GuestAddr();
+  alt_stack = abi::StackT{};
+  set_comm(image.comm);
+
+  Ref<SignalActions> actions = tg_->actions().Copy();
+  actions->Reset(false);
+  {
+    MutexLock lock(tg_->siglock);
+    tg_->set_actions(std::move(actions));
+  }
+  Ref<Credentials> creds = CredentialsAfterExec(*creds_, image);
+  const bool gained = creds->euid != creds_->euid || creds->egid != creds_->egid;
+  mm_->set_dumpable(gained ? 0 : 1);
+  set_creds(Ref<const Credentials>(std::move(creds)));
+  if (fds_->ref_count_for_test() > 1) {
+    RefPtr<FdTable> own = fds_->Fork();
+    MutexLock lock(mu_);
+    std::swap(fds_, own);
+  }
+  for (Ref<File>& f : fds_->RemoveCloexec()) CloseFile(*this, std::move(f), *fds_);
+  {
+    MutexLock lock(kernel_.tasks().mu);
+    tg_->did_exec = true;
+    tg_->exit_signal = tg_->exit_signal != 0 ? SIGCHLD : 0;
+    if (gained) parent_death_signal = 0;
+  }
+  NoteSignalsPending();
+  KeepRegisters();
+  return {};
+}
+
+Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
+  Ref<ThreadGroup> tg = MakeRef<ThreadGroup>(*this, MakeRef<SignalActions>());
+  tg->rlimits.With([&](Rlimits& r) { r = args.rlimits; });
+  const Walk walk{*args.creds, *args.mounts, args.root, args.cwd, nullptr};
+  ExecArgs exec;
+  WaitQueue* unused = nullptr;
+  Path program = TRY(Vfs::Lookup(walk, args.filename, {}));
+  Attr attr = TRY(Vfs::Stat(program));
+  if (!S_ISREG(attr.mode)) return Errno(EACCES);
+  TRY(Vfs::CheckAccess(*args.creds, program, kMayExec));
+  exec.file = TRY(Vfs::OpenPath(walk, program, O_RDONLY | kOpenForExec, &unused));
+  exec.filename = args.filename;
+  exec.argv = args.argv;
+  exec.envp = args.envp;
+  LoadedImage image = TRY(Load(*this, walk, *tg, exec));
+  std::unique_ptr<Context> context =
+      TRY(platform().NewContext(image.mm->address_space(), nullptr));
+
+  Ref<Task> task = Ref<Task>::Adopt(new Task(*this, tg, 0));
+  task->mm_ = image.mm;
+  task->context_ = std::move(context);
+  task->context_->regs() = image.regs;
+  task->context_->RegsChanged();
+  task->context_->set_signal_mask(0);
+  task->fds_ = args.fds;
+  task->fs_ = MakeRef<FsContext>(args.root, args.cwd, args.umask);
+  task->mounts_ = args.mounts;
+  task->uts_ = args.uts ? args.uts : RefPtr<UtsNamespace>(MakeRef<UtsNamespace>());
+  task->creds_ = CredentialsAfterExec(*args.creds, image);
+  task->set_comm(image.comm);
+  task->start_time_ns = start_boottime_ns_;
+  tg->start_time_ns = start_boottime_ns_;
+
+  MutexLock lock(tasks_.mu);
+  const int pid = TRY(tasks_.AllocatePid());
+  task->tid_ = pid;
+  tg->tgid_ = pid;
+  tg->leader = task.get();
+  tg->threads.push_back(task.get());
+  Ref<Session> session = MakeRef<Session>(pid);
+  session->leader = tg.get();
+  tg->pgrp = MakeRef<ProcessGroup>(pid, session);
+  tg->pgrp->members.push_back(tg.get());
+  tasks_.groups[pid] = tg->pgrp;
+  tasks_.tasks[pid] = task.get();
+  tasks_.live++;
+  if (pid == 1) init_ = tg;
+  task.Leak();  // the leader stays until the process is reaped
+  return tg;
+}
+
+}  // namespace ringwall

@@ -1,0 +1,61 @@
+// What a task does with files and terminals beyond the VFS.
+#include <sys/epoll.h>
+
+#include "sentry/kernel/task.h"
+
+namespace ringwall {
+
+void HangUpSessionLocked(Kernel& kernel, Session& session) {
+  session.tty.reset();
+  if (session.foreground_pgid == 0) return;
+  TaskSet& set = kernel.tasks();
+  const auto it = set.groups.find(session.foreground_pgid);
+  if (it == set.groups.end()) return;
+  SendSignalToProcessGroupLocked(*it->second, MakeSigInfo(SIGHUP, SI_KERNEL));
+  SendSignalToProcessGroupLocked(*it->second, MakeSigInfo(SIGCONT, SI_KERNEL));
+}
+
+void Task::ParentChanged() {
+  answers_stale_.store(true);
+  Kick();
+}
+
+cpu_set_t Task::affinity() const {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  MutexLock lock(mu_);
+  const pid_t host = context_ != nullptr ? context_->host_tid() : 0;
+  if (host <= 0 || sched_getaffinity(host, sizeof(set), &set) != 0) {
+    sched_getaffinity(0, sizeof(set), &set);
+  }
+  return set;
+}
+
+Result<void> Task::SetAffinity(const cpu_set_t& set) {
+  MutexLock lock(mu_);
+  if (context_ == nullptr) return Errno(ESRCH);
+  TRY(FromHost(sched_setaffinity(context_->host_tid(), sizeof(set), &set)));
+  return {};
+}
+
+void Task::DropPending(abi::SigSet set) {
+  MutexLock lock(tg_->siglock);
+  tg_->pending.Remove(set);
+  for (Task* t : tg_->threads) t->pending_.Remove(set);
+}
+
+void Task::UnshareFds() {
+  if (fds_->ref_count_for_test() == 1) return;
+  RefPtr<FdTable> own = fds_->Fork();
+  MutexLock lock(mu_);
+  std::swap(fds_, own);
+}
+
+void Task::UnshareFs() {
+  if (fs_->ref_count_for_test() == 1) return;
+  RefPtr<FsContext> own = fs_->Copy();
+  MutexLock lock(mu_);
+  std::swap(fs_, own);
+}
+
+}  // namespace ringwall

@@ -1,0 +1,258 @@
+// The loop of a task's Sentry thread: run guest code, answer what stopped it, act on signals.
+#include <pthread.h>
+#include <signal.h>
+
+#include "sentry/base/log.h"
+#include "sentry/kernel/guest_io.h"
+#include "sentry/kernel/syscall_table.h"
+#include "sentry/kernel/task.h"
+#include "sentry/strace/strace.h"
+
+namespace ringwall {
+
+namespace {
+thread_local Task* current_task = nullptr;
+constexpr size_t kHostStackSize = 256 << 10;
+constexpr uint64_t kX32Bit = 0x40000000;
+}  // namespace
+
+Task* Task::Current() { return current_task; }
+
+Task::Task(Kernel& kernel, Ref<ThreadGroup> tg, int tid)
+    : kernel_(kernel), tg_(std::move(tg)), tid_(tid) {}
+
+RefPtr<MemoryManager> Task::mm_ref() const {
+  MutexLock lock(mu_);
+  return mm_;
+}
+RefPtr<FdTable> Task::fds_ref() const {
+  MutexLock lock(mu_);
+  return fds_;
+}
+RefPtr<FsContext> Task::fs_ref() const {
+  MutexLock lock(mu_);
+  return fs_;
+}
+Ref<const Credentials> Task::creds_ref() const {
+  MutexLock lock(mu_);
+  return Ref<const Credentials>(*creds_);
+}
+Ref<MountNamespace> Task::mounts_ref() const {
+  MutexLock lock(mu_);
+  return Ref<MountNamespace>(*mounts_);
+}
+
+void Task::set_creds(Ref<const Credentials> c) {
+  RefPtr<const Credentials> fresh(std::move(c));
+  {
+    MutexLock lock(mu_);
+    std::swap(creds_, fresh);
+  }
+  UpdateLocalAnswers();
+}
+
+std::string Task::comm() const {
+  MutexLock lock(mu_);
+  return comm_;
+}
+
+void Task::set_comm(std::string_view name) {
+  MutexLock lock(mu_);
+  comm_ = std::string(name.substr(0, 15));
+}
+
+Rusage Task::OwnRusage() const {
+  MutexLock lock(mu_);
+  Rusage r = final_rusage_;
+  if (context_ != nullptr) {
+    uint64_t user = 0, system = 0;
+    context_->CpuTime(&user, &system);
+    r.utime_ns += user;
+    r.stime_ns += system;
+  }
+  return r;
+}
+
+Result<void> Task::CopyIn(GuestAddr from, std::span<std::byte> to) {
+  if (context_->ReadWindow(from, to)) return {};
+  return mm_->CopyIn(from, to);
+}
+
+Result<void> Task::CopyOut(GuestAddr to, std::span<const std::byte> from) {
+  return mm_->CopyOut(to, from);
+}
+
+Result<void> Task::CopyOutLast(GuestAddr to, std::span<const std::byte> from) {
+  if (context_->WriteWindow(to, from)) return {};
+  return mm_->CopyOut(to, from);
+}
+
+Result<std::string> Task::CopyInString(GuestAddr from, size_t limit) {
+  if (std::optional<std::string> s = context_->ReadWindowString(from, limit)) return std::move(*s);
+  return mm_->CopyInString(from, limit);
+}
+
+Result<std::string> Task::CopyInPath(GuestAddr from, bool allow_empty) {
+  std::string path = TRY(CopyInString(from, kPathMax));
+  if (path.empty() && !allow_empty) return Errno(ENOENT);
+  return path;
+}
+
+void* Task::ThreadMain(void* self) {
+  Ref<Task> task = Ref<Task>::Adopt(static_cast<Task*>(self));
+  current_task = task.get();
+  task->Run();
+  current_task = nullptr;
+  return nullptr;
+}
+
+void Task::StartThread() {
+  // The host thread takes no signals: nothing in the Sentry is woken by one.
+  pthread_attr_t attr;
+  pthread_attr_init(&attr);
+  pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attr, kHostStackSize);
+  AddRef();
+  pthread_t thread;
+  const int error = pthread_create(&thread, &attr, &Task::ThreadMain, this);
+  pthread_attr_destroy(&attr);
+  if (error != 0) {
+    RW_LOG(kError, "no host thread for task %d: %d", tid_, error);
+    Release();
+    exiting_ = true;
+    exit_status_ = SIGKILL;
+    DoExit();
+  }
+}
+
+void Task::Run() {
+  UpdateLocalAnswers();
+  while (!exiting_) {
+    if (Interrupted() || restart_errno_ != 0 || saved_mask_) {
+      if (!PrepareToReturn()) break;
+      if (std::exchange(redo_, false)) {
+        restart_errno_ = 0;
+        DoSyscall(false, false);
+        continue;
+      }
+    }
+    in_guest_.store(true);
+    if (answers_stale_.exchange(false)) UpdateLocalAnswers();
+    if (Interrupted()) {
+      in_guest_.store(false);
+      continue;
+    }
+    const Event e = context_->Switch();
+    in_guest_.store(false, std::memory_order_relaxed);
+    HandleEvent(e);
+  }
+  DoExit();
+}
+
+void Task::HandleEvent(const Event& e) {
+  switch (e.kind) {
+    case EventKind::kSyscall:
+      DoSyscall(e.compat_entry, e.vsyscall);
+      break;
+    case EventKind::kFault:
+      HandleFault(e);
+      break;
+    case EventKind::kInterrupted:
+      break;
+    case EventKind::kStubLost: {
+      RW_LOG(kWarning, "task %d lost its stub", tid_);
+      MutexLock lock(tg_->siglock);
+      tg_->group_exit = true;
+      tg_->group_exit_status = SIGKILL;
+      for (Task* t : tg_->threads) {
+        t->interrupted_.store(true);
+        t->Kick();
+      }
+      break;
+    }
+  }
+}
+
+void Task::DoSyscall(bool compat, bool vsyscall) {
+  abi::Registers& r = regs();
+  if (compat) {
+    // A kernel without IA32 emulation has no gate 0x80: a general protection fault.
+    fault_error_code_ = 0x402;
+    fault_trap_no_ = 13;
+    ForceSignal(MakeSigInfo(SIGSEGV, SI_KERNEL));
+    return;
+  }
+  static_cast<void>(vsyscall);
+  const uint64_t nr = r.orig_rax;
+  syscall_nr_ = static_cast<int64_t>(nr);
+  const RawArgs args = {{r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9}};
+  keep_registers_ = false;
+  const SyscallRow* row = (nr & kX32Bit) != 0 ? nullptr : kernel_.syscalls().Find(nr);
+  const bool traced = kernel_.strace() && StraceWanted(kernel_, nr);
+  if (traced) StraceEnter(*this, row, args);
+  Result<int64_t> result = Errno(ENOSYS);
+  if (row != nullptr && row->fn != nullptr) {
+    in_syscall_ = true;
+    if (restart_) {
+      result = RestartSyscall();
+    } else {
+      result = row->fn(*this, args);
+    }
+    in_syscall_ = false;
+  } else {
+    if (row != nullptr) result = Errno(row->error);
+    LogUnsupported(*this, row, nr, args);
+  }
+  if (traced) StraceExit(*this, row, args, result);
+  FinishSyscall(std::move(result));
+}
+
+Result<int64_t> Task::RestartSyscall() {
+  if (!restart_) return Errno(EINTR);
+  std::function<Result<int64_t>(Task&)> again = std::move(restart_);
+  restart_ = nullptr;
+  return again(*this);
+}
+
+void Task::FinishSyscall(Result<int64_t> result) {
+  if (keep_registers_) return;
+  if (result.ok()) {
+    regs().rax = static_cast<uint64_t>(*result);
+    return;
+  }
+  const int error = result.error().value();
+  if (error >= kErestartSys) {
+    restart_errno_ = error;
+    return;
+  }
+  regs().rax = static_cast<uint64_t>(-static_cast<int64_t>(error));
+}
+
+void Task::HandleFault(const Event& e) {
+  abi::SigInfo info = MakeSigInfo(e.signo, e.code);
+  info.SetAddr(e.addr);
+  fault_error_code_ = e.error_code;
+  fault_trap_no_ = e.trap_no;
+  fault_addr_ = e.addr;
+  if (e.signo == SIGSEGV && (e.code == SEGV_MAPERR || e.code == SEGV_ACCERR)) {
+    info.code = mm_->SegvCode(GuestAddr(e.addr));
+  }
+  ForceSignal(info);
+}
+
+void Task::UpdateLocalAnswers() {
+  if (context_ == nullptr) return;
+  LocalAnswers a;
+  a.pid = tgid();
+  a.tid = tid_;
+  {
+    MutexLock lock(kernel_.tasks().mu);
+    a.ppid = ParentPidLocked(*tg_);
+  }
+  a.uid = creds_->ruid, a.euid = creds_->euid;
+  a.gid = creds_->rgid, a.egid = creds_->egid;
+  a.enabled = !kernel_.strace();
+  context_->SetLocalAnswers(a);
+}
+
+}  // namespace ringwall

@@ -1,0 +1,139 @@
+// ThreadGroup: a process (struct signal_struct and sighand_struct), ProcessGroup and Session.
+//
+// Links between processes (parents, children, groups, sessions, threads) are under the TaskSet's
+// lock; signal state is under siglock. Lock order: TaskSet before siglock.
+#ifndef RINGWALL_SENTRY_KERNEL_THREAD_GROUP_H_
+#define RINGWALL_SENTRY_KERNEL_THREAD_GROUP_H_
+
+#include <sys/resource.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <list>
+#include <vector>
+
+#include "sentry/abi/signal.h"
+#include "sentry/base/mutex.h"
+#include "sentry/base/ref.h"
+#include "sentry/base/wait_queue.h"
+#include "sentry/kernel/signal_queue.h"
+
+namespace ringwall {
+
+class Kernel;
+class Task;
+class ThreadGroup;
+class Tty;
+
+// A session (setsid). Under the TaskSet's lock.
+struct Session : RefCounted<Session> {
+  explicit Session(int id) : sid(id) {}
+  const int sid;
+  ThreadGroup* leader = nullptr;
+  // The controlling terminal: an opaque object of the tty layer, which also points here.
+  RefPtr<RefCountedBase> tty;
+  int foreground_pgid = 0;  // of the terminal
+};
+
+struct ProcessGroup : RefCounted<ProcessGroup> {
+  ProcessGroup(int id, Ref<Session> s) : pgid(id), session(std::move(s)) {}
+  ~ProcessGroup() override = default;
+  const int pgid;
+  const Ref<Session> session;
+  std::list<ThreadGroup*> members;  // under the TaskSet's lock
+};
+
+// Signal handlers; shared by threads and by CLONE_SIGHAND, so with a lock of its own.
+class SignalActions : public RefCounted<SignalActions> {
+ public:
+  abi::SigAction Get(int signo) const;
+  // Returns the old one.
+  abi::SigAction Exchange(int signo, const abi::SigAction& action);
+  Ref<SignalActions> Copy() const;
+  // exec: handlers go back to default, ignored ones stay; with `all` (CLONE_CLEAR_SIGHAND) those too.
+  void Reset(bool all);
+
+ private:
+  mutable Mutex<LockClass::kLeaf> mu_;
+  std::array<abi::SigAction, abi::kSigMax> actions_ GUARDED_BY(mu_);  // index: signo - 1
+};
+
+struct Rlimits {
+  struct Limit {
+    uint64_t soft = ~uint64_t{0}, hard = ~uint64_t{0};
+  };
+  std::array<Limit, RLIM_NLIMITS> limits;
+};
+
+// CPU time in nanoseconds and the other counters of getrusage(2).
+struct Rusage {
+  uint64_t utime_ns = 0, stime_ns = 0;
+  uint64_t minor_faults = 0, major_faults = 0, voluntary = 0, involuntary = 0;
+  uint64_t maxrss_kib = 0, in_blocks = 0, out_blocks = 0;
+  void Add(const Rusage& o);
+};
+
+enum class StopState : uint8_t { kRunning, kStopping, kStopped };
+
+class ThreadGroup : public RefCounted<ThreadGroup> {
+ public:
+  ThreadGroup(Kernel& kernel, Ref<SignalActions> actions);
+
+  Kernel& kernel() const { return kernel_; }
+  int tgid() const { return tgid_; }
+
+  // --- Under the TaskSet's lock.
+  int tgid_ = 0;
+  Task* leader = nullptr;
+  std::list<Task*> threads;
+  ThreadGroup* parent = nullptr;  // null for init
+  int parent_tid = 0;             // the thread that forked it, for PDEATHSIG and __WNOTHREAD
+  std::list<Ref<ThreadGroup>> children;
+  RefPtr<ProcessGroup> pgrp;
+  bool did_exec = false;
+  bool is_child_subreaper = false;
+  bool self_owned = false;  // has no parent to reap it: holds a reference to itself
+  bool zombie = false;  // all threads are gone, the parent has not waited yet
+  int exit_signal = SIGCHLD;
+  int exit_status = 0;  // as wait4 gives it; valid when zombie
+  // What waitpid may still report: a stop or a continue.
+  bool stop_reported = true, continue_reported = true;
+  int stop_signo = 0;
+  Rusage exited_threads, waited_children;
+  WaitQueue child_queue;  // woken (EPOLLIN) when a child changes state
+  WaitQueue exit_queue;   // woken (EPOLLIN) when this process ends: pidfd
+
+  // --- Under siglock.
+  mutable Mutex<LockClass::kSignal> siglock;
+  PendingSignals pending;
+  StopState stop_state = StopState::kRunning;
+  int stop_count = 0;  // threads that have yet to stop
+  bool continued_to_report = false;
+  bool group_exit = false;
+  int group_exit_status = 0;
+  Task* exec_task = nullptr;  // the thread that kills the others in order to exec
+  WaitQueue stop_queue;       // threads in a group stop sleep here
+  WaitQueue signalfd_queue;   // woken when a signal is queued
+
+  SignalActions& actions() const { return *actions_; }
+  // exec unshares the table; with one thread left and the siglock held.
+  void set_actions(Ref<SignalActions> a) { actions_ = std::move(a); }
+
+  Guarded<Rlimits, LockClass::kLeaf> rlimits;
+  uint64_t limit(int resource) const;  // the soft limit
+
+  std::atomic<int> oom_score_adj{0};
+  std::atomic<uint64_t> start_time_ns{0};  // CLOCK_BOOTTIME
+
+  // Timers of the process: owned by sentry/kernel/process_timers.
+  RefPtr<RefCountedBase> timers;
+
+ private:
+  Kernel& kernel_;
+  Ref<SignalActions> actions_;
+};
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_SENTRY_KERNEL_THREAD_GROUP_H_

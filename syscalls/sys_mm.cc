@@ -1,0 +1,90 @@
+// Memory calls (mm/mmap.c, mm/mremap.c, mm/madvise.c, mm/mlock.c). The work is MemoryManager's.
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include "syscalls/handlers.h"
+
+namespace ringwall {
+
+namespace {
+
+MemoryLimits LimitsOf(Task& t) {
+  MemoryLimits l;
+  l.address_space = t.tg().limit(RLIMIT_AS);
+  l.data = t.tg().limit(RLIMIT_DATA);
+  l.stack = t.tg().limit(RLIMIT_STACK);
+  l.locked = t.creds().Has(Capability::kIpcLock) ? ~uint64_t{0} : t.tg().limit(RLIMIT_MEMLOCK);
+  return l;
+}
+
+SysResult AddrOf(Result<GuestAddr> a) {
+  if (!a.ok()) return a.error();
+  return static_cast<int64_t>(a->value());
+}
+
+}  // namespace
+
+SysResult SysMmap(Task& t, GuestAddr addr, uint64_t length, int prot, int flags, int fd,
+                  uint64_t offset) {
+  if ((offset & kPageMask) != 0) return Errno(EINVAL);
+  MmapRequest request;
+  request.hint = addr;
+  request.length = length;
+  request.prot = prot;
+  request.flags = flags;
+  request.offset = offset;
+  if ((flags & MAP_ANONYMOUS) == 0) {
+    request.file = TRY(t.GetFile(fd));
+    if ((request.file->flags() & O_PATH) != 0) return Errno(EBADF);
+  }
+  return AddrOf(t.mm().Mmap(request, LimitsOf(t)));
+}
+
+SysResult SysMunmap(Task& t, GuestAddr addr, uint64_t length) {
+  return Zero(t.mm().Munmap(addr, length));
+}
+
+SysResult SysMprotect(Task& t, GuestAddr addr, uint64_t length, int prot) {
+  return Zero(t.mm().Mprotect(addr, length, prot));
+}
+
+SysResult SysMremap(Task& t, GuestAddr old, uint64_t old_size, uint64_t new_size, int flags,
+                    GuestAddr new_addr) {
+  return AddrOf(t.mm().Mremap(old, old_size, new_size, flags, new_addr, LimitsOf(t)));
+}
+
+SysResult SysBrk(Task& t, GuestAddr addr) {
+  return static_cast<int64_t>(t.mm().Brk(addr, LimitsOf(t)).value());
+}
+
+SysResult SysMadvise(Task& t, GuestAddr addr, uint64_t length, int advice) {
+  return Zero(t.mm().Madvise(addr, length, advice));
+}
+
+SysResult SysMsync(Task& t, GuestAddr addr, uint64_t length, int flags) {
+  return Zero(t.mm().Msync(addr, length, flags));
+}
+
+SysResult SysMincore(Task& t, GuestAddr addr, uint64_t length, GuestAddr vec) {
+  return Zero(t.mm().Mincore(addr, length, vec));
+}
+
+SysResult SysMlock(Task& t, GuestAddr addr, uint64_t length) {
+  return Zero(t.mm().Mlock(addr, length, false, LimitsOf(t)));
+}
+
+SysResult SysMlock2(Task& t, GuestAddr addr, uint64_t length, int flags) {
+  constexpr int kOnFault = 1;
+  if ((flags & ~kOnFault) != 0) return Errno(EINVAL);
+  return Zero(t.mm().Mlock(addr, length, flags != 0, LimitsOf(t)));
+}
+
+SysResult SysMunlock(Task& t, GuestAddr addr, uint64_t length) {
+  return Zero(t.mm().Munlock(addr, length));
+}
+
+SysResult SysMlockall(Task& t, int flags) { return Zero(t.mm().Mlockall(flags, LimitsOf(t))); }
+
+SysResult SysMunlockall(Task& t) { return Zero(t.mm().Munlockall()); }
+
+}  // namespace ringwall

@@ -1,0 +1,220 @@
+// Opening and closing, descriptors and their flags (fs/open.c, fs/fcntl.c, fs/file.c).
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+
+#include "fs/vfs/locks.h"
+#include "syscalls/handlers.h"
+
+namespace ringwall {
+
+namespace {
+
+constexpr uint32_t kKnownOpenFlags = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND |
+                                     O_NONBLOCK | O_DSYNC | O_ASYNC | O_DIRECT | 0100000 |
+                                     O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_SYNC |
+                                     O_PATH | O_TMPFILE;
+
+uint64_t FdLimit(Task& t) { return t.tg().limit(RLIMIT_NOFILE); }
+
+SysResult OpenAt(Task& t, int dirfd, const std::string& path, uint32_t flags, uint32_t mode,
+                 uint64_t resolve) {
+  AtWalk at = TRY(AtWalk::Make(t, dirfd, path));
+  at.resolve = resolve;
+  FdReservation slot = TRY(t.fds().Reserve(0, FdLimit(t)));
+  mode &= 07777 & ~t.fs().umask();
+  for (;;) {
+    WaitQueue* queue = nullptr;
+    Result<Ref<File>> file = Vfs::Open(at.walk(), path, flags, mode, &queue);
+    if (file.ok()) {
+      const int fd = slot.fd();
+      OpenedTerminal(t, **file, flags);
+      slot.Commit(std::move(*file), (flags & O_CLOEXEC) != 0);
+      return fd;
+    }
+    if (!file.error().Is(EAGAIN) || queue == nullptr) return file.error();
+    TaskWaiter waiter(t);
+    queue->Add(waiter, EPOLLIN | EPOLLOUT);
+    Result<void> slept = t.Block();
+    queue->Remove(waiter);
+    TRY(std::move(slept));
+  }
+}
+
+// struct open_how.
+struct OpenHow {
+  uint64_t flags, mode, resolve;
+};
+
+}  // namespace
+
+void OpenedTerminal(Task& t, File& file, uint32_t flags) {
+  // Terminals that the guest opens by name are devpts's; they ask for it themselves.
+  static_cast<void>(t), static_cast<void>(file), static_cast<void>(flags);
+}
+
+SysResult SysOpen(Task& t, UserPath path, int flags, uint32_t mode) {
+  return SysOpenat(t, AT_FDCWD, path, flags, mode);
+}
+
+SysResult SysCreat(Task& t, UserPath path, uint32_t mode) {
+  return SysOpenat(t, AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode);
+}
+
+SysResult SysOpenat(Task& t, int dirfd, UserPath path, int flags, uint32_t mode) {
+  const std::string name = TRY(path.CopyIn(t));
+  const uint32_t known = static_cast<uint32_t>(flags) & kKnownOpenFlags;
+  return OpenAt(t, dirfd, name, known, mode, 0);
+}
+
+SysResult SysOpenat2(Task& t, int dirfd, UserPath path, GuestAddr how_addr, uint64_t size) {
+  if (size < sizeof(OpenHow)) return Errno(EINVAL);
+  if (size > kPageSize) return Errno(E2BIG);
+  std::vector<std::byte> bytes(size);
+  TRY(t.CopyIn(how_addr, bytes));
+  OpenHow how;
+  memcpy(&how, bytes.data(), sizeof(how));
+  for (size_t i = sizeof(how); i < size; i++) {
+    if (bytes[i] != std::byte{0}) return Errno(E2BIG);
+  }
+  constexpr uint64_t kResolve = 0x3f;  // NO_XDEV, NO_MAGICLINKS, NO_SYMLINKS, BENEATH, IN_ROOT, CACHED
+  if ((how.flags & ~uint64_t{kKnownOpenFlags}) != 0 || (how.resolve & ~kResolve) != 0) {
+    return Errno(EINVAL);
+  }
+  const bool creates = (how.flags & O_CREAT) != 0 || (how.flags & O_TMPFILE) == O_TMPFILE;
+  if (how.mode != 0 && (!creates || (how.mode & ~uint64_t{07777}) != 0)) return Errno(EINVAL);
+  if ((how.resolve & 0x8) != 0 && (how.resolve & 0x10) != 0) return Errno(EINVAL);
+  const std::string name = TRY(path.CopyIn(t));
+  return OpenAt(t, dirfd, name, static_cast<uint32_t>(how.flags), static_cast<uint32_t>(how.mode),
+                how.resolve);
+}
+
+void CloseFile(Task& t, Ref<File> file, FdTable& table) {
+  Result<void> ignored = file->Flush();
+  static_cast<void>(ignored);
+  static_cast<void>(t);
+  DropPosixLocks(*file, table);
+}
+
+SysResult SysClose(Task& t, int fd) {
+  Ref<File> file = TRY(t.fds().Remove(fd));
+  Result<void> flushed = file->Flush();
+  DropPosixLocks(*file, t.fds());
+  return Zero(std::move(flushed));
+}
+
+SysResult SysCloseRange(Task& t, uint32_t first, uint32_t last, uint32_t flags) {
+  constexpr uint32_t kUnshare = 2, kCloexec = 4;
+  if ((flags & ~(kUnshare | kCloexec)) != 0 || first > last) return Errno(EINVAL);
+  if ((flags & kUnshare) != 0) t.UnshareFds();
+  if ((flags & kCloexec) != 0) {
+    t.fds().SetCloexecRange(first, last);
+    return 0;
+  }
+  for (Ref<File>& f : t.fds().RemoveRange(first, last)) CloseFile(t, std::move(f), t.fds());
+  return 0;
+}
+
+SysResult SysDup(Task& t, int fd) {
+  Ref<File> file = TRY(t.GetFile(fd));
+  const int copy = TRY(t.fds().Install(std::move(file), false, FdLimit(t)));
+  return copy;
+}
+
+SysResult SysDup2(Task& t, int oldfd, int newfd) {
+  if (oldfd == newfd) {
+    TRY(t.GetFile(oldfd));
+    return newfd;
+  }
+  Ref<File> file = TRY(t.GetFile(oldfd));
+  TRY(t.fds().InstallAt(newfd, std::move(file), false, FdLimit(t)));
+  return newfd;
+}
+
+SysResult SysDup3(Task& t, int oldfd, int newfd, int flags) {
+  if ((flags & ~O_CLOEXEC) != 0 || oldfd == newfd) return Errno(EINVAL);
+  Ref<File> file = TRY(t.GetFile(oldfd));
+  TRY(t.fds().InstallAt(newfd, std::move(file), (flags & O_CLOEXEC) != 0, FdLimit(t)));
+  return newfd;
+}
+
+SysResult SysFcntl(Task& t, int fd, int cmd, uint64_t arg) {
+  FdTable::Entry entry = TRY(t.fds().GetEntry(fd));
+  File& file = *entry.file;
+  if ((file.flags() & O_PATH) != 0 && cmd != F_DUPFD && cmd != F_DUPFD_CLOEXEC && cmd != F_GETFD &&
+      cmd != F_SETFD && cmd != F_GETFL) {
+    return Errno(EBADF);
+  }
+  switch (cmd) {
+    case F_DUPFD:
+    case F_DUPFD_CLOEXEC: {
+      if (arg >= FdLimit(t)) return Errno(EINVAL);
+      const int copy = TRY(t.fds().Install(std::move(entry.file), cmd == F_DUPFD_CLOEXEC, FdLimit(t),
+                                           static_cast<int>(arg)));
+      return copy;
+    }
+    case F_GETFD:
+      return entry.cloexec ? FD_CLOEXEC : 0;
+    case F_SETFD:
+      return Zero(t.fds().SetCloexec(fd, (arg & FD_CLOEXEC) != 0));
+    case F_GETFL:
+      return static_cast<int64_t>(file.flags() & ~static_cast<uint32_t>(O_CLOEXEC)) | 0100000;
+    case F_SETFL:
+      return Zero(file.SetFlags(static_cast<uint32_t>(arg)));
+    case F_GETLK:
+    case F_SETLK:
+    case F_SETLKW:
+    case F_OFD_GETLK:
+    case F_OFD_SETLK:
+    case F_OFD_SETLKW:
+      return FcntlLock(t, file, cmd, GuestAddr(arg));
+    case F_GETOWN:
+      return file.async_owner.load();
+    case F_SETOWN:
+      file.async_owner.store(static_cast<int32_t>(arg));
+      return 0;
+    case F_GETSIG:
+      return file.async_signal.load();
+    case F_SETSIG:
+      if (arg > static_cast<uint64_t>(abi::kSigMax)) return Errno(EINVAL);
+      file.async_signal.store(static_cast<int32_t>(arg));
+      return 0;
+    case F_GETPIPE_SZ:
+    case F_SETPIPE_SZ:
+    case F_ADD_SEALS:
+    case F_GET_SEALS:
+      return file.Fcntl(t, cmd, arg);
+    case F_GETLEASE:
+      return F_UNLCK;
+    default:
+      return Errno(EINVAL);
+  }
+}
+
+SysResult SysIoctl(Task& t, int fd, uint32_t cmd, uint64_t arg) {
+  FdTable::Entry entry = TRY(t.fds().GetEntry(fd));
+  File& file = *entry.file;
+  if ((file.flags() & O_PATH) != 0) return Errno(EBADF);
+  switch (cmd) {
+    case FIOCLEX:
+      return Zero(t.fds().SetCloexec(fd, true));
+    case FIONCLEX:
+      return Zero(t.fds().SetCloexec(fd, false));
+    case FIONBIO:
+    case FIOASYNC: {
+      const int32_t on = TRY(UserIn<int32_t>(GuestAddr(arg)).CopyIn(t));
+      const uint32_t bit = cmd == FIONBIO ? O_NONBLOCK : O_ASYNC;
+      return Zero(file.SetFlags(on != 0 ? file.flags() | bit : file.flags() & ~bit));
+    }
+    default:
+      return file.Ioctl(t, cmd, arg);
+  }
+}
+
+SysResult SysFlock(Task& t, int fd, int operation) {
+  Ref<File> file = TRY(t.GetFile(fd));
+  if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
+  return Flock(t, *file, operation);
+}
+
+}  // namespace ringwall

@@ -1,0 +1,171 @@
+// read, write and their relatives (fs/read_write.c).
+#include "syscalls/handlers.h"
+
+#include <sys/epoll.h>
+#include <sys/uio.h>
+
+#include "sentry/kernel/guest_io.h"
+
+namespace ringwall {
+
+namespace {
+
+constexpr int kRwfSupported = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND;
+
+// One read at the file's own position or at *pos. Blocks on a file that has nothing yet.
+SysResult ReadAt(Task& t, File& file, GuestBuffers buffers, uint64_t pos, int rwf) {
+  GuestDst dst(t, std::move(buffers));
+  const bool wait = !file.nonblocking() && (rwf & RWF_NOWAIT) == 0;
+  Result<size_t> n = t.Retry(wait ? file.queue() : nullptr, EPOLLIN | EPOLLRDHUP | EPOLLHUP,
+                             file.read_deadline(),
+                             [&] { return file.Read(dst, pos, rwf); });
+  if (!n.ok()) return n.error();
+  return static_cast<int64_t>(*n);
+}
+
+SysResult WriteAt(Task& t, File& file, GuestBuffers buffers, uint64_t* pos, int rwf) {
+  GuestSrc src(t, std::move(buffers));
+  const size_t total = src.remaining();
+  const bool wait = !file.nonblocking() && (rwf & RWF_NOWAIT) == 0;
+  size_t done = 0;
+  // A blocking stream takes all of it, in as many turns as that needs.
+  for (;;) {
+    Result<size_t> n = t.Retry(wait ? file.queue() : nullptr, EPOLLOUT | EPOLLERR | EPOLLHUP,
+                               file.write_deadline(),
+                               [&] { return file.Write(src, pos, rwf); });
+    if (!n.ok()) {
+      if (n.error().Is(EPIPE)) {
+        Result<void> ignored = t.SendSignal(MakeSigInfo(SIGPIPE, SI_USER), false);
+        static_cast<void>(ignored);
+      }
+      if (done > 0) return static_cast<int64_t>(done);
+      return n.error();
+    }
+    done += *n;
+    if (done >= total || *n == 0 || !wait || file.seekable()) return static_cast<int64_t>(done);
+  }
+}
+
+SysResult Read(Task& t, int fd, GuestBuffers buffers, int rwf) {
+  Ref<File> file = TRY(t.GetFile(fd));
+  if (!file->readable()) return Errno(EBADF);
+  if (!file->seekable()) return ReadAt(t, *file, std::move(buffers), 0, rwf);
+  MutexLock lock(file->offset_lock());
+  const int64_t at = file->offset();
+  const int64_t n = TRY(ReadAt(t, *file, std::move(buffers), static_cast<uint64_t>(at), rwf));
+  file->set_offset(at + n);
+  return n;
+}
+
+SysResult Write(Task& t, int fd, GuestBuffers buffers, int rwf) {
+  Ref<File> file = TRY(t.GetFile(fd));
+  if (!file->writable()) return Errno(EBADF);
+  if (!file->seekable()) {
+    uint64_t none = 0;
+    return WriteAt(t, *file, std::move(buffers), &none, rwf);
+  }
+  MutexLock lock(file->offset_lock());
+  uint64_t at = static_cast<uint64_t>(file->offset());
+  const int64_t n = TRY(WriteAt(t, *file, std::move(buffers), &at, rwf));
+  file->set_offset(static_cast<int64_t>(at));
+  return n;
+}
+
+SysResult Pread(Task& t, int fd, GuestBuffers buffers, int64_t pos, int rwf) {
+  Ref<File> file = TRY(t.GetFile(fd));
+  if (pos < 0) return Errno(EINVAL);
+  if (!file->seekable()) return Errno(ESPIPE);
+  if (!file->readable()) return Errno(EBADF);
+  return ReadAt(t, *file, std::move(buffers), static_cast<uint64_t>(pos), rwf);
+}
+
+SysResult Pwrite(Task& t, int fd, GuestBuffers buffers, int64_t pos, int rwf) {
+  Ref<File> file = TRY(t.GetFile(fd));
+  if (pos < 0) return Errno(EINVAL);
+  if (!file->seekable()) return Errno(ESPIPE);
+  if (!file->writable()) return Errno(EBADF);
+  uint64_t at = static_cast<uint64_t>(pos);
+  return WriteAt(t, *file, std::move(buffers), &at, rwf);
+}
+
+}  // namespace
+
+SysResult SysRead(Task& t, int fd, GuestAddr buf, uint64_t count) {
+  // The order of Linux: EBADF before EFAULT.
+  TRY(t.GetFile(fd));
+  GuestBuffers b = TRY(GuestBuffers::One(buf, count));
+  return Read(t, fd, std::move(b), 0);
+}
+
+SysResult SysWrite(Task& t, int fd, GuestAddr buf, uint64_t count) {
+  TRY(t.GetFile(fd));
+  GuestBuffers b = TRY(GuestBuffers::One(buf, count));
+  return Write(t, fd, std::move(b), 0);
+}
+
+SysResult SysReadv(Task& t, int fd, GuestAddr iov, uint64_t count) {
+  TRY(t.GetFile(fd));
+  GuestBuffers b = TRY(GuestBuffers::Iovec(t, iov, count));
+  return Read(t, fd, std::move(b), 0);
+}
+
+SysResult SysWritev(Task& t, int fd, GuestAddr iov, uint64_t count) {
+  TRY(t.GetFile(fd));
+  GuestBuffers b = TRY(GuestBuffers::Iovec(t, iov, count));
+  return Write(t, fd, std::move(b), 0);
+}
+
+SysResult SysPread64(Task& t, int fd, GuestAddr buf, uint64_t count, int64_t pos) {
+  if (pos < 0) return Errno(EINVAL);
+  TRY(t.GetFile(fd));
+  GuestBuffers b = TRY(GuestBuffers::One(buf, count));
+  return Pread(t, fd, std::move(b), pos, 0);
+}
+
+SysResult SysPwrite64(Task& t, int fd, GuestAddr buf, uint64_t count, int64_t pos) {
+  if (pos < 0) return Errno(EINVAL);
+  TRY(t.GetFile(fd));
+  GuestBuffers b = TRY(GuestBuffers::One(buf, count));
+  return Pwrite(t, fd, std::move(b), pos, 0);
+}
+
+SysResult SysPreadv(Task& t, int fd, GuestAddr iov, uint64_t count, int64_t pos) {
+  return SysPreadv2(t, fd, iov, count, pos, 0, 0);
+}
+
+SysResult SysPwritev(Task& t, int fd, GuestAddr iov, uint64_t count, int64_t pos) {
+  return SysPwritev2(t, fd, iov, count, pos, 0, 0);
+}
+
+SysResult SysPreadv2(Task& t, int fd, GuestAddr iov, uint64_t count, int64_t pos, uint64_t,
+                     int rwf) {
+  if (pos < -1) return Errno(EINVAL);
+  TRY(t.GetFile(fd));
+  if ((rwf & ~kRwfSupported) != 0) return Errno(EOPNOTSUPP);
+  GuestBuffers b = TRY(GuestBuffers::Iovec(t, iov, count));
+  if (pos == -1) return Read(t, fd, std::move(b), rwf);
+  return Pread(t, fd, std::move(b), pos, rwf);
+}
+
+SysResult SysPwritev2(Task& t, int fd, GuestAddr iov, uint64_t count, int64_t pos, uint64_t,
+                      int rwf) {
+  if (pos < -1) return Errno(EINVAL);
+  TRY(t.GetFile(fd));
+  if ((rwf & ~kRwfSupported) != 0) return Errno(EOPNOTSUPP);
+  GuestBuffers b = TRY(GuestBuffers::Iovec(t, iov, count));
+  if (pos == -1) return Write(t, fd, std::move(b), rwf);
+  return Pwrite(t, fd, std::move(b), pos, rwf);
+}
+
+SysResult SysLseek(Task& t, int fd, int64_t offset, int whence) {
+  Ref<File> file = TRY(t.GetFile(fd));
+  if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
+  if (whence < SEEK_SET || whence > SEEK_HOLE) return Errno(EINVAL);
+  if (!file->seekable()) return Errno(ESPIPE);
+  MutexLock lock(file->offset_lock());
+  const int64_t at = TRY(file->Seek(offset, whence));
+  file->set_offset(at);
+  return at;
+}
+
+}  // namespace ringwall

@@ -1,0 +1,250 @@
+// Signal calls (kernel/signal.c).
+#include "sentry/kernel/pidfd.h"
+#include "syscalls/handlers.h"
+
+namespace ringwall {
+
+namespace {
+
+constexpr int kMinAltStack = 2048;
+
+Result<void> CheckSize(uint64_t size) {
+  if (size != sizeof(abi::SigSet)) return Errno(EINVAL);
+  return {};
+}
+
+// check_kill_permission: same user, CAP_KILL, or SIGCONT inside the session.
+bool MayKillLocked(const Task& from, const ThreadGroup& to, int signo) {
+  if (&from.tg() == &to || to.leader == nullptr) return true;
+  const Credentials& c = from.creds();
+  Ref<const Credentials> target = to.leader->creds_ref();
+  if (c.euid == target->suid || c.euid == target->ruid || c.ruid == target->suid ||
+      c.ruid == target->ruid || c.Has(Capability::kKill)) {
+    return true;
+  }
+  return signo == SIGCONT && from.tg().pgrp->session == to.pgrp->session;
+}
+
+Result<void> KillOneLocked(Task& t, ThreadGroup& tg, int signo, const abi::SigInfo& info) {
+  if (!MayKillLocked(t, tg, signo)) return Errno(EPERM);
+  if (signo == 0 || tg.zombie) return {};
+  return SendSignalToGroup(tg, info);
+}
+
+abi::SigInfo UserInfo(const Task& t, int signo, int code) {
+  abi::SigInfo info = MakeSigInfo(signo, code);
+  info.SetPidUid(t.tgid(), t.creds().ruid);
+  return info;
+}
+
+SysResult DoTkill(Task& t, int tgid, int tid, int signo, const abi::SigInfo& info) {
+  if (tid <= 0 || signo < 0 || signo > abi::kSigMax) return Errno(EINVAL);
+  MutexLock lock(t.kernel().tasks().mu);
+  Task* target = t.kernel().tasks().FindTask(tid);
+  if (target == nullptr || (tgid > 0 && target->tgid() != tgid)) return Errno(ESRCH);
+  if (!MayKillLocked(t, target->tg(), signo)) return Errno(EPERM);
+  if (signo == 0 || target->tg().zombie) return 0;
+  return Zero(target->SendSignal(info, false));
+}
+
+}  // namespace
+
+SysResult SysRtSigaction(Task& t, int signo, GuestAddr act, GuestAddr old, uint64_t size) {
+  TRY(CheckSize(size));
+  if (!abi::ValidSignal(signo)) return Errno(EINVAL);
+  abi::SigAction previous = t.tg().actions().Get(signo);
+  if (!act.IsNull()) {
+    abi::SigAction fresh = TRY(UserIn<abi::SigAction>(act).CopyIn(t));
+    if (signo == SIGKILL || signo == SIGSTOP) return Errno(EINVAL);
+    fresh.mask &= ~abi::kUnblockable;
+    previous = t.tg().actions().Exchange(signo, fresh);
+    // What is ignored now is not pending any more.
+    const bool ignored = fresh.handler == 1 ||
+                         (fresh.handler == 0 && (abi::SigBit(signo) & abi::kIgnoredByDefault) != 0);
+    if (ignored) t.DropPending(abi::SigBit(signo));
+  }
+  if (!old.IsNull()) {
+    TRY(UserOut<abi::SigAction>(old).CopyOutLast(t, previous));
+  }
+  return 0;
+}
+
+SysResult SysRtSigprocmask(Task& t, int how, GuestAddr set, GuestAddr old, uint64_t size) {
+  TRY(CheckSize(size));
+  const abi::SigSet current = t.signal_mask();
+  if (!set.IsNull()) {
+    const abi::SigSet s = TRY(UserIn<abi::SigSet>(set).CopyIn(t));
+    switch (how) {
+      case SIG_BLOCK:
+        t.SetSignalMask(current | s);
+        break;
+      case SIG_UNBLOCK:
+        t.SetSignalMask(current & ~s);
+        break;
+      case SIG_SETMASK:
+        t.SetSignalMask(s);
+        break;
+      default:
+        return Errno(EINVAL);
+    }
+  }
+  if (!old.IsNull()) {
+    TRY(UserOut<abi::SigSet>(old).CopyOutLast(t, current));
+  }
+  return 0;
+}
+
+SysResult SysRtSigpending(Task& t, GuestAddr set, uint64_t size) {
+  if (size > sizeof(abi::SigSet)) return Errno(EINVAL);
+  const abi::SigSet pending = t.PendingMask() & t.signal_mask();
+  return Zero(t.CopyOutLast(set, std::as_bytes(std::span(&pending, 1)).first(size)));
+}
+
+SysResult SysRtSigsuspend(Task& t, GuestAddr set, uint64_t size) {
+  TRY(CheckSize(size));
+  const abi::SigSet mask = TRY(UserIn<abi::SigSet>(set).CopyIn(t));
+  t.SetTemporaryMask(mask);
+  for (;;) {
+    Result<void> slept = t.Block();
+    if (!slept.ok()) return Errno(kErestartNoHand);
+  }
+}
+
+SysResult SysPause(Task& t) {
+  for (;;) {
+    Result<void> slept = t.Block();
+    if (!slept.ok()) return Errno(kErestartNoHand);
+  }
+}
+
+SysResult SysRtSigtimedwait(Task& t, GuestAddr set, GuestAddr info, GuestAddr timeout,
+                            uint64_t size) {
+  TRY(CheckSize(size));
+  const abi::SigSet want = TRY(UserIn<abi::SigSet>(set).CopyIn(t));
+  int64_t deadline = kNoDeadline;
+  if (!timeout.IsNull()) {
+    deadline = TRY(DeadlineFromTimespec(t, timeout));
+  }
+  const abi::SigInfo got = TRY(t.WaitForSignal(want & ~abi::kUnblockable, deadline));
+  if (!info.IsNull()) {
+    TRY(UserOut<abi::SigInfo>(info).CopyOut(t, got));
+  }
+  return got.signo;
+}
+
+SysResult SysRtSigreturn(Task& t) { return t.SigReturn(); }
+
+SysResult SysSigaltstack(Task& t, GuestAddr ss, GuestAddr old) {
+  const uint64_t sp = t.regs().rsp;
+  const abi::StackT current = t.alt_stack;
+  const bool on_it = current.size != 0 && (current.flags & abi::kSsAutodisarm) == 0 &&
+                     sp > current.sp && sp - current.sp <= current.size;
+  if (!ss.IsNull()) {
+    abi::StackT fresh = TRY(UserIn<abi::StackT>(ss).CopyIn(t));
+    if (on_it) return Errno(EPERM);
+    const int32_t mode = fresh.flags & ~abi::kSsAutodisarm;
+    if (mode != SS_DISABLE && mode != SS_ONSTACK && mode != 0) return Errno(EINVAL);
+    if (mode == SS_DISABLE) {
+      fresh.size = 0;
+      fresh.sp = 0;
+    } else if (fresh.size < kMinAltStack) {
+      return Errno(ENOMEM);
+    }
+    t.alt_stack = fresh;
+  }
+  if (!old.IsNull()) {
+    abi::StackT shown = current;
+    shown.flags = current.size == 0 ? SS_DISABLE
+                                    : (current.flags & abi::kSsAutodisarm) | (on_it ? SS_ONSTACK : 0);
+    shown.pad = 0;
+    TRY(UserOut<abi::StackT>(old).CopyOut(t, shown));
+  }
+  return 0;
+}
+
+SysResult SysKill(Task& t, int pid, int signo) {
+  if (signo < 0 || signo > abi::kSigMax) return Errno(EINVAL);
+  const abi::SigInfo info = UserInfo(t, signo, SI_USER);
+  TaskSet& set = t.kernel().tasks();
+  MutexLock lock(set.mu);
+  if (pid > 0) {
+    Task* target = set.FindTask(pid);
+    if (target == nullptr) return Errno(ESRCH);
+    return Zero(KillOneLocked(t, target->tg(), signo, info));
+  }
+  int found = 0;
+  Result<void> last;
+  bool delivered = false;
+  const auto each = [&](ThreadGroup& tg) {
+    found++;
+    Result<void> r = KillOneLocked(t, tg, signo, info);
+    if (r.ok()) {
+      delivered = true;
+    } else {
+      last = std::move(r);
+    }
+  };
+  if (pid == -1) {
+    for (const auto& [tid, task] : set.tasks) {
+      if (task->tgid() != tid || tid == 1 || &task->tg() == &t.tg()) continue;
+      each(task->tg());
+    }
+  } else {
+    const int pgid = pid == 0 ? t.tg().pgrp->pgid : -pid;
+    const auto it = set.groups.find(pgid);
+    if (it == set.groups.end()) return Errno(ESRCH);
+    const std::list<ThreadGroup*> members = it->second->members;
+    for (ThreadGroup* tg : members) each(*tg);
+  }
+  if (found == 0) return Errno(ESRCH);
+  if (delivered) return 0;
+  return Zero(std::move(last));
+}
+
+SysResult SysTkill(Task& t, int tid, int signo) {
+  return DoTkill(t, 0, tid, signo, UserInfo(t, signo, SI_TKILL));
+}
+
+SysResult SysTgkill(Task& t, int tgid, int tid, int signo) {
+  if (tgid <= 0) return Errno(EINVAL);
+  return DoTkill(t, tgid, tid, signo, UserInfo(t, signo, SI_TKILL));
+}
+
+SysResult SysRtSigqueueinfo(Task& t, int pid, int signo, GuestAddr addr) {
+  abi::SigInfo info = TRY(UserIn<abi::SigInfo>(addr).CopyIn(t));
+  info.signo = signo;
+  if (signo < 0 || signo > abi::kSigMax) return Errno(EINVAL);
+  // Only the kernel and tgkill may claim to be themselves.
+  if ((info.code >= 0 || info.code == SI_TKILL) && pid != t.tgid()) return Errno(EPERM);
+  MutexLock lock(t.kernel().tasks().mu);
+  Task* target = t.kernel().tasks().FindTask(pid);
+  if (target == nullptr) return Errno(ESRCH);
+  return Zero(KillOneLocked(t, target->tg(), signo, info));
+}
+
+SysResult SysRtTgsigqueueinfo(Task& t, int tgid, int tid, int signo, GuestAddr addr) {
+  abi::SigInfo info = TRY(UserIn<abi::SigInfo>(addr).CopyIn(t));
+  info.signo = signo;
+  if (tgid <= 0) return Errno(EINVAL);
+  if ((info.code >= 0 || info.code == SI_TKILL) && tgid != t.tgid()) return Errno(EPERM);
+  return DoTkill(t, tgid, tid, signo, info);
+}
+
+SysResult SysPidfdSendSignal(Task& t, int fd, int signo, GuestAddr addr, uint32_t flags) {
+  if (flags != 0) return Errno(EINVAL);
+  Ref<File> file = TRY(t.GetFile(fd));
+  RefPtr<ThreadGroup> tg = ThreadGroupOfPidFd(*file);
+  if (!tg) return Errno(EBADF);
+  abi::SigInfo info = UserInfo(t, signo, SI_USER);
+  if (!addr.IsNull()) {
+    info = TRY(UserIn<abi::SigInfo>(addr).CopyIn(t));
+    if (info.signo != signo) return Errno(EINVAL);
+    if ((info.code >= 0 || info.code == SI_TKILL) && tg.get() != &t.tg()) return Errno(EPERM);
+  }
+  if (signo < 0 || signo > abi::kSigMax) return Errno(EINVAL);
+  MutexLock lock(t.kernel().tasks().mu);
+  if (tg->leader == nullptr || tg->zombie) return Errno(ESRCH);
+  return Zero(KillOneLocked(t, *tg, signo, info));
+}
+
+}  // namespace ringwall

@@ -1,0 +1,175 @@
+// stat and its relatives (fs/stat.c, fs/statfs.c).
+#include <fcntl.h>
+#include <sys/sysmacros.h>
+
+#include "syscalls/handlers.h"
+
+namespace ringwall {
+
+namespace {
+
+// struct stat of x86-64 (arch/x86/include/uapi/asm/stat.h).
+struct StatAbi {
+  uint64_t dev, ino, nlink;
+  uint32_t mode, uid, gid, pad0;
+  uint64_t rdev;
+  int64_t size, blksize, blocks;
+  uint64_t atime, atime_nsec, mtime, mtime_nsec, ctime, ctime_nsec;
+  int64_t unused[3];
+};
+static_assert(GuestAbi<StatAbi> && sizeof(StatAbi) == 144);
+
+struct StatxTime {
+  int64_t sec;
+  uint32_t nsec;
+  int32_t reserved;
+};
+struct StatxAbi {
+  uint32_t mask, blksize;
+  uint64_t attributes;
+  uint32_t nlink, uid, gid;
+  uint16_t mode, pad0;
+  uint64_t ino, size, blocks, attributes_mask;
+  StatxTime atime, btime, ctime, mtime;
+  uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
+  uint64_t mnt_id;
+  uint64_t spare[13];
+};
+static_assert(GuestAbi<StatxAbi> && sizeof(StatxAbi) == 256);
+
+struct StatfsAbi {
+  uint64_t type, bsize, blocks, bfree, bavail, files, ffree;
+  int32_t fsid[2];
+  uint64_t namelen, frsize, flags, spare[4];
+};
+static_assert(GuestAbi<StatfsAbi> && sizeof(StatfsAbi) == 120);
+
+SysResult PutStat(Task& t, const Attr& a, UserOut<StatAbi> out) {
+  StatAbi s = {};
+  s.dev = a.dev, s.ino = a.ino, s.nlink = a.nlink, s.mode = a.mode, s.uid = a.uid, s.gid = a.gid;
+  s.rdev = a.rdev, s.size = static_cast<int64_t>(a.size), s.blksize = a.blksize;
+  s.blocks = static_cast<int64_t>(a.blocks);
+  s.atime = static_cast<uint64_t>(a.atime.sec), s.atime_nsec = static_cast<uint64_t>(a.atime.nsec);
+  s.mtime = static_cast<uint64_t>(a.mtime.sec), s.mtime_nsec = static_cast<uint64_t>(a.mtime.nsec);
+  s.ctime = static_cast<uint64_t>(a.ctime.sec), s.ctime_nsec = static_cast<uint64_t>(a.ctime.nsec);
+  return Zero(out.CopyOutLast(t, s));
+}
+
+StatxTime ToStatx(const Timespec& ts) {
+  return {ts.sec, static_cast<uint32_t>(ts.nsec), 0};
+}
+
+SysResult PutStatfs(Task& t, const Path& path, UserOut<StatfsAbi> out) {
+  const StatFs f = TRY(path.mount().fs().GetStatFs());
+  constexpr uint64_t kStValid = 0x20;
+  StatfsAbi s = {};
+  s.type = f.type, s.bsize = f.bsize, s.blocks = f.blocks, s.bfree = f.bfree, s.bavail = f.bavail;
+  s.files = f.files, s.ffree = f.ffree, s.namelen = f.namelen, s.frsize = f.frsize;
+  s.fsid[0] = static_cast<int32_t>(path.mount().fs().dev());
+  // ST_* bits are the MS_* ones but for ST_RELATIME.
+  const uint32_t m = path.mount().flags();
+  s.flags = f.flags | kStValid | (m & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME |
+                                       MS_NODIRATIME));
+  if ((m & MS_RELATIME) != 0) s.flags |= 4096;
+  return Zero(out.CopyOutLast(t, s));
+}
+
+}  // namespace
+
+SysResult SysStat(Task& t, UserPath path, GuestAddr out) {
+  const Path p = TRY(LookupAt(t, AT_FDCWD, path, 0));
+  const Attr a = TRY(Vfs::Stat(p));
+  return PutStat(t, a, UserOut<StatAbi>(out));
+}
+
+SysResult SysLstat(Task& t, UserPath path, GuestAddr out) {
+  const Path p = TRY(LookupAt(t, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW));
+  const Attr a = TRY(Vfs::Stat(p));
+  return PutStat(t, a, UserOut<StatAbi>(out));
+}
+
+SysResult SysFstat(Task& t, int fd, GuestAddr out) {
+  Ref<File> file = TRY(t.GetFile(fd));
+  const Attr a = TRY(Vfs::Stat(file->path()));
+  return PutStat(t, a, UserOut<StatAbi>(out));
+}
+
+SysResult SysNewfstatat(Task& t, int dirfd, UserPath path, GuestAddr out, int flags) {
+  if ((flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT)) != 0) return Errno(EINVAL);
+  const Path p = TRY(LookupAt(t, dirfd, path, flags));
+  const Attr a = TRY(Vfs::Stat(p));
+  return PutStat(t, a, UserOut<StatAbi>(out));
+}
+
+SysResult SysStatx(Task& t, int dirfd, UserPath path, int flags, uint32_t mask, GuestAddr out) {
+  constexpr int kSyncMask = AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC;
+  if ((mask & 0x80000000u) != 0 || (flags & kSyncMask) == kSyncMask) return Errno(EINVAL);
+  if ((flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT | kSyncMask)) != 0) {
+    return Errno(EINVAL);
+  }
+  const Path p = TRY(LookupAt(t, dirfd, path, flags));
+  const Attr a = TRY(Vfs::Stat(p));
+  StatxAbi s = {};
+  s.mask = 0x7ff | (a.btime ? 0x800u : 0u) | 0x1000u;  // BASIC_STATS, BTIME, MNT_ID
+  s.blksize = a.blksize, s.nlink = a.nlink, s.uid = a.uid, s.gid = a.gid;
+  s.mode = static_cast<uint16_t>(a.mode), s.ino = a.ino, s.size = a.size, s.blocks = a.blocks;
+  s.atime = ToStatx(a.atime), s.mtime = ToStatx(a.mtime), s.ctime = ToStatx(a.ctime);
+  if (a.btime) s.btime = ToStatx(*a.btime);
+  s.rdev_major = major(a.rdev), s.rdev_minor = minor(a.rdev);
+  s.dev_major = major(a.dev), s.dev_minor = minor(a.dev);
+  s.mnt_id = static_cast<uint64_t>(p.mount().id());
+  constexpr uint64_t kMountRoot = 0x2000;
+  s.attributes_mask = kMountRoot;
+  if (&p.mount().root() == &p.dentry()) s.attributes |= kMountRoot;
+  return Zero(UserOut<StatxAbi>(out).CopyOutLast(t, s));
+}
+
+SysResult SysStatfs(Task& t, UserPath path, GuestAddr out) {
+  const Path p = TRY(LookupAt(t, AT_FDCWD, path, 0));
+  return PutStatfs(t, p, UserOut<StatfsAbi>(out));
+}
+
+SysResult SysFstatfs(Task& t, int fd, GuestAddr out) {
+  Ref<File> file = TRY(t.GetFile(fd));
+  return PutStatfs(t, file->path(), UserOut<StatfsAbi>(out));
+}
+
+SysResult SysAccess(Task& t, UserPath path, int mode) {
+  return SysFaccessat2(t, AT_FDCWD, path, mode, 0);
+}
+
+SysResult SysFaccessat(Task& t, int dirfd, UserPath path, int mode) {
+  return SysFaccessat2(t, dirfd, path, mode, 0);
+}
+
+SysResult SysFaccessat2(Task& t, int dirfd, UserPath path, int mode, int flags) {
+  if ((mode & ~7) != 0) return Errno(EINVAL);
+  if ((flags & ~(AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) != 0) return Errno(EINVAL);
+  // Without AT_EACCESS the real ids count, with the capabilities that they would give.
+  Ref<Credentials> real = t.creds().Copy();
+  if ((flags & AT_EACCESS) == 0) {
+    real->fsuid = real->ruid;
+    real->fsgid = real->rgid;
+    real->cap_effective = real->ruid == 0 ? real->cap_permitted : 0;
+  }
+  const std::string name = TRY(t.CopyInPath(path.addr(), (flags & AT_EMPTY_PATH) != 0));
+  AtWalk at = TRY(AtWalk::Make(t, dirfd, name));
+  Path p = at.start();
+  if (!name.empty()) {
+    const Walk own = at.walk();
+    const Walk walk{*real, own.mounts, own.root, own.start, own.task, 0};
+    LookupFlags lookup;
+    lookup.follow_last = (flags & AT_SYMLINK_NOFOLLOW) == 0;
+    p = TRY(Vfs::Lookup(walk, name, lookup));
+  }
+  if (mode == 0) return 0;
+  if ((mode & 2) != 0 && p.mount().read_only() && !p.dentry().inode()->is_special()) {
+    return Errno(EROFS);
+  }
+  if ((mode & 1) != 0 && (p.mount().flags() & MS_NOEXEC) != 0 && p.dentry().inode()->is_regular()) {
+    return Errno(EACCES);
+  }
+  return Zero(Vfs::CheckAccess(*real, p, static_cast<uint32_t>(mode)));
+}
+
+}  // namespace ringwall
