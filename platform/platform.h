@@ -109,6 +109,9 @@ struct Event {
   // kSyscall that came from a foreign entry (int $0x80, a compat segment, the vsyscall page).
   bool compat_entry = false;
   bool vsyscall = false;
+  // kSyscall: a private futex call that the stub had begun on the host and that Interrupt() ended
+  // before it did anything. To be restarted or failed with EINTR, as futex(2) is by signals.
+  bool futex_interrupted = false;
 };
 
 // One guest task's processor state and its stub thread. Not thread-safe but for Interrupt().

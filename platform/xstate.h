@@ -3,6 +3,7 @@
 #define RINGWALL_PLATFORM_XSTATE_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 #include "sentry/base/result.h"
@@ -11,6 +12,8 @@ namespace ringwall {
 
 // Bytes of an area with every feature that the host has enabled for user code.
 size_t XStateSize();
+// These features, as bits of XCR0.
+uint64_t XStateFeatures();
 
 // The state of a fresh program. Preconditions: area.size() == XStateSize().
 void InitXState(std::span<std::byte> area);

@@ -1,24 +1,8 @@
 #include "platform/ptrace/ptrace_platform.h"
 
-#include <time.h>
-
-#include <algorithm>
-
 #include "platform/ptrace/ptrace_context.h"
 
 namespace ringwall {
-namespace {
-
-uint64_t ProcessClock(pid_t pid, unsigned which) {
-  // MAKE_PROCESS_CPUCLOCK of include/linux/posix-timers_types.h.
-  const auto clock = static_cast<clockid_t>(~static_cast<unsigned>(pid) << 3 | which);
-  timespec t;
-  if (::clock_gettime(clock, &t) != 0) return 0;
-  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
-}
-
-}  // namespace
-
 void PtraceCounters::AddTo(PlatformStats& stats) const {
   for (size_t i = 0; i < PlatformStats::kSyscalls; ++i) {
     stats.trapped[i] += trapped_[i].load(std::memory_order_relaxed);
@@ -43,16 +27,6 @@ Result<pid_t> PtraceAddressSpace::TakeThread() {
 void PtraceAddressSpace::GiveBackThread(pid_t tid) {
   MutexLock lock(mu_);
   idle_.push_back(tid);
-}
-
-std::pair<uint64_t, uint64_t> PtraceAddressSpace::TakeCpuTime() {
-  constexpr unsigned kVirt = 1, kSched = 2;  // CPUCLOCK_*
-  MutexLock lock(mu_);
-  const uint64_t total = std::max(ProcessClock(host_pid(), kSched), user_ns_ + system_ns_);
-  // Ticks, which may run ahead of the exact total.
-  const uint64_t user = std::clamp(ProcessClock(host_pid(), kVirt), user_ns_, total - system_ns_);
-  const uint64_t system = total - user;
-  return {user - std::exchange(user_ns_, user), system - std::exchange(system_ns_, system)};
 }
 
 Result<Ref<AddressSpace>> PtraceAddressSpace::Adopt(std::unique_ptr<StubProcess> child) {

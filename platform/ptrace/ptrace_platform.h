@@ -25,7 +25,7 @@ class PtraceCounters {
   std::atomic<uint64_t> trapped_[PlatformStats::kSyscalls] = {};
 };
 
-// Adds the idle guest threads of a stub, and its CPU time. Thread-safe.
+// Adds the idle guest threads of a stub. Thread-safe.
 class PtraceAddressSpace final : public StubAddressSpace {
  public:
   PtraceAddressSpace(Ref<StubHost> host, std::unique_ptr<StubProcess> stub);
@@ -35,10 +35,6 @@ class PtraceAddressSpace final : public StubAddressSpace {
   // Preconditions: nobody traces it and it is parked.
   void GiveBackThread(pid_t tid) EXCLUDES(mu_);
 
-  // The host does not tell another process's time by thread, so the time that the stub has used
-  // since the last call counts as the caller's. The sum over all threads is exact.
-  std::pair<uint64_t, uint64_t> TakeCpuTime() EXCLUDES(mu_);
-
   uint64_t park_start() { return host().header().ptrace_park; }
   uint64_t park_end() { return host().header().ptrace_park_end; }
 
@@ -47,8 +43,6 @@ class PtraceAddressSpace final : public StubAddressSpace {
 
   Mutex<LockClass::kPlatform> mu_;
   std::vector<pid_t> idle_ GUARDED_BY(mu_);
-  uint64_t user_ns_ GUARDED_BY(mu_) = 0;
-  uint64_t system_ns_ GUARDED_BY(mu_) = 0;
 };
 
 class PtracePlatform final : public Platform {

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include <algorithm>
 
@@ -18,6 +19,14 @@ bool MayChange(GuestRange r) {
 size_t GuestPart(GuestAddr addr, size_t size) {
   if (addr.value() >= kStubStart) return 0;
   return std::min<uint64_t>(size, kStubStart - addr.value());
+}
+
+uint64_t ProcessClock(pid_t pid, unsigned which) {
+  // MAKE_PROCESS_CPUCLOCK of include/linux/posix-timers_types.h.
+  const auto clock = static_cast<clockid_t>(~static_cast<unsigned>(pid) << 3 | which);
+  timespec t;
+  if (::clock_gettime(clock, &t) != 0) return 0;
+  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
 }
 
 }  // namespace
@@ -107,6 +116,16 @@ Result<uint32_t> StubAddressSpace::CompareExchange(GuestAddr addr, uint32_t expe
   if (addr.value() >= kStubStart) return Errno(EFAULT);
   const StubCall call = {RW_OP_CMPXCHG, {addr.value(), expected, desired, 0, 0, 0}, 0};
   return stub_->Order({&call, 1});
+}
+
+std::pair<uint64_t, uint64_t> StubAddressSpace::TakeCpuTime() {
+  constexpr unsigned kVirt = 1, kSched = 2;  // CPUCLOCK_*
+  MutexLock lock(time_mu_);
+  const uint64_t total = std::max(ProcessClock(host_pid(), kSched), user_ns_ + system_ns_);
+  // Ticks, which may run ahead of the exact total.
+  const uint64_t user = std::clamp(ProcessClock(host_pid(), kVirt), user_ns_, total - system_ns_);
+  const uint64_t system = total - user;
+  return {user - std::exchange(user_ns_, user), system - std::exchange(system_ns_, system)};
 }
 
 }  // namespace ringwall

@@ -4,6 +4,7 @@
 #define RINGWALL_PLATFORM_STUB_ADDRESS_SPACE_H_
 
 #include <memory>
+#include <utility>
 
 #include "platform/platform.h"
 #include "platform/stub/stub_process.h"
@@ -29,6 +30,10 @@ class StubAddressSpace : public AddressSpace {
 
   StubProcess& stub() { return *stub_; }
 
+  // The host does not tell another process's time by thread, so the time that the stub has used
+  // since the last call counts as the caller's. The sum over all threads is exact.
+  std::pair<uint64_t, uint64_t> TakeCpuTime() EXCLUDES(time_mu_);
+
  protected:
   StubAddressSpace(Ref<StubHost> host, std::unique_ptr<StubProcess> stub);
 
@@ -44,6 +49,9 @@ class StubAddressSpace : public AddressSpace {
  private:
   const Ref<StubHost> host_;
   const std::unique_ptr<StubProcess> stub_;
+  Mutex<LockClass::kLeaf> time_mu_;
+  uint64_t user_ns_ GUARDED_BY(time_mu_) = 0;
+  uint64_t system_ns_ GUARDED_BY(time_mu_) = 0;
 };
 
 }  // namespace ringwall

@@ -111,6 +111,7 @@ struct StubHeader {
   uint64_t signal_restorer;
   uint64_t ptrace_park;       // where an idle guest thread of the ptrace platform waits
   uint64_t systrap_signal;    // 0 when systrap is not in the blob
+  uint64_t systrap_patched;   // where the trampolines of patched sites lead
   uint64_t end;
   uint64_t ptrace_park_end;
 };

@@ -102,6 +102,8 @@ __attribute__((noreturn)) void stub_boot(struct StubBootPlan* plan,
       action.handler = header->signal_entry;
       action.restorer = header->signal_restorer;
       action.flags = 0x4000000 /* SA_RESTORER */ | SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+      // The kick waits until a handler is through.
+      action.mask = 1UL << (RW_KICK_SIGNAL - 1);
     }
     Must(plan, 11, Call(SYS_rt_sigaction, signo, (long)&action, 0, 8, 0, 0));
   }

@@ -35,6 +35,8 @@ static const struct sock_filter memory_rules[] = {
     // Hand-over, of both thread kinds; the systrap regions are shared, hence not private only.
     ALLOW_CALL(SYS_futex),
     ALLOW_CALL(SYS_rt_sigreturn),
+    // systrap's guest threads, which answer it in the stub.
+    ALLOW_CALL(SYS_sched_yield),
     // The guest's memory map, at the Sentry's order.
     ALLOW_CALL(SYS_mmap),
     ALLOW_CALL(SYS_munmap),

@@ -38,6 +38,7 @@ stub_header:
         .quad stub_signal_restorer
         .quad stub_ptrace_park
         .quad stub_systrap_signal
+        .quad stub_systrap_patched
         .quad stub_end
         .quad stub_ptrace_park_end
 
@@ -45,6 +46,7 @@ stub_header:
         .balign 8
         .weak stub_systrap_entry
         .weak stub_systrap_signal
+        .weak stub_systrap_patched
 // Where guest threads begin, by RW_ENTRY_*.
 stub_entries:
         .quad stub_ptrace_entry

@@ -93,7 +93,7 @@ class PlatformTest : public testing::TestWithParam<const char*> {
 };
 
 // Names of the platforms that this build has.
-#define RW_ALL_PLATFORMS testing::Values("ptrace")
+#define RW_ALL_PLATFORMS testing::Values("ptrace", "systrap")
 
 inline std::string PlatformName(const testing::TestParamInfo<const char*>& info) {
   return info.param;

@@ -58,6 +58,7 @@ T At(std::span<const std::byte> area, size_t offset) {
 }  // namespace
 
 size_t XStateSize() { return Host().size; }
+uint64_t XStateFeatures() { return Host().features; }
 
 void InitXState(std::span<std::byte> area) {
   RW_CHECK(area.size() == XStateSize());

@@ -1,0 +1,149 @@
+// Calls that the stub answers without the Sentry: those that concern nobody but the calling process.
+#include <linux/futex.h>
+#include <sys/syscall.h>
+
+#include "platform/systrap/stub_systrap.h"
+
+#define EINTR 4
+#define EFAULT 14
+#define EINVAL 22
+
+// Indices of Region::local_count (kLocalCalls).
+enum {
+  kGetpid, kGettid, kGetppid, kGetuid, kGeteuid, kGetgid, kGetegid, kClockGettime, kGettimeofday,
+  kTime, kSchedYield, kGetcpu, kSigprocmask, kFutex
+};
+
+static int Done(struct Region* region, int which, long result) {
+  region->rax = (uint64_t)result;
+  region->local_count[which]++;
+  return 1;
+}
+
+// A guest address, or the range up to it, that system calls refuse.
+static int IsUser(uint64_t addr, uint64_t size) {
+  return addr < RW_STUB_START && size <= RW_STUB_START - addr;
+}
+static int CopyIn(void* to, uint64_t from, uint64_t n) {
+  return IsUser(from, n) && stub_copy(to, (const void*)from, n) == 0;
+}
+static int CopyOut(uint64_t to, const void* from, uint64_t n) {
+  return IsUser(to, n) && stub_copy((void*)to, from, n) == 0;
+}
+
+static int ClockGettime(struct Region* region) {
+  const uint32_t clock = (uint32_t)region->rdi;
+  // REALTIME, MONOTONIC, MONOTONIC_RAW, REALTIME_COARSE, MONOTONIC_COARSE, BOOTTIME, TAI.
+  if (clock > 31 || (0x8f3U >> clock & 1) == 0) {
+    return 0;
+  }
+  const long r = stub_vdso_call(region->vdso_clock_gettime, clock,
+                                (uint64_t)region->vdso_buffer, region);
+  if (r != 0) return 0;
+  const long ok = CopyOut(region->rsi, region->vdso_buffer, 16);
+  return Done(region, kClockGettime, ok ? 0 : -EFAULT);
+}
+
+static int Gettimeofday(struct Region* region) {
+  if (region->rsi != 0) return 0;  // a time zone: rare
+  const long r =
+      stub_vdso_call(region->vdso_gettimeofday, (uint64_t)region->vdso_buffer, 0, region);
+  if (r != 0) return 0;
+  const long ok = region->rdi == 0 || CopyOut(region->rdi, region->vdso_buffer, 16);
+  return Done(region, kGettimeofday, ok ? 0 : -EFAULT);
+}
+
+static int Time(struct Region* region) {
+  const long now = stub_vdso_call(region->vdso_time, 0, 0, region);
+  if (now == -4096) return 0;
+  if (region->rdi != 0 && !CopyOut(region->rdi, &now, 8)) return Done(region, kTime, -EFAULT);
+  return Done(region, kTime, now);
+}
+
+static int Getcpu(struct Region* region) {
+  uint32_t aux;
+  __asm__ volatile("rdtscp" : "=c"(aux) : : "eax", "edx");
+  const uint32_t cpu = aux & 0xfff, node = aux >> 12;
+  if ((region->rdi != 0 && !CopyOut(region->rdi, &cpu, 4)) ||
+      (region->rsi != 0 && !CopyOut(region->rsi, &node, 4))) {
+    return Done(region, kGetcpu, -EFAULT);
+  }
+  return Done(region, kGetcpu, 0);
+}
+
+static int Sigprocmask(struct Region* region) {
+  const uint64_t kAlwaysOpen = 1UL << 8 | 1UL << 18;  // SIGKILL, SIGSTOP
+  if (region->r10 != 8 || region->signals_pending != 0) return 0;
+  const uint64_t old = region->signal_mask;
+  uint64_t mask = old;
+  if (region->rsi != 0) {
+    uint64_t set;
+    if (!CopyIn(&set, region->rsi, 8)) return Done(region, kSigprocmask, -EFAULT);
+    switch ((int)region->rdi) {
+      case 0: mask |= set; break;
+      case 1: mask &= ~set; break;
+      case 2: mask = set; break;
+      default: return Done(region, kSigprocmask, -EINVAL);
+    }
+    __atomic_store_n(&region->signal_mask, mask & ~kAlwaysOpen, __ATOMIC_SEQ_CST);
+    // A signal that came in between may have seen the old mask: let the Sentry look.
+    if (__atomic_load_n(&region->signals_pending, __ATOMIC_SEQ_CST) != 0) region->kick = 1;
+  }
+  if (region->rdx != 0 && !CopyOut(region->rdx, &old, 8)) {
+    return Done(region, kSigprocmask, -EFAULT);
+  }
+  return Done(region, kSigprocmask, 0);
+}
+
+// Private futexes live on the host: a wait and the wake for it are calls of threads of this process.
+// What needs the Sentry first (a relative time limit, since a restart must not begin it anew; PI,
+// whose words hold thread ids) is handed over; the Sentry has it done by command.
+static int Futex(struct Region* region, uint32_t* flags) {
+  const uint32_t op = (uint32_t)region->rsi;
+  if ((op & FUTEX_PRIVATE_FLAG) == 0) return 0;
+  switch (op & FUTEX_CMD_MASK) {
+    case FUTEX_WAIT:
+      if (region->r10 != 0) return 0;
+      break;
+    case FUTEX_WAIT_BITSET:
+    case FUTEX_WAKE:
+    case FUTEX_WAKE_BITSET:
+    case FUTEX_REQUEUE:
+    case FUTEX_CMP_REQUEUE:
+    case FUTEX_WAKE_OP:
+      break;
+    default:
+      return 0;
+  }
+  if (!IsUser(region->rdi, 4)) return 0;
+  const uint64_t args[6] = {region->rdi, region->rsi, region->rdx,
+                            region->r10, region->r8,  region->r9};
+  region->waiting = 1;
+  const long result = stub_futex(region, args);
+  region->waiting = 0;
+  if (result == -EINTR) {
+    *flags |= RW_FLAG_INTERRUPTED;
+    return 0;
+  }
+  return Done(region, kFutex, result);
+}
+
+int stub_answer_locally(struct Region* region, uint32_t* flags) {
+  switch (region->rax) {
+    case SYS_getpid: return Done(region, kGetpid, region->pid);
+    case SYS_gettid: return Done(region, kGettid, region->tid);
+    case SYS_getppid: return Done(region, kGetppid, region->ppid);
+    case SYS_getuid: return Done(region, kGetuid, region->uid);
+    case SYS_geteuid: return Done(region, kGeteuid, region->euid);
+    case SYS_getgid: return Done(region, kGetgid, region->gid);
+    case SYS_getegid: return Done(region, kGetegid, region->egid);
+    case SYS_clock_gettime: return region->vdso_clock_gettime != 0 && ClockGettime(region);
+    case SYS_gettimeofday: return region->vdso_gettimeofday != 0 && Gettimeofday(region);
+    case SYS_time: return region->vdso_time != 0 && Time(region);
+    case SYS_sched_yield: return Done(region, kSchedYield, stub_call(SYS_sched_yield, 0, 0, 0, 0));
+    case SYS_getcpu: return Getcpu(region);
+    case SYS_rt_sigprocmask: return Sigprocmask(region);
+    case SYS_futex: return Futex(region, flags);
+    default: return 0;
+  }
+}

@@ -1,0 +1,343 @@
+// The stub's side of a guest thread on the systrap platform: hand-overs to the Sentry, commands from
+// it, and the signal handler. region.h has the protocol; stub_systrap.S the entries.
+#include "platform/systrap/stub_systrap.h"
+
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/futex.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <sys/syscall.h>
+
+extern __attribute__((visibility("hidden"))) const struct sock_fprog stub_systrap_filter;
+
+// The kernel's struct ucontext of x86-64 up to the signal mask.
+struct KernelUcontext {
+  uint64_t flags, link;
+  uint64_t stack[3];
+  uint64_t r8, r9, r10, r11, r12, r13, r14, r15;
+  uint64_t rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags;
+  uint16_t cs, gs, fs, ss;
+  uint64_t error, trap_no, old_mask, cr2;
+  uint8_t* fpstate;
+  uint64_t reserved[8];
+  uint64_t mask;
+};
+
+// The head of the kernel's siginfo, and of the parts that are used.
+struct KernelSiginfo {
+  int32_t signo, error, code, pad;
+  uint64_t addr;  // si_addr, si_call_addr
+  int32_t syscall_nr;
+  uint32_t arch;
+};
+
+#define USER_CS 0x33
+// Where the kernel notes the frame's real size, inside the part that the processor leaves free.
+#define XSTATE_SW_BYTES 464
+#define XSTATE_LEGACY 512
+
+static uint64_t ReadGs(void) {
+  uint64_t base;
+  __asm__ volatile("rdgsbase %0" : "=r"(base));
+  return base;
+}
+static void WriteGs(uint64_t base) { __asm__ volatile("wrgsbase %0" : : "r"(base)); }
+static uint64_t ReadFs(void) {
+  uint64_t base;
+  __asm__ volatile("rdfsbase %0" : "=r"(base));
+  return base;
+}
+static void WriteFs(uint64_t base) { __asm__ volatile("wrfsbase %0" : : "r"(base)); }
+static uint64_t Tsc(void) {
+  uint32_t low, high;
+  __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+  return (uint64_t)high << 32 | low;
+}
+
+// A canonical user address, which wrfsbase and wrgsbase need.
+static int IsUserAddress(uint64_t addr) { return addr >> 47 == 0; }
+
+// Gives the region to the Sentry and waits until it comes back.
+static void HandOver(struct Region* region, uint32_t message) {
+  region->message = message;
+  const uint32_t before = __atomic_exchange_n(&region->state, RW_STATE_SENTRY, __ATOMIC_SEQ_CST);
+  if ((before & RW_STATE_WAITERS) != 0) {
+    stub_call(SYS_futex, (long)&region->state, FUTEX_WAKE, 1, 0);
+  }
+  // The clock is not read for the first looks: an answer that is quick is very quick.
+  for (int i = 0; i < 32; ++i) {
+    if ((__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) & RW_STATE_SENTRY) == 0) return;
+    __builtin_ia32_pause();
+  }
+  const uint64_t spin = region->spin;
+  const uint64_t start = Tsc();
+  for (;;) {
+    if ((__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) & RW_STATE_SENTRY) == 0) return;
+    if (Tsc() - start > spin) break;
+    __builtin_ia32_pause();
+  }
+  for (;;) {
+    uint32_t expected = RW_STATE_SENTRY;
+    __atomic_compare_exchange_n(&region->state, &expected, RW_STATE_SENTRY | RW_STATE_STUB_SLEEPS,
+                                0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    if ((__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) & RW_STATE_SENTRY) == 0) return;
+    stub_call(SYS_futex, (long)&region->state, FUTEX_WAIT, RW_STATE_SENTRY | RW_STATE_STUB_SLEEPS,
+              0);
+  }
+}
+
+static uint8_t* XState(struct Region* region) { return (uint8_t*)region + RW_REGION_XSTATE; }
+
+static void XSave(struct Region* region) {
+  const uint64_t mask = region->xstate_mask;
+  __asm__ volatile("xsave64 (%0)"
+                   :
+                   : "r"(XState(region)), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32))
+                   : "memory");
+}
+static void XRestore(struct Region* region) {
+  const uint64_t mask = region->xstate_mask;
+  __asm__ volatile("xrstor64 (%0)"
+                   :
+                   : "r"(XState(region)), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32))
+                   : "memory");
+}
+
+static void CopyBytes(uint8_t* to, const uint8_t* from, uint64_t n) {
+  __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+}
+
+// The size of a frame's xstate as the kernel noted it.
+static uint64_t FrameXStateSize(const uint8_t* fpstate) {
+  uint32_t magic, size;
+  __builtin_memcpy(&magic, fpstate + XSTATE_SW_BYTES, 4);
+  __builtin_memcpy(&size, fpstate + XSTATE_SW_BYTES + 16, 4);
+  if (magic != 0x46505853 /* FP_XSTATE_MAGIC1 */) return XSTATE_LEGACY;
+  return size < RW_REGION_XSTATE_SIZE ? size : RW_REGION_XSTATE_SIZE;
+}
+
+// Hands over and carries out commands until guest code may go on. `frame` is the signal frame that
+// holds the guest's xstate, or null when the processor still does.
+static void Serve(struct Region* region, uint32_t message, struct KernelUcontext* frame) {
+  const uint32_t how = frame != 0 ? RW_FLAG_IN_HANDLER : 0;
+  for (;;) {
+    HandOver(region, message | how);
+    const uint32_t command = region->message;
+    if (command == 0) return;
+    if ((command & RW_CMD_LOAD_XSTATE) != 0) {
+      if (frame == 0) {
+        XRestore(region);
+      } else if (frame->fpstate != 0) {
+        const uint64_t size = FrameXStateSize(frame->fpstate);
+        CopyBytes(frame->fpstate, XState(region), XSTATE_SW_BYTES);
+        if (size > XSTATE_LEGACY) {
+          CopyBytes(frame->fpstate + XSTATE_LEGACY, XState(region) + XSTATE_LEGACY,
+                    size - XSTATE_LEGACY);
+        }
+      }
+    }
+    if ((command & RW_CMD_LOAD_BASES) != 0 && IsUserAddress(region->fs_base)) {
+      WriteFs(region->fs_base);
+    }
+    if ((command & RW_CMD_OUTPUT) != 0) {
+      const long result = stub_copy_output(region);
+      if (result != 0) region->rax = (uint64_t)result;
+    }
+    if ((command & RW_CMD_SAVE) != 0) {
+      if (frame == 0) {
+        XSave(region);
+      } else if (frame->fpstate != 0) {
+        CopyBytes(XState(region), frame->fpstate, FrameXStateSize(frame->fpstate));
+      }
+      region->fs_base = ReadFs();
+      message = RW_EVENT_DONE;
+      continue;
+    }
+    if ((command & RW_CMD_FUTEX) != 0) {
+      uint64_t args[6];
+      for (int i = 0; i < 6; ++i) args[i] = region->call[i];
+      region->call[0] = (uint64_t)stub_futex(region, args);
+      message = RW_EVENT_DONE;
+      continue;
+    }
+    return;
+  }
+}
+
+// Whether the way back to guest code must be a signal frame: single steps, and a GS of the guest's.
+static long NeedsFrame(const struct Region* region) {
+  return (region->eflags & RW_TRAP_FLAG) != 0 || region->own_gs != 0;
+}
+
+long stub_systrap_syscall(struct Region* region, uint32_t flags) {
+  if (region->local_enabled != 0 && stub_answer_locally(region, &flags)) return 0;
+  stub_fill_window(region);
+  region->fs_base = ReadFs();
+  Serve(region, RW_EVENT_SYSCALL | flags, 0);
+  return NeedsFrame(region);
+}
+
+long stub_systrap_kicked(struct Region* region) {
+  region->input_count = 0;
+  region->fs_base = ReadFs();
+  Serve(region, RW_EVENT_INTERRUPTED, 0);
+  return NeedsFrame(region);
+}
+
+long stub_systrap_start(struct Region* region) {
+  const uint64_t no_signals = 0;
+  const uint64_t base = (uint64_t)region;
+  const struct {
+    uint64_t sp;
+    uint64_t flags;
+    uint64_t size;
+  } altstack = {base + RW_REGION_ALTSTACK, 0, RW_REGION_ALTSTACK_SIZE};
+  region->robust_head = base + offsetof(struct Region, robust_entry);
+  region->robust_entry = base + offsetof(struct Region, robust_head);
+  region->robust_offset =
+      offsetof(struct Region, state) - offsetof(struct Region, robust_entry);
+  WriteGs(base);
+  if (stub_call(SYS_sigaltstack, (long)&altstack, 0, 0, 0) != 0 ||
+      stub_call(SYS_set_robust_list, (long)&region->robust_head, 24, 0, 0) != 0 ||
+      stub_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&no_signals, 0, 8) != 0 ||
+      stub_call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+                (long)&stub_systrap_filter, 0) != 0) {
+    stub_call(SYS_exit_group, 1, 0, 0, 0);
+  }
+  region->input_count = 0;
+  Serve(region, RW_EVENT_READY, 0);
+  return NeedsFrame(region);
+}
+
+static void RegsFromFrame(struct Region* r, const struct KernelUcontext* f) {
+  r->rax = f->rax, r->rdi = f->rdi, r->rsi = f->rsi, r->rdx = f->rdx;
+  r->r10 = f->r10, r->r8 = f->r8, r->r9 = f->r9;
+  r->rip = f->rip, r->resume = f->rip, r->rsp = f->rsp, r->eflags = f->eflags;
+  r->rbx = f->rbx, r->rbp = f->rbp, r->r12 = f->r12, r->r13 = f->r13;
+  r->r14 = f->r14, r->r15 = f->r15, r->rcx = f->rcx, r->r11 = f->r11;
+}
+
+static void RegsToFrame(const struct Region* r, struct KernelUcontext* f) {
+  f->rax = r->rax, f->rdi = r->rdi, f->rsi = r->rsi, f->rdx = r->rdx;
+  f->r10 = r->r10, f->r8 = r->r8, f->r9 = r->r9;
+  f->rip = r->resume, f->rsp = r->rsp, f->eflags = r->eflags;
+  f->rbx = r->rbx, f->rbp = r->rbp, f->r12 = r->r12, f->r13 = r->r13;
+  f->r14 = r->r14, f->r15 = r->r15, f->rcx = r->rcx, f->r11 = r->r11;
+}
+
+// Before the return of a handler that leads to guest code.
+static void SetGs(const struct Region* region) {
+  const uint64_t base = region->gs_base;
+  WriteGs(region->own_gs != 0 && IsUserAddress(base) ? base : (uint64_t)region);
+}
+
+static int InText(uint64_t rip) {
+  return rip >= RW_STUB_TEXT && rip < RW_STUB_TEXT + RW_STUB_TEXT_MAX;
+}
+static int Within(uint64_t rip, const char* start, const char* end) {
+  return rip >= (uint64_t)start && rip < (uint64_t)end;
+}
+
+// What of the stub's own code a fault may end; 1 when the frame now leads on.
+static int FixUp(struct Region* region, struct KernelUcontext* frame) {
+  if (frame->rip == (uint64_t)stub_copy_insn) {
+    frame->rip += 2;
+    return 1;
+  }
+  if (Within(frame->rip, (const char*)stub_copy_string, stub_copy_string_end)) {
+    frame->rip = (uint64_t)stub_copy_string_fault;
+    return 1;
+  }
+  if (region->abort_rsp != 0 && !InText(frame->rip)) {
+    frame->rsp = region->abort_rsp;
+    frame->rip = (uint64_t)stub_vdso_abort;
+    return 1;
+  }
+  return 0;
+}
+
+static void Fault(struct Region* region, int signo, const struct KernelSiginfo* info,
+                  struct KernelUcontext* frame) {
+  region->fault_signo = (uint32_t)signo;
+  region->fault_code = info->code;
+  region->fault_addr = info->addr;
+  region->fault_error = frame->error;
+  region->fault_trap = frame->trap_no;
+}
+
+// Serves from inside the handler: the frame keeps the guest's state.
+static void ServeFrame(struct Region* region, uint32_t message, struct KernelUcontext* frame) {
+  region->input_count = 0;
+  region->fs_base = ReadFs();
+  region->frame_cs = frame->cs;
+  Serve(region, message, frame);
+  RegsToFrame(region, frame);
+  SetGs(region);
+}
+
+void stub_systrap_on_signal(int signo, const struct KernelSiginfo* info,
+                            struct KernelUcontext* frame, struct Region* region) {
+  const uint64_t rip = frame->rip;
+  const uint64_t gs = ReadGs();
+  const int in_return = Within(rip, stub_systrap_return, stub_systrap_return_end);
+  if (signo == RW_KICK_SIGNAL) {
+    if (in_return) {
+      // On the way out: the region has the guest's registers, the frame its xstate.
+      ServeFrame(region, RW_EVENT_INTERRUPTED, frame);
+      return;
+    }
+    if (Within(rip, stub_futex_look, stub_futex_done)) {
+      frame->rip = (uint64_t)stub_futex_abort;
+      return;
+    }
+    // The rest of the stub's code looks at `kick` before it returns; so does what calls the vDSO.
+    if (InText(rip) || region->abort_rsp != 0) return;
+  } else {
+    if (signo == SIGILL && rip == (uint64_t)stub_systrap_gadget) {
+      RegsToFrame(region, frame);
+      SetGs(region);
+      return;
+    }
+    if (signo == SIGTRAP && InText(rip)) return;  // a guest that steps through its system call
+    if ((signo == SIGSEGV || signo == SIGBUS || signo == SIGSYS) && FixUp(region, frame)) return;
+    if (in_return) {
+      // An address that the processor does not jump to.
+      Fault(region, signo, info, frame);
+      ServeFrame(region, RW_EVENT_FAULT, frame);
+      return;
+    }
+  }
+
+  RegsFromFrame(region, frame);
+  if (gs != (uint64_t)region) {
+    // A null GS is what the guest has by nature: it loaded the selector, say.
+    region->own_gs = gs != 0;
+    region->gs_base = gs;
+  }
+  if (signo == SIGSYS && info->code == 1 /* SYS_SECCOMP */) {
+    if (info->arch != AUDIT_ARCH_X86_64) {
+      ServeFrame(region, RW_EVENT_SYSCALL | RW_FLAG_TRAPPED | RW_FLAG_COMPAT, frame);
+      return;
+    }
+    if (region->own_gs != 0 || (frame->eflags & RW_TRAP_FLAG) != 0 || frame->cs != USER_CS) {
+      ServeFrame(region, RW_EVENT_SYSCALL | RW_FLAG_TRAPPED, frame);
+      return;
+    }
+    const uint32_t vsyscall = info->addr >> 12 == 0xffffffffff600 ? RW_FLAG_VSYSCALL : 0;
+    // Go on as a patched site does, with the xstate back in the processor and the kick open.
+    WriteGs((uint64_t)region);
+    frame->rip = (uint64_t)stub_systrap_trapped;
+    frame->rsp = (uint64_t)region + RW_REGION_STACK_TOP;
+    frame->rdi = (uint64_t)region;
+    frame->rsi = RW_FLAG_TRAPPED | vsyscall;
+    frame->eflags = 0x202;
+    return;
+  }
+  if (signo == RW_KICK_SIGNAL) {
+    ServeFrame(region, RW_EVENT_INTERRUPTED, frame);
+    return;
+  }
+  Fault(region, signo, info, frame);
+  ServeFrame(region, RW_EVENT_FAULT, frame);
+}

@@ -1,0 +1,59 @@
+// The filter of guest threads on systrap, on top of the memory thread's. Guest code may return from
+// a signal (it could only forge its own registers); the stub's text may hand over, run private
+// futexes and yield. A guest that jumps there with registers of its choice gains a futex call on its
+// own memory.
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/futex.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+
+#include "platform/stub/stub_abi.h"
+
+#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+#define LOAD_HIGH(field) \
+  BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field) + 4)
+#define IF(value, then_skip, else_skip) \
+  BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), (then_skip), (else_skip))
+#define IF_AT_LEAST(value, then_skip, else_skip) \
+  BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (value), (then_skip), (else_skip))
+#define ALLOW BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+#define REFUSE BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP)
+
+static const struct sock_filter rules[] = {
+    LOAD(arch),
+    IF(AUDIT_ARCH_X86_64, 1, 0),
+    REFUSE,
+    LOAD(nr),
+    IF(SYS_rt_sigreturn, 0, 1),
+    ALLOW,
+    IF(SYS_futex, 2, 0),
+    IF(SYS_sched_yield, 1, 0),
+    REFUSE,
+    // From the stub's text only.
+    LOAD_HIGH(instruction_pointer),
+    IF(RW_STUB_TEXT >> 32, 1, 0),
+    REFUSE,
+    LOAD(instruction_pointer),
+    IF_AT_LEAST(RW_STUB_TEXT_MAX, 0, 1),
+    REFUSE,
+    LOAD(nr),
+    IF(SYS_futex, 1, 0),
+    ALLOW,  // sched_yield
+    // Waits and wakes of all kinds but PI: the shared ones are the hand-over's.
+    LOAD(args[1]),
+    BPF_STMT(BPF_ALU | BPF_AND | BPF_K, (unsigned)FUTEX_CMD_MASK),
+    IF(FUTEX_WAIT, 6, 0),
+    IF(FUTEX_WAKE, 5, 0),
+    IF(FUTEX_WAIT_BITSET, 4, 0),
+    IF(FUTEX_WAKE_BITSET, 3, 0),
+    IF(FUTEX_REQUEUE, 2, 0),
+    IF(FUTEX_CMP_REQUEUE, 1, 0),
+    IF(FUTEX_WAKE_OP, 0, 1),
+    ALLOW,
+    REFUSE,
+};
+
+const struct sock_fprog stub_systrap_filter = {sizeof rules / sizeof rules[0],
+                                               (struct sock_filter*)rules};

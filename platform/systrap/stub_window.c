@@ -1,0 +1,158 @@
+// The data window: short inputs of system calls are copied into it by the stub, which has the
+// guest's memory at hand; and output is copied from it.
+#include <sys/syscall.h>
+
+#include "platform/systrap/stub_systrap.h"
+
+#define EFAULT 14
+
+enum Kind { kNone, kString, kBytes, kSized };
+
+// One input of a call: which argument is the address; kSized: which one is the length, in units of
+// `size`; kBytes: `size` bytes.
+struct Input {
+  uint8_t kind, address, length, size;
+};
+struct Call {
+  uint16_t nr;
+  struct Input input[2];
+};
+
+#define STRING(a) {kString, a, 0, 0}
+#define BYTES(a, n) {kBytes, a, 0, n}
+#define SIZED(a, l, n) {kSized, a, l, n}
+
+// Ascending by number.
+static const struct Call kCalls[] = {
+    {SYS_write, {SIZED(1, 2, 1)}},
+    {SYS_open, {STRING(0)}},
+    {SYS_stat, {STRING(0)}},
+    {SYS_lstat, {STRING(0)}},
+    {SYS_poll, {SIZED(0, 1, 8)}},
+    {SYS_rt_sigaction, {BYTES(1, 32)}},
+    {SYS_rt_sigprocmask, {BYTES(1, 8)}},
+    {SYS_pwrite64, {SIZED(1, 2, 1)}},
+    {SYS_writev, {SIZED(1, 2, 16)}},
+    {SYS_access, {STRING(0)}},
+    {SYS_nanosleep, {BYTES(0, 16)}},
+    {SYS_connect, {SIZED(1, 2, 1)}},
+    {SYS_sendto, {SIZED(1, 2, 1), SIZED(4, 5, 1)}},
+    {SYS_bind, {SIZED(1, 2, 1)}},
+    {SYS_setsockopt, {SIZED(3, 4, 1)}},
+    {SYS_execve, {STRING(0)}},
+    {SYS_truncate, {STRING(0)}},
+    {SYS_chdir, {STRING(0)}},
+    {SYS_rename, {STRING(0), STRING(1)}},
+    {SYS_mkdir, {STRING(0)}},
+    {SYS_rmdir, {STRING(0)}},
+    {SYS_creat, {STRING(0)}},
+    {SYS_link, {STRING(0), STRING(1)}},
+    {SYS_unlink, {STRING(0)}},
+    {SYS_symlink, {STRING(0), STRING(1)}},
+    {SYS_readlink, {STRING(0)}},
+    {SYS_chmod, {STRING(0)}},
+    {SYS_chown, {STRING(0)}},
+    {SYS_lchown, {STRING(0)}},
+    {SYS_statfs, {STRING(0)}},
+    {SYS_getxattr, {STRING(0), STRING(1)}},
+    {SYS_lgetxattr, {STRING(0), STRING(1)}},
+    {SYS_futex, {BYTES(3, 16)}},
+    {SYS_clock_nanosleep, {BYTES(2, 16)}},
+    {SYS_epoll_ctl, {BYTES(3, 12)}},
+    {SYS_openat, {STRING(1)}},
+    {SYS_mkdirat, {STRING(1)}},
+    {SYS_newfstatat, {STRING(1)}},
+    {SYS_unlinkat, {STRING(1)}},
+    {SYS_renameat, {STRING(1), STRING(3)}},
+    {SYS_linkat, {STRING(1), STRING(3)}},
+    {SYS_symlinkat, {STRING(0), STRING(2)}},
+    {SYS_readlinkat, {STRING(1)}},
+    {SYS_fchmodat, {STRING(1)}},
+    {SYS_faccessat, {STRING(1)}},
+    {SYS_ppoll, {SIZED(0, 1, 8), BYTES(2, 16)}},
+    {SYS_utimensat, {STRING(1), BYTES(2, 32)}},
+    {SYS_timerfd_settime, {BYTES(2, 32)}},
+    {SYS_prlimit64, {BYTES(2, 16)}},
+    {SYS_renameat2, {STRING(1), STRING(3)}},
+    {SYS_statx, {STRING(1)}},
+    {SYS_clone3, {SIZED(0, 1, 1)}},
+    {SYS_openat2, {STRING(1), SIZED(2, 3, 1)}},
+    {SYS_faccessat2, {STRING(1)}},
+};
+
+#define PATH_MAX 4096
+#define COUNT (sizeof kCalls / sizeof kCalls[0])
+
+static const struct Call* Find(uint64_t nr) {
+  uint32_t low = 0, high = COUNT;
+  while (low < high) {
+    const uint32_t middle = (low + high) / 2;
+    if (kCalls[middle].nr < nr) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low < COUNT && kCalls[low].nr == nr ? &kCalls[low] : 0;
+}
+
+static uint64_t Argument(const struct Region* region, int which) {
+  switch (which) {
+    case 0: return region->rdi;
+    case 1: return region->rsi;
+    case 2: return region->rdx;
+    case 3: return region->r10;
+    case 4: return region->r8;
+    default: return region->r9;
+  }
+}
+
+void stub_fill_window(struct Region* region) {
+  region->input_count = 0;
+  const struct Call* const call = Find(region->rax);
+  if (call == 0) return;
+  uint8_t* const window = (uint8_t*)region + RW_REGION_WINDOW;
+  uint32_t used = 0, count = 0;
+  for (int i = 0; i < 2; ++i) {
+    const struct Input* const input = &call->input[i];
+    if (input->kind == kNone) break;
+    const uint64_t addr = Argument(region, input->address);
+    const uint64_t room = RW_REGION_WINDOW_SIZE - used;
+    if (addr == 0 || addr >= RW_STUB_START) continue;
+    uint64_t size;
+    if (input->kind == kString) {
+      uint64_t most = room < PATH_MAX ? room : PATH_MAX;
+      if (most > RW_STUB_START - addr) most = RW_STUB_START - addr;
+      const long length = stub_copy_string(window + used, (const void*)addr, most);
+      if (length <= 0) continue;
+      size = (uint64_t)length;
+    } else {
+      size = input->size;
+      if (input->kind == kSized) {
+        const uint64_t units = Argument(region, input->length);
+        if (units == 0 || units > RW_REGION_WINDOW_SIZE) continue;
+        size *= units;
+      }
+      if (size > room || size > RW_STUB_START - addr) continue;
+      if (stub_copy(window + used, (const void*)addr, size) != 0) continue;
+    }
+    struct RegionCopy* const copy = count == 0 ? &region->input[0] : &region->more_input[0];
+    copy->addr = addr;
+    copy->size = (uint32_t)size;
+    copy->offset = used;
+    used += (uint32_t)(size + 63) & ~63U;
+    if (used > RW_REGION_WINDOW_SIZE) used = RW_REGION_WINDOW_SIZE;
+    ++count;
+  }
+  region->input_count = count;
+}
+
+long stub_copy_output(struct Region* region) {
+  const uint8_t* const window = (const uint8_t*)region + RW_REGION_WINDOW;
+  for (uint32_t i = 0; i < region->output_count && i < RW_REGION_OUTPUTS; ++i) {
+    const struct RegionCopy copy = region->output[i];
+    if (copy.addr >= RW_STUB_START || copy.size > RW_STUB_START - copy.addr) return -EFAULT;
+    if (stub_copy((void*)copy.addr, window + copy.offset, copy.size) != 0) return -EFAULT;
+  }
+  return 0;
+}

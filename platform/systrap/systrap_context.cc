@@ -1,0 +1,412 @@
+#include "platform/systrap/systrap_context.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "platform/xstate.h"
+
+namespace ringwall {
+namespace {
+
+constexpr uint64_t kInitialFlags = 0x202;  // IF, and the bit that is always set
+constexpr uint64_t kUnblockable = 1UL << (SIGKILL - 1) | 1UL << (SIGSTOP - 1);
+// Bits of the flags that guest code may set.
+constexpr uint64_t kUserFlags = 0x244dd5;
+
+// How long a spin may last before a sleep had been cheaper for both sides.
+constexpr uint64_t kSpinUs = 6;
+constexpr int kSpinScoreMax = 8;
+constexpr int kSpinScoreMin = -8;
+constexpr uint32_t kProbeEvery = 32;  // waits, to find out whether spinning pays again
+
+// SAFETY: `region` is shared with guest code, so every field is read once, whole, into a copy.
+template <typename T>
+T Load(const T& field) {
+  return __atomic_load_n(&field, __ATOMIC_RELAXED);
+}
+template <typename T>
+void Store(T& field, T value) {
+  __atomic_store_n(&field, value, __ATOMIC_RELAXED);
+}
+
+long Futex(uint32_t* word, int op, uint32_t value, const timespec* timeout) {
+  return ::syscall(SYS_futex, word, op, value, timeout, nullptr, 0);
+}
+
+std::byte* At(systrap::Region* region, size_t offset) {
+  return reinterpret_cast<std::byte*>(region) + offset;
+}
+
+}  // namespace
+
+SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
+    : as_(std::move(as)),
+      thread_(thread),
+      region_(as_->core().regions().At(thread.region)),
+      xstate_(XStateSize()) {
+  regs_.cs = abi::kUserCs;
+  regs_.ss = abi::kUserSs;
+  regs_.eflags = kInitialFlags;
+  InitXState(xstate_);
+  Store(region_->xstate_mask, XStateFeatures());
+  const VdsoFunctions& vdso = as_->core().vdso();
+  Store(region_->vdso_clock_gettime, vdso.clock_gettime);
+  Store(region_->vdso_gettimeofday, vdso.gettimeofday);
+  Store(region_->vdso_time, vdso.time);
+  Store(region_->local_enabled, 0U);
+  Store(region_->signals_pending, 0U);
+  Store(region_->spin, 0U);
+  Store(region_->signal_mask, uint64_t{0});
+  for (uint32_t& count : region_->local_count) Store(count, 0U);
+  as_->core().Add(this);
+}
+
+SystrapContext::~SystrapContext() {
+  as_->core().Remove(this);
+  if (lost_ || (!ready_ && !Await())) return;
+  as_->GiveBackThread(thread_);
+}
+
+Result<void> SystrapContext::CopyFrom(SystrapContext& parent) {
+  TRY(parent.GetXState(xstate_));
+  regs_ = parent.regs_;
+  regs_dirty_ = true;
+  xstate_dirty_ = true;
+  set_signal_mask(parent.signal_mask());
+  return {};
+}
+
+Event SystrapContext::Lost() {
+  if (!lost_) {
+    as_->stub().Kill();
+    lost_ = true;
+  }
+  in_guest_.store(false);
+  return {.kind = EventKind::kStubLost};
+}
+
+uint32_t SystrapContext::PrepareResume() {
+  systrap::Region& r = *region_;
+  uint32_t command = 0;
+  Store(r.rax, regs_.rax);
+  if (regs_dirty_) {
+    Store(r.rdi, regs_.rdi), Store(r.rsi, regs_.rsi), Store(r.rdx, regs_.rdx);
+    Store(r.r10, regs_.r10), Store(r.r8, regs_.r8), Store(r.r9, regs_.r9);
+    Store(r.rip, regs_.rip), Store(r.resume, regs_.rip), Store(r.rsp, regs_.rsp);
+    Store(r.eflags, (regs_.eflags & kUserFlags) | kInitialFlags);
+    Store(r.rbx, regs_.rbx), Store(r.rbp, regs_.rbp);
+    Store(r.r12, regs_.r12), Store(r.r13, regs_.r13), Store(r.r14, regs_.r14);
+    Store(r.r15, regs_.r15), Store(r.rcx, regs_.rcx), Store(r.r11, regs_.r11);
+    Store(r.fs_base, regs_.fs_base), Store(r.gs_base, regs_.gs_base);
+    Store(r.own_gs, regs_.gs_base != 0 ? 1U : 0U);
+    command |= RW_CMD_LOAD_BASES;
+    regs_dirty_ = false;
+  }
+  if (xstate_dirty_) {
+    memcpy(At(region_, RW_REGION_XSTATE), xstate_.data(), xstate_.size());
+    command |= RW_CMD_LOAD_XSTATE;
+    xstate_dirty_ = false;
+  }
+  if (output_count_ != 0) {
+    Store(r.output_count, output_count_);
+    command |= RW_CMD_OUTPUT;
+    output_count_ = 0;
+  }
+  return command;
+}
+
+bool SystrapContext::Spins(uint64_t now) {
+  if (!as_->core().MaySpin(now)) return false;
+  return spin_score_ > 0 || ++waits_ % kProbeEvery == 0;
+}
+
+void SystrapContext::Give(uint32_t command) {
+  // What the stub is told about its next wait: the one that now ends says whether it pays.
+  const bool stub_spins = as_->core().MaySpin(__builtin_ia32_rdtsc()) &&
+                          (stub_spin_score_ > 0 || waits_ % kProbeEvery == 1);
+  const uint32_t spin =
+      stub_spins ? static_cast<uint32_t>(kSpinUs * as_->core().cycles_per_us()) : 0;
+  if (spin != stub_spin_) {
+    Store(region_->spin, spin);
+    stub_spin_ = spin;
+  }
+  Store(region_->message, command);
+  const uint32_t before =
+      __atomic_exchange_n(&region_->state, static_cast<uint32_t>(thread_.tid), __ATOMIC_SEQ_CST);
+  if ((before & RW_STATE_STUB_SLEEPS) != 0) {
+    Futex(&region_->state, FUTEX_WAKE, 1, nullptr);
+    stub_spin_score_ = std::max(stub_spin_score_ - 2, kSpinScoreMin);
+  } else {
+    stub_spin_score_ = std::min(stub_spin_score_ + 1, kSpinScoreMax);
+  }
+}
+
+bool SystrapContext::SleepUntilChange() {
+  // Grows to minutes: only for a thread that died and whose robust list the guest had broken.
+  timespec timeout = {0, 200'000'000};
+  for (;;) {
+    const uint32_t state = __atomic_load_n(&region_->state, __ATOMIC_ACQUIRE);
+    if ((state & (RW_STATE_SENTRY | RW_STATE_DIED)) != 0) return true;
+    uint32_t expected = state;
+    const uint32_t sleeping = state | RW_STATE_WAITERS;
+    if (state != sleeping &&
+        !__atomic_compare_exchange_n(&region_->state, &expected, sleeping, false, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_SEQ_CST)) {
+      continue;
+    }
+    // Before the sleep: dead already, without having owned the word?
+    if (::syscall(SYS_tgkill, as_->host_pid(), thread_.tid, 0) != 0) return false;
+    if (Futex(&region_->state, FUTEX_WAIT, sleeping, &timeout) != 0 && errno == ETIMEDOUT) {
+      timeout.tv_sec = std::min<time_t>(timeout.tv_sec * 2 + 1, 600);
+    }
+  }
+}
+
+bool SystrapContext::Await() {
+  const uint64_t start = __builtin_ia32_rdtsc();
+  const uint64_t limit = kSpinUs * as_->core().cycles_per_us();
+  const bool spin = Spins(start);
+  for (;;) {
+    const uint32_t state = __atomic_load_n(&region_->state, __ATOMIC_ACQUIRE);
+    if ((state & RW_STATE_SENTRY) != 0) break;
+    if ((state & RW_STATE_DIED) != 0) return false;
+    if (!spin || __builtin_ia32_rdtsc() - start > limit) {
+      if (!SleepUntilChange()) return false;
+      continue;
+    }
+    __builtin_ia32_pause();
+  }
+  if (__builtin_ia32_rdtsc() - start <= limit) {
+    spin_score_ = std::min(spin_score_ + 1, kSpinScoreMax);
+  } else {
+    spin_score_ = std::max(spin_score_ - 2, kSpinScoreMin);
+  }
+  ready_ = true;
+  return true;
+}
+
+bool SystrapContext::Command(uint32_t command) {
+  if (lost_ || (!ready_ && !Await())) return false;
+  Give(command);
+  return Await();
+}
+
+void SystrapContext::TakeRegs(bool in_handler) {
+  const systrap::Region& r = *region_;
+  regs_.rax = Load(r.rax), regs_.rdi = Load(r.rdi), regs_.rsi = Load(r.rsi);
+  regs_.rdx = Load(r.rdx), regs_.r10 = Load(r.r10), regs_.r8 = Load(r.r8), regs_.r9 = Load(r.r9);
+  regs_.rip = Load(r.rip), regs_.rsp = Load(r.rsp), regs_.eflags = Load(r.eflags);
+  regs_.rbx = Load(r.rbx), regs_.rbp = Load(r.rbp), regs_.r12 = Load(r.r12);
+  regs_.r13 = Load(r.r13), regs_.r14 = Load(r.r14), regs_.r15 = Load(r.r15);
+  regs_.rcx = Load(r.rcx), regs_.r11 = Load(r.r11), regs_.fs_base = Load(r.fs_base);
+  regs_.gs_base = Load(r.own_gs) != 0 ? Load(r.gs_base) : 0;
+  regs_.cs = in_handler ? Load(r.frame_cs) & 0xffff : abi::kUserCs;
+  regs_.ss = abi::kUserSs;
+  regs_.orig_rax = ~uint64_t{0};
+}
+
+Event SystrapContext::TakeEvent() {
+  const systrap::Region& r = *region_;
+  message_ = Load(r.message);
+  TakeRegs((message_ & RW_FLAG_IN_HANDLER) != 0);
+  xstate_fresh_ = false;
+  input_count_ = 0;
+  input_end_ = output_end_ = 0;
+  Event event;
+  switch (message_ & RW_EVENT_MASK) {
+    case RW_EVENT_SYSCALL: {
+      event.kind = EventKind::kSyscall;
+      event.compat_entry = (message_ & RW_FLAG_COMPAT) != 0;
+      event.vsyscall = (message_ & RW_FLAG_VSYSCALL) != 0;
+      event.futex_interrupted = (message_ & RW_FLAG_INTERRUPTED) != 0;
+      regs_.orig_rax = regs_.rax;
+      regs_.rax = static_cast<uint64_t>(-ENOSYS);
+      const uint32_t inputs = std::min<uint32_t>(Load(r.input_count), RW_REGION_INPUTS);
+      for (uint32_t i = 0; i < inputs; ++i) {
+        const systrap::RegionCopy& from = i == 0 ? r.input[0] : r.more_input[i - 1];
+        const Input input = {Load(from.addr), Load(from.size), Load(from.offset)};
+        if (input.offset > RW_REGION_WINDOW_SIZE ||
+            input.size > RW_REGION_WINDOW_SIZE - input.offset) {
+          continue;
+        }
+        input_[input_count_++] = input;
+        input_end_ = std::max(input_end_, input.offset + input.size);
+      }
+      if (regs_.orig_rax < PlatformStats::kSyscalls) {
+        std::atomic<uint32_t>& count =
+            (message_ & RW_FLAG_TRAPPED) != 0 ? trapped_[regs_.orig_rax] : patched_[regs_.orig_rax];
+        count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+      }
+      break;
+    }
+    case RW_EVENT_FAULT:
+      event.kind = EventKind::kFault;
+      event.signo = static_cast<int>(Load(r.fault_signo));
+      event.code = Load(r.fault_code);
+      event.addr = Load(r.fault_addr);
+      event.error_code = Load(r.fault_error);
+      event.trap_no = Load(r.fault_trap);
+      // Forged, perhaps: nothing but the signals of faults may come of it.
+      if (event.signo != SIGSEGV && event.signo != SIGBUS && event.signo != SIGFPE &&
+          event.signo != SIGILL && event.signo != SIGTRAP) {
+        event.signo = SIGSEGV;
+      }
+      break;
+    default:
+      event.kind = EventKind::kInterrupted;
+      break;
+  }
+  return event;
+}
+
+Event SystrapContext::Switch() {
+  if (lost_ || (!ready_ && !Await())) return Lost();
+  for (;;) {
+    Store(region_->kick, 0U);
+    in_guest_.store(true);
+    if (interrupted_.load()) {
+      in_guest_.store(false);
+      interrupted_.store(false);
+      return {.kind = EventKind::kInterrupted};
+    }
+    Give(PrepareResume());
+    if (!Await()) return Lost();
+    in_guest_.store(false);
+    const Event event = TakeEvent();
+    if (event.kind != EventKind::kInterrupted) return event;
+    if (interrupted_.exchange(false)) return event;
+    // A kick that was meant for an earlier run.
+  }
+}
+
+size_t SystrapContext::xstate_size() const { return xstate_.size(); }
+
+Result<void> SystrapContext::GetXState(std::span<std::byte> out) {
+  if (out.size() != xstate_.size()) return Errno(EINVAL);
+  if (!xstate_dirty_ && !xstate_fresh_) {
+    if (!Command(RW_CMD_SAVE)) return Errno(ESRCH);
+    memcpy(xstate_.data(), At(region_, RW_REGION_XSTATE), xstate_.size());
+    // What the processor leaves as it was, and Linux's notes in a signal frame, are not state.
+    constexpr size_t kSwBytes = 464, kSwEnd = 512, kHeaderRest = 520, kHeaderEnd = 576;
+    memset(xstate_.data() + kSwBytes, 0, kSwEnd - kSwBytes);
+    memset(xstate_.data() + kHeaderRest, 0, kHeaderEnd - kHeaderRest);
+    // A forged one becomes that of a fresh program.
+    if (!CheckXState(xstate_).ok()) InitXState(xstate_);
+    xstate_fresh_ = true;
+  }
+  memcpy(out.data(), xstate_.data(), out.size());
+  return {};
+}
+
+Result<void> SystrapContext::SetXState(std::span<const std::byte> in) {
+  TRY(CheckXState(in));
+  memcpy(xstate_.data(), in.data(), in.size());
+  xstate_dirty_ = true;
+  return {};
+}
+
+bool SystrapContext::ReadWindow(GuestAddr addr, std::span<std::byte> out) {
+  for (uint32_t i = 0; i < input_count_; ++i) {
+    const Input& input = input_[i];
+    if (addr.value() < input.addr || addr.value() - input.addr > input.size) continue;
+    const uint64_t skip = addr.value() - input.addr;
+    if (out.size() > input.size - skip) continue;
+    memcpy(out.data(), At(region_, RW_REGION_WINDOW + input.offset + skip), out.size());
+    return true;
+  }
+  return false;
+}
+
+std::optional<std::string> SystrapContext::ReadWindowString(GuestAddr addr, size_t limit) {
+  for (uint32_t i = 0; i < input_count_; ++i) {
+    const Input& input = input_[i];
+    if (addr.value() < input.addr || addr.value() - input.addr >= input.size) continue;
+    const uint64_t skip = addr.value() - input.addr;
+    std::string copy(std::min<size_t>(limit, input.size - skip), '\0');
+    memcpy(copy.data(), At(region_, RW_REGION_WINDOW + input.offset + skip), copy.size());
+    const size_t end = copy.find('\0');
+    if (end == std::string::npos) continue;
+    copy.resize(end);
+    return copy;
+  }
+  return std::nullopt;
+}
+
+bool SystrapContext::WriteWindow(GuestAddr addr, std::span<const std::byte> in) {
+  // Behind the input, which may be read yet.
+  if ((message_ & RW_EVENT_MASK) != RW_EVENT_SYSCALL || output_count_ == RW_REGION_OUTPUTS) {
+    return false;
+  }
+  const uint32_t at = (std::max(input_end_, output_end_) + 63) & ~63U;
+  if (at > RW_REGION_WINDOW_SIZE || in.size() > RW_REGION_WINDOW_SIZE - at) return false;
+  memcpy(At(region_, RW_REGION_WINDOW + at), in.data(), in.size());
+  systrap::RegionCopy& copy = region_->output[output_count_++];
+  Store(copy.addr, addr.value());
+  Store(copy.size, static_cast<uint32_t>(in.size()));
+  Store(copy.offset, at);
+  output_end_ = at + static_cast<uint32_t>(in.size());
+  return true;
+}
+
+void SystrapContext::Kick() {
+  Store(region_->kick, 1U);
+  ::syscall(SYS_tgkill, as_->host_pid(), thread_.tid, RW_KICK_SIGNAL);
+}
+
+void SystrapContext::Interrupt() {
+  interrupted_.store(true);
+  if (in_guest_.load()) Kick();
+}
+
+void SystrapContext::SetLocalAnswers(const LocalAnswers& answers) {
+  systrap::Region& r = *region_;
+  Store(r.pid, answers.pid), Store(r.tid, answers.tid), Store(r.ppid, answers.ppid);
+  Store(r.uid, answers.uid), Store(r.euid, answers.euid);
+  Store(r.gid, answers.gid), Store(r.egid, answers.egid);
+  __atomic_store_n(&r.local_enabled, answers.enabled ? 1U : 0U, __ATOMIC_RELEASE);
+}
+
+uint64_t SystrapContext::signal_mask() const {
+  return __atomic_load_n(&region_->signal_mask, __ATOMIC_SEQ_CST) & ~kUnblockable;
+}
+
+void SystrapContext::set_signal_mask(uint64_t mask) {
+  __atomic_store_n(&region_->signal_mask, mask & ~kUnblockable, __ATOMIC_SEQ_CST);
+}
+
+void SystrapContext::set_signals_pending(bool pending) {
+  __atomic_store_n(&region_->signals_pending, pending ? 1U : 0U, __ATOMIC_SEQ_CST);
+}
+
+void SystrapContext::CpuTime(uint64_t* user_ns, uint64_t* system_ns) {
+  const auto [user, system] = as_->TakeCpuTime();
+  user_ns_ += user;
+  system_ns_ += system;
+  *user_ns = user_ns_;
+  *system_ns = system_ns_;
+}
+
+bool SystrapContext::active() const {
+  const uint32_t state = Load(region_->state);
+  if ((state & RW_STATE_SENTRY) != 0) return (state & RW_STATE_STUB_SLEEPS) == 0;
+  return Load(region_->waiting) == 0;
+}
+
+void SystrapContext::AddTo(PlatformStats& stats) const {
+  for (size_t i = 0; i < PlatformStats::kSyscalls; ++i) {
+    stats.patched[i] += patched_[i].load(std::memory_order_relaxed);
+    stats.trapped[i] += trapped_[i].load(std::memory_order_relaxed);
+  }
+  for (size_t i = 0; i < std::size(systrap::kLocalCalls); ++i) {
+    stats.local[systrap::kLocalCalls[i]] += Load(region_->local_count[i]);
+  }
+}
+
+}  // namespace ringwall

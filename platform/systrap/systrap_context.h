@@ -1,0 +1,109 @@
+// One guest thread that runs natively and hands its system calls over through its region.
+#ifndef RINGWALL_PLATFORM_SYSTRAP_SYSTRAP_CONTEXT_H_
+#define RINGWALL_PLATFORM_SYSTRAP_SYSTRAP_CONTEXT_H_
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "platform/systrap/region.h"
+#include "platform/systrap/systrap_address_space.h"
+#include "platform/systrap/systrap_core.h"
+
+namespace ringwall {
+
+// Everything read from the region is copied once and then judged. What a forged region can do is to
+// make this context see system calls and registers of the forger's choice, which guest code can do
+// anyway.
+class SystrapContext final : public Context {
+ public:
+  SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread);
+  ~SystrapContext() override;
+
+  // Starts with the registers, xstate and signal mask of `parent`.
+  Result<void> CopyFrom(SystrapContext& parent);
+
+  Event Switch() override;
+  abi::Registers& regs() override { return regs_; }
+  void RegsChanged() override { regs_dirty_ = true; }
+  size_t xstate_size() const override;
+  Result<void> GetXState(std::span<std::byte> out) override;
+  Result<void> SetXState(std::span<const std::byte> in) override;
+  bool ReadWindow(GuestAddr addr, std::span<std::byte> out) override;
+  std::optional<std::string> ReadWindowString(GuestAddr addr, size_t limit) override;
+  bool WriteWindow(GuestAddr addr, std::span<const std::byte> in) override;
+  void Interrupt() override;
+  void SetLocalAnswers(const LocalAnswers& answers) override;
+  uint64_t signal_mask() const override;
+  void set_signal_mask(uint64_t mask) override;
+  void set_signals_pending(bool pending) override;
+  void CpuTime(uint64_t* user_ns, uint64_t* system_ns) override;
+  pid_t host_tid() const override { return thread_.tid; }
+
+  // For the address space, which stops all threads while it patches. Any thread.
+  bool in_guest() const { return in_guest_.load(); }
+  void Kick();
+
+  // For SystrapCore. Any thread.
+  bool active() const;
+  void AddTo(PlatformStats& stats) const;
+
+ private:
+  // Writes what changed for the stub; the command to give.
+  uint32_t PrepareResume();
+  // Hands the region to the stub.
+  void Give(uint32_t command);
+  // Waits until the stub hands it back; false when the thread is gone.
+  bool Await();
+  bool SleepUntilChange();
+  // Gives one command that does not resume the guest, and waits for it.
+  bool Command(uint32_t command);
+  // Copies what happened out of the region.
+  Event TakeEvent();
+  void TakeRegs(bool in_handler);
+  Event Lost();
+  bool Spins(uint64_t now);
+
+  const Ref<SystrapAddressSpace> as_;
+  const GuestThread thread_;
+  systrap::Region* const region_;  // hostile
+
+  abi::Registers regs_ = {};
+  bool regs_dirty_ = true;
+  // Holds the state when xstate_dirty_ or xstate_fresh_; the stub does in any case but the first.
+  std::vector<std::byte> xstate_;
+  bool xstate_dirty_ = true;
+  bool xstate_fresh_ = false;
+  bool lost_ = false;
+  bool ready_ = false;
+  // How the last event came.
+  uint32_t message_ = 0;
+  // The window, as the stub announced it: checked to lie inside.
+  struct Input {
+    uint64_t addr;
+    uint32_t size, offset;
+  };
+  uint32_t input_count_ = 0;
+  Input input_[RW_REGION_INPUTS] = {};
+  uint32_t input_end_ = 0;
+  uint32_t output_count_ = 0;
+  uint32_t output_end_ = 0;
+
+  // Whether waiting by spinning has paid lately, for the Sentry's side and the stub's.
+  int spin_score_ = 4;
+  int stub_spin_score_ = 4;
+  uint32_t waits_ = 0;
+  uint32_t stub_spin_ = 0;  // what the region says
+
+  uint64_t user_ns_ = 0, system_ns_ = 0;
+
+  std::atomic<bool> in_guest_{false};
+  std::atomic<bool> interrupted_{false};
+  // Written by the task's thread only.
+  std::atomic<uint32_t> patched_[PlatformStats::kSyscalls] = {};
+  std::atomic<uint32_t> trapped_[PlatformStats::kSyscalls] = {};
+};
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_PLATFORM_SYSTRAP_SYSTRAP_CONTEXT_H_

@@ -1,0 +1,132 @@
+#include "platform/systrap/systrap_core.h"
+
+#include <elf.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "platform/systrap/systrap_context.h"
+
+namespace ringwall {
+namespace {
+
+uint64_t MonotonicNs() {
+  timespec t;
+  ::clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
+}
+
+uint64_t MeasureCyclesPerUs() {
+  constexpr uint64_t kNs = 50'000;
+  const uint64_t from_ns = MonotonicNs(), from = __builtin_ia32_rdtsc();
+  uint64_t ns;
+  while ((ns = MonotonicNs() - from_ns) < kNs) {
+  }
+  return std::max<uint64_t>(1, (__builtin_ia32_rdtsc() - from) * 1000 / ns);
+}
+
+// Looks a function up in this process's vDSO, which is the same image as the stubs': its offset.
+uint64_t VdsoOffset(const char* name) {
+  const uint64_t base = ::getauxval(AT_SYSINFO_EHDR);
+  if (base == 0) return 0;
+  // SAFETY: the host kernel's own image, mapped for as long as the process lives; guests never see
+  // this mapping.
+  const auto* header = reinterpret_cast<const Elf64_Ehdr*>(base);
+  const auto* segments = reinterpret_cast<const Elf64_Phdr*>(base + header->e_phoff);
+  const Elf64_Dyn* dynamic = nullptr;
+  uint64_t bias = base;
+  for (int i = 0; i < header->e_phnum; ++i) {
+    if (segments[i].p_type == PT_LOAD) bias = base + segments[i].p_offset - segments[i].p_vaddr;
+    if (segments[i].p_type == PT_DYNAMIC) {
+      dynamic = reinterpret_cast<const Elf64_Dyn*>(base + segments[i].p_offset);
+    }
+  }
+  const Elf64_Sym* symbols = nullptr;
+  const char* names = nullptr;
+  for (; dynamic != nullptr && dynamic->d_tag != DT_NULL; ++dynamic) {
+    if (dynamic->d_tag == DT_SYMTAB) {
+      symbols = reinterpret_cast<const Elf64_Sym*>(bias + dynamic->d_un.d_ptr);
+    }
+    if (dynamic->d_tag == DT_STRTAB) {
+      names = reinterpret_cast<const char*>(bias + dynamic->d_un.d_ptr);
+    }
+  }
+  const auto* sections = reinterpret_cast<const Elf64_Shdr*>(base + header->e_shoff);
+  if (symbols == nullptr || names == nullptr || header->e_shoff == 0) return 0;
+  uint64_t count = 0;
+  for (int i = 0; i < header->e_shnum; ++i) {
+    if (sections[i].sh_type == SHT_DYNSYM) count = sections[i].sh_size / sizeof(Elf64_Sym);
+  }
+  for (uint64_t i = 0; i < count; ++i) {
+    if (strcmp(names + symbols[i].st_name, name) == 0) {
+      return symbols[i].st_value + bias - base;
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+
+SystrapCore::SystrapCore(Ref<StubHost> host) : host_(std::move(host)) {}
+
+HostResult<void> SystrapCore::Init() {
+  TRY(regions_.Init());
+  cycles_per_us_ = MeasureCyclesPerUs();
+  cpu_set_t cpus;
+  if (::sched_getaffinity(0, sizeof cpus, &cpus) == 0) {
+    cpus_ = static_cast<uint32_t>(CPU_COUNT(&cpus));
+  }
+  const GuestRange vdso = host_->vdso();
+  const auto address = [&](const char* name) -> uint64_t {
+    const uint64_t offset = vdso.empty() ? 0 : VdsoOffset(name);
+    return offset == 0 || offset >= vdso.size() ? 0 : vdso.start.value() + offset;
+  };
+  vdso_ = {address("__vdso_clock_gettime"), address("__vdso_gettimeofday"), address("__vdso_time")};
+  return {};
+}
+
+void SystrapCore::Add(SystrapContext* context) {
+  MutexLock lock(mu_);
+  contexts_.insert(context);
+}
+
+void SystrapCore::Remove(SystrapContext* context) {
+  MutexLock lock(mu_);
+  contexts_.erase(context);
+  context->AddTo(ended_);
+}
+
+PlatformStats SystrapCore::Stats() const {
+  MutexLock lock(mu_);
+  PlatformStats stats = ended_;
+  for (const SystrapContext* context : contexts_) context->AddTo(stats);
+  return stats;
+}
+
+bool SystrapCore::MaySpin(uint64_t now_tsc) {
+  uint64_t next = next_look_.load(std::memory_order_relaxed);
+  if (now_tsc < next) return may_spin_.load(std::memory_order_relaxed);
+  const uint64_t interval = 200 * cycles_per_us_;
+  if (!next_look_.compare_exchange_strong(next, now_tsc + interval)) {
+    return may_spin_.load(std::memory_order_relaxed);
+  }
+  MutexLock lock(mu_);
+  uint32_t active = 0;
+  if (contexts_.size() <= 4 * cpus_) {
+    for (const SystrapContext* context : contexts_) active += context->active() ? 1 : 0;
+  } else {
+    // Counting many would cost more than it brings.
+    for (const SystrapContext* context : contexts_) {
+      active += context->active() ? 1 : 0;
+      if (2 * active > cpus_) break;
+    }
+    next_look_.store(now_tsc + contexts_.size() * 10 * cycles_per_us_);
+  }
+  may_spin_.store(2 * active <= cpus_, std::memory_order_relaxed);
+  return may_spin_.load(std::memory_order_relaxed);
+}
+
+}  // namespace ringwall

@@ -1,0 +1,62 @@
+// What all contexts of a sandbox share on systrap: the regions, the counters, and the judgement
+// whether there are processors to spare for waiting by spinning.
+#ifndef RINGWALL_PLATFORM_SYSTRAP_SYSTRAP_CORE_H_
+#define RINGWALL_PLATFORM_SYSTRAP_SYSTRAP_CORE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <unordered_set>
+
+#include "platform/platform.h"
+#include "platform/stub/stub_process.h"
+#include "platform/systrap/region_pool.h"
+#include "sentry/base/ref.h"
+
+namespace ringwall {
+
+class SystrapContext;
+
+// Addresses of the functions of the host's vDSO; 0: none.
+struct VdsoFunctions {
+  uint64_t clock_gettime = 0;
+  uint64_t gettimeofday = 0;
+  uint64_t time = 0;
+};
+
+// Thread-safe.
+class SystrapCore : public RefCounted<SystrapCore> {
+ public:
+  explicit SystrapCore(Ref<StubHost> host);
+  HostResult<void> Init();
+
+  StubHost& host() { return *host_; }
+  systrap::RegionPool& regions() { return regions_; }
+  const VdsoFunctions& vdso() const { return vdso_; }
+
+  void Add(SystrapContext* context) EXCLUDES(mu_);
+  void Remove(SystrapContext* context) EXCLUDES(mu_);
+  PlatformStats Stats() const EXCLUDES(mu_);
+
+  // Whether both sides of a hand-over may spin: each thread that runs then takes two processors.
+  // Looks at all contexts, but only now and then.
+  bool MaySpin(uint64_t now_tsc);
+  // TSC cycles in a microsecond.
+  uint64_t cycles_per_us() const { return cycles_per_us_; }
+
+ private:
+  const Ref<StubHost> host_;
+  systrap::RegionPool regions_;
+  VdsoFunctions vdso_;
+  uint64_t cycles_per_us_ = 1000;
+  uint32_t cpus_ = 1;
+
+  std::atomic<uint64_t> next_look_{0};
+  std::atomic<bool> may_spin_{false};
+  mutable Mutex<LockClass::kLeaf> mu_;
+  std::unordered_set<SystrapContext*> contexts_ GUARDED_BY(mu_);
+  PlatformStats ended_ GUARDED_BY(mu_);  // of contexts that are gone
+};
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_PLATFORM_SYSTRAP_SYSTRAP_CORE_H_
