@@ -10,6 +10,19 @@ find_package(Threads REQUIRED)
 find_package(absl REQUIRED)
 find_package(PkgConfig REQUIRED)
 
+# Debian's Abseil package names its shared libraries; the product is static.
+get_directory_property(imported_targets IMPORTED_TARGETS)
+foreach(target IN LISTS imported_targets)
+  get_target_property(location ${target} IMPORTED_LOCATION_NONE)
+  if(target MATCHES "^absl::" AND location MATCHES "\\.so")
+    string(REGEX REPLACE "\\.so.*" ".a" location "${location}")
+    set_target_properties(${target} PROPERTIES IMPORTED_LOCATION_NONE "${location}")
+  endif()
+endforeach()
+
+find_library(RINGWALL_SECCOMP NAMES libseccomp.a REQUIRED)
+find_library(RINGWALL_PROTOBUF NAMES libprotobuf.a REQUIRED)
+
 add_library(ringwall_flags INTERFACE)
 target_include_directories(ringwall_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
 target_compile_options(ringwall_flags INTERFACE

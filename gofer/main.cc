@@ -108,13 +108,16 @@ int GoferMain(GoferOptions options) {
   ::mallopt(M_ARENA_MAX, 1);  // its threads hardly allocate
   ::umask(0);
   SessionOptions session;
-  session.proc = {.prefix = "", .available = EnterProcSelfFd(options.proc.get())};
+  const bool entered = options.proc_self_fd ? ::fchdir(options.proc_self_fd.get()) == 0
+                                            : EnterProcSelfFd(options.proc.get());
+  session.proc = {.prefix = "", .available = entered};
   if (!session.proc.available) {
     if (options.strict) return fail(HostError::Last("enter", "/proc/self/fd"));
     RW_LOG(kWarning, "gofer: no /proc; modes and xattrs of host files cannot be changed");
     if (::chdir("/") != 0) return fail(HostError::Last("enter", "/"));
   }
   options.proc.reset();
+  options.proc_self_fd.reset();
 
   std::vector<int> keep = std::move(options.keep_fds);
   keep.push_back(options.socket.get());

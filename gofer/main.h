@@ -17,6 +17,8 @@ struct GoferOptions {
   // A procfs of this process's pid namespace, O_PATH; -1: /proc as the process sees it. Without
   // one, files can be opened by name only, and their modes and xattrs not be changed (README.md).
   UniqueFd proc;
+  // Instead of `proc`: the directory /proc/self/fd of this process, best as a mount of its own.
+  UniqueFd proc_self_fd;
   uint32_t channels = 4;      // requests answered at the same time; a thread each
   uint32_t max_handles = 0;   // 0: as many as RLIMIT_NOFILE's hard limit allows, at most 1 Mi
   bool strict = false;        // fail when a layer (filter, capabilities, /proc) cannot be had

@@ -42,8 +42,8 @@ struct BootMount {
   std::string data;         // the remaining options, "size=64k,mode=755"
 
   // type "gofer" only.
-  UniqueFd gofer;               // a connection to the gofer whose root is what is mounted
-  bool is_file = false;         // the root of that connection is not a directory
+  int gofer_root = -1;          // which of the gofer's roots is mounted (its attach index)
+  bool is_file = false;         // that root is not a directory
   bool cache_exclusive = true;  // --file-access: nobody else changes the files
   OverlayMode overlay = OverlayMode::kNone;
   uint64_t overlay_size = 0;    // bytes of the upper layer, 0: no bound but the sandbox's own
@@ -92,6 +92,8 @@ struct BootProcess {
   bool terminal = false;
   bool host_tty = false;
   BootTerminalSize terminal_size;
+  // What the caller of `do` had ignored and blocked, as execve keeps it; bit n-1 is signal n.
+  uint64_t ignored_signals = 0, blocked_signals = 0;
 };
 
 enum class NetworkMode : uint8_t { kNone, kSandbox, kHost, kUser };
@@ -126,6 +128,7 @@ struct BootArgs {
   std::unique_ptr<Platform> platform;
 
   std::string container_id;
+  UniqueFd gofer;  // connection to the gofer (gofer/proto); its end means the gofer died
   std::vector<BootMount> mounts;
   std::vector<BootDevice> devices;  // beyond the default ones of /dev
   std::vector<std::string> masked_paths, readonly_paths;

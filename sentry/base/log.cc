@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdlib>
 
 #include "sentry/base/check.h"
@@ -35,6 +36,28 @@ size_t AppendJson(char* out, size_t at, size_t limit, const char* text) {
   return at;
 }
 
+// UTC in ISO 8601. Not gmtime_r: that takes a lock and looks for the time zone's file.
+void FormatNow(char* out, size_t size) {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  const int64_t second = now.tv_sec % 86400;
+  // Days since 1 March of year 0, whose years end with the leap day.
+  const int64_t day = now.tv_sec / 86400 + 719468;
+  const int64_t era = day / 146097;  // of 400 years
+  const int64_t day_of_era = day % 146097;
+  const int64_t year_of_era =
+      (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+  const int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+  const int64_t month_from_march = (5 * day_of_year + 2) / 153;
+  const int64_t day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+  const int64_t month = month_from_march < 10 ? month_from_march + 3 : month_from_march - 9;
+  const int64_t year = year_of_era + era * 400 + (month <= 2 ? 1 : 0);
+  snprintf(out, size, "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", static_cast<int>(year),
+           static_cast<int>(month), static_cast<int>(day_of_month), static_cast<int>(second / 3600),
+           static_cast<int>(second / 60 % 60), static_cast<int>(second % 60),
+           static_cast<int>(now.tv_nsec / 1000));
+}
+
 }  // namespace
 
 void SetLogConfig(const LogConfig& c) {
@@ -51,13 +74,8 @@ void LogMessage(LogLevel level, const char* format, ...) {
   vsnprintf(message, sizeof(message), format, args);
   va_end(args);
 
-  timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  tm utc;
-  gmtime_r(&now.tv_sec, &utc);
-  char when[48];
-  const size_t n = strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &utc);
-  snprintf(when + n, sizeof(when) - n, ".%06ldZ", now.tv_nsec / 1000);
+  char when[64];
+  FormatNow(when, sizeof(when));
 
   char line[2304];
   size_t at = 0;

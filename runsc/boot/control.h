@@ -1,0 +1,81 @@
+// The control channel: how the runsc commands talk to a running Sentry.
+//
+// A stream socket carries frames: a 32-bit size and a Request or Response of control.proto.
+// Descriptors for exec ride on the first byte of their frame. The CLI made the socket; the Sentry
+// inherits it listening and opens nothing.
+#ifndef RINGWALL_RUNSC_BOOT_CONTROL_H_
+#define RINGWALL_RUNSC_BOOT_CONTROL_H_
+
+#include <string>
+#include <vector>
+
+#include "runsc/boot/boot.h"
+#include "runsc/boot/control.pb.h"
+#include "sentry/base/host_error.h"
+#include "sentry/base/result.h"
+#include "sentry/base/unique_fd.h"
+
+namespace ringwall {
+
+// What the kernel does for each request. Called on the thread of one connection, several at once;
+// a call may block (Wait does) and holds up only its own connection. An error is the Errno; a
+// handler may put a sentence for people in reply.text and what the CLI is to exit with in
+// reply.exit_code.
+class ControlHandler {
+ public:
+  virtual ~ControlHandler() = default;
+  // Starts the first process of a container that was created with start_now == false. EBUSY when
+  // it runs already.
+  virtual Result<void> Start(control::Response& reply) = 0;
+  virtual Result<void> Exec(BootProcess process, control::Response& reply) = 0;
+  // ESRCH when there is no such process.
+  virtual Result<void> Signal(const control::Request::Signal& request) = 0;
+  virtual Result<void> Wait(int32_t pid, control::Response& reply) = 0;
+  virtual Result<void> Ps(control::Response& reply) = 0;
+  virtual Result<void> Pause() = 0;
+  virtual Result<void> Resume() = 0;
+  virtual Result<void> Stats(bool syscalls, control::Response& reply) = 0;
+  virtual Result<void> Strace(const control::Request::Strace& request) = 0;
+  virtual Result<void> Stacks(control::Response& reply) = 0;
+  virtual Result<void> State(control::Response& reply) = 0;
+};
+
+// The Sentry's end. Serves until the process ends.
+class ControlServer {
+ public:
+  // `handler` outlives the process's threads. Either descriptor may be -1.
+  static void Start(UniqueFd listen, UniqueFd connection, ControlHandler& handler);
+};
+
+// The CLI's end.
+class ControlClient {
+ public:
+  explicit ControlClient(UniqueFd socket) : socket_(std::move(socket)) {}
+  // Connects to the socket `name` in `directory`; ECONNREFUSED or ENOENT when no Sentry lives.
+  static HostResult<ControlClient> Connect(int directory, const std::string& name);
+
+  // Sends and waits for the answer. A Response with an error is still a value here.
+  HostResult<control::Response> Call(const control::Request& request,
+                                     const std::vector<int>& fds = {});
+  HostResult<void> Send(const control::Request& request, const std::vector<int>& fds = {});
+  HostResult<control::Response> Receive();
+  int fd() const { return socket_.get(); }
+
+ private:
+  UniqueFd socket_;
+};
+
+// Listening socket `name` in `directory`, for a Sentry to inherit.
+HostResult<UniqueFd> ListenControl(int directory, const std::string& name);
+
+// Sends a signal that the CLI got on to the container's foreground, expecting no answer.
+void SendForwardedSignal(int socket, int signal, int32_t pid = 0);
+
+// `fds` gets the descriptors to send beside the message, borrowed from `process`.
+void ToProto(const BootProcess& process, control::Process* out, std::vector<int>* fds);
+// EINVAL when the descriptors that came are not those that the message tells of.
+Result<BootProcess> FromProto(const control::Process& in, std::vector<UniqueFd> fds);
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_RUNSC_BOOT_CONTROL_H_

@@ -1,0 +1,188 @@
+#include "runsc/cli/config.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "sentry/base/log.h"
+#include "sentry/base/result.h"
+
+namespace ringwall {
+
+FlagSet Config::Flags() {
+  FlagSet flags;
+  flags.String("root", &root, "DIR", "where the state of containers lies");
+  flags.String("log", &log, "FILE", "append errors and warnings to FILE (for engines)");
+  flags.String("log-format", &log_format, "text|json", "format of --log");
+  flags.Bool("debug", &debug, "log what the sandbox does");
+  flags.String("debug-log", &debug_log, "FILE", "debug log; a directory (\"/\" at the end) or "
+               "%ID%, %COMMAND%, %TIMESTAMP%, %PID% in the name");
+  flags.String("debug-log-format", &debug_log_format, "text|json", "format of --debug-log");
+  flags.String("platform", &platform, "NAME", "systrap, ptrace or auto");
+  flags.String("network", &network, "MODE", "sandbox, user, host or none");
+  flags.String("overlay2", &overlay2, "SPEC",
+               "writable layer: none, or root|all:memory|self|dir=PATH[,size=N]");
+  flags.String("file-access", &file_access, "exclusive|shared",
+               "whether others change the files of the root meanwhile");
+  flags.String("file-access-mounts", &file_access_mounts, "exclusive|shared",
+               "the same for bind mounts");
+  flags.Bool("strace", &strace, "log every system call of the guest");
+  flags.String("strace-syscalls", &strace_syscalls, "LIST", "only these, by commas");
+  flags.Int("strace-log-size", &strace_log_size, "N", "bytes of a buffer to show");
+  flags.Bool("rootless", &rootless, "use nothing that needs root, even as root");
+  flags.Bool("strict", &strict, "refuse to start when a layer of isolation is missing");
+  flags.Bool("systemd-cgroup", &systemd_cgroup,
+             "taken for engines; cgroups are made through cgroupfs");
+  flags.Bool("ignore-cgroups", &ignore_cgroups, "make no cgroups");
+  flags.Bool("help,h", &help, "this text");
+  flags.Bool("version", &version, "print the version");
+  // What other runtimes have and what has no meaning here or is always so.
+  for (const char* name : {"directfs", "alsologtostderr", "allow-flag-override", "oci-seccomp",
+                           "net-raw", "rootless-cgroups", "cpu-num-from-quota", "enable-raw-sockets",
+                           "overlay", "fuse", "lisafs", "TESTONLY-unsafe-nonroot", "debug-to-user-log",
+                           "host-settings-adjust", "EXPERIMENTAL-afs", "gso", "software-gso",
+                           "tx-checksum-offload", "rx-checksum-offload", "no-pivot-root",
+                           "vfs2", "nvproxy", "tpuproxy", "cgroup-manager-systemd", "criu-manage"}) {
+    flags.Ignored(name, false);
+  }
+  for (const char* name : {"criu", "panic-log", "coverage-report", "ref-leak-mode", "host-uds",
+                           "host-fifo", "host-settings", "watchdog-action", "panic-signal",
+                           "profile-block", "profile-cpu", "profile-heap", "profile-mutex", "trace",
+                           "qdisc", "num-network-channels", "metric-server", "final-metrics-log",
+                           "pod-init-config", "sink", "buffer-pooling", "dcache", "iouring",
+                           "debug-command", "log-packets", "reproduce-nat", "gvisor-gro",
+                           "systrap-disable-syscall-patching", "EXPERIMENTAL-save-restore-netstack",
+                           "network-processors-per-channel", "profiling-metrics"}) {
+    flags.Ignored(name, true);
+  }
+  return flags;
+}
+
+HostResult<uint64_t> ParseSize(const std::string& text) {
+  char* end = nullptr;
+  errno = 0;
+  const uint64_t number = strtoull(text.c_str(), &end, 10);
+  unsigned shift = 0;
+  const std::string unit(end);
+  if (unit == "k" || unit == "K" || unit == "kb") {
+    shift = 10;
+  } else if (unit == "m" || unit == "M" || unit == "mb") {
+    shift = 20;
+  } else if (unit == "g" || unit == "G" || unit == "gb") {
+    shift = 30;
+  } else if (!unit.empty()) {
+    end = nullptr;
+  }
+  if (end == nullptr || end == text.c_str() || text[0] == '-' || errno != 0 ||
+      number > (UINT64_MAX >> shift)) {
+    return HostError::Message("\"" + text + "\" is not a size such as 65536, 64k, 512m or 2g");
+  }
+  return number << shift;
+}
+
+HostResult<OverlayConfig> ParseOverlay2(const std::string& text) {
+  OverlayConfig out;
+  if (text == "none") return out;
+  const HostError bad = HostError::Message(
+      "--overlay2: \"" + text + "\" is not none, root:MEDIUM or all:MEDIUM, where MEDIUM is memory, "
+      "self or dir=PATH, perhaps with ,size=N");
+  const size_t colon = text.find(':');
+  if (colon == std::string::npos) return bad;
+  const std::string where = text.substr(0, colon);
+  if (where != "root" && where != "all") return bad;
+  out.root = true;
+  out.all = where == "all";
+  std::string medium = text.substr(colon + 1);
+  if (const size_t comma = medium.find(','); comma != std::string::npos) {
+    const std::string option = medium.substr(comma + 1);
+    if (option.rfind("size=", 0) != 0) return bad;
+    out.size = TRY(ParseSize(option.substr(5)));
+    medium.resize(comma);
+  }
+  if (medium == "memory") {
+    out.mode = OverlayMode::kMemory;
+  } else if (medium == "self") {
+    out.mode = OverlayMode::kFile;
+  } else if (medium.rfind("dir=/", 0) == 0) {
+    out.mode = OverlayMode::kFile;
+    out.dir = medium.substr(4);
+  } else {
+    return bad;
+  }
+  return out;
+}
+
+HostResult<void> Config::Finish(bool do_command) {
+  privileged = geteuid() == 0 && !rootless;
+  if (root.empty()) {
+    const char* runtime_dir = getenv("XDG_RUNTIME_DIR");
+    if (privileged) {
+      root = "/var/run/runsc";
+    } else if (runtime_dir != nullptr && runtime_dir[0] == '/') {
+      root = std::string(runtime_dir) + "/runsc";
+    } else {
+      root = "/tmp/runsc-" + std::to_string(geteuid());
+    }
+  }
+  const auto one_of = [](const char* flag, const std::string& value,
+                         std::initializer_list<const char*> choices) -> HostResult<void> {
+    std::string all;
+    for (const char* choice : choices) {
+      if (value == choice) return {};
+      all += (all.empty() ? "" : ", ") + std::string(choice);
+    }
+    return HostError::Message(std::string("--") + flag + ": \"" + value + "\" is not one of " +
+                              all);
+  };
+  if (network.empty()) network = do_command || !privileged ? "user" : "sandbox";
+  TRY(one_of("network", network, {"sandbox", "user", "host", "none"}));
+  TRY(one_of("platform", platform, {"systrap", "ptrace", "auto"}));
+  TRY(one_of("file-access", file_access, {"exclusive", "shared"}));
+  TRY(one_of("file-access-mounts", file_access_mounts, {"exclusive", "shared"}));
+  TRY(one_of("log-format", log_format, {"text", "json"}));
+  TRY(one_of("debug-log-format", debug_log_format, {"text", "json"}));
+  if (overlay2.empty()) overlay2 = do_command ? "root:memory" : "root:self";
+  overlay = TRY(ParseOverlay2(overlay2));
+  network_mode = network == "sandbox" ? NetworkMode::kSandbox
+                 : network == "host"  ? NetworkMode::kHost
+                 : network == "user"  ? NetworkMode::kUser
+                                      : NetworkMode::kNone;
+  if (strace) debug = true;
+  return {};
+}
+
+HostResult<void> Config::OpenLogs(const std::string& command) {
+  std::string path = debug_log.empty() ? log : debug_log;
+  LogConfig logging;
+  logging.level = debug ? LogLevel::kDebug : LogLevel::kWarning;
+  const std::string& format = debug_log.empty() ? log_format : debug_log_format;
+  logging.format = format == "json" ? LogFormat::kJson : LogFormat::kText;
+  if (!path.empty()) {
+    if (path.back() == '/') path += "runsc.log.%TIMESTAMP%.%COMMAND%.txt";
+    char when[32];
+    const time_t now = time(nullptr);
+    tm local;
+    localtime_r(&now, &local);
+    strftime(when, sizeof(when), "%Y%m%d-%H%M%S", &local);
+    const std::pair<const char*, std::string> patterns[] = {
+        {"%TIMESTAMP%", when}, {"%COMMAND%", command}, {"%PID%", std::to_string(getpid())}};
+    for (const auto& [pattern, text] : patterns) {
+      for (size_t at = path.find(pattern); at != std::string::npos; at = path.find(pattern)) {
+        path.replace(at, strlen(pattern), text);
+      }
+    }
+    log_fd.reset(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+    if (!log_fd) return HostError::Last("open the log", path);
+    logging.fd = log_fd.get();
+  } else if (debug) {
+    // A copy: the sandbox's processes have no stderr of their own.
+    log_fd.reset(fcntl(2, F_DUPFD_CLOEXEC, 3));
+    logging.fd = log_fd.get();
+  }
+  SetLogConfig(logging);
+  return {};
+}
+
+}  // namespace ringwall

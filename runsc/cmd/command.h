@@ -1,0 +1,49 @@
+// The commands of runsc: one file and one class each. main.cc holds the table.
+#ifndef RINGWALL_RUNSC_CMD_COMMAND_H_
+#define RINGWALL_RUNSC_CMD_COMMAND_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runsc/cli/config.h"
+#include "runsc/cli/flags.h"
+#include "sentry/base/host_error.h"
+
+namespace ringwall {
+
+// What a command could not do, as the exit code that docker and runc users expect.
+inline constexpr int kExitUsage = 125;       // runsc itself was told nonsense or failed
+inline constexpr int kExitNotExecutable = 126;
+inline constexpr int kExitNotFound = 127;
+inline constexpr int kExitSandboxDied = 128;
+
+class Command {
+ public:
+  virtual ~Command() = default;
+  virtual const char* name() const = 0;
+  virtual const char* summary() const = 0;        // one line
+  virtual const char* arguments() const = 0;      // "[flags] ID"
+  virtual const char* details() const { return ""; }
+  virtual void AddFlags(FlagSet&) {}
+  // The rest of the line belongs to a program to run.
+  virtual bool stops_at_first_argument() const { return false; }
+  // Arguments beyond the flags: at least and at most.
+  virtual size_t min_args() const { return 0; }
+  virtual size_t max_args() const { return 0; }
+  // Hidden commands are not in the help.
+  virtual bool hidden() const { return false; }
+  // Returns the exit code, or an error that is printed and ends with kExitUsage.
+  virtual HostResult<int> Run(Config& config, const std::vector<std::string>& args) = 0;
+};
+
+std::vector<std::unique_ptr<Command>> AllCommands();
+
+std::unique_ptr<Command> NewDoCommand();
+
+// Descriptors 0 to 2 that the caller had closed; main opened /dev/null there.
+bool StdioWasClosed(int fd);
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_RUNSC_CMD_COMMAND_H_

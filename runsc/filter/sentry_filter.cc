@@ -1,0 +1,114 @@
+#include "runsc/filter/sentry_filter.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "sentry/base/log.h"
+
+namespace ringwall {
+namespace {
+
+// What pthread_create passes: a thread, never a process.
+constexpr uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
+                                  CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS |
+                                  CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
+constexpr uint64_t kReadWrite = PROT_READ | PROT_WRITE;
+
+constexpr FilterRule kRules[] = {
+    // Descriptors that the CLI or the gofer gave, and our own memory files.
+    Allow(SYS_read, "stdio, event descriptors"),
+    Allow(SYS_write, "stdio, log, status pipe"),
+    Allow(SYS_readv, "stdio into several pieces"),
+    Allow(SYS_writev, "stdio from several pieces"),
+    Allow(SYS_pread64, "donated regular files, memory files"),
+    Allow(SYS_pwrite64, "donated regular files, memory files"),
+    Allow(SYS_preadv2, "the same, with RWF_NOWAIT and friends"),
+    Allow(SYS_pwritev2, "the same, with RWF_APPEND and friends"),
+    Allow(SYS_close, "donated descriptors"),
+    Allow(SYS_newfstatat, ArgIs(3, AT_EMPTY_PATH), "size and times of donated files"),
+    Allow(SYS_lseek, "offsets of stdio, holes of donated files"),
+    Allow(SYS_ftruncate, "memory files"),
+    Allow(SYS_fallocate, "room and holes of memory files"),
+    Allow(SYS_fsync, "guest's fsync of a donated file"),
+    Allow(SYS_fdatasync, "guest's fdatasync of a donated file"),
+    Allow(SYS_fcntl,
+          ArgIn(1, {F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_DUPFD_CLOEXEC, F_ADD_SEALS, F_GET_SEALS,
+                    F_GETPIPE_SZ, F_SETPIPE_SZ}),
+          "flags of stdio, copies of donated descriptors, seals of memory files"),
+    Allow(SYS_ioctl,
+          ArgIn(1, {TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ, TIOCSWINSZ, FIONREAD, TIOCOUTQ,
+                    TCFLSH, TCSBRK, TCXONC, 0x5409 /* TCSBRKP */}),
+          "the host terminal that is passed through"),
+    Allow(SYS_memfd_create, "memory files"),
+    Allow(SYS_eventfd2, "waking the poll loop"),
+    Allow(SYS_ppoll, "waiting for stdio and for the control connections"),
+    Allow(SYS_poll, "the same, by glibc"),
+    Allow(SYS_recvmsg, "gofer replies, control requests"),
+    Allow(SYS_sendmsg, "gofer requests, control answers"),
+    Allow(SYS_accept4, "control connections"),
+
+    // Our own memory and threads.
+    Allow(SYS_mmap, ArgWithin(2, kReadWrite), "heap, stacks, shared regions; never executable"),
+    Allow(SYS_munmap, "the same"),
+    Allow(SYS_mprotect, ArgWithin(1, kReadWrite), "guard pages, heap"),
+    Allow(SYS_madvise, "giving memory back"),
+    Allow(SYS_brk, "heap"),
+    Allow(SYS_futex, "locks, and the hand-over with stubs"),
+    Allow(SYS_clone, ArgIs(0, kThreadFlags), "a host thread per guest task"),
+    Refuse(SYS_clone3, ENOSYS, "its flags cannot be checked; glibc then uses clone"),
+    Allow(SYS_rseq, "start of a thread"),
+    Allow(SYS_set_robust_list, "start of a thread"),
+    Allow(SYS_exit, "end of a thread"),
+    Allow(SYS_exit_group, "end of the sandbox"),
+    Allow(SYS_rt_sigprocmask, "threads start with signals blocked"),
+    Allow(SYS_rt_sigreturn, "handlers of the Sentry"),
+    Allow(SYS_tgkill, "interrupting stub threads"),
+    Allow(SYS_getrandom, "guest's getrandom, AT_RANDOM"),
+    Allow(SYS_clock_nanosleep, "timer thread"),
+
+    // Stubs.
+    Allow(SYS_process_vm_readv, "guest memory"),
+    Allow(SYS_process_vm_writev, "guest memory"),
+    Allow(SYS_ptrace, "ptrace platform: running its own stubs"),
+    Allow(SYS_wait4, "stops and ends of stubs"),
+};
+
+constexpr size_t AllowedCalls() {
+  size_t count = 0;
+  for (const FilterRule& rule : kRules) count += rule.error == 0 ? 1 : 0;
+  return count;
+}
+static_assert(AllowedCalls() <= kSentryFilterMaxCalls);
+
+void OnUnlistedCall(int, siginfo_t* info, void*) {
+  LogMessage(LogLevel::kError, "host system call %d is not in the Sentry's filter",
+             info->si_syscall);
+  syscall(SYS_exit_group, 128 + SIGSYS);
+}
+
+}  // namespace
+
+std::span<const FilterRule> SentryFilterRules() { return kRules; }
+
+HostResult<void> InstallSentryFilter() {
+  const bool trap = LogEnabled(LogLevel::kDebug);
+  if (trap) {
+    struct sigaction action = {};
+    action.sa_sigaction = OnUnlistedCall;
+    action.sa_flags = SA_SIGINFO;
+    sigaction(SIGSYS, &action, nullptr);
+  }
+  return InstallFilter(kRules, trap);
+}
+
+}  // namespace ringwall

@@ -1,0 +1,20 @@
+#include "runsc/sandbox/gofer_entry.h"
+
+#include "gofer/main.h"
+
+namespace ringwall {
+
+int GoferEntry(GoferEntryArgs args) {
+  gofer::GoferOptions options;
+  options.socket = std::move(args.connection);
+  for (GoferEntryRoot& root : args.roots) {
+    gofer::Root& out = options.roots.emplace_back();
+    out.fd = std::move(root.fd);
+    out.read_only = root.read_only;
+  }
+  options.proc_self_fd = std::move(args.proc_self_fd);
+  options.strict = args.strict;
+  return gofer::GoferMain(std::move(options));
+}
+
+}  // namespace ringwall

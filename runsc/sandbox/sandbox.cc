@@ -1,0 +1,214 @@
+#include "runsc/sandbox/sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+
+#include "runsc/filter/sentry_filter.h"
+#include "runsc/sandbox/namespaces.h"
+#include "runsc/sandbox/privileges.h"
+#include "sentry/base/log.h"
+#include "sentry/base/result.h"
+
+namespace ringwall {
+namespace {
+
+// Which namespaces the clone itself gave.
+struct Granted {
+  bool user = false;
+  bool pid = false;
+  int user_error = 0, pid_error = 0;
+};
+
+struct Channels {
+  UniqueFd go_read, go_write;  // the CLI's word that maps and cgroups are done
+  UniqueFd status_read, status_write;
+  UniqueFd control_cli, control_sentry;
+  UniqueFd gofer_client, gofer_server;
+  UniqueFd null;
+};
+
+HostResult<Channels> MakeChannels() {
+  Channels c;
+  int pair[2];
+  if (pipe2(pair, O_CLOEXEC) != 0) return HostError::Last("make a pipe");
+  c.go_read.reset(pair[0]);
+  c.go_write.reset(pair[1]);
+  if (pipe2(pair, O_CLOEXEC) != 0) return HostError::Last("make a pipe");
+  c.status_read.reset(pair[0]);
+  c.status_write.reset(pair[1]);
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+    return HostError::Last("make a socket pair");
+  }
+  c.control_cli.reset(pair[0]);
+  c.control_sentry.reset(pair[1]);
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+    return HostError::Last("make a socket pair");
+  }
+  c.gofer_client.reset(pair[0]);
+  c.gofer_server.reset(pair[1]);
+  c.null.reset(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!c.null) return HostError::Last("open", "/dev/null");
+  return c;
+}
+
+std::vector<int> DescriptorsOf(const BootArgs& boot) {
+  std::vector<int> fds = {boot.gofer.get(), boot.control_listen.get(),
+                          boot.control_connection.get(), boot.status_pipe.get(),
+                          boot.user_log.get(), boot.network.helper.get(), GetLogConfig().fd};
+  for (const UniqueFd& fd : boot.process.stdio) fds.push_back(fd.get());
+  for (const UniqueFd& fd : boot.process.extra_fds) fds.push_back(fd.get());
+  for (const BootMount& mount : boot.mounts) fds.push_back(mount.overlay_fd.get());
+  for (const BootInterface& interface : boot.network.interfaces) {
+    fds.push_back(interface.packet_fd.get());
+  }
+  return fds;
+}
+
+void ResetSignals() {
+  for (int signal = 1; signal < SIGRTMIN; signal++) {
+    if (signal == SIGKILL || signal == SIGSTOP) continue;
+    struct sigaction action = {};
+    action.sa_handler = signal == SIGPIPE ? SIG_IGN : SIG_DFL;
+    sigaction(signal, &action, nullptr);
+  }
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
+[[noreturn]] void RunSentry(const SandboxOptions& options, const IdMaps& maps,
+                            const Granted& granted, Channels channels, BootArgs boot) {
+  if (options.die_with_caller) DieWithParent();
+  channels.go_write.reset();
+  channels.status_read.reset();
+  channels.control_cli.reset();
+  StatusPipe status(channels.status_write.get());
+  setsid();  // the terminal's signals go to the CLI alone, which forwards them
+  ResetSignals();
+  prctl(PR_SET_NAME, "runsc-sentry", 0, 0, 0);
+  LogConfig logging = GetLogConfig();
+  logging.process = "sentry";
+  SetLogConfig(logging);
+
+  Layers layers;
+  const auto note = [&](bool held, Layer layer, int error) {
+    held ? layers.Hold(layer) : layers.Miss(layer, error);
+  };
+  note(granted.user, Layer::kUserNamespace, granted.user_error);
+  note(granted.pid, Layer::kPidNamespace, granted.pid_error);
+  UnshareWorld(layers);
+  char go = 0;
+  if (RetryEintr([&] { return ::read(channels.go_read.get(), &go, 1); }) != 1) _exit(128);
+  channels.go_read.reset();
+
+  if (!options.gofer_roots.empty()) {
+    GoferProcessOptions gofer;
+    gofer.roots = options.gofer_roots;
+    gofer.strict = options.strict;
+    gofer.own_namespaces = granted.pid;
+    gofer.null_fd = channels.null.get();
+    HostResult<pid_t> pid =
+        StartGofer(gofer, std::move(channels.gofer_server), channels.status_write.get(), layers);
+    if (!pid.ok()) {
+      status.Fail(128, pid.error().message().c_str());
+      _exit(128);
+    }
+    boot.gofer = std::move(channels.gofer_client);
+  }
+  channels.gofer_server.reset();
+  boot.control_connection = std::move(channels.control_sentry);
+  boot.status_pipe = std::move(channels.status_write);
+
+  UnshareMounts(layers);
+  EnterEmptyRoot(layers);
+  LimitResources(layers);
+  GiveUpPrivileges(0, true, maps, layers);
+  // A change of user clears both; the Sentry must be able to read its stubs.
+  prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+  if (options.die_with_caller) DieWithParent();
+  CloseAllBut(channels.null.get(), DescriptorsOf(boot));
+
+  if (HostResult<void> prepared = PrepareBoot(boot); !prepared.ok()) {
+    status.Fail(128, prepared.error().message().c_str());
+    _exit(128);
+  }
+  HostResult<void> filter = InstallSentryFilter();
+  note(filter.ok(), Layer::kSeccomp, filter.ok() ? 0 : filter.error().error());
+  layers.Log("sentry");
+  if (!layers.all_held() && options.strict) {
+    status.Fail(128, ("--strict: the Sentry lacks: " + layers.Missing()).c_str());
+    _exit(128);
+  }
+  if (options.only_report_layers) {
+    status.Fail(0, layers.Missing().c_str());
+    _exit(0);
+  }
+  _exit(Boot(std::move(boot)));
+}
+
+void Abandon(pid_t child) {
+  kill(child, SIGKILL);
+  RetryEintr([&] { return waitpid(child, nullptr, 0); });
+}
+
+}  // namespace
+
+HostResult<SandboxProcess> StartSandbox(const SandboxOptions& options, BootArgs&& boot) {
+  const IdMaps maps = TRY(IdMaps::Identity(options.privileged));
+  // From the most isolation to the least; what a host or container does not grant is left out.
+  static constexpr std::array<uint64_t, 4> kLadder = {CLONE_NEWUSER | CLONE_NEWPID, CLONE_NEWPID,
+                                                      CLONE_NEWUSER, 0};
+  Granted granted;
+  for (const uint64_t flags : kLadder) {
+    granted.user = (flags & CLONE_NEWUSER) != 0;
+    granted.pid = (flags & CLONE_NEWPID) != 0;
+    Channels channels = TRY(MakeChannels());
+    const pid_t pid = CloneProcess(flags);
+    if (pid == 0) RunSentry(options, maps, granted, std::move(channels), std::move(boot));
+    if (pid < 0) {
+      if (flags == 0) return HostError::Last("start the Sentry");
+      (granted.user ? granted.user_error : granted.pid_error) = errno;
+      continue;
+    }
+    if (granted.user) {
+      if (HostResult<void> mapped = WriteIdMaps(pid, maps); !mapped.ok()) {
+        granted.user_error = mapped.error().error();
+        Abandon(pid);
+        continue;
+      }
+    }
+    if (options.before_boot) {
+      if (HostResult<void> done = options.before_boot(pid); !done.ok()) {
+        Abandon(pid);
+        return done.error();
+      }
+    }
+    if (::write(channels.go_write.get(), "g", 1) != 1) {
+      Abandon(pid);
+      return HostError::Last("wake the Sentry");
+    }
+    return SandboxProcess{pid, std::move(channels.status_read), std::move(channels.control_cli)};
+  }
+  return HostError::Message("start the Sentry: the host grants no process");
+}
+
+int ExitCodeOf(int wait_status, std::string* message) {
+  if (WIFEXITED(wait_status)) return WEXITSTATUS(wait_status);
+  const int signal = WTERMSIG(wait_status);
+  const char* name = sigabbrev_np(signal);
+  *message = "the Sentry was killed by signal " + std::to_string(signal) + " (SIG" +
+             (name != nullptr ? name : "?") + "); the sandbox and all in it are gone";
+  if (signal == SIGSYS) *message += "; it made a host call that its filter refuses";
+  return 128 + signal;
+}
+
+}  // namespace ringwall
