@@ -1,7 +1,5 @@
 #include "fs/vfs/anon_inode.h"
 
-#include <time.h>
-
 #include "fs/vfs/file.h"
 #include "fs/vfs/mount.h"
 #include "fs/vfs/vfs.h"
@@ -46,13 +44,11 @@ uint64_t NextAnonymousIno() {
 
 AnonInode::AnonInode(uint32_t mode, Uid uid, Gid gid)
     : Inode(anon_fs(), mode), ino_(NextAnonymousIno()) {
-  timespec now;
-  clock_gettime(CLOCK_REALTIME_COARSE, &now);
   attr_.ino = ino_;
   attr_.mode = mode;
   attr_.uid = uid;
   attr_.gid = gid;
-  attr_.atime = attr_.mtime = attr_.ctime = {now.tv_sec, now.tv_nsec};
+  attr_.atime = attr_.mtime = attr_.ctime = CurrentTime();
 }
 
 Result<Attr> AnonInode::GetAttr() {

@@ -1,6 +1,7 @@
 #include "fs/vfs/inode.h"
 
 #include <sys/sysmacros.h>
+#include <time.h>
 
 #include "fs/vfs/dentry.h"
 #include "fs/vfs/file.h"
@@ -36,6 +37,19 @@ T& MakeOnce(std::atomic<T*>& place) {
 }
 
 }  // namespace
+
+Timespec CurrentTime() {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME_COARSE, &now);
+  return {now.tv_sec, now.tv_nsec};
+}
+
+bool AtimeIsStale(Timespec atime, Timespec mtime, Timespec ctime, Timespec now) {
+  const auto not_after = [](Timespec a, Timespec b) {
+    return a.sec < b.sec || (a.sec == b.sec && a.nsec <= b.nsec);
+  };
+  return not_after(atime, mtime) || not_after(atime, ctime) || now.sec - atime.sec >= 24 * 3600;
+}
 
 FileSystem::FileSystem() : dev_(NextAnonymousDevice()) {}
 

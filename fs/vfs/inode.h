@@ -41,6 +41,11 @@ struct Timespec {
   friend bool operator==(Timespec, Timespec) = default;
 };
 
+// The time that files are stamped with (the kernel's coarse clock, as on Linux).
+Timespec CurrentTime();
+// relatime: whether a read moves an access time.
+bool AtimeIsStale(Timespec atime, Timespec mtime, Timespec ctime, Timespec now);
+
 // The attributes of an inode, as statx(2) gives them.
 struct Attr {
   uint64_t ino = 0;

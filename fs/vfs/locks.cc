@@ -94,6 +94,8 @@ void FileLocks::CarveLocked(const RangeLock& range) {
     return true;
   });
   ranges_.insert(ranges_.end(), pieces.begin(), pieces.end());
+  std::sort(ranges_.begin(), ranges_.end(),
+            [](const RangeLock& a, const RangeLock& b) { return a.start < b.start; });
 }
 
 Result<void> FileLocks::Lock(const RangeLock& lock, bool wait) {
@@ -130,8 +132,6 @@ void FileLocks::Unlock(const RangeLock& range) {
   {
     MutexLock hold(mu_);
     CarveLocked(range);
-    std::sort(ranges_.begin(), ranges_.end(),
-              [](const RangeLock& a, const RangeLock& b) { return a.start < b.start; });
   }
   queue_.Notify(EPOLLOUT);
 }

@@ -1,0 +1,313 @@
+#include <sys/sysinfo.h>
+#include <sys/xattr.h>
+
+#include <charconv>
+
+#include "fs/tmpfs/inodes.h"
+#include "fs/vfs/mount.h"
+#include "fs/vfs/special_files.h"
+
+namespace ringwall {
+
+namespace {
+
+constexpr uint64_t kTmpfsMagic = 0x01021994;
+constexpr uint64_t kPage = 4096;
+// All names and values of one inode; Linux counts them against the inode limit.
+constexpr size_t kMaxXattrBytes = 1 << 20;
+
+uint64_t PhysicalMemory() {
+  struct sysinfo info;
+  return sysinfo(&info) == 0 ? uint64_t{info.totalram} * info.mem_unit : uint64_t{1} << 32;
+}
+
+// memparse(): a number in any base with k, m, g, t behind it.
+bool ParseSize(std::string_view text, uint64_t memory, uint64_t* out) {
+  int base = 10;
+  if (text.starts_with("0x") || text.starts_with("0X")) {
+    base = 16;
+    text.remove_prefix(2);
+  }
+  const char* const end = text.data() + text.size();
+  const auto [p, error] = std::from_chars(text.data(), end, *out, base);
+  if (error != std::errc()) return false;
+  const std::string_view unit(p, static_cast<size_t>(end - p));
+  if (unit.empty()) return true;
+  if (unit == "%") {
+    *out = memory / 100 * *out;
+    return true;
+  }
+  static constexpr std::string_view kUnits = "kmgtpe";
+  const size_t power = kUnits.find(static_cast<char>(unit[0] | 0x20));
+  if (unit.size() != 1 || power == std::string_view::npos) return false;
+  const int shift = 10 * static_cast<int>(power + 1);
+  if (*out > UINT64_MAX >> shift) return false;
+  *out <<= shift;
+  return true;
+}
+
+template <typename T>
+bool ParseNumber(std::string_view text, int base, T* out) {
+  const char* const end = text.data() + text.size();
+  const auto [p, error] = std::from_chars(text.data(), end, *out, base);
+  return error == std::errc() && p == end;
+}
+
+}  // namespace
+
+Result<TmpfsOptions> TmpfsOptions::Parse(std::string_view data, uint64_t memory) {
+  TmpfsOptions o;
+  o.size = memory / 2;
+  while (!data.empty()) {
+    const size_t comma = std::min(data.find(','), data.size());
+    const std::string_view option = data.substr(0, comma);
+    data.remove_prefix(std::min(comma + 1, data.size()));
+    if (option.empty()) continue;
+    const size_t equals = option.find('=');
+    const std::string_view key = option.substr(0, equals);
+    const std::string_view value =
+        equals == std::string_view::npos ? std::string_view() : option.substr(equals + 1);
+    bool ok = true;
+    if (key == "size") {
+      ok = ParseSize(value, memory, &o.size);
+    } else if (key == "nr_blocks") {
+      ok = ParseSize(value, memory / kPage, &o.size) && o.size <= UINT64_MAX / kPage;
+      o.size *= kPage;
+    } else if (key == "nr_inodes") {
+      ok = ParseSize(value, memory, &o.nr_inodes);
+    } else if (key == "mode") {
+      ok = ParseNumber(value, 8, &o.mode);
+      o.mode &= 07777;
+    } else if (key == "uid") {
+      ok = ParseNumber(value, 10, &o.uid);
+    } else if (key == "gid") {
+      ok = ParseNumber(value, 10, &o.gid);
+    } else {
+      // Memory policy, huge pages and inode numbers make no difference here.
+      ok = key == "huge" || key == "mpol" || key == "inode32" || key == "inode64" ||
+           key == "noswap";
+    }
+    if (!ok) return Errno(EINVAL);
+  }
+  return o;
+}
+
+TmpfsFileSystem::TmpfsFileSystem(const TmpfsOptions& options) : options_(options) {}
+
+Ref<TmpfsFileSystem> TmpfsFileSystem::Create(const TmpfsOptions& options) {
+  return MakeRef<TmpfsFileSystem>(options);
+}
+
+// Made on first use: it holds the file system, which therefore must not hold it from the start.
+Ref<Inode> TmpfsFileSystem::root() {
+  MutexLock lock(tree_mu_);
+  if (!root_) {
+    const NewInode args{S_IFDIR | options_.mode, options_.uid, options_.gid, 0};
+    inodes_.fetch_add(1, std::memory_order_relaxed);
+    root_ = MakeRef<TmpfsDirectory>(*this, args, uint64_t{0});
+  }
+  return Ref<Inode>(*root_);
+}
+
+void TmpfsFileSystem::OnLastUnmount() {
+  RefPtr<Inode> root;
+  MutexLock lock(tree_mu_);
+  std::swap(root, root_);
+  lock.Unlock();
+}
+
+bool TmpfsFileSystem::Charge(uint64_t pages) {
+  const uint64_t limit = options_.size / kPage;
+  const uint64_t used = used_pages_.fetch_add(pages, std::memory_order_relaxed);
+  if (limit == 0 || used + pages <= limit || pages == 0) return true;
+  used_pages_.fetch_sub(pages, std::memory_order_relaxed);
+  return false;
+}
+
+bool TmpfsFileSystem::ChargeInode() {
+  const uint64_t used = inodes_.fetch_add(1, std::memory_order_relaxed);
+  if (options_.nr_inodes == 0 || used < options_.nr_inodes) return true;
+  inodes_.fetch_sub(1, std::memory_order_relaxed);
+  return false;
+}
+
+Result<StatFs> TmpfsFileSystem::GetStatFs() {
+  StatFs s;
+  s.type = kTmpfsMagic;
+  const uint64_t memory = PhysicalMemory();
+  const uint64_t used = used_pages();
+  s.blocks = (options_.size != 0 ? options_.size : memory) / kPage;
+  s.bfree = s.bavail = used < s.blocks ? s.blocks - used : 0;
+  const uint64_t inodes = inodes_.load(std::memory_order_relaxed);
+  s.files = options_.nr_inodes != 0 ? options_.nr_inodes : memory / kPage / 2;
+  s.ffree = inodes < s.files ? s.files - inodes : 0;
+  return s;
+}
+
+std::string TmpfsFileSystem::mount_options() const {
+  std::string out;
+  const auto add = [&](std::string text) {
+    if (!out.empty()) out += ',';
+    out += text;
+  };
+  if (options_.size != 0) add("size=" + std::to_string(options_.size >> 10) + "k");
+  if (options_.nr_inodes != 0) add("nr_inodes=" + std::to_string(options_.nr_inodes));
+  if (options_.mode != 01777) {
+    char mode[16];
+    snprintf(mode, sizeof(mode), "mode=%03o", options_.mode);
+    add(mode);
+  }
+  if (options_.uid != 0) add("uid=" + std::to_string(options_.uid));
+  if (options_.gid != 0) add("gid=" + std::to_string(options_.gid));
+  return out;
+}
+
+TmpfsInode::TmpfsInode(TmpfsFileSystem& fs, const NewInode& args)
+    : Inode(fs, args.mode),
+      tmpfs_(fs),
+      ino_(fs.NextIno()),
+      rdev_(args.rdev),
+      btime_(CurrentTime()),
+      mode_(args.mode),
+      uid_(args.uid),
+      gid_(args.gid),
+      atime_(btime_),
+      mtime_(btime_),
+      ctime_(btime_) {
+  PublishPermission(args.mode, args.uid, args.gid);
+}
+
+TmpfsInode::~TmpfsInode() { tmpfs_.UnchargeInode(); }
+
+Result<Attr> TmpfsInode::GetPermissionAttr() {
+  Attr a;
+  MutexLock lock(attr_mu_);
+  a.mode = mode_;
+  a.uid = uid_;
+  a.gid = gid_;
+  return a;
+}
+
+Result<Attr> TmpfsInode::GetAttr() {
+  Attr a;
+  a.ino = ino_;
+  a.nlink = nlink();
+  a.rdev = rdev_;
+  a.btime = btime_;
+  {
+    MutexLock lock(attr_mu_);
+    a.mode = mode_;
+    a.uid = uid_;
+    a.gid = gid_;
+    a.atime = atime_;
+    a.mtime = mtime_;
+    a.ctime = ctime_;
+  }
+  FillSize(&a);
+  return a;
+}
+
+Result<void> TmpfsInode::Resize(uint64_t) { return Errno(is_directory() ? EISDIR : EINVAL); }
+
+Result<void> TmpfsInode::Set(const SetAttr& set) {
+  if (set.size) TRY(Resize(*set.size));
+  const Timespec now = CurrentTime();
+  MutexLock lock(attr_mu_);
+  if (set.mode) mode_ = type() | (*set.mode & 07777);
+  if (set.uid) uid_ = *set.uid;
+  if (set.gid) gid_ = *set.gid;
+  if (set.atime) atime_ = set.atime->now ? now : set.atime->time;
+  if (set.mtime) mtime_ = set.mtime->now ? now : set.mtime->time;
+  if (set.size && !set.mtime) mtime_ = now;
+  ctime_ = now;
+  PublishPermission(mode_, uid_, gid_);
+  return {};
+}
+
+void TmpfsInode::TouchCtime() {
+  const Timespec now = CurrentTime();
+  MutexLock lock(attr_mu_);
+  ctime_ = now;
+}
+
+void TmpfsInode::TouchMtime() {
+  const Timespec now = CurrentTime();
+  MutexLock lock(attr_mu_);
+  mtime_ = ctime_ = now;
+}
+
+void TmpfsInode::Accessed(const File& file) {
+  if (file.flags() & O_NOATIME) return;
+  const uint32_t mount_flags = file.path().mount().flags();
+  if (mount_flags & (MS_NOATIME | (is_directory() ? MS_NODIRATIME : 0))) return;
+  const Timespec now = CurrentTime();
+  MutexLock lock(attr_mu_);
+  if (!(mount_flags & MS_STRICTATIME) && !AtimeIsStale(atime_, mtime_, ctime_, now)) return;
+  atime_ = now;
+}
+
+Result<Ref<File>> TmpfsInode::Open(const Path& path, uint32_t flags, const Credentials& creds) {
+  return OpenSpecial(*this, path, flags, creds, rdev_);
+}
+
+Result<std::string> TmpfsInode::GetXattr(std::string_view name) {
+  MutexLock lock(attr_mu_);
+  if (xattrs_ == nullptr) return Errno(ENODATA);
+  const auto it = xattrs_->find(name);
+  if (it == xattrs_->end()) return Errno(ENODATA);
+  return it->second;
+}
+
+Result<void> TmpfsInode::SetXattr(std::string_view name, std::string_view value, int flags) {
+  if (flags & ~(XATTR_CREATE | XATTR_REPLACE)) return Errno(EINVAL);
+  const Timespec now = CurrentTime();
+  MutexLock lock(attr_mu_);
+  if (xattrs_ == nullptr) {
+    if (flags & XATTR_REPLACE) return Errno(ENODATA);
+    xattrs_ = std::make_unique<std::map<std::string, std::string, std::less<>>>();
+  }
+  const auto it = xattrs_->find(name);
+  if (it != xattrs_->end() && (flags & XATTR_CREATE)) return Errno(EEXIST);
+  if (it == xattrs_->end() && (flags & XATTR_REPLACE)) return Errno(ENODATA);
+  const size_t old = it != xattrs_->end() ? name.size() + it->second.size() : 0;
+  const size_t bytes = xattr_bytes_ - old + name.size() + value.size();
+  if (bytes > kMaxXattrBytes) return Errno(ENOSPC);
+  if (it != xattrs_->end()) {
+    it->second = value;
+  } else {
+    xattrs_->emplace(name, value);
+  }
+  xattr_bytes_ = bytes;
+  ctime_ = now;
+  return {};
+}
+
+Result<std::vector<std::string>> TmpfsInode::ListXattr() {
+  std::vector<std::string> names;
+  MutexLock lock(attr_mu_);
+  if (xattrs_ == nullptr) return names;
+  for (const auto& [name, value] : *xattrs_) names.push_back(name);
+  return names;
+}
+
+Result<void> TmpfsInode::RemoveXattr(std::string_view name) {
+  const Timespec now = CurrentTime();
+  MutexLock lock(attr_mu_);
+  if (xattrs_ == nullptr) return Errno(ENODATA);
+  const auto it = xattrs_->find(name);
+  if (it == xattrs_->end()) return Errno(ENODATA);
+  xattr_bytes_ -= name.size() + it->second.size();
+  xattrs_->erase(it);
+  ctime_ = now;
+  return {};
+}
+
+Result<Ref<Inode>> MakeTmpfsRegular(TmpfsFileSystem& fs, const NewInode& args) {
+  if (!fs.ChargeInode()) return Errno(ENOSPC);
+  Ref<TmpfsRegular> inode = MakeRef<TmpfsRegular>(fs, args);
+  inode->set_nlink(0);
+  inode->set_unnamed(true);
+  return Ref<Inode>(std::move(inode));
+}
+
+}  // namespace ringwall

@@ -1,0 +1,129 @@
+// The kinds of tmpfs inodes. Internal to fs/tmpfs.
+#ifndef RINGWALL_FS_TMPFS_INODES_H_
+#define RINGWALL_FS_TMPFS_INODES_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "fs/tmpfs/tmpfs.h"
+#include "sentry/base/unique_fd.h"
+
+namespace ringwall {
+
+class TmpfsDirectory final : public TmpfsInode {
+ public:
+  TmpfsDirectory(TmpfsFileSystem& fs, const NewInode& args, uint64_t parent_ino)
+      : TmpfsInode(fs, args), parent_ino_(parent_ino == 0 ? ino() : parent_ino) {
+    set_nlink(2);
+  }
+
+  Result<Ref<Inode>> Lookup(std::string_view name) override;
+  Result<Ref<Inode>> Create(std::string_view name, const NewInode& args) override;
+  Result<Ref<Inode>> Mkdir(std::string_view name, const NewInode& args) override;
+  Result<Ref<Inode>> Mknod(std::string_view name, const NewInode& args) override;
+  Result<Ref<Inode>> Symlink(std::string_view name, std::string_view target,
+                             const NewInode& args) override;
+  Result<void> Link(std::string_view name, Inode& target) override;
+  Result<void> Unlink(std::string_view name, Inode& child) override;
+  Result<void> Rmdir(std::string_view name, Inode& child) override;
+  Result<void> Rename(std::string_view name, Inode& child, Inode& new_dir,
+                      std::string_view new_name, Inode* replaced, uint32_t flags) override;
+  Result<Ref<Inode>> TmpFile(const NewInode& args) override;
+  Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials& creds) override;
+
+  // Entries from the position on.
+  void List(DirSink& sink, int64_t* position);
+
+ protected:
+  void FillSize(Attr* attr) override;
+
+ private:
+  struct Entry {
+    std::string name;
+    Ref<TmpfsInode> inode;
+    int64_t cookie;  // its position; grows with each new entry
+  };
+  // In the order of their cookies; a removed entry leaves a gap until there are many.
+  struct Slot {
+    int64_t cookie;
+    std::unique_ptr<Entry> entry;
+  };
+  // All with the tree lock held; they change several directories at once, which the analysis
+  // cannot follow.
+  Entry* FindLocked(std::string_view name);
+  Result<void> CheckFreeLocked(std::string_view name);
+  void PutLocked(std::string_view name, Ref<TmpfsInode> inode);
+  Ref<TmpfsInode> EraseLocked(Entry& entry);
+  Result<Ref<Inode>> AddNew(std::string_view name, Ref<TmpfsInode> inode);
+
+  std::vector<Slot> slots_;
+  absl::flat_hash_map<std::string_view, Entry*> by_name_;  // keyed by Entry::name
+  size_t gaps_ = 0;
+  int64_t next_cookie_ = 3;  // 1 and 2 follow "." and ".."
+  uint64_t parent_ino_;
+  uint32_t generation_ = 0;
+};
+
+class TmpfsSymlink final : public TmpfsInode {
+ public:
+  TmpfsSymlink(TmpfsFileSystem& fs, const NewInode& args, std::string_view target)
+      : TmpfsInode(fs, args), target_(target) {}
+  Result<std::string> ReadLink() override { return target_; }
+
+ protected:
+  void FillSize(Attr* attr) override { attr->size = target_.size(); }
+
+ private:
+  const std::string target_;
+};
+
+// FIFOs, sockets, device nodes.
+class TmpfsSpecial final : public TmpfsInode {
+ public:
+  TmpfsSpecial(TmpfsFileSystem& fs, const NewInode& args) : TmpfsInode(fs, args) {}
+
+ protected:
+  void FillSize(Attr*) override {}
+};
+
+class TmpfsRegular final : public TmpfsInode {
+ public:
+  TmpfsRegular(TmpfsFileSystem& fs, const NewInode& args) : TmpfsInode(fs, args) {}
+  ~TmpfsRegular() override;
+  Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials& creds) override;
+
+  Result<size_t> Read(IoDst& dst, uint64_t pos);
+  Result<size_t> Write(IoSrc& src, uint64_t* pos, bool append);
+  Result<int64_t> SeekHole(int64_t offset, int whence);
+  Result<HostMapping> Map(bool may_write);
+  Result<void> Fallocate(int mode, uint64_t offset, uint64_t length);
+
+ protected:
+  void FillSize(Attr* attr) override;
+  Result<void> Resize(uint64_t size) override;
+
+ private:
+  // Up to here a file without holes stays on the heap.
+  static constexpr uint64_t kHeapMax = 64 << 10;
+
+  Result<void> ToMemfdLocked() REQUIRES(data_mu_);
+  Result<size_t> WriteHeapLocked(IoSrc& src, uint64_t pos) REQUIRES(data_mu_);
+  Result<size_t> WriteMemfdLocked(IoSrc& src, uint64_t pos) REQUIRES(data_mu_);
+  void RechargeLocked() REQUIRES(data_mu_);
+
+  mutable Mutex<LockClass::kInodeData> data_mu_;
+  std::string heap_ GUARDED_BY(data_mu_);
+  UniqueFd memfd_ GUARDED_BY(data_mu_);  // stays once it is there
+  std::atomic<int> fd_{-1};              // memfd_, for readers without the lock
+  std::atomic<uint64_t> size_{0};        // changed with the lock held
+  uint64_t charged_ GUARDED_BY(data_mu_) = 0;  // pages
+  // The first pages, all of them there: writes inside and right behind need no look at the host's
+  // count.
+  uint64_t dense_ GUARDED_BY(data_mu_) = 0;
+  bool written_by_mapping_ GUARDED_BY(data_mu_) = false;
+};
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_FS_TMPFS_INODES_H_

@@ -1,0 +1,291 @@
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "fs/tmpfs/inodes.h"
+
+namespace ringwall {
+
+namespace {
+
+constexpr uint64_t kPage = 4096;
+constexpr uint64_t kMaxSize = INT64_MAX;
+
+uint64_t Pages(uint64_t bytes) { return (bytes + kPage - 1) / kPage; }
+
+class TmpfsFile final : public File {
+ public:
+  TmpfsFile(const Path& path, uint32_t flags) : File(path, flags) {}
+  bool seekable() const override { return true; }
+  Result<size_t> Read(IoDst& dst, uint64_t pos, int) override {
+    const size_t n = TRY(regular().Read(dst, pos));
+    regular().Accessed(*this);
+    return n;
+  }
+  Result<size_t> Write(IoSrc& src, uint64_t* pos, int rw_flags) override {
+    return regular().Write(src, pos, (flags() & O_APPEND) || (rw_flags & RWF_APPEND));
+  }
+  Result<int64_t> Seek(int64_t offset, int whence) override NO_THREAD_SAFETY_ANALYSIS {
+    if (whence == SEEK_DATA || whence == SEEK_HOLE) return regular().SeekHole(offset, whence);
+    return File::Seek(offset, whence);
+  }
+  Result<HostMapping> Map(uint64_t offset, uint64_t, int prot, bool shared) override {
+    HostMapping mapping = TRY(regular().Map(shared && (prot & PROT_WRITE)));
+    mapping.offset = offset;
+    return mapping;
+  }
+  Result<void> Fallocate(int mode, uint64_t offset, uint64_t length) override {
+    return regular().Fallocate(mode, offset, length);
+  }
+
+ private:
+  TmpfsRegular& regular() const { return static_cast<TmpfsRegular&>(inode()); }
+};
+
+}  // namespace
+
+Result<Ref<File>> TmpfsRegular::Open(const Path& path, uint32_t flags, const Credentials&) {
+  return Ref<File>(MakeRef<TmpfsFile>(path, flags));
+}
+
+TmpfsRegular::~TmpfsRegular() {
+  MutexLock lock(data_mu_);
+  tmpfs().Uncharge(charged_);
+}
+
+// What the host has allocated for the memfd is what is used.
+void TmpfsRegular::RechargeLocked() {
+  struct stat st;
+  if (fstat(memfd_.get(), &st) != 0) return;
+  const uint64_t pages = static_cast<uint64_t>(st.st_blocks) * 512 / kPage;
+  tmpfs().Recharge(charged_, pages);
+  charged_ = pages;
+}
+
+void TmpfsRegular::FillSize(Attr* attr) {
+  MutexLock lock(data_mu_);
+  if (written_by_mapping_) RechargeLocked();
+  attr->size = size_.load(std::memory_order_relaxed);
+  attr->blocks = charged_ * (kPage / 512);
+}
+
+Result<void> TmpfsRegular::ToMemfdLocked() {
+  if (memfd_.valid()) return {};
+  UniqueFd fd(memfd_create("tmpfs", MFD_CLOEXEC));
+  if (!fd.valid()) return Errno(errno == EMFILE ? ENFILE : errno);
+  size_t done = 0;
+  while (done < heap_.size()) {
+    const ssize_t n = pwrite(fd.get(), heap_.data() + done, heap_.size() - done,
+                             static_cast<off_t>(done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return Errno(ENOSPC);
+    done += static_cast<size_t>(n);
+  }
+  memfd_ = std::move(fd);
+  fd_.store(memfd_.get(), std::memory_order_release);
+  std::string().swap(heap_);
+  dense_ = charged_;
+  return {};
+}
+
+Result<size_t> TmpfsRegular::Read(IoDst& dst, uint64_t pos) {
+  int fd = fd_.load(std::memory_order_acquire);
+  if (fd < 0) {
+    ReaderLock lock(data_mu_);
+    if (!memfd_.valid()) {
+      if (pos >= heap_.size()) return size_t{0};
+      const size_t n = std::min(heap_.size() - pos, dst.remaining());
+      return dst.Put(std::as_bytes(std::span(heap_.data() + pos, n)));
+    }
+    fd = memfd_.get();
+  }
+  size_t done = 0;
+  while (dst.remaining() != 0) {
+    const uint64_t size = size_.load(std::memory_order_acquire);
+    if (pos + done >= size) break;
+    const std::span<std::byte> buffer =
+        dst.Reserve(std::min<uint64_t>(size - pos - done, dst.remaining()));
+    const ssize_t n = RetryEintr([&] {
+      return pread(fd, buffer.data(), buffer.size(), static_cast<off_t>(pos + done));
+    });
+    const Result<size_t> moved = dst.Commit(n > 0 ? static_cast<size_t>(n) : 0);
+    if (!moved.ok()) {
+      if (done != 0) break;
+      return moved.error();
+    }
+    done += *moved;
+    if (n <= 0 || *moved < static_cast<size_t>(n)) break;
+  }
+  return done;
+}
+
+Result<size_t> TmpfsRegular::WriteHeapLocked(IoSrc& src, uint64_t pos) {
+  const size_t count = src.remaining();
+  const size_t old_size = heap_.size();
+  if (pos + count > old_size) {
+    const uint64_t pages = Pages(pos + count);
+    if (pages > charged_) {
+      if (!tmpfs().Charge(pages - charged_)) return Errno(ENOSPC);
+      charged_ = pages;
+    }
+    // Grows in steps, so that a file written byte by byte is not copied byte by byte.
+    if (pos + count > heap_.capacity()) {
+      heap_.reserve(std::min<size_t>(std::max<size_t>(pos + count, 2 * heap_.capacity()), kHeapMax));
+    }
+    heap_.resize(pos + count);
+  }
+  const Result<size_t> got =
+      src.Get(std::as_writable_bytes(std::span(heap_.data() + pos, count)));
+  const size_t done = got.ok() ? *got : 0;
+  const size_t end = std::max<size_t>(old_size, done != 0 ? pos + done : 0);
+  if (end < heap_.size()) {
+    heap_.resize(end);
+    tmpfs().Uncharge(charged_ - Pages(end));
+    charged_ = Pages(end);
+  }
+  size_.store(heap_.size(), std::memory_order_release);
+  if (!got.ok()) return got.error();
+  return done;
+}
+
+Result<size_t> TmpfsRegular::WriteMemfdLocked(IoSrc& src, uint64_t pos) {
+  uint64_t count = src.remaining();
+  const uint64_t first = pos / kPage, end_page = Pages(pos + count);
+  // Charged before they are written, so that the limit holds. Outside the dense part some may be
+  // there already: the host's count corrects that afterwards.
+  const bool dense = first <= dense_ && !written_by_mapping_ && charged_ == dense_;
+  uint64_t extra = end_page > std::max(first, dense_) ? end_page - std::max(first, dense_) : 0;
+  if (!tmpfs().Charge(extra)) {
+    // As much as fits.
+    if (!dense) RechargeLocked();
+    while (extra > 0 && !tmpfs().Charge(extra)) extra /= 2;
+    const uint64_t room = (std::max(first, dense_) + extra) * kPage;
+    if (room <= pos) return Errno(ENOSPC);
+    count = std::min(count, room - pos);
+  }
+  charged_ += extra;
+  size_t done = 0;
+  int error = 0;
+  while (done < count) {
+    const Result<std::span<const std::byte>> bytes = src.Take(count - done);
+    if (!bytes.ok()) {
+      error = bytes.error_value();
+      break;
+    }
+    const ssize_t n = RetryEintr([&] {
+      return pwrite(memfd_.get(), bytes->data(), bytes->size(), static_cast<off_t>(pos + done));
+    });
+    if (n < 0) error = errno;
+    if (n > 0) done += static_cast<size_t>(n);
+    if (n < 0 || static_cast<size_t>(n) < bytes->size()) break;
+  }
+  const uint64_t size = size_.load(std::memory_order_relaxed);
+  if (done != 0 && pos + done > size) size_.store(pos + done, std::memory_order_release);
+  if (dense && done == count) {
+    dense_ = std::max(dense_, Pages(pos + done));
+  } else {
+    RechargeLocked();
+  }
+  if (done == 0 && error != 0) return Errno(error);
+  return done;
+}
+
+Result<size_t> TmpfsRegular::Write(IoSrc& src, uint64_t* pos, bool append) {
+  if (src.remaining() == 0) return size_t{0};
+  size_t done;
+  {
+    MutexLock lock(data_mu_);
+    const uint64_t size = size_.load(std::memory_order_relaxed);
+    if (append) *pos = size;
+    if (*pos >= kMaxSize || src.remaining() > kMaxSize - *pos) return Errno(EFBIG);
+    if (!memfd_.valid()) {
+      const bool hole = *pos > Pages(size) * kPage;
+      if (hole || *pos + src.remaining() > kHeapMax) {
+        const Result<void> moved = ToMemfdLocked();
+        // Without descriptors a file may grow on the heap, within reason.
+        if (!moved.ok() && (hole || *pos + src.remaining() > 64 * kHeapMax)) return moved.error();
+      }
+    }
+    done = TRY(memfd_.valid() ? WriteMemfdLocked(src, *pos) : WriteHeapLocked(src, *pos));
+  }
+  *pos += done;
+  TouchMtime();
+  return done;
+}
+
+Result<void> TmpfsRegular::Resize(uint64_t size) {
+  if (size > kMaxSize) return Errno(EINVAL);
+  MutexLock lock(data_mu_);
+  const uint64_t old_size = size_.load(std::memory_order_relaxed);
+  if (!memfd_.valid() && Pages(size) > Pages(old_size)) TRY(ToMemfdLocked());
+  if (memfd_.valid()) {
+    if (ftruncate(memfd_.get(), static_cast<off_t>(size)) != 0) return Errno(errno);
+    size_.store(size, std::memory_order_release);
+    if (size < old_size) {
+      dense_ = std::min(dense_, Pages(size));
+      RechargeLocked();
+    }
+    return {};
+  }
+  heap_.resize(size);
+  if (size == 0) std::string().swap(heap_);
+  tmpfs().Recharge(charged_, Pages(size));
+  charged_ = Pages(size);
+  size_.store(size, std::memory_order_release);
+  return {};
+}
+
+Result<int64_t> TmpfsRegular::SeekHole(int64_t offset, int whence) {
+  MutexLock lock(data_mu_);
+  const auto size = static_cast<int64_t>(size_.load(std::memory_order_relaxed));
+  if (offset < 0 || offset >= size) return Errno(ENXIO);
+  if (!memfd_.valid()) return whence == SEEK_DATA ? offset : size;
+  const off_t at = lseek(memfd_.get(), offset, whence);
+  if (at < 0) return Errno(errno);
+  return int64_t{at};
+}
+
+Result<HostMapping> TmpfsRegular::Map(bool may_write) {
+  MutexLock lock(data_mu_);
+  TRY(ToMemfdLocked());
+  // The file may lie past the end of the heap's last write only by what ftruncate made.
+  if (may_write) written_by_mapping_ = true;
+  return HostMapping{memfd_.get(), 0};
+}
+
+Result<void> TmpfsRegular::Fallocate(int mode, uint64_t offset, uint64_t length) {
+  if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE)) return Errno(EOPNOTSUPP);
+  if (length == 0 || offset > kMaxSize || length > kMaxSize - offset) return Errno(EFBIG);
+  {
+    MutexLock lock(data_mu_);
+    TRY(ToMemfdLocked());
+    if (mode & FALLOC_FL_PUNCH_HOLE) {
+      dense_ = std::min(dense_, offset / kPage);
+    } else {
+      // Refused before the host's memory is taken. Pages that are there already count twice here.
+      RechargeLocked();
+      const uint64_t pages = Pages(offset + length) - offset / kPage;
+      const uint64_t fresh = pages > charged_ ? pages - charged_ : 0;
+      if (!tmpfs().Charge(fresh)) return Errno(ENOSPC);
+      charged_ += fresh;
+    }
+    const int r = RetryEintr([&] {
+      return fallocate(memfd_.get(), mode, static_cast<off_t>(offset), static_cast<off_t>(length));
+    });
+    const int error = r != 0 ? errno : 0;
+    RechargeLocked();
+    if (error != 0) return Errno(error);
+    if (!(mode & (FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE)) &&
+        offset + length > size_.load(std::memory_order_relaxed)) {
+      size_.store(offset + length, std::memory_order_release);
+    }
+  }
+  TouchMtime();
+  return {};
+}
+
+}  // namespace ringwall
