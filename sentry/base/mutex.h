@@ -26,6 +26,10 @@
 
 namespace ringwall {
 
+// To be called before a seccomp filter goes up. The first lock that has to wait asks for the number
+// of processors, for which the C library reads files; asked for here, Abseil keeps the answer.
+void PrepareMutexes();
+
 namespace lockdep {
 #ifdef RINGWALL_LOCKDEP
 // Aborts when this thread holds a lock whose class does not come before `c`.
