@@ -21,13 +21,14 @@ namespace {
 // Only the arguments that are told apart here; the kernel checks the rest.
 enum class Args {
   kAny,
-  kLogFd,        // arg 0: the log
-  kOpenRead,     // arg 2: O_CLOEXEC, neither writing nor creating
-  kOpenWrite,    // arg 2: O_CLOEXEC
-  kNotExec,      // arg 2: no PROT_EXEC
-  kUnixSocket,   // arg 0: AF_UNIX
-  kFcntl,        // arg 1: F_DUPFD_CLOEXEC, F_SETFL, F_ADD_SEALS
-  kFutex,        // arg 1: wait and wake
+  kSelf,        // arg 0: 0, the calling thread
+  kLogFd,       // arg 0: the log
+  kOpenRead,    // arg 2: O_CLOEXEC, neither writing nor creating
+  kOpenWrite,   // arg 2: O_CLOEXEC
+  kNotExec,     // arg 2: no PROT_EXEC
+  kUnixSocket,  // arg 0: AF_UNIX
+  kFcntl,       // arg 1: F_DUPFD_CLOEXEC, F_SETFL, F_ADD_SEALS
+  kFutex,       // arg 1: wait and wake
 };
 
 // When the row is needed at all.
@@ -94,28 +95,38 @@ constexpr Row kRows[] = {
     {SYS_mprotect, When::kAlways, Args::kNotExec, "malloc: growing an arena"},
     {SYS_mremap, When::kAlways, Args::kAny, "realloc"},
     {SYS_madvise, When::kAlways, Args::kAny, "malloc; the stack of a thread that ends"},
+    {SYS_sched_setaffinity, When::kAlways, Args::kSelf,
+     "a channel's thread runs beside its client"},
     {SYS_brk, When::kAlways, Args::kAny, "malloc"},
     {SYS_clock_gettime, When::kAlways, Args::kAny, "bounded spinning, on hosts without the vDSO's"},
     {SYS_nanosleep, When::kAlways, Args::kAny, "absl::Mutex backing off"},
     {SYS_clock_nanosleep, When::kAlways, Args::kAny, "absl::Mutex backing off"},
     {SYS_sched_yield, When::kAlways, Args::kAny, "absl::Mutex backing off"},
-    {SYS_sched_getaffinity, When::kAlways, Args::kAny, "absl::Mutex counting processors, once"},
     {SYS_rt_sigprocmask, When::kAlways, Args::kAny, "thread identity and the end of a thread"},
     {SYS_rt_sigreturn, When::kAlways, Args::kAny, "after a signal"},
     {SYS_restart_syscall, When::kAlways, Args::kAny, "after SIGSTOP and SIGCONT in a wait"},
     {SYS_write, When::kAlways, Args::kLogFd, "the log"},
+#if defined(__SANITIZE_ADDRESS__)
+    {SYS_sigaltstack, When::kAlways, Args::kAny, "the sanitizer at the end of a thread"},
+#endif
     {SYS_exit, When::kAlways, Args::kAny, "the end of a thread"},
     {SYS_exit_group, When::kAlways, Args::kAny, "the end"},
 };
 
 bool Needed(When when, const FilterOptions& options) {
   switch (when) {
-    case When::kAlways: return true;
-    case When::kReadOnly: return !options.writable;
-    case When::kWritable: return options.writable;
-    case When::kConnect: return options.connect_sockets;
-    case When::kBind: return options.bind_sockets;
-    case When::kSockets: return options.connect_sockets || options.bind_sockets;
+    case When::kAlways:
+      return true;
+    case When::kReadOnly:
+      return !options.writable;
+    case When::kWritable:
+      return options.writable;
+    case When::kConnect:
+      return options.connect_sockets;
+    case When::kBind:
+      return options.bind_sockets;
+    case When::kSockets:
+      return options.connect_sockets || options.bind_sockets;
   }
   return false;
 }
@@ -128,6 +139,8 @@ int Add(scmp_filter_ctx filter, const Row& row, const FilterOptions& options) {
   switch (row.args) {
     case Args::kAny:
       return ::seccomp_rule_add_exact_array(filter, SCMP_ACT_ALLOW, row.number, 0, nullptr);
+    case Args::kSelf:
+      return with(SCMP_A0(SCMP_CMP_EQ, 0));
     case Args::kLogFd:
       return with(SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(options.log_fd)));
     case Args::kOpenRead:

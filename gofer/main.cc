@@ -14,6 +14,7 @@
 #include "gofer/filter.h"
 #include "gofer/server/server.h"
 #include "sentry/base/log.h"
+#include "sentry/base/mutex.h"
 
 namespace ringwall::gofer {
 
@@ -93,8 +94,8 @@ uint32_t HandleLimit(uint32_t wanted) {
   ::setrlimit(RLIMIT_NOFILE, &limit);
   ::getrlimit(RLIMIT_NOFILE, &limit);
   const rlim_t most = std::min<rlim_t>(limit.rlim_cur, kMostHandles + kOtherDescriptors);
-  const uint32_t room = static_cast<uint32_t>(std::max<rlim_t>(most, 2 * kOtherDescriptors)) -
-                        kOtherDescriptors;
+  const uint32_t room =
+      static_cast<uint32_t>(std::max<rlim_t>(most, 2 * kOtherDescriptors)) - kOtherDescriptors;
   return wanted == 0 ? room : std::min(wanted, room);
 }
 
@@ -105,6 +106,7 @@ int GoferMain(GoferOptions options) {
     RW_LOG(kError, "gofer: %s", error.message().c_str());
     return 1;
   };
+  PrepareMutexes();
   ::mallopt(M_ARENA_MAX, 1);  // its threads hardly allocate
   ::umask(0);
   SessionOptions session;
@@ -150,6 +152,8 @@ int GoferMain(GoferOptions options) {
     RW_LOG(kWarning, "gofer: %s", installed.error().message().c_str());
   }
   (*server)->Serve();
+  // Ends with the process, not before: a hostile client could keep a channel's thread from waking.
+  (void)server->release();
   return 0;
 }
 

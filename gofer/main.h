@@ -27,7 +27,8 @@ struct GoferOptions {
 
 // Closes every other descriptor, gives up all capabilities but those for files, puts up the filter
 // and answers until the client is gone. Returns the exit status: 0, or 1 with a message logged.
-// Takes the process over (working directory, umask, limits, filter): call it last.
+// Takes the process over (working directory, umask, limits, filter): call it last, and _exit() with
+// what it returns.
 int GoferMain(GoferOptions options);
 
 }  // namespace ringwall::gofer

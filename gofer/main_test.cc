@@ -86,13 +86,14 @@ TEST(GoferMainTest, DoesAllItsWorkUnderItsFilterAndEndsWithItsClient) {
     EXPECT_TRUE(client->Rename(root, "g", sub->handle, "h", 0).ok());
     EXPECT_TRUE(client->Unlink(sub->handle, "h").ok());
     EXPECT_TRUE(client->Rmdir(root, "d").ok());
-    EXPECT_TRUE(client->SetAttr(file, {.mask = kSetAll & ~(kSetAtimeNow | kSetMtimeNow),
-                                       .mode = 0600,
-                                       .uid = 3,
-                                       .gid = 4,
-                                       .size = 5,
-                                       .atime = {.sec = 1},
-                                       .mtime = {.sec = 2}})
+    EXPECT_TRUE(client
+                    ->SetAttr(file, {.mask = kSetAll & ~(kSetAtimeNow | kSetMtimeNow),
+                                     .mode = 0600,
+                                     .uid = 3,
+                                     .gid = 4,
+                                     .size = 5,
+                                     .atime = {.sec = 1},
+                                     .mtime = {.sec = 2}})
                     .ok());
     EXPECT_TRUE(client->Open(file, O_RDWR | O_TRUNC).ok());
     EXPECT_TRUE(client->Walk(root, Names{"f"}, kWalkOpen, O_RDONLY | O_TRUNC)->fd);
@@ -225,7 +226,8 @@ TEST(GoferFilterTest, EveryCallThatIsNotListedKills) {
     if (number == 335 || number == 336) continue;
     EXPECT_TRUE(DiedOfSeccomp(StatusUnderFilter([&] {
       ::syscall(number, -1L, 0L, 0L, 0L, 0L, 0L);
-    }))) << "call " << number;
+    }))) << "call "
+         << number;
   }
 }
 
@@ -242,6 +244,7 @@ TEST(GoferFilterTest, ListedCallsWithOtherArgumentsKill) {
       [] { ::syscall(SYS_mprotect, 0, 0, PROT_EXEC); },
       [] { ::syscall(SYS_fcntl, 0, F_SETOWN, 1); },
       [] { ::syscall(SYS_futex, nullptr, FUTEX_LOCK_PI, 0, nullptr, nullptr, 0); },
+      [] { ::syscall(SYS_sched_setaffinity, 1, 0, nullptr); },
       [] { ::syscall(SYS_write, 1, "x", 0); },
       [] { ::syscall(SYS_getpid | 0x40000000); },  // x32
   };

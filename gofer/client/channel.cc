@@ -1,27 +1,101 @@
 #include "gofer/client/channel.h"
 
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 
 namespace ringwall::gofer {
 
-ClientChannel::ClientChannel(UniqueFd socket)
+namespace {
+
+// Longer than most requests take. What takes longer waits for a disk or lists a directory, and is
+// worth a sleep.
+constexpr int64_t kYieldNs = 20000;
+// How long a sleeping call takes at most to see that the gofer was killed.
+constexpr int kAliveCheckMs = 200;
+
+int64_t NowNs() {
+  timespec now;
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+}  // namespace
+
+ClientChannel::ClientChannel(UniqueFd socket, ChannelMemory memory)
     : socket_(std::move(socket)),
-      request_(new uint8_t[kMaxMessage]),
+      memory_(std::move(memory)),
+      request_(memory_.valid() ? nullptr : new uint8_t[kMaxMessage]),
       reply_(new uint8_t[kMaxMessage]) {}
 
 ClientChannel::~ClientChannel() = default;
 
-std::span<uint8_t> ClientChannel::request_room() { return {request_.get(), kMaxMessage}; }
+std::span<uint8_t> ClientChannel::request_room() {
+  if (memory_.valid()) return memory_.request_room();
+  return {request_.get(), kMaxMessage};
+}
 
 Result<std::span<const uint8_t>> ClientChannel::Exchange(size_t request_size, Descriptors* fds) {
-  TRY(SendMessage(socket_.get(), {request_.get(), request_size}, {}, Wait::kYes));
-  const size_t size =
-      TRY(ReceiveMessage(socket_.get(), {reply_.get(), kMaxMessage}, fds, Wait::kYes));
+  size_t size;
+  if (memory_.valid()) {
+    size = TRY(ExchangeShared(fds));
+  } else {
+    TRY(SendMessage(socket_.get(), {request_.get(), request_size}, {}, Wait::kYes));
+    size = TRY(ReceiveMessage(socket_.get(), {reply_.get(), kMaxMessage}, fds, Wait::kYes));
+  }
   return std::span<const uint8_t>(reply_.get(), size);
 }
 
-void ClientChannel::Interrupt() { ::shutdown(socket_.get(), SHUT_RDWR); }
+Result<size_t> ClientChannel::ExchangeShared(Descriptors* fds) {
+  ChannelWords& words = memory_.words();
+  const uint32_t before = last_++;
+  cpu_ = ::sched_getcpu();
+  words.client_cpu.store(static_cast<uint32_t>(cpu_), std::memory_order_relaxed);
+  words.request.store(last_);
+  if (words.server_sleeps.load() != 0) FutexWake(words.request);
+  TRY(WaitForReply(before));
+  const size_t size = CopyMessage(memory_.reply_room(), {reply_.get(), kMaxMessage});
+  if (size < sizeof(ReplyHeader)) return Errno(EIO);
+  ReplyHeader header;
+  std::memcpy(&header, reply_.get(), sizeof(header));
+  if (header.fd_count != 0) {
+    uint8_t number[sizeof(last_) + 1];
+    const size_t got = TRY(ReceiveMessage(socket_.get(), number, fds, Wait::kNo));
+    if (got != sizeof(last_) || std::memcmp(number, &last_, sizeof(last_)) != 0) return Errno(EIO);
+  }
+  return size;
+}
+
+// The server's thread runs on this processor, so yielding hands it over: it answers and sleeps
+// again while we stay runnable. Sleeping at once would let the host move us to an idle processor,
+// which has to wake up first. When the host has other work here, yielding lets that run, too.
+Result<void> ClientChannel::WaitForReply(uint32_t before) {
+  ChannelWords& words = memory_.words();
+  auto there = [&] { return words.reply.load(std::memory_order_acquire) == last_; };
+  const int64_t deadline = NowNs() + kYieldNs;
+  do {
+    ::sched_yield();
+    if (there()) return {};
+  } while (NowNs() < deadline);
+  while (!there()) {
+    words.client_sleeps.store(1);
+    if (!there()) FutexWait(words.reply, before, kAliveCheckMs);
+    words.client_sleeps.store(0);
+    const uint32_t reply = words.reply.load();
+    if (reply == last_) break;
+    if (reply != before) return Errno(EIO);
+    char byte;
+    const ssize_t got = ::recv(socket_.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) return Errno(EIO);
+  }
+  return {};
+}
+
+void ClientChannel::Interrupt() {
+  ::shutdown(socket_.get(), SHUT_RDWR);
+  if (memory_.valid()) FutexWake(memory_.words().reply);
+}
 
 Call::Call(GoferClient& client) : client_(client) {
   Result<ClientChannel*> channel = client.Acquire();

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "gofer/client/client.h"
+#include "gofer/proto/channel.h"
 #include "gofer/proto/codec.h"
 #include "gofer/proto/socket.h"
 
@@ -18,7 +19,8 @@ inline constexpr int kMaxErrno = 133;
 
 class ClientChannel {
  public:
-  explicit ClientChannel(UniqueFd socket);
+  // With or without shared memory.
+  explicit ClientChannel(UniqueFd socket, ChannelMemory memory = {});
   ~ClientChannel();
 
   // Where the next request is written.
@@ -28,10 +30,18 @@ class ClientChannel {
   Result<std::span<const uint8_t>> Exchange(size_t request_size, Descriptors* fds);
   // Makes an Exchange that waits fail. Any thread.
   void Interrupt();
+  // Where the last request came from, and so where the server's thread is; -1 before the first.
+  int cpu() const { return cpu_; }
 
  private:
   const UniqueFd socket_;
-  const std::unique_ptr<uint8_t[]> request_;
+  Result<size_t> ExchangeShared(Descriptors* fds);
+  Result<void> WaitForReply(uint32_t before);
+
+  const ChannelMemory memory_;
+  uint32_t last_ = 0;  // number of the last request in shared memory
+  int cpu_ = -1;
+  const std::unique_ptr<uint8_t[]> request_;  // null with shared memory
   const std::unique_ptr<uint8_t[]> reply_;
 };
 

@@ -1,7 +1,10 @@
 // The connection: channels, handles, closes. The operations are in operations.cc.
 #include "gofer/client/client.h"
 
+#include <sched.h>
 #include <sys/stat.h>
+
+#include <algorithm>
 
 #include "gofer/client/channel.h"
 #include "sentry/base/log.h"
@@ -70,12 +73,11 @@ Result<ClientChannel*> GoferClient::Acquire() {
       MutexLock lock(mu_);
       while (true) {
         if (broken()) return Errno(EIO);
-        if (!idle_.empty()) {
-          ClientChannel* channel = idle_.back();
-          idle_.pop_back();
+        const bool may_open = channels_.size() + opening_ < channel_limit_;
+        if (ClientChannel* channel = TakeIdle(/*any=*/!may_open); channel != nullptr) {
           return channel;
         }
-        if (channels_.size() + opening_ < channel_limit_) break;
+        if (may_open) break;
         idle_changed_.Wait(mu_);
       }
       ++opening_;
@@ -96,6 +98,21 @@ Result<ClientChannel*> GoferClient::Acquire() {
   }
 }
 
+// A channel whose server thread is on this processor, the one used last first; or any.
+ClientChannel* GoferClient::TakeIdle(bool any) {
+  if (idle_.empty()) return nullptr;
+  const int cpu = options_.shared_memory ? ::sched_getcpu() : idle_.back()->cpu();
+  auto found = std::find_if(idle_.rbegin(), idle_.rend(),
+                            [cpu](const ClientChannel* channel) { return channel->cpu() == cpu; });
+  if (found == idle_.rend()) {
+    if (!any) return nullptr;
+    found = idle_.rbegin();
+  }
+  ClientChannel* channel = *found;
+  idle_.erase(std::next(found).base());
+  return channel;
+}
+
 void GoferClient::ReleaseChannel(ClientChannel* channel) {
   MutexLock lock(mu_);
   idle_.push_back(channel);
@@ -105,11 +122,19 @@ void GoferClient::ReleaseChannel(ClientChannel* channel) {
 Result<std::unique_ptr<ClientChannel>> GoferClient::OpenChannel() {
   MutexLock lock(control_mu_);
   Call call(*this, *control_);
-  call.Begin(Op::kOpenChannel).Put(OpenChannelRequest{});
+  call.Begin(Op::kOpenChannel).Put(OpenChannelRequest{.shared_memory = options_.shared_memory});
   TRY(call.Run());
+  UniqueFd memory_fd;
+  ChannelMemory memory;
+  if (options_.shared_memory) {
+    if (call.fds().count != 2) return call.Malformed();
+    memory_fd = std::move(call.fds().fd[1]);
+    call.fds().count = 1;
+  }
   UniqueFd socket = TRY(call.GetFd(S_IFSOCK));
   TRY(call.End());
-  return std::make_unique<ClientChannel>(std::move(socket));
+  if (options_.shared_memory) memory = TRY(ChannelMemory::Map(memory_fd.get()));
+  return std::make_unique<ClientChannel>(std::move(socket), std::move(memory));
 }
 
 void GoferClient::Close(HandleValue value) {

@@ -1,6 +1,7 @@
 // GoferClient: the Sentry's way to the host's files. Every call is one round trip to the gofer
 // process and blocks for it (and for nothing else: the server never waits for a FIFO or a lock).
-// Thread-safe; parallel calls travel on channels of their own. README.md has the rules and examples.
+// Thread-safe; parallel calls travel on channels of their own. README.md has the rules and
+// examples.
 //
 // The gofer is trusted for contents only. A reply that is not exactly what was asked for is EIO,
 // and breaks the connection: every later call is EIO at once.
@@ -99,7 +100,7 @@ struct GoferDirEntry {
 struct DirBatch {
   std::vector<GoferDirEntry> entries;
   bool end = false;  // nothing follows the last entry
-  std::unique_ptr<uint8_t[]> names;
+  std::unique_ptr<char[]> names;
 };
 
 struct NewFile {
@@ -195,6 +196,7 @@ class GoferClient final : public RefCounted<GoferClient> {
 
   Result<void> Hello();
   Result<ClientChannel*> Acquire();
+  ClientChannel* TakeIdle(bool any) REQUIRES(mu_);
   void ReleaseChannel(ClientChannel* channel);
   Result<std::unique_ptr<ClientChannel>> OpenChannel();
   // The queued closes when they are many enough to be worth a round trip, or `all` of them.
@@ -223,7 +225,6 @@ class GoferClient final : public RefCounted<GoferClient> {
 
   Mutex<LockClass::kGofer> mu_;
   CondVar idle_changed_;
-  // The last used one is taken first: its server thread may still be awake.
   std::vector<ClientChannel*> idle_ GUARDED_BY(mu_);
   std::vector<std::unique_ptr<ClientChannel>> channels_ GUARDED_BY(mu_);
   uint32_t opening_ GUARDED_BY(mu_) = 0;

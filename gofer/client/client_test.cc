@@ -31,7 +31,7 @@ void ExpectSame(const Attr& attr, const struct stat& host) {
   EXPECT_EQ(attr.ctime.nsec, host.st_ctim.tv_nsec);
 }
 
-TEST_F(GoferTest, AttachGivesTheRootsAttributes) {
+TEST_P(GoferTest, AttachGivesTheRootsAttributes) {
   EXPECT_EQ(client_->root_count(), 3u);
   Result<AttachResult> attached = client_->Attach(0);
   ASSERT_TRUE(attached.ok());
@@ -41,12 +41,12 @@ TEST_F(GoferTest, AttachGivesTheRootsAttributes) {
   EXPECT_EQ(client_->Attach(3).error_value(), ENOENT);
 }
 
-TEST_F(GoferTest, WalkBringsEveryComponentAndOpensTheLast) {
+TEST_P(GoferTest, WalkBringsEveryComponentAndOpensTheLast) {
   ::mkdir((dir_ / "a").c_str(), 0755);
   ::mkdir((dir_ / "a/b").c_str(), 0750);
   WriteFile(dir_ / "a/b/file", "contents");
-  Result<WalkResult> walk = client_->Walk(root_, Names{"a", "b", "file"},
-                                          kWalkHandleAll | kWalkOpen, O_RDONLY);
+  Result<WalkResult> walk =
+      client_->Walk(root_, Names{"a", "b", "file"}, kWalkHandleAll | kWalkOpen, O_RDONLY);
   ASSERT_TRUE(walk.ok());
   EXPECT_EQ(walk->stop, WalkStop::kDone);
   ASSERT_EQ(walk->nodes.size(), 3u);
@@ -60,7 +60,7 @@ TEST_F(GoferTest, WalkBringsEveryComponentAndOpensTheLast) {
   EXPECT_TRUE(client_->Lookup(walk->nodes[1].handle, "file").ok());
 }
 
-TEST_F(GoferTest, WalkWithoutHandlesKeepsNoneAndStillOpens) {
+TEST_P(GoferTest, WalkWithoutHandlesKeepsNoneAndStillOpens) {
   ::mkdir((dir_ / "a").c_str(), 0755);
   WriteFile(dir_ / "a/file", "x");
   const uint32_t before = server_->handles().size();
@@ -72,7 +72,7 @@ TEST_F(GoferTest, WalkWithoutHandlesKeepsNoneAndStillOpens) {
   EXPECT_EQ(client_->StatAt(root_, "nothing").error_value(), ENOENT);
 }
 
-TEST_F(GoferTest, WalkStopsWhereANameIsMissing) {
+TEST_P(GoferTest, WalkStopsWhereANameIsMissing) {
   ::mkdir((dir_ / "a").c_str(), 0755);
   Result<WalkResult> walk = client_->Walk(root_, Names{"a", "no", "x"}, kWalkHandleAll);
   ASSERT_TRUE(walk.ok());
@@ -82,7 +82,7 @@ TEST_F(GoferTest, WalkStopsWhereANameIsMissing) {
   ExpectSame(walk->nodes[0].attr, HostStat("a"));
 }
 
-TEST_F(GoferTest, WalkThroughAFileIsNotADirectory) {
+TEST_P(GoferTest, WalkThroughAFileIsNotADirectory) {
   WriteFile(dir_ / "f", "");
   Result<WalkResult> walk = client_->Walk(root_, Names{"f", "x"}, kWalkHandleLast);
   ASSERT_TRUE(walk.ok());
@@ -92,7 +92,7 @@ TEST_F(GoferTest, WalkThroughAFileIsNotADirectory) {
   EXPECT_EQ(client_->Walk(file, Names{"x"}, 0).error_value(), ENOTDIR);
 }
 
-TEST_F(GoferTest, WalkStopsAtALinkAndTellsWhereItLeads) {
+TEST_P(GoferTest, WalkStopsAtALinkAndTellsWhereItLeads) {
   ASSERT_EQ(::symlink("/etc", (dir_ / "link").c_str()), 0);
   for (const uint32_t flags : {0u, kWalkHandleAll}) {
     Result<WalkResult> walk = client_->Walk(root_, Names{"link", "passwd"}, flags);
@@ -111,7 +111,7 @@ TEST_F(GoferTest, WalkStopsAtALinkAndTellsWhereItLeads) {
   EXPECT_EQ(client_->ReadLink(Find("f")).error_value(), EINVAL);
 }
 
-TEST_F(GoferTest, WalkOpenThatFailsStillTellsWhatIsThere) {
+TEST_P(GoferTest, WalkOpenThatFailsStillTellsWhatIsThere) {
   WriteFile(dir_ / "f", "x");
   GoferHandle read_only = AttachTo(1);
   for (const uint32_t flags : {0u, kWalkHandleLast}) {
@@ -125,7 +125,7 @@ TEST_F(GoferTest, WalkOpenThatFailsStillTellsWhatIsThere) {
   EXPECT_EQ(HostStat("f").st_size, 1);
 }
 
-TEST_F(GoferTest, LongestWalkFits) {
+TEST_P(GoferTest, LongestWalkFits) {
   std::string path = dir_.path();
   Names names;
   for (size_t i = 0; i < kMaxWalkNames; ++i) {
@@ -143,7 +143,7 @@ TEST_F(GoferTest, LongestWalkFits) {
   EXPECT_EQ(client_->Walk(root_, long_names, 0)->error, ENOENT);
 }
 
-TEST_F(GoferTest, NamesOfEveryByteAndLength) {
+TEST_P(GoferTest, NamesOfEveryByteAndLength) {
   for (int c = 1; c < 256; ++c) {
     if (c == '/' || c == '.') continue;
     const std::string name(1, static_cast<char>(c));
@@ -154,16 +154,16 @@ TEST_F(GoferTest, NamesOfEveryByteAndLength) {
     const std::string name(size, 'n');
     ASSERT_TRUE(client_->Mkdir(root_, name, {.mode = 0700}).ok()) << size;
   }
-  for (const std::string_view bad : {std::string_view(""), std::string_view("."),
-                                     std::string_view(".."), std::string_view("a/b"),
-                                     std::string_view("/"), std::string_view("a\0b", 3)}) {
+  for (const std::string_view bad :
+       {std::string_view(""), std::string_view("."), std::string_view(".."),
+        std::string_view("a/b"), std::string_view("/"), std::string_view("a\0b", 3)}) {
     EXPECT_EQ(client_->Lookup(root_, bad).error_value(), EINVAL);
     EXPECT_EQ(client_->Unlink(root_, bad).error_value(), EINVAL);
   }
   EXPECT_EQ(client_->Lookup(root_, std::string(256, 'n')).error_value(), ENAMETOOLONG);
 }
 
-TEST_F(GoferTest, StatSeesWhatTheHostChanges) {
+TEST_P(GoferTest, StatSeesWhatTheHostChanges) {
   WriteFile(dir_ / "f", "x");
   GoferHandle file = Find("f");
   WriteFile(dir_ / "f", "longer");
@@ -176,7 +176,7 @@ TEST_F(GoferTest, StatSeesWhatTheHostChanges) {
   EXPECT_EQ(client_->Stat(file)->nlink, 0u);
 }
 
-TEST_F(GoferTest, SetAttrChangesEachAttribute) {
+TEST_P(GoferTest, SetAttrChangesEachAttribute) {
   WriteFile(dir_ / "f", "0123456789");
   GoferHandle file = Find("f");
   SetAttrRequest request = {.mask = kSetMode | kSetSize | kSetAtime | kSetMtime,
@@ -208,7 +208,7 @@ TEST_F(GoferTest, SetAttrChangesEachAttribute) {
   EXPECT_EQ(client_->SetAttr(root_, {.mask = kSetSize}).error_value(), EISDIR);
 }
 
-TEST_F(GoferTest, SetAttrOfALinkIsOfTheLinkItself) {
+TEST_P(GoferTest, SetAttrOfALinkIsOfTheLinkItself) {
   WriteFile(dir_ / "f", "x");
   ASSERT_EQ(::symlink("f", (dir_ / "link").c_str()), 0);
   const struct stat before = HostStat("f");
@@ -221,7 +221,7 @@ TEST_F(GoferTest, SetAttrOfALinkIsOfTheLinkItself) {
   EXPECT_EQ(client_->SetAttr(link, {.mask = kSetSize}).error_value(), EINVAL);
 }
 
-TEST_F(GoferTest, OpenGivesADescriptorOfTheAccessAskedFor) {
+TEST_P(GoferTest, OpenGivesADescriptorOfTheAccessAskedFor) {
   WriteFile(dir_ / "f", "data");
   GoferHandle file = Find("f");
   Result<OpenResult> open = client_->Open(file, O_RDONLY);
@@ -243,7 +243,7 @@ TEST_F(GoferTest, OpenGivesADescriptorOfTheAccessAskedFor) {
   EXPECT_EQ(client_->Open(root_, O_RDONLY).error_value(), EISDIR);
 }
 
-TEST_F(GoferTest, FifosAndDevicesNeverHoldTheGoferUp) {
+TEST_P(GoferTest, FifosAndDevicesNeverHoldTheGoferUp) {
   ASSERT_EQ(::mkfifo((dir_ / "fifo").c_str(), 0600), 0);
   GoferHandle fifo = Find("fifo");
   EXPECT_EQ(client_->Open(fifo, O_WRONLY).error_value(), ENXIO);  // no reader
@@ -268,7 +268,7 @@ TEST_F(GoferTest, FifosAndDevicesNeverHoldTheGoferUp) {
   }
 }
 
-TEST_F(GoferTest, CreateMakesOwnsAndOpens) {
+TEST_P(GoferTest, CreateMakesOwnsAndOpens) {
   Result<CreateResult> made = client_->Create(root_, "new", O_RDWR, {.mode = 0640});
   ASSERT_TRUE(made.ok());
   EXPECT_TRUE(made->created);
@@ -294,7 +294,7 @@ TEST_F(GoferTest, CreateMakesOwnsAndOpens) {
   }
 }
 
-TEST_F(GoferTest, CreateOverSomethingElseDoesNotFollowOrOpenIt) {
+TEST_P(GoferTest, CreateOverSomethingElseDoesNotFollowOrOpenIt) {
   WriteFile(dir_ / "target", "keep");
   ASSERT_EQ(::symlink("target", (dir_ / "link").c_str()), 0);
   ::mkfifo((dir_ / "fifo").c_str(), 0600);
@@ -303,7 +303,7 @@ TEST_F(GoferTest, CreateOverSomethingElseDoesNotFollowOrOpenIt) {
   EXPECT_EQ(HostStat("target").st_size, 4);
 }
 
-TEST_F(GoferTest, NamelessFileGetsItsNameByLink) {
+TEST_P(GoferTest, NamelessFileGetsItsNameByLink) {
   Result<CreateResult> made = client_->CreateNameless(root_, O_RDWR, {.mode = 0600});
   ASSERT_TRUE(made.ok()) << made.error_value();
   EXPECT_EQ(made->node.attr.nlink, 0u);
@@ -315,7 +315,7 @@ TEST_F(GoferTest, NamelessFileGetsItsNameByLink) {
   EXPECT_EQ(client_->CreateNameless(root_, O_RDONLY, {}).error_value(), EINVAL);
 }
 
-TEST_F(GoferTest, MkdirMknodSymlinkMakeWhatWasAsked) {
+TEST_P(GoferTest, MkdirMknodSymlinkMakeWhatWasAsked) {
   Result<GoferNode> made = client_->Mkdir(root_, "dir", {.mode = 01751});
   ASSERT_TRUE(made.ok());
   ExpectSame(made->attr, HostStat("dir"));
@@ -344,7 +344,7 @@ TEST_F(GoferTest, MkdirMknodSymlinkMakeWhatWasAsked) {
   }
 }
 
-TEST_F(GoferTest, LinkUnlinkRmdirRename) {
+TEST_P(GoferTest, LinkUnlinkRmdirRename) {
   WriteFile(dir_ / "f", "1");
   GoferHandle file = Find("f");
   EXPECT_EQ(client_->Link(file, root_, "g")->nlink, 2u);
@@ -370,7 +370,7 @@ TEST_F(GoferTest, LinkUnlinkRmdirRename) {
   EXPECT_EQ(client_->Rename(root_, "other", elsewhere, "x", 0).error_value(), EXDEV);
 }
 
-TEST_F(GoferTest, ReadDirBringsEveryEntryOnceWithItsAttributes) {
+TEST_P(GoferTest, ReadDirBringsEveryEntryOnceWithItsAttributes) {
   std::set<std::string> expected;
   for (int i = 0; i < 1500; ++i) {
     const std::string name = "entry-" + std::to_string(i) + std::string(i % 40, 'x');
@@ -404,14 +404,14 @@ TEST_F(GoferTest, ReadDirBringsEveryEntryOnceWithItsAttributes) {
   EXPECT_EQ(client_->ReadDir(file, 0, true).error_value(), ENOTDIR);
 }
 
-TEST_F(GoferTest, EmptyDirectoryEndsAtOnce) {
+TEST_P(GoferTest, EmptyDirectoryEndsAtOnce) {
   Result<DirBatch> batch = client_->ReadDir(root_, 0, true);
   ASSERT_TRUE(batch.ok());
   EXPECT_TRUE(batch->end);
   EXPECT_TRUE(batch->entries.empty());
 }
 
-TEST_F(GoferTest, XattrsOfTheUserGoThroughAndOthersDoNot) {
+TEST_P(GoferTest, XattrsOfTheUserGoThroughAndOthersDoNot) {
   WriteFile(dir_ / "f", "");
   GoferHandle file = Find("f");
   Result<void> set = client_->SetXattr(file, "user.a", "value", XATTR_CREATE);
@@ -436,7 +436,7 @@ TEST_F(GoferTest, XattrsOfTheUserGoThroughAndOthersDoNot) {
   EXPECT_EQ(*client_->ListXattr(file), "");
 }
 
-TEST_F(GoferTest, LargestXattrFits) {
+TEST_P(GoferTest, LargestXattrFits) {
   WriteFile(dir_ / "f", "");
   GoferHandle file = Find("f");
   const std::string value(kMaxXattrValue, 'v');
@@ -452,7 +452,7 @@ TEST_F(GoferTest, LargestXattrFits) {
   EXPECT_EQ(client_->SetXattr(file, "user.big", value + "v", 0).error_value(), E2BIG);
 }
 
-TEST_F(GoferTest, StatFsFsyncFallocate) {
+TEST_P(GoferTest, StatFsFsyncFallocate) {
   Result<StatFsReply> statfs = client_->StatFs(root_);
   ASSERT_TRUE(statfs.ok());
   EXPECT_GT(statfs->blocks, 0u);
@@ -472,7 +472,7 @@ TEST_F(GoferTest, StatFsFsyncFallocate) {
   EXPECT_EQ(client_->Fallocate(file, 0, UINT64_MAX, 1).error_value(), EINVAL);
 }
 
-TEST_F(GoferTest, ReadOnlyRootRefusesEveryChange) {
+TEST_P(GoferTest, ReadOnlyRootRefusesEveryChange) {
   WriteFile(dir_ / "f", "x");
   ::mkdir((dir_ / "d").c_str(), 0755);
   GoferHandle ro = AttachTo(1);
@@ -502,7 +502,7 @@ TEST_F(GoferTest, ReadOnlyRootRefusesEveryChange) {
   EXPECT_EQ(HostStat("f").st_size, 1);
 }
 
-TEST_F(GoferTest, HostSocketsOnlyWhereAllowed) {
+TEST_P(GoferTest, HostSocketsOnlyWhereAllowed) {
   Result<NodeAndFd> bound = client_->Bind(root_, "sock", SOCK_STREAM, {.mode = 0701});
   ASSERT_TRUE(bound.ok()) << bound.error_value();
   EXPECT_EQ(HostStat("sock").st_mode, S_IFSOCK | 0701u);
@@ -522,7 +522,7 @@ TEST_F(GoferTest, HostSocketsOnlyWhereAllowed) {
   EXPECT_EQ(client_->Connect(root_, SOCK_STREAM).error_value(), ECONNREFUSED);
 }
 
-TEST_F(GoferTest, ClosesGoOutInBatchesAndOnDemand) {
+TEST_P(GoferTest, ClosesGoOutInBatchesAndOnDemand) {
   WriteFile(dir_ / "f", "x");
   const uint32_t before = server_->handles().size();
   for (int i = 0; i < 500; ++i) Find("f");
@@ -531,8 +531,8 @@ TEST_F(GoferTest, ClosesGoOutInBatchesAndOnDemand) {
   EXPECT_EQ(server_->handles().size(), before);
 }
 
-TEST_F(GoferTest, HandlesAreBounded) {
-  Connect({}, 2, /*max_handles=*/10);
+TEST_P(GoferTest, HandlesAreBounded) {
+  Connect(2, /*max_handles=*/10);
   WriteFile(dir_ / "f", "x");
   std::vector<GoferHandle> held;
   int error = 0;
@@ -554,7 +554,7 @@ TEST_F(GoferTest, HandlesAreBounded) {
   EXPECT_FALSE(client_->broken());
 }
 
-TEST_F(GoferTest, NoDescriptorIsLeakedByAnySideOfACall) {
+TEST_P(GoferTest, NoDescriptorIsLeakedByAnySideOfACall) {
   WriteFile(dir_ / "f", "x");
   auto round = [&] {
     client_->Walk(root_, Names{"f"}, kWalkHandleLast | kWalkOpen).ok();
@@ -571,8 +571,8 @@ TEST_F(GoferTest, NoDescriptorIsLeakedByAnySideOfACall) {
   EXPECT_EQ(CountFds(), before);
 }
 
-TEST_F(GoferTest, WorksWithoutProcForWhatIsReachedByName) {
-  Connect({}, 2, 1000, /*proc=*/false);
+TEST_P(GoferTest, WorksWithoutProcForWhatIsReachedByName) {
+  Connect(2, 1000, /*proc=*/false);
   WriteFile(dir_ / "f", "x");
   Result<WalkResult> walk = client_->Walk(root_, Names{"f"}, kWalkOpen, O_RDWR | O_TRUNC);
   ASSERT_TRUE(walk.ok());
@@ -584,13 +584,13 @@ TEST_F(GoferTest, WorksWithoutProcForWhatIsReachedByName) {
   EXPECT_EQ(client_->Open(Find("f"), O_RDONLY).error_value(), EOPNOTSUPP);
 }
 
-TEST_F(GoferTest, WorksWithoutAnyChannelButTheFirst) {
-  Connect({}, /*channels=*/0);
+TEST_P(GoferTest, WorksWithoutAnyChannelButTheFirst) {
+  Connect(/*channels=*/0);
   WriteFile(dir_ / "f", "x");
   EXPECT_TRUE(client_->Walk(root_, Names{"f"}, kWalkOpen)->fd);
 }
 
-TEST_F(GoferTest, ManyThreadsShareTheChannels) {
+TEST_P(GoferTest, ManyThreadsShareTheChannels) {
   for (int i = 0; i < 8; ++i) WriteFile(dir_ / std::to_string(i), std::string(i + 1, 'x'));
   std::vector<std::thread> threads;
   for (int i = 0; i < 8; ++i) {
@@ -607,6 +607,11 @@ TEST_F(GoferTest, ManyThreadsShareTheChannels) {
   }
   for (std::thread& thread : threads) thread.join();
 }
+
+INSTANTIATE_TEST_SUITE_P(Transport, GoferTest, ::testing::Values(false, true),
+                         [](const ::testing::TestParamInfo<bool>& info) {
+                           return info.param ? "SharedMemory" : "Socket";
+                         });
 
 }  // namespace
 }  // namespace ringwall::gofer

@@ -111,8 +111,8 @@ Result<WalkResult> GoferClient::Walk(const GoferHandle& dir,
       break;
   }
   if (!sane) return call.Malformed();
-  const bool opened = result.stop == WalkStop::kDone && (flags & kWalkOpen) != 0 &&
-                      last_type == S_IFREG;
+  const bool opened =
+      result.stop == WalkStop::kDone && (flags & kWalkOpen) != 0 && last_type == S_IFREG;
   if (opened) result.fd = TRY(call.GetFd(S_IFREG));
   TRY(call.End());
   return result;
@@ -304,8 +304,8 @@ Result<DirBatch> GoferClient::ReadDir(const GoferHandle& dir, uint64_t offset, b
   DirBatch batch;
   batch.end = reply.end != 0;
   batch.entries.resize(reply.count);
-  batch.names.reset(new uint8_t[call.left() - reply.count * sizeof(DirEntryHeader)]);
-  char* names = reinterpret_cast<char*>(batch.names.get());
+  batch.names.reset(new char[call.left() - reply.count * sizeof(DirEntryHeader)]);
+  char* names = batch.names.get();
   for (GoferDirEntry& entry : batch.entries) {
     const DirEntryHeader header = TRY(call.Get<DirEntryHeader>());
     if (header.has_attr > (with_attr ? 1 : 0)) return call.Malformed();

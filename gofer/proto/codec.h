@@ -16,6 +16,14 @@
 
 namespace ringwall::gofer {
 
+// Bytes as text, for host calls that fill or read a char buffer.
+inline char* AsChars(std::span<uint8_t> bytes) {
+  return static_cast<char*>(static_cast<void*>(bytes.data()));
+}
+inline const char* AsChars(std::span<const uint8_t> bytes) {
+  return static_cast<const char*>(static_cast<const void*>(bytes.data()));
+}
+
 // One component of a path: 1 to 255 bytes, no '/', no NUL, not "." nor "..". Ends in a NUL, for
 // host calls.
 class Name {
@@ -53,7 +61,7 @@ class Reader {
   // The view lives as long as the reader's bytes.
   Result<std::string_view> ReadBytes(size_t size) {
     if (bytes_.size() < size) return Errno(EINVAL);
-    const std::string_view view(reinterpret_cast<const char*>(bytes_.data()), size);
+    const std::string_view view(AsChars(bytes_), size);
     bytes_ = bytes_.subspan(size);
     return view;
   }

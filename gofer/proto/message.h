@@ -24,7 +24,7 @@ inline constexpr size_t kMaxDescriptors = 2;  // in one reply
 // Structs that may cross: no padding byte could carry memory of one side to the other.
 template <typename T>
 concept Wire = std::is_trivially_copyable_v<T> && std::is_standard_layout_v<T> &&
-               std::has_unique_object_representations_v<T>;
+    std::has_unique_object_representations_v<T>;
 
 enum class Op : uint16_t {
   kHello = 1,

@@ -24,6 +24,11 @@ struct Descriptors {
   }
 };
 
+// The bytes of a number, as a message that only accompanies descriptors.
+inline std::span<const uint8_t> AsBytes(const uint32_t& number) {
+  return {static_cast<const uint8_t*>(static_cast<const void*>(&number)), sizeof(number)};
+}
+
 enum class Wait { kNo, kYes };
 
 // Sends one message; EAGAIN with Wait::kNo when the peer does not take its messages, EPIPE when

@@ -18,7 +18,8 @@ Result<timespec> ToTimespec(const SetAttrRequest& request, uint32_t set, uint32_
   return timespec{time.sec, static_cast<long>(time.nsec)};
 }
 
-Result<void> SetTimes(const ProcAccess& proc, const FileHandle& handle, const timespec (&times)[2]) {
+Result<void> SetTimes(const ProcAccess& proc, const FileHandle& handle,
+                      const timespec (&times)[2]) {
   if (::utimensat(handle.fd(), "", times, AT_EMPTY_PATH) == 0) return {};
   // AT_EMPTY_PATH is of Linux 5.8. A link's own times need it.
   const FdPath path(proc, handle.fd());
@@ -94,8 +95,8 @@ Result<void> Session::Fallocate(Reader& in, Reply&) {
   if (handle->type != S_IFREG) return Errno(ENODEV);
   const UniqueFd fd = TRY(Reopen(*handle, O_WRONLY));
   TRY(FromHost(RetryEintr([&] {
-    return ::fallocate(fd.get(), static_cast<int>(request.mode),
-                       static_cast<off_t>(request.offset), static_cast<off_t>(request.length));
+    return ::fallocate(fd.get(), static_cast<int>(request.mode), static_cast<off_t>(request.offset),
+                       static_cast<off_t>(request.length));
   })));
   return {};
 }

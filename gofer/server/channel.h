@@ -5,10 +5,12 @@
 
 #include <pthread.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
 
+#include "gofer/proto/channel.h"
 #include "gofer/server/session.h"
 #include "sentry/base/mutex.h"
 #include "sentry/base/unique_fd.h"
@@ -29,6 +31,9 @@ class Buffers {
 
 // Answers requests that come over `socket` until the peer is gone or misbehaves.
 void ServeSocket(Session& session, int socket, Buffers& buffers);
+// The same for requests in shared memory, with `socket` for the descriptors, until `stop`.
+void ServeShared(Session& session, const ChannelMemory& memory, int socket, Buffers& buffers,
+                 const std::atomic<bool>& stop);
 
 class Channel {
  public:
@@ -39,7 +44,7 @@ class Channel {
   // starting. Returns an errno or 0. Preconditions: called once.
   int Start();
   // False when the thread is busy with another channel.
-  bool Assign(UniqueFd* socket);
+  bool Assign(UniqueFd* socket, ChannelMemory* memory);
   // Ends what is being served, and the thread.
   void Stop();
 
@@ -52,7 +57,9 @@ class Channel {
   bool started_ = false;
   Mutex<LockClass::kGofer> mu_;
   CondVar changed_;
-  UniqueFd socket_ GUARDED_BY(mu_);  // valid while a channel is assigned
+  UniqueFd socket_ GUARDED_BY(mu_);       // valid while a channel is assigned
+  ChannelMemory memory_ GUARDED_BY(mu_);  // valid if it has shared memory
+  std::atomic<bool> stop_serving_ = false;
   bool up_ GUARDED_BY(mu_) = false;
   bool stop_ GUARDED_BY(mu_) = false;
 };

@@ -137,7 +137,7 @@ Result<void> Session::Make(Reader& in, Reply& out) {
     case S_IFLNK: {
       if (target.empty()) return Errno(ENOENT);
       if (target.find('\0') != std::string_view::npos) return Errno(EINVAL);
-      char* text = reinterpret_cast<char*>(out.scratch.data());
+      char* text = AsChars(out.scratch);
       target.copy(text, target.size());
       text[target.size()] = '\0';
       TRY(FromHost(::symlinkat(text, dir->fd(), name.c_str())));

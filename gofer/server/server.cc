@@ -25,14 +25,17 @@ HostResult<std::unique_ptr<Server>> Server::Create(UniqueFd socket, SessionOptio
 }
 
 Result<void> Server::OpenChannel(void* self, bool shared_memory, Descriptors* fds) {
-  if (shared_memory) return Errno(EOPNOTSUPP);
+  UniqueFd memory_fd;
+  ChannelMemory memory;
+  if (shared_memory) memory = TRY(ChannelMemory::Make(&memory_fd));
   int pair[2];
   TRY(FromHost(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)));
   UniqueFd ours(pair[0]);
   UniqueFd theirs(pair[1]);
   for (const std::unique_ptr<Channel>& channel : static_cast<Server*>(self)->channels_) {
-    if (!channel->Assign(&ours)) continue;
+    if (!channel->Assign(&ours, &memory)) continue;
     fds->Add(std::move(theirs));
+    if (shared_memory) fds->Add(std::move(memory_fd));
     return {};
   }
   return Errno(EMFILE);

@@ -3,8 +3,8 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "gofer/server/host.h"
@@ -16,30 +16,54 @@ Session::Session(SessionOptions options)
 
 Session::OpFn Session::Find(uint16_t op) {
   switch (static_cast<Op>(op)) {
-    case Op::kHello: return &Session::Hello;
-    case Op::kOpenChannel: return &Session::OpenChannel;
-    case Op::kAttach: return &Session::Attach;
-    case Op::kWalk: return &Session::Walk;
-    case Op::kStat: return &Session::Stat;
-    case Op::kSetAttr: return &Session::SetAttr;
-    case Op::kOpen: return &Session::Open;
-    case Op::kCreate: return &Session::Create;
-    case Op::kMake: return &Session::Make;
-    case Op::kLink: return &Session::Link;
-    case Op::kUnlink: return &Session::Unlink;
-    case Op::kRename: return &Session::Rename;
-    case Op::kReadLink: return &Session::ReadLink;
-    case Op::kReadDir: return &Session::ReadDir;
-    case Op::kGetXattr: return &Session::GetXattr;
-    case Op::kSetXattr: return &Session::SetXattr;
-    case Op::kListXattr: return &Session::ListXattr;
-    case Op::kRemoveXattr: return &Session::RemoveXattr;
-    case Op::kStatFs: return &Session::StatFs;
-    case Op::kFsync: return &Session::Fsync;
-    case Op::kFallocate: return &Session::Fallocate;
-    case Op::kConnect: return &Session::Connect;
-    case Op::kBind: return &Session::Bind;
-    case Op::kClose: return &Session::Close;
+    case Op::kHello:
+      return &Session::Hello;
+    case Op::kOpenChannel:
+      return &Session::OpenChannel;
+    case Op::kAttach:
+      return &Session::Attach;
+    case Op::kWalk:
+      return &Session::Walk;
+    case Op::kStat:
+      return &Session::Stat;
+    case Op::kSetAttr:
+      return &Session::SetAttr;
+    case Op::kOpen:
+      return &Session::Open;
+    case Op::kCreate:
+      return &Session::Create;
+    case Op::kMake:
+      return &Session::Make;
+    case Op::kLink:
+      return &Session::Link;
+    case Op::kUnlink:
+      return &Session::Unlink;
+    case Op::kRename:
+      return &Session::Rename;
+    case Op::kReadLink:
+      return &Session::ReadLink;
+    case Op::kReadDir:
+      return &Session::ReadDir;
+    case Op::kGetXattr:
+      return &Session::GetXattr;
+    case Op::kSetXattr:
+      return &Session::SetXattr;
+    case Op::kListXattr:
+      return &Session::ListXattr;
+    case Op::kRemoveXattr:
+      return &Session::RemoveXattr;
+    case Op::kStatFs:
+      return &Session::StatFs;
+    case Op::kFsync:
+      return &Session::Fsync;
+    case Op::kFallocate:
+      return &Session::Fallocate;
+    case Op::kConnect:
+      return &Session::Connect;
+    case Op::kBind:
+      return &Session::Bind;
+    case Op::kClose:
+      return &Session::Close;
   }
   return nullptr;
 }
@@ -142,11 +166,10 @@ Result<void> Session::Stat(Reader& in, Reply& out) {
 Result<void> Session::ReadLink(Reader& in, Reply& out) {
   const Ref<FileHandle> handle = TRY(ReadHandle(in));
   if (handle->type != S_IFLNK) return Errno(EINVAL);
-  const ssize_t size = ::readlinkat(handle->fd(), "", reinterpret_cast<char*>(out.scratch.data()),
-                                    kMaxPathLength + 1);
+  const ssize_t size = ::readlinkat(handle->fd(), "", AsChars(out.scratch), kMaxPathLength + 1);
   if (size < 0) return Errno(errno);
   if (static_cast<size_t>(size) > kMaxPathLength) return Errno(ENAMETOOLONG);
-  out.body.PutBytes({reinterpret_cast<const char*>(out.scratch.data()), static_cast<size_t>(size)});
+  out.body.PutBytes({AsChars(out.scratch), static_cast<size_t>(size)});
   return {};
 }
 
@@ -154,17 +177,17 @@ Result<void> Session::StatFs(Reader& in, Reply& out) {
   const Ref<FileHandle> handle = TRY(ReadHandle(in));
   struct statfs buf = {};
   TRY(FromHost(::fstatfs(handle->fd(), &buf)));
-  out.body.Put(StatFsReply{.type = static_cast<uint64_t>(buf.f_type),
-                           .bsize = static_cast<uint64_t>(buf.f_bsize),
-                           .blocks = buf.f_blocks,
-                           .bfree = buf.f_bfree,
-                           .bavail = buf.f_bavail,
-                           .files = buf.f_files,
-                           .ffree = buf.f_ffree,
-                           .namelen = static_cast<uint64_t>(buf.f_namelen),
-                           .frsize = static_cast<uint64_t>(buf.f_frsize),
-                           .flags = static_cast<uint64_t>(buf.f_flags) |
-                                    (handle->root.read_only ? ST_RDONLY : 0)});
+  out.body.Put(StatFsReply{
+      .type = static_cast<uint64_t>(buf.f_type),
+      .bsize = static_cast<uint64_t>(buf.f_bsize),
+      .blocks = buf.f_blocks,
+      .bfree = buf.f_bfree,
+      .bavail = buf.f_bavail,
+      .files = buf.f_files,
+      .ffree = buf.f_ffree,
+      .namelen = static_cast<uint64_t>(buf.f_namelen),
+      .frsize = static_cast<uint64_t>(buf.f_frsize),
+      .flags = static_cast<uint64_t>(buf.f_flags) | (handle->root.read_only ? ST_RDONLY : 0)});
   return {};
 }
 

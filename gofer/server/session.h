@@ -27,7 +27,7 @@ namespace ringwall::gofer {
 struct Root {
   UniqueFd fd;  // O_PATH
   bool read_only = true;
-  bool open_fifos = false;      // donate descriptors of host FIFOs
+  bool open_fifos = false;       // donate descriptors of host FIFOs
   bool connect_sockets = false;  // connect to host unix sockets
   bool bind_sockets = false;     // make host unix sockets
 };
@@ -122,7 +122,7 @@ class Session {
                              Attr* attr) const;
   Result<void> ApplyOwner(int fd, uint32_t mode, uint32_t uid, uint32_t gid, Attr* attr) const;
   Result<Ref<FileHandle>> XattrTarget(const XattrRequest& request, std::string_view name,
-                                         bool write) const;
+                                      bool write) const;
 
   SessionOptions options_;
   HandleTable handles_;

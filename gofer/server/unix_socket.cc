@@ -1,12 +1,11 @@
 // Host unix sockets, for roots that allow them (--host-uds). The gofer only connects or binds; the
 // descriptor goes to the Sentry, which does the rest.
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-
-#include <fcntl.h>
 #include <unistd.h>
 
 #include "gofer/server/host.h"
@@ -15,6 +14,10 @@
 namespace ringwall::gofer {
 
 namespace {
+
+const sockaddr* AsSockaddr(const sockaddr_un& address) {
+  return static_cast<const sockaddr*>(static_cast<const void*>(&address));
+}
 
 Result<UniqueFd> MakeSocket(uint32_t type) {
   if (type != SOCK_STREAM && type != SOCK_DGRAM && type != SOCK_SEQPACKET) return Errno(EINVAL);
@@ -36,9 +39,8 @@ Result<void> Session::Connect(Reader& in, Reply& out) {
   UniqueFd fd = TRY(MakeSocket(request.type));
   sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
   ::snprintf(address.sun_path, sizeof(address.sun_path), "%s", path.c_str());
-  TRY(FromHost(RetryEintr([&] {
-    return ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
-  })));
+  TRY(FromHost(
+      RetryEintr([&] { return ::connect(fd.get(), AsSockaddr(address), sizeof(address)); })));
   out.fds.Add(std::move(fd));
   return {};
 }
@@ -53,10 +55,10 @@ Result<void> Session::Bind(Reader& in, Reply& out) {
   if (!path.available()) return Errno(EOPNOTSUPP);
   UniqueFd fd = TRY(MakeSocket(request.type));
   sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
-  const int size = ::snprintf(address.sun_path, sizeof(address.sun_path), "%s/%s", path.c_str(),
-                              name.c_str());
+  const int size =
+      ::snprintf(address.sun_path, sizeof(address.sun_path), "%s/%s", path.c_str(), name.c_str());
   if (static_cast<size_t>(size) >= sizeof(address.sun_path)) return Errno(ENAMETOOLONG);
-  TRY(FromHost(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address))));
+  TRY(FromHost(::bind(fd.get(), AsSockaddr(address), sizeof(address))));
   NodeReply node;
   UniqueFd path_fd = TRY(FinishNew(dir->fd(), name, S_IFSOCK | (request.mode & 07777), request.uid,
                                    request.gid, &node.attr));

@@ -17,7 +17,7 @@ Result<Name> NextName(Reader& names) {
 }
 
 Result<std::string_view> ReadLinkAt(int dir, const char* name, std::span<uint8_t> scratch) {
-  char* buf = reinterpret_cast<char*>(scratch.data());
+  char* buf = AsChars(scratch);
   const ssize_t size = ::readlinkat(dir, name, buf, kMaxPathLength + 1);
   if (size < 0) return Errno(errno);
   if (static_cast<size_t>(size) > kMaxPathLength) return Errno(ENAMETOOLONG);
@@ -70,8 +70,8 @@ Result<void> Session::Walk(Reader& in, Reply& out) {
   for (uint32_t i = 0; i < request.count; ++i) {
     const bool last = i + 1 == request.count;
     const Name name = TRY(NextName(names));
-    const bool keep = (request.flags & kWalkHandleAll) != 0 ||
-                      (last && (request.flags & kWalkHandleLast) != 0);
+    const bool keep =
+        (request.flags & kWalkHandleAll) != 0 || (last && (request.flags & kWalkHandleLast) != 0);
     // The last one needs no descriptor when only its attributes are wanted.
     const bool by_name = last && !keep;
     UniqueFd fd;
@@ -153,9 +153,8 @@ Result<UniqueFd> Session::Reopen(const FileHandle& handle, int flags) const {
   if (handle.type != S_IFREG && handle.type != S_IFIFO) return Errno(EACCES);
   const FdPath path(options_.proc, handle.fd());
   if (!path.available()) return Errno(EOPNOTSUPP);
-  UniqueFd fd(RetryEintr([&] {
-    return ::openat(AT_FDCWD, path.c_str(), flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-  }));
+  UniqueFd fd(RetryEintr(
+      [&] { return ::openat(AT_FDCWD, path.c_str(), flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC); }));
   if (!fd) return Errno(errno);
   return fd;
 }

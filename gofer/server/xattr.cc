@@ -53,12 +53,11 @@ Result<void> Session::GetXattr(Reader& in, Reply& out) {
   if (!path.available()) return Errno(EOPNOTSUPP);
   const size_t room = request.value_size < kMaxXattrValue ? request.value_size : kMaxXattrValue;
   static_assert(kScratchSize >= kMaxXattrValue);
-  const ssize_t size =
-      ::getxattr(path.c_str(), XattrName(name).c_str(), out.scratch.data(), room);
+  const ssize_t size = ::getxattr(path.c_str(), XattrName(name).c_str(), out.scratch.data(), room);
   if (size < 0) return Errno(errno);
   const uint32_t bytes = room == 0 ? 0 : static_cast<uint32_t>(size);
   out.body.Put(XattrReply{.size = static_cast<uint32_t>(size), .bytes = bytes});
-  out.body.PutBytes({reinterpret_cast<const char*>(out.scratch.data()), bytes});
+  out.body.PutBytes({AsChars(out.scratch), bytes});
   return {};
 }
 
@@ -86,7 +85,7 @@ Result<void> Session::ListXattr(Reader& in, Reply& out) {
   const Ref<FileHandle> handle = TRY(handles_.Get(request.handle));
   const FdPath path(options_.proc, handle->fd());
   if (!path.available()) return Errno(EOPNOTSUPP);
-  char* list = reinterpret_cast<char*>(out.scratch.data());
+  char* list = AsChars(out.scratch);
   const ssize_t got = ::listxattr(path.c_str(), list, out.scratch.size());
   if (got < 0) return Errno(errno);
   // Keeps, in place, the names that GetXattr would answer for.

@@ -98,7 +98,8 @@ class TestServer {
   std::thread thread_;
 };
 
-class GoferTest : public ::testing::Test {
+// The parameter: whether the channels have shared memory.
+class GoferTest : public ::testing::TestWithParam<bool> {
  protected:
   void SetUp() override { Connect(); }
   void TearDown() override {
@@ -107,15 +108,15 @@ class GoferTest : public ::testing::Test {
     server_.reset();
   }
 
-  void Connect(ClientOptions client_options = {}, uint32_t channels = 3,
-               uint32_t max_handles = 1000, bool proc = true) {
+  void Connect(uint32_t channels = 3, uint32_t max_handles = 1000, bool proc = true) {
     TearDown();
     ::umask(0);
     UniqueFd ours, theirs;
     MakePair(&ours, &theirs);
-    server_ = std::make_unique<TestServer>(dir_.path(), std::move(theirs), channels, max_handles,
-                                           proc);
-    Result<Ref<GoferClient>> client = GoferClient::Create(std::move(ours), client_options);
+    server_ =
+        std::make_unique<TestServer>(dir_.path(), std::move(theirs), channels, max_handles, proc);
+    Result<Ref<GoferClient>> client =
+        GoferClient::Create(std::move(ours), {.shared_memory = GetParam()});
     ASSERT_TRUE(client.ok());
     client_ = RefPtr<GoferClient>(std::move(*client));
     root_ = AttachTo(0);
