@@ -32,7 +32,6 @@
 // Offsets in the order page (struct StubCommand).
 #define RW_CMD_SEQ 0
 #define RW_CMD_COUNT 4
-#define RW_CMD_SPIN 8
 #define RW_CMD_WAITER 12
 #define RW_CMD_SENTRY_PID 16
 #define RW_CMD_CALLS 64
@@ -87,10 +86,10 @@ struct StubCall {
 struct StubCommand {
   uint32_t seq;         // number of the newest order; written last
   uint32_t count;       // of calls
-  uint32_t spin;        // how often the memory thread looks here before it sleeps
+  uint32_t pad0;
   uint32_t waiter;      // not 0: the Sentry sleeps on StubReply::done
   uint32_t sentry_pid;  // whose death is the stub's
-  uint32_t pad[11];
+  uint32_t pad1[11];
   struct StubCall calls[RW_CMD_MAX_CALLS];
 };
 

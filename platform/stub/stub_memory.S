@@ -89,19 +89,12 @@ stub_exit:
         syscall
         hlt
 
-// Looks for an order, for a while, then sleeps.
+// Sleeps until there is another order. Does not spin: whoever ordered is waiting on this CPU.
 .Lidle:
         LOAD(RW_STUB_COMMAND, %r13)
-        mov     RW_CMD_SPIN(%r13), %ebx
-.Llook:
         mov     RW_CMD_SEQ(%r13), %eax
         cmp     %r14d, %eax
         jne     .Lorder
-        sub     $1, %ebx
-        jc      .Lsleep
-        pause
-        jmp     .Llook
-.Lsleep:
         LOAD(RW_STUB_REPLY, %rbp)
         mov     $1, %eax
         xchg    %eax, RW_REPLY_SLEEPING(%rbp)   // before futex looks at seq

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -21,10 +22,10 @@ namespace {
 // The order that a new stub replies to without having got it.
 constexpr uint32_t kFirstOrder = 1;
 
-// How long the Sentry looks for a quick reply before it sleeps, and the memory thread for the next
-// order, in turns of a pause loop.
-constexpr int kSentrySpins = 100;
-constexpr uint32_t kStubSpins = 0;
+// How long to sleep before looking whether the stub still lives, and after a forged hint.
+constexpr long kFirstWaitNs = 1'000'000;
+constexpr long kLongestWaitNs = 100'000'000;
+constexpr long kForgedWaitNs = 50'000;
 
 long Futex(uint32_t* word, int op, uint32_t value, const timespec* timeout) {
   return syscall(SYS_futex, word, op, value, timeout, nullptr, 0);
@@ -49,8 +50,8 @@ bool IsDead(pid_t pid) {
 
 }  // namespace
 
-StubProcess::StubProcess(StubHost& host, pid_t pid, StubSlot slot)
-    : host_(host), pid_(pid), slot_(slot) {}
+StubProcess::StubProcess(StubHost& host, pid_t pid, StubSlot slot, int cpu)
+    : host_(host), pid_(pid), slot_(slot), cpu_(cpu) {}
 
 StubProcess::~StubProcess() {
   ::kill(pid_, SIGKILL);
@@ -77,58 +78,61 @@ uint64_t StubProcess::KernelReply() const {
   return head;
 }
 
-uint64_t StubProcess::AwaitReply(uint32_t seq, bool slow) {
+uint64_t StubProcess::AwaitReply(uint32_t seq) {
   uint32_t* const done = &slot_.reply->done;
-  if (!slow) {
-    for (int i = 0; i < kSentrySpins && LoadWord(done) != seq; ++i) __builtin_ia32_pause();
-  }
-  long wait_ns = 1'000'000;
+  uint32_t* const waiter = &slot_.command->waiter;
+  uint64_t reply = 0;
+  long wait_ns = kFirstWaitNs;
+  bool look = false;
   for (;;) {
-    const uint64_t reply = KernelReply();
-    if (IsReplyTo(reply, seq)) return reply;
-    if (reply == 0 && seq != kFirstOrder) {
-      lost_.store(true, std::memory_order_relaxed);
-      return 0;
-    }
-    StoreWord(&slot_.command->waiter, 1);
+    StoreWord(waiter, 1);
     const uint32_t seen = LoadWord(done);
+    if (seen == seq || look) {
+      reply = KernelReply();
+      if (IsReplyTo(reply, seq)) break;
+      if (reply == 0 && (seq != kFirstOrder || IsDead(pid_))) {
+        lost_.store(true, std::memory_order_relaxed);
+        break;
+      }
+    }
+    look = true;
     timespec timeout = {0, wait_ns};
     if (seen == seq) {
-      // Forged, or written between our look at the kernel's word and this one.
-      const uint64_t again = KernelReply();
-      if (IsReplyTo(again, seq)) {
-        StoreWord(&slot_.command->waiter, 0);
-        return again;
-      }
-      timeout.tv_nsec = 50'000;
+      timeout.tv_nsec = kForgedWaitNs;
       nanosleep(&timeout, nullptr);
     } else if (Futex(done, FUTEX_WAIT, seen, &timeout) != 0 && errno == ETIMEDOUT) {
-      if (seq == kFirstOrder && IsDead(pid_)) {
-        StoreWord(&slot_.command->waiter, 0);
-        return 0;
-      }
       // In case a forged hint made us believe that the memory thread was awake.
       Futex(&slot_.command->seq, FUTEX_WAKE, INT32_MAX, nullptr);
-      wait_ns = std::min(wait_ns * 2, 100'000'000L);
+      wait_ns = std::min(wait_ns * 2, kLongestWaitNs);
     }
-    StoreWord(&slot_.command->waiter, 0);
   }
+  StoreWord(waiter, 0);
+  return reply;
 }
 
-Result<uint32_t> StubProcess::OrderLocked(std::span<const StubCall> calls, bool slow,
-                                          size_t* failed) {
-  RW_CHECK(!calls.empty() && calls.size() <= RW_CMD_MAX_CALLS);
-  if (lost_.load(std::memory_order_relaxed)) return Errno(ESRCH);
+void StubProcess::ComeToThisCpu() {
+  const int cpu = sched_getcpu();
+  if (!host_.pin_ || cpu < 0 || cpu == cpu_) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(static_cast<size_t>(cpu), &set);
+  if (sched_setaffinity(pid_, sizeof(set), &set) == 0) cpu_ = cpu;
+}
+
+uint32_t StubProcess::Post(std::span<const StubCall> calls) {
   StubCommand& command = *slot_.command;
   memcpy(command.calls, calls.data(), calls.size_bytes());
   command.count = static_cast<uint32_t>(calls.size());
-  command.spin = kStubSpins;
-  const uint32_t seq = ++seq_;
-  StoreWord(&command.seq, seq);
+  ComeToThisCpu();
+  StoreWord(&command.seq, ++seq_);
+  // The memory thread sets `sleeping` and then looks at seq, so one of us sees the other.
   if (LoadWord(&slot_.reply->sleeping) != 0) {
     Futex(&command.seq, FUTEX_WAKE, INT32_MAX, nullptr);
   }
-  const uint64_t reply = AwaitReply(seq, slow);
+  return seq_;
+}
+
+Result<uint32_t> StubProcess::ResultOf(uint64_t reply, size_t* failed) {
   if (reply == 0) return Errno(ESRCH);
   const uint32_t result = static_cast<uint32_t>(reply);
   const uint32_t index = reply >> 32 & 0xff;
@@ -137,9 +141,16 @@ Result<uint32_t> StubProcess::OrderLocked(std::span<const StubCall> calls, bool 
   return Errno(-static_cast<int32_t>(result));
 }
 
+Result<uint32_t> StubProcess::OrderLocked(std::span<const StubCall> calls, size_t* failed) {
+  RW_CHECK(!calls.empty() && calls.size() <= RW_CMD_MAX_CALLS);
+  if (lost_.load(std::memory_order_relaxed)) return Errno(ESRCH);
+  const uint32_t seq = Post(calls);
+  return ResultOf(AwaitReply(seq), failed);
+}
+
 Result<uint32_t> StubProcess::Order(std::span<const StubCall> calls, size_t* failed) {
   MutexLock lock(mu_);
-  return OrderLocked(calls, false, failed);
+  return OrderLocked(calls, failed);
 }
 
 Result<void> StubProcess::Syscall(int nr, std::array<uint64_t, 6> args) {
@@ -159,7 +170,7 @@ Result<void> StubProcess::Mincore(GuestRange range, std::span<uint8_t> out) {
                            {(range.start + done * kPageSize).value(), pages * kPageSize,
                             RW_STUB_REPLY + RW_REPLY_BYTES, 0, 0, 0},
                            0};
-    TRY(OrderLocked({&call, 1}, false, nullptr));
+    TRY(OrderLocked({&call, 1}, nullptr));
     memcpy(out.data() + done, slot_.reply->bytes, pages);
     done += pages;
   }
@@ -168,8 +179,9 @@ Result<void> StubProcess::Mincore(GuestRange range, std::span<uint8_t> out) {
 
 Result<pid_t> StubProcess::StartThread(uint64_t entry, std::array<uint64_t, 4> args, uint64_t sp) {
   const StubCall call = {RW_OP_THREAD, {entry, args[0], args[1], args[2], args[3], sp}, 0};
-  const uint32_t tid = TRY(Order({&call, 1}));
-  return static_cast<pid_t>(tid);
+  const auto tid = static_cast<pid_t>(TRY(Order({&call, 1})));
+  host_.FreeThread(tid);
+  return tid;
 }
 
 Result<std::unique_ptr<StubProcess>> StubProcess::Fork() {
@@ -178,18 +190,27 @@ Result<std::unique_ptr<StubProcess>> StubProcess::Fork() {
                          {static_cast<uint64_t>(host_.slot_fd_.get()),
                           uint64_t{child_slot.index} * RW_STUB_SLOT_SIZE, 0, 0, 0, 0},
                          0};
-  Result<uint32_t> pid = [&] {
-    MutexLock lock(mu_);
-    return OrderLocked({&call, 1}, true, nullptr);
-  }();
+  MutexLock lock(mu_);
+  if (lost_.load(std::memory_order_relaxed)) {
+    host_.GiveBackSlot(child_slot);
+    return Errno(ESRCH);
+  }
+  child_slot.command->waiter = 1;
+  const uint32_t seq = Post({&call, 1});
+  // The child is up after its parent has replied, so sleep once, for the child. (If the clone fails,
+  // the time limit ends this.)
+  const timespec timeout = {0, kFirstWaitNs};
+  Futex(&child_slot.reply->done, FUTEX_WAIT, 0, &timeout);
+  const Result<uint32_t> pid = ResultOf(AwaitReply(seq), nullptr);
   if (!pid.ok()) {
     host_.GiveBackSlot(child_slot);
     return pid.error();
   }
-  auto child = std::make_unique<StubProcess>(host_, static_cast<pid_t>(*pid), child_slot);
-  // The child's first reply says that it stands on its own pages.
-  MutexLock lock(child->mu_);
-  if (child->AwaitReply(kFirstOrder, true) == 0) return Errno(EAGAIN);
+  const int cpu = cpu_;
+  lock.Unlock();
+  auto child = std::make_unique<StubProcess>(host_, static_cast<pid_t>(*pid), child_slot, cpu);
+  MutexLock child_lock(child->mu_);
+  if (child->AwaitReply(kFirstOrder) == 0) return Errno(EAGAIN);
   return child;
 }
 
@@ -244,7 +265,6 @@ Result<StubSlot> StubHost::TakeSlot() {
   memset(slot.command, 0, RW_CMD_CALLS);
   memset(slot.reply, 0, RW_REPLY_BYTES);
   slot.command->seq = kFirstOrder;
-  slot.command->spin = kStubSpins;
   slot.command->sentry_pid = static_cast<uint32_t>(sentry_pid_);
   return slot;
 }
@@ -259,6 +279,28 @@ bool StubHost::Reap(pid_t pid, bool block) {
   const pid_t r =
       RetryEintr([&] { return ::wait4(pid, &status, __WALL | (block ? 0 : WNOHANG), nullptr); });
   return r != 0;  // reaped, or not ours to reap (SIGCHLD ignored)
+}
+
+void StubHost::FreeThread(pid_t tid) const {
+  if (pin_) sched_setaffinity(tid, sizeof(all_cpus_), &all_cpus_);
+  SetSlice(tid, 0);
+}
+
+void StubHost::SetSlice(pid_t tid, uint64_t ns) const {
+  if (policy_ != SCHED_OTHER) return;
+  // struct sched_attr, include/uapi/linux/sched/types.h, first version. Before Linux 6.12 the
+  // default policy ignores the runtime.
+  struct {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+  } attr = {};
+  attr.size = sizeof(attr);
+  attr.nice = nice_;
+  attr.runtime = ns;
+  syscall(SYS_sched_setattr, tid, &attr, 0);
 }
 
 void StubHost::Retire(pid_t pid, StubSlot slot) {

@@ -5,6 +5,7 @@
 #ifndef RINGWALL_PLATFORM_STUB_STUB_PROCESS_H_
 #define RINGWALL_PLATFORM_STUB_STUB_PROCESS_H_
 
+#include <sched.h>
 #include <sys/types.h>
 
 #include <array>
@@ -29,6 +30,7 @@ class StubHost;
 
 // Stub processes of one sandbox at a time.
 inline constexpr uint32_t kMaxStubs = 32768;
+inline constexpr uint64_t kMemoryThreadSliceNs = 100'000;
 
 // The pages by which the Sentry talks to one memory thread, as the Sentry sees them.
 struct StubSlot {
@@ -40,7 +42,8 @@ struct StubSlot {
 // One stub process. Thread-safe. Destroying it kills the process.
 class StubProcess {
  public:
-  StubProcess(StubHost& host, pid_t pid, StubSlot slot);
+  // `cpu` is where the memory thread is bound to, or -1.
+  StubProcess(StubHost& host, pid_t pid, StubSlot slot, int cpu);
   ~StubProcess();
   StubProcess(const StubProcess&) = delete;
   StubProcess& operator=(const StubProcess&) = delete;
@@ -77,12 +80,16 @@ class StubProcess {
 
  private:
   friend class StubHost;
-  Result<uint32_t> OrderLocked(std::span<const StubCall> calls, bool slow, size_t* failed)
-      REQUIRES(mu_);
+  Result<uint32_t> OrderLocked(std::span<const StubCall> calls, size_t* failed) REQUIRES(mu_);
+  // Gives the order and returns its number.
+  uint32_t Post(std::span<const StubCall> calls) REQUIRES(mu_);
+  static Result<uint32_t> ResultOf(uint64_t reply, size_t* failed);
   // Blocks until order `seq` is done and returns the word that the kernel keeps for the memory
   // thread; 0 when the stub is lost.
-  uint64_t AwaitReply(uint32_t seq, bool slow) REQUIRES(mu_);
+  uint64_t AwaitReply(uint32_t seq) REQUIRES(mu_);
   uint64_t KernelReply() const;
+  // Moves the sleeping memory thread to the CPU of the calling thread, which is about to sleep.
+  void ComeToThisCpu() REQUIRES(mu_);
 
   StubHost& host_;
   const pid_t pid_;
@@ -90,6 +97,7 @@ class StubProcess {
   mutable std::atomic<bool> lost_{false};
   mutable Mutex<LockClass::kAddressSpace> mu_;
   uint32_t seq_ GUARDED_BY(mu_) = 1;
+  int cpu_ GUARDED_BY(mu_);
 };
 
 // The zygote, the slots and the dying stubs of one platform. Thread-safe.
@@ -125,6 +133,10 @@ class StubHost : public RefCounted<StubHost> {
   HostResult<void> StartZygote();
   Result<StubSlot> TakeSlot() EXCLUDES(mu_);
   void GiveBackSlot(StubSlot slot) EXCLUDES(mu_);
+  // Lets a new guest thread, which starts as a copy of its memory thread, run like any other.
+  void FreeThread(pid_t tid) const;
+  // The time slice of a thread that should run at once when it is woken; 0 for the default.
+  void SetSlice(pid_t tid, uint64_t ns) const;
   // Takes over a killed stub: it is reaped when a later call finds it dead.
   void Retire(pid_t pid, StubSlot slot) EXCLUDES(mu_);
   static bool Reap(pid_t pid, bool block);
@@ -136,6 +148,9 @@ class StubHost : public RefCounted<StubHost> {
   GuestRange vdso_, vvar_;
   StubHeader header_ = {};
   pid_t sentry_pid_ = 0;
+  int policy_ = 0, nice_ = 0;  // of the Sentry, and so of all stubs
+  bool pin_ = false;
+  cpu_set_t all_cpus_ = {};
 
   Mutex<LockClass::kPlatform> mu_;
   uint32_t next_slot_ GUARDED_BY(mu_) = 0;

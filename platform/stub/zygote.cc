@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -159,11 +160,12 @@ HostResult<void> StubHost::StartZygote() {
     return HostError::WithErrno(clone_errno, "clone", "stub zygote");
   }
 
-  zygote_ = std::make_unique<StubProcess>(*this, static_cast<pid_t>(pid), *slot);
+  SetSlice(static_cast<pid_t>(pid), kMemoryThreadSliceNs);
+  zygote_ = std::make_unique<StubProcess>(*this, static_cast<pid_t>(pid), *slot, -1);
   bool up;
   {
     MutexLock lock(zygote_->mu_);
-    up = zygote_->AwaitReply(1, true) != 0;
+    up = zygote_->AwaitReply(1) != 0;
   }
   const int step = plan.failed_step, error = plan.failed_errno;
   unmap();
@@ -177,6 +179,10 @@ HostResult<void> StubHost::StartZygote() {
 HostResult<Ref<StubHost>> StubHost::Create() {
   Ref<StubHost> host = MakeRef<StubHost>();
   host->sentry_pid_ = ::getpid();
+  host->policy_ = ::sched_getscheduler(0);
+  host->nice_ = ::getpriority(PRIO_PROCESS, 0);
+  // On hosts with more CPUs than the set holds, threads stay where the host puts them.
+  host->pin_ = sched_getaffinity(0, sizeof(host->all_cpus_), &host->all_cpus_) == 0;
   TRY(host->MapSlots());
   TRY(host->StartZygote());
   return host;
