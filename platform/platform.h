@@ -45,6 +45,18 @@ class AddressSpace : public RefCounted<AddressSpace> {
   // `flags` are Linux's MAP_*; MAP_FIXED is implied. host_fd is a descriptor of the Sentry, or -1
   // with MAP_ANONYMOUS.
   virtual Result<void> Map(GuestRange range, int prot, int flags, int host_fd, uint64_t offset) = 0;
+  // Many of these, in order; stops at the first that fails. Cheaper than one by one.
+  struct Mapping {
+    GuestRange range;
+    int prot = 0;
+    int flags = 0;
+    int host_fd = -1;
+    uint64_t offset = 0;
+  };
+  virtual Result<void> MapAll(std::span<const Mapping> mappings) {
+    for (const Mapping& m : mappings) TRY(Map(m.range, m.prot, m.flags, m.host_fd, m.offset));
+    return {};
+  }
   virtual Result<void> Unmap(GuestRange range) = 0;
   virtual Result<void> Protect(GuestRange range, int prot) = 0;
   // mremap(old, size, new_size, flags, new). With MREMAP_MAYMOVE|MREMAP_FIXED `to` is the target;

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <array>
 
 namespace ringwall {
 namespace {
@@ -36,13 +37,30 @@ StubAddressSpace::StubAddressSpace(Ref<StubHost> host, std::unique_ptr<StubProce
 
 Result<void> StubAddressSpace::Map(GuestRange range, int prot, int flags, int host_fd,
                                    uint64_t offset) {
-  if (!MayChange(range)) return Errno(EINVAL);
-  // NOREPLACE would be refused for what is there; here the Sentry has decided.
-  flags = (flags & ~MAP_FIXED_NOREPLACE) | MAP_FIXED;
-  const uint64_t fd = (flags & MAP_ANONYMOUS) != 0 ? ~uint64_t{0} : static_cast<uint64_t>(host_fd);
-  return stub_->Syscall(SYS_mmap,
-                        {range.start.value(), range.size(), static_cast<uint64_t>(prot),
-                         static_cast<uint64_t>(flags), fd, offset});
+  const Mapping mapping{range, prot, flags, host_fd, offset};
+  return MapAll({&mapping, 1});
+}
+
+Result<void> StubAddressSpace::MapAll(std::span<const Mapping> mappings) {
+  std::array<StubCall, RW_CMD_MAX_CALLS> calls;
+  while (!mappings.empty()) {
+    const size_t n = std::min(mappings.size(), calls.size());
+    for (size_t i = 0; i < n; ++i) {
+      const Mapping& m = mappings[i];
+      if (!MayChange(m.range)) return Errno(EINVAL);
+      // NOREPLACE would be refused for what is there; here the Sentry has decided.
+      const int flags = (m.flags & ~MAP_FIXED_NOREPLACE) | MAP_FIXED;
+      const uint64_t fd =
+          (flags & MAP_ANONYMOUS) != 0 ? ~uint64_t{0} : static_cast<uint64_t>(m.host_fd);
+      calls[i] = {SYS_mmap,
+                  {m.range.start.value(), m.range.size(), static_cast<uint64_t>(m.prot),
+                   static_cast<uint64_t>(flags), fd, m.offset},
+                  0};
+    }
+    TRY(stub_->Order(std::span(calls).first(n)));
+    mappings = mappings.subspan(n);
+  }
+  return {};
 }
 
 Result<void> StubAddressSpace::Unmap(GuestRange range) {

@@ -19,8 +19,6 @@ namespace {
 constexpr int kMmapRandomBits = 28;
 constexpr int kStackRandomBits = 22;
 constexpr int kBrkRandomBits = 18;
-// ELF_ET_DYN_BASE, two thirds of Linux's TASK_SIZE, where gdb's users expect a PIE without ASLR.
-constexpr uint64_t kPieBase = 0x5555'5555'4000;
 // How much of the stack counts as used before anyone looked: what exec and the first calls touch.
 constexpr uint64_t kStackInitial = 33 * kPageSize;
 // A stack without a limit gets this much address space.
@@ -129,8 +127,20 @@ GuestAddr MemoryManager::Brk(GuestAddr addr, const MemoryLimits& limits) {
   return addr;
 }
 
-Result<GuestRange> MemoryManager::MapStack(GuestAddr top, int prot, const MemoryLimits& limits) {
-  const uint64_t limit = std::clamp(limits.stack & ~kPageMask, kStackInitial, kStackMax);
+Result<GuestAddr> MemoryManager::FindFree(uint64_t size, uint64_t alignment) {
+  const std::optional<uint64_t> rounded = PageUp(size);
+  if (!rounded || *rounded == 0 || *rounded > kTaskSize.value()) return Errno(ENOMEM);
+  if (alignment > kTaskSize.value()) return Errno(ENOMEM);
+  MutexLock lock(mu_);
+  const uint64_t padding = alignment > kPageSize ? alignment - kPageSize : 0;
+  const GuestAddr at = TRY(GetUnmappedAreaLocked(GuestAddr(), *rounded + padding, 0, false));
+  return padding == 0 ? at : GuestAddr((at.value() + padding) & ~(alignment - 1));
+}
+
+Result<GuestRange> MemoryManager::MapStack(GuestAddr top, int prot, uint64_t used,
+                                           const MemoryLimits& limits) {
+  used = std::max(used & ~kPageMask, kStackInitial);
+  const uint64_t limit = std::clamp(limits.stack & ~kPageMask, used, std::max(used, kStackMax));
   VmaTree::Dropped dropped;
   MutexLock lock(mu_);
   if (!top.IsPageAligned() || top > kTaskSize || top.value() < limit) return Errno(EINVAL);
@@ -139,10 +149,28 @@ Result<GuestRange> MemoryManager::MapStack(GuestAddr top, int prot, const Memory
   Vma vma{.range = range, .prot = prot, .grows_down = true};
   // MAP_STACK keeps huge pages away (Linux 6.7 and later): a stack is mostly untouched.
   TRY(InstallLocked(std::move(vma), MAP_NORESERVE | MAP_STACK, false, &dropped));
-  vmas_.SetStackReserve({range.start, top - kStackInitial});
-  peak_size_ = std::max(peak_size_, vmas_.total());
+  if (used < limit) vmas_.SetStackReserve({range.start, top - used});
   stack_limit_ = limits.stack;
   return range;
+}
+
+void MemoryManager::DeferMappings() {
+  MutexLock lock(mu_);
+  deferring_ = true;
+}
+
+Result<void> MemoryManager::FinishMappings() {
+  MutexLock lock(mu_);
+  TRY(FlushLocked());
+  deferring_ = false;
+  peak_size_ = vmas_.total();
+  return {};
+}
+
+Result<void> MemoryManager::FlushLocked() {
+  if (deferred_.empty()) return {};
+  const std::vector<AddressSpace::Mapping> mappings = std::exchange(deferred_, {});
+  return as_->MapAll(mappings);
 }
 
 bool MemoryManager::GrowStack(GuestAddr addr, const MemoryLimits& limits) {
@@ -196,7 +224,7 @@ GuestAddr MemoryManager::ChooseStackTop() {
 }
 
 GuestAddr MemoryManager::ChoosePieBase(uint64_t size, uint64_t alignment) {
-  const uint64_t base = kPieBase + (randomize_ ? RandomPages(kMmapRandomBits) : 0);
+  const uint64_t base = kElfDynBase.value() + (randomize_ ? RandomPages(kMmapRandomBits) : 0);
   (void)size;
   return GuestAddr(alignment > kPageSize ? base & ~(alignment - 1) : base);
 }

@@ -38,6 +38,8 @@ inline constexpr GuestAddr kTaskSize{kStubStart};
 // MAP_DROPPABLE of Linux 6.11, which Debian 12's headers lack.
 inline constexpr int kMapDroppable = 0x08;
 inline constexpr int kMapAbove4G = 0x80;
+// ELF_ET_DYN_BASE, two thirds of Linux's TASK_SIZE, where gdb's users expect a PIE without ASLR.
+inline constexpr GuestAddr kElfDynBase{0x5555'5555'4000};
 
 struct MmapRequest {
   GuestAddr hint;
@@ -104,9 +106,15 @@ class MemoryManager : public RefCounted<MemoryManager> {
   GuestAddr ChoosePieBase(uint64_t size, uint64_t alignment = kPageSize);
   // Begins the heap at or (randomly) after `start`.
   void SetBrkStart(GuestAddr start);
+  // A free place for `size` bytes where mmap would put them; nothing is mapped.
+  Result<GuestAddr> FindFree(uint64_t size, uint64_t alignment);
   // Maps the main stack that ends at `top`: as far as limits.stack lets it ever grow, but shown and
-  // counted as far as it was used. Returns the mapping.
-  Result<GuestRange> MapStack(GuestAddr top, int prot, const MemoryLimits& limits);
+  // counted as far as it was used, at the start `used` bytes. Returns the mapping.
+  Result<GuestRange> MapStack(GuestAddr top, int prot, uint64_t used, const MemoryLimits& limits);
+  // On a map that nobody else knows yet: collects what Mmap, MapStack and the like tell the stub,
+  // so that FinishMappings gives it as one order. In between nothing can be copied.
+  void DeferMappings();
+  Result<void> FinishMappings();
 
   // The executable, for /proc/PID/exe, and the auxiliary vector.
   RefPtr<File> executable() const;
@@ -154,6 +162,7 @@ class MemoryManager : public RefCounted<MemoryManager> {
   Result<void> InstallLocked(Vma vma, int host_flags, bool replace, VmaTree::Dropped* dropped)
       REQUIRES(mu_);
   Result<void> UnmapLocked(GuestRange range, VmaTree::Dropped* dropped) REQUIRES(mu_);
+  Result<void> FlushLocked() REQUIRES(mu_);
   bool SealedLocked(GuestRange range) const REQUIRES_SHARED(mu_);
   // mlock on the host as far as it lets us; else makes the pages resident once.
   void LockOnHost(GuestRange range, bool on_fault, int prot) REQUIRES(mu_);
@@ -188,6 +197,8 @@ class MemoryManager : public RefCounted<MemoryManager> {
   std::vector<uint64_t> auxv_ GUARDED_BY(mu_);
   GuestAddr mmap_base_ GUARDED_BY(mu_);
   uint64_t peak_size_ GUARDED_BY(mu_) = 0;
+  bool deferring_ GUARDED_BY(mu_) = false;
+  std::vector<AddressSpace::Mapping> deferred_ GUARDED_BY(mu_);
   // MCL_FUTURE: how new mappings are locked.
   bool lock_future_ GUARDED_BY(mu_) = false;
   bool lock_future_on_fault_ GUARDED_BY(mu_) = false;

@@ -300,7 +300,7 @@ TEST_F(MemoryManagerTest, SealedMemoryCannotChange) {
 
 TEST_F(MemoryManagerTest, TheStackIsShownAsFarAsItWasUsed) {
   const GuestAddr top = mm_->ChooseStackTop();
-  const GuestRange stack = *mm_->MapStack(top, kRw, MemoryLimits{});
+  const GuestRange stack = *mm_->MapStack(top, kRw, 0, MemoryLimits{});
   EXPECT_EQ(stack.size(), 8u << 20);
   MemoryManager::Layout layout;
   layout.start_stack = top - 64;
@@ -324,6 +324,16 @@ TEST_F(MemoryManagerTest, AGrowingMappingGrowsOnFaultsWithinItsLimit) {
   *Map(kAt - (4 << 20), kPageSize, kRw, kAnonPrivate | MAP_FIXED);
   EXPECT_FALSE(mm_->GrowStack(GuestAddr(kAt - (4 << 20) + 3 * kPageSize), MemoryLimits{}));
   EXPECT_TRUE(mm_->GrowStack(GuestAddr(kAt - (4 << 20) + 257 * kPageSize), MemoryLimits{}));
+}
+
+TEST_F(MemoryManagerTest, DeferredMappingsComeInOneOrder) {
+  mm_->DeferMappings();
+  const GuestAddr a = *Map(kAt, 2 * kPageSize, kRw, kAnonPrivate | MAP_FIXED);
+  *Map(kAt + kPageSize, kPageSize, PROT_READ, kAnonPrivate | MAP_FIXED);
+  EXPECT_EQ(as_->calls, 0);
+  ASSERT_TRUE(mm_->FinishMappings().ok());
+  EXPECT_EQ(as_->pages.at(kAt + kPageSize).prot, PROT_READ);
+  Put(a, "x");
 }
 
 TEST_F(MemoryManagerTest, TheVdsoIsListed) {

@@ -209,8 +209,14 @@ Result<void> MemoryManager::InstallLocked(Vma vma, int host_flags, bool replace,
   const bool host_file = vma.file && vma.host.host_fd >= 0;
   int flags = host_flags | MAP_FIXED | (vma.shared && host_file ? MAP_SHARED : MAP_PRIVATE);
   if (!host_file) flags |= MAP_ANONYMOUS;
-  const Result<void> mapped = as_->Map(range, vma.prot, flags, host_file ? vma.host.host_fd : -1,
-                                       host_file ? vma.host.offset : 0);
+  const AddressSpace::Mapping mapping{range, vma.prot, flags, host_file ? vma.host.host_fd : -1,
+                                      host_file ? vma.host.offset : 0};
+  Result<void> mapped;
+  if (deferring_) {
+    deferred_.push_back(mapping);
+  } else {
+    mapped = as_->Map(range, mapping.prot, flags, mapping.host_fd, mapping.offset);
+  }
   if (!mapped.ok()) {
     // The host may already have taken away what was there.
     if (replace && as_->Unmap(range).ok()) vmas_.Remove(range, dropped);
@@ -241,6 +247,7 @@ Result<void> MemoryManager::UnmapLocked(GuestRange range, VmaTree::Dropped* drop
     return Errno(ENOMEM);
   }
   // Only what is there: the range may be much larger.
+  TRY(FlushLocked());
   GuestRange there = range;
   there.start = std::max(there.start, vma.start);
   TRY(as_->Unmap(there));
