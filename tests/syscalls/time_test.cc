@@ -1,0 +1,266 @@
+// Clocks, sleeps, POSIX timers, interval timers, timerfd and CPU-time clocks.
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <sys/timerfd.h>
+#include <sys/times.h>
+#include <time.h>
+
+#include <thread>
+
+#include "tests/util/test_util.h"
+
+namespace ringwall::test {
+namespace {
+
+int64_t Ns(const timespec& t) { return t.tv_sec * 1'000'000'000LL + t.tv_nsec; }
+int64_t Now(clockid_t clock) {
+  timespec t = {};
+  EXPECT_OK(clock_gettime(clock, &t));
+  return Ns(t);
+}
+
+volatile sig_atomic_t g_ticks;
+siginfo_t g_info;
+void Tick(int, siginfo_t* info, void*) {
+  g_ticks = g_ticks + 1;
+  g_info = *info;
+}
+void CatchAlarm(int sig) {
+  g_ticks = 0;
+  struct sigaction sa = {};
+  sa.sa_sigaction = Tick;
+  sa.sa_flags = SA_SIGINFO;
+  ASSERT_OK(sigaction(sig, &sa, nullptr));
+}
+
+TEST(ClockTest, MonotonicNeverGoesBack) {
+  for (clockid_t clock : {CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW, CLOCK_BOOTTIME, CLOCK_MONOTONIC_COARSE}) {
+    int64_t last = Now(clock);
+    EXPECT_GT(last, 0);
+    for (int i = 0; i < 1000; ++i) {
+      const int64_t now = Now(clock);
+      ASSERT_GE(now, last) << clock;
+      last = now;
+    }
+  }
+}
+
+TEST(ClockTest, VdsoAndSystemCallAgree) {
+  for (clockid_t clock : {CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_BOOTTIME}) {
+    timespec a, b, c;
+    ASSERT_OK(clock_gettime(clock, &a));
+    ASSERT_OK(syscall(SYS_clock_gettime, clock, &b));
+    ASSERT_OK(clock_gettime(clock, &c));
+    EXPECT_LE(Ns(a), Ns(b));
+    EXPECT_LE(Ns(b), Ns(c));
+  }
+}
+
+TEST(ClockTest, WallClocksAgree) {
+  timeval tv;
+  ASSERT_OK(gettimeofday(&tv, nullptr));
+  const int64_t now = Now(CLOCK_REALTIME);
+  EXPECT_LT(std::abs(now / 1000 - (tv.tv_sec * 1000000LL + tv.tv_usec)), 5000000);
+  EXPECT_LE(std::abs(time(nullptr) - now / 1000000000), 5);
+  EXPECT_EQ(syscall(SYS_time, nullptr), syscall(SYS_time, nullptr));
+}
+
+TEST(ClockTest, ResolutionAndErrors) {
+  timespec t;
+  ASSERT_OK(clock_getres(CLOCK_MONOTONIC, &t));
+  EXPECT_EQ(Ns(t), 1);
+  EXPECT_FAILS(syscall(SYS_clock_gettime, 99, &t), EINVAL);
+  EXPECT_FAILS(syscall(SYS_clock_getres, 99, &t), EINVAL);
+  EXPECT_FAILS(syscall(SYS_clock_gettime, CLOCK_MONOTONIC, BadAddress()), EFAULT);
+  EXPECT_FAILS(syscall(SYS_gettimeofday, BadAddress(), nullptr), EFAULT);
+  EXPECT_FAILS(clock_settime(CLOCK_MONOTONIC, &t), EINVAL);
+}
+
+TEST(ClockTest, CpuTimeAdvancesWithWorkAndNotWithSleep) {
+  const int64_t before = Now(CLOCK_PROCESS_CPUTIME_ID);
+  usleep(30000);
+  const int64_t slept = Now(CLOCK_PROCESS_CPUTIME_ID) - before;
+  EXPECT_LT(slept, 20000000);
+  const int64_t thread = Now(CLOCK_THREAD_CPUTIME_ID);
+  while (Now(CLOCK_THREAD_CPUTIME_ID) - thread < 10000000) {
+  }
+  EXPECT_GE(Now(CLOCK_PROCESS_CPUTIME_ID) - before, 9000000);
+}
+
+TEST(ClockTest, RusageAndTimesTellTheSameStory) {
+  const int64_t start = Now(CLOCK_PROCESS_CPUTIME_ID);
+  while (Now(CLOCK_PROCESS_CPUTIME_ID) - start < 40000000) {
+  }
+  rusage u;
+  ASSERT_OK(getrusage(RUSAGE_SELF, &u));
+  const int64_t us = (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000 + u.ru_utime.tv_usec +
+                     u.ru_stime.tv_usec;
+  EXPECT_GE(us, 30000);
+  tms t;
+  EXPECT_GT(times(&t), 0);
+  EXPECT_GE(t.tms_utime + t.tms_stime, 2);
+  EXPECT_FAILS(getrusage(99, &u), EINVAL);
+  EXPECT_FAILS(syscall(SYS_getrusage, RUSAGE_SELF, BadAddress()), EFAULT);
+  EXPECT_FAILS(syscall(SYS_times, BadAddress()), EFAULT);
+}
+
+TEST(SleepTest, NanosleepSleepsAtLeastSoLong) {
+  const timespec ask = {0, 5000000};
+  const int64_t start = Now(CLOCK_MONOTONIC);
+  ASSERT_OK(nanosleep(&ask, nullptr));
+  EXPECT_GE(Now(CLOCK_MONOTONIC) - start, 5000000);
+}
+
+TEST(SleepTest, AbsoluteSleep) {
+  timespec until;
+  ASSERT_OK(clock_gettime(CLOCK_MONOTONIC, &until));
+  until.tv_nsec += 5000000;
+  if (until.tv_nsec >= 1000000000) {
+    until.tv_nsec -= 1000000000;
+    ++until.tv_sec;
+  }
+  EXPECT_EQ(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr), 0);
+  EXPECT_GE(Now(CLOCK_MONOTONIC), Ns(until));
+  until.tv_sec = 1;
+  EXPECT_EQ(clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &until, nullptr), 0);
+}
+
+TEST(SleepTest, Errors) {
+  const timespec bad = {0, 1000000000}, negative = {-1, 0}, ok = {0, 1};
+  EXPECT_FAILS(nanosleep(&bad, nullptr), EINVAL);
+  EXPECT_FAILS(nanosleep(&negative, nullptr), EINVAL);
+  EXPECT_FAILS(syscall(SYS_nanosleep, BadAddress(), nullptr), EFAULT);
+  EXPECT_EQ(clock_nanosleep(99, 0, &ok, nullptr), EINVAL);
+  EXPECT_EQ(clock_nanosleep(CLOCK_THREAD_CPUTIME_ID, 0, &ok, nullptr), EINVAL);
+}
+
+TEST(AlarmTest, AlarmReturnsTheRestAndFires) {
+  CatchAlarm(SIGALRM);
+  EXPECT_EQ(alarm(100), 0u);
+  const unsigned rest = alarm(0);
+  EXPECT_GE(rest, 90u);
+  EXPECT_LE(rest, 100u);
+  EXPECT_EQ(alarm(0), 0u);
+  const itimerval soon = {{0, 0}, {0, 3000}};
+  ASSERT_OK(setitimer(ITIMER_REAL, &soon, nullptr));
+  pause();
+  EXPECT_EQ(g_ticks, 1);
+  EXPECT_EQ(g_info.si_code, SI_KERNEL);
+}
+
+TEST(ItimerTest, RepeatsAndReportsWhatIsLeft) {
+  CatchAlarm(SIGALRM);
+  const itimerval often = {{0, 2000}, {0, 2000}};
+  ASSERT_OK(setitimer(ITIMER_REAL, &often, nullptr));
+  while (g_ticks < 4) pause();
+  itimerval now;
+  ASSERT_OK(getitimer(ITIMER_REAL, &now));
+  EXPECT_EQ(now.it_interval.tv_usec, 2000);
+  const itimerval off = {};
+  ASSERT_OK(setitimer(ITIMER_REAL, &off, &now));
+  EXPECT_FAILS(setitimer(static_cast<__itimer_which>(9), &off, nullptr), EINVAL);
+  const itimerval bad = {{0, 0}, {0, 1000000}};
+  EXPECT_FAILS(setitimer(ITIMER_REAL, &bad, nullptr), EINVAL);
+}
+
+TEST(ItimerTest, CpuTimersCountCpuOnly) {
+  CatchAlarm(SIGPROF);
+  const itimerval soon = {{0, 0}, {0, 10000}};
+  ASSERT_OK(setitimer(ITIMER_PROF, &soon, nullptr));
+  usleep(30000);
+  EXPECT_EQ(g_ticks, 0);
+  while (g_ticks == 0) asm volatile("" ::: "memory");
+  EXPECT_EQ(g_ticks, 1);
+  signal(SIGPROF, SIG_DFL);
+}
+
+TEST(PosixTimerTest, SignalsWithItsValue) {
+  CatchAlarm(SIGUSR1);
+  sigevent e = {};
+  e.sigev_notify = SIGEV_SIGNAL;
+  e.sigev_signo = SIGUSR1;
+  e.sigev_value.sival_int = 321;
+  timer_t timer;
+  ASSERT_OK(timer_create(CLOCK_MONOTONIC, &e, &timer));
+  const itimerspec soon = {{0, 0}, {0, 2000000}};
+  ASSERT_OK(timer_settime(timer, 0, &soon, nullptr));
+  while (g_ticks == 0) pause();
+  EXPECT_EQ(g_info.si_code, SI_TIMER);
+  EXPECT_EQ(g_info.si_value.sival_int, 321);
+  itimerspec left;
+  ASSERT_OK(timer_gettime(timer, &left));
+  EXPECT_EQ(Ns(left.it_value), 0);
+  EXPECT_EQ(timer_getoverrun(timer), 0);
+  ASSERT_OK(timer_delete(timer));
+  EXPECT_FAILS(syscall(SYS_timer_delete, 12345), EINVAL);
+  signal(SIGUSR1, SIG_DFL);
+}
+
+TEST(PosixTimerTest, OverrunsAreCounted) {
+  CatchAlarm(SIGUSR1);
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  ASSERT_OK(sigprocmask(SIG_BLOCK, &set, nullptr));
+  sigevent e = {};
+  e.sigev_notify = SIGEV_SIGNAL;
+  e.sigev_signo = SIGUSR1;
+  timer_t timer;
+  ASSERT_OK(timer_create(CLOCK_MONOTONIC, &e, &timer));
+  const itimerspec often = {{0, 1000000}, {0, 1000000}};
+  ASSERT_OK(timer_settime(timer, 0, &often, nullptr));
+  usleep(20000);
+  ASSERT_OK(sigprocmask(SIG_UNBLOCK, &set, nullptr));
+  EXPECT_GE(g_ticks, 1);
+  EXPECT_GE(g_info.si_overrun, 5);
+  ASSERT_OK(timer_delete(timer));
+  signal(SIGUSR1, SIG_DFL);
+}
+
+TEST(PosixTimerTest, Errors) {
+  timer_t timer;
+  sigevent e = {};
+  e.sigev_notify = 77;
+  EXPECT_FAILS(syscall(SYS_timer_create, CLOCK_MONOTONIC, &e, &timer), EINVAL);
+  EXPECT_FAILS(syscall(SYS_timer_create, 99, nullptr, &timer), EINVAL);
+  EXPECT_FAILS(syscall(SYS_timer_create, CLOCK_MONOTONIC, nullptr, BadAddress()), EFAULT);
+  const itimerspec bad = {{0, 0}, {0, -1}};
+  int id;
+  ASSERT_OK(syscall(SYS_timer_create, CLOCK_MONOTONIC, nullptr, &id));
+  EXPECT_FAILS(syscall(SYS_timer_settime, id, 0, &bad, nullptr), EINVAL);
+  EXPECT_OK(syscall(SYS_timer_delete, id));
+}
+
+TEST(TimerfdTest, CountsExpirations) {
+  Fd fd(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+  uint64_t n = 0;
+  EXPECT_FAILS(read(fd.get(), &n, 8), EAGAIN);
+  const itimerspec often = {{0, 1000000}, {0, 1000000}};
+  ASSERT_OK(timerfd_settime(fd.get(), 0, &often, nullptr));
+  usleep(15000);
+  pollfd p = {fd.get(), POLLIN, 0};
+  EXPECT_EQ(poll(&p, 1, -1), 1);
+  EXPECT_EQ(read(fd.get(), &n, 8), 8);
+  EXPECT_GE(n, 5u);
+  itimerspec now;
+  ASSERT_OK(timerfd_gettime(fd.get(), &now));
+  EXPECT_EQ(now.it_interval.tv_nsec, 1000000);
+  EXPECT_FAILS(read(fd.get(), &n, 4), EINVAL);
+}
+
+TEST(TimerfdTest, BlockingReadAndAbsoluteTime) {
+  Fd fd(timerfd_create(CLOCK_REALTIME, 0));
+  itimerspec at = {};
+  ASSERT_OK(clock_gettime(CLOCK_REALTIME, &at.it_value));
+  ASSERT_OK(timerfd_settime(fd.get(), TFD_TIMER_ABSTIME, &at, nullptr));
+  uint64_t n = 0;
+  EXPECT_EQ(read(fd.get(), &n, 8), 8);
+  EXPECT_EQ(n, 1u);
+  EXPECT_FAILS(timerfd_create(99, 0), EINVAL);
+  EXPECT_FAILS(timerfd_create(CLOCK_MONOTONIC, 0x40), EINVAL);
+  EXPECT_FAILS(timerfd_settime(0, 0, &at, nullptr), EINVAL);
+}
+
+}  // namespace
+}  // namespace ringwall::test
