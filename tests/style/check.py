@@ -26,10 +26,11 @@ LAYERS = {
     "platform": ["sentry/base", "sentry/abi"],
     "netstack": ["sentry/base"],
     "gofer/proto": ["sentry/base", "sentry/abi"],
+    "gofer/client": ["sentry/base", "sentry/abi", "gofer/proto"],
     "gofer": ["sentry/base", "sentry/abi", "gofer/proto", "runsc/filter"],
     "fs/vfs": ["sentry/base", "sentry/abi", "sentry/auth", "platform", "netstack", "gofer/proto"],
     "sentry": ["sentry", "platform", "netstack", "gofer/proto", "fs/vfs"],
-    "fs": ["sentry", "platform", "netstack", "gofer/proto", "fs"],
+    "fs": ["sentry", "platform", "netstack", "gofer/proto", "gofer/client", "fs"],
     "syscalls": ["sentry", "platform", "netstack", "gofer/proto", "fs"],
     "runsc/boot": ["sentry", "platform", "netstack", "gofer", "fs", "syscalls", "runsc"],
     "runsc": ["sentry/base", "sentry/abi", "platform", "gofer", "fs/gofer", "runsc"],
@@ -93,18 +94,34 @@ def check_size(files):
                 yield f"{path}: {lines} lines"
 
 
+def statement_start(text, at):
+    """The place behind the ; { or } that begins the statement around `at`; for (a; b) is one."""
+    depth = 0
+    for i in range(at - 1, -1, -1):
+        if text[i] == ")":
+            depth += 1
+        elif text[i] == "(":
+            depth -= 1
+            if depth < 0:
+                return i
+        elif depth == 0 and text[i] in ";{}":
+            return i + 1
+    return 0
+
+
 def check_try(files):
     start = re.compile(r"^\s*(?:return\s+)?(?:(?:const\s+)?[\w:<>,&*\s\[\]]*?[\w\].>)-]+\s*=\s*)?TRY\(")
     for path in files:
         if not path.endswith((".cc", ".h")) or path.endswith("result.h"):
             continue
         text = strip_comments(read(path))
+        text = re.sub(r"^[ \t]*#(?:[^\n\\\\]|\\\\.)*", lambda m: re.sub(r"[^\n]", " ", m.group(0)),
+                      text, flags=re.M | re.S)
         for match in re.finditer(r"\bTRY\(", text):
             line = text.count("\n", 0, match.start()) + 1
-            begin = max(text.rfind(c, 0, match.start()) for c in ";{}") + 1
-            head = text[begin:match.start()]
+            head = text[statement_start(text, match.start()):match.start()]
             # case labels, and the heads of if/else/for before an unbraced statement
-            head = re.sub(r"^\s*(?:(?:case\s[^;]*?|default|public|private|protected)\s*:(?!:)\s*)+", "",
+            head = re.sub(r"^\s*(?:(?:case\s[^;]*?|default|public|private|protected)\s*(?<!:):(?!:)\s*)+", "",
                           head)
             head = re.sub(r"^\s*(?:else\s+)?(?:if|while|for)\s*(?:constexpr\s*)?"
                           r"\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)\s*", "", head)
@@ -116,8 +133,6 @@ def check_try(files):
                     break
             rest = text[end + 1:end + 80].lstrip()
             if not start.match(head.replace("\n", " ") + "TRY(") or not rest.startswith(";"):
-                if "#define" in text[text.rfind("\n", 0, match.start()) + 1:match.start()]:
-                    continue
                 yield f"{path}:{line}: TRY inside a larger expression"
 
 
