@@ -62,7 +62,6 @@ class TmpfsDirectory final : public TmpfsInode {
   size_t gaps_ = 0;
   int64_t next_cookie_ = 3;  // 1 and 2 follow "." and ".."
   uint64_t parent_ino_;
-  uint32_t generation_ = 0;
 };
 
 class TmpfsSymlink final : public TmpfsInode {

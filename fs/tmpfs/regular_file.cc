@@ -168,6 +168,7 @@ Result<size_t> TmpfsRegular::WriteMemfdLocked(IoSrc& src, uint64_t pos) {
     count = std::min(count, room - pos);
   }
   charged_ += extra;
+  const int fd = memfd_.get();
   size_t done = 0;
   int error = 0;
   while (done < count) {
@@ -177,7 +178,7 @@ Result<size_t> TmpfsRegular::WriteMemfdLocked(IoSrc& src, uint64_t pos) {
       break;
     }
     const ssize_t n = RetryEintr([&] {
-      return pwrite(memfd_.get(), bytes->data(), bytes->size(), static_cast<off_t>(pos + done));
+      return pwrite(fd, bytes->data(), bytes->size(), static_cast<off_t>(pos + done));
     });
     if (n < 0) error = errno;
     if (n > 0) done += static_cast<size_t>(n);
@@ -273,8 +274,9 @@ Result<void> TmpfsRegular::Fallocate(int mode, uint64_t offset, uint64_t length)
       if (!tmpfs().Charge(fresh)) return Errno(ENOSPC);
       charged_ += fresh;
     }
+    const int fd = memfd_.get();
     const int r = RetryEintr([&] {
-      return fallocate(memfd_.get(), mode, static_cast<off_t>(offset), static_cast<off_t>(length));
+      return fallocate(fd, mode, static_cast<off_t>(offset), static_cast<off_t>(length));
     });
     const int error = r != 0 ? errno : 0;
     RechargeLocked();

@@ -75,9 +75,10 @@ Result<Path> PathWalk::Step() {
   switch (last_) {
     case Last::kName:
       return StepDown(name_);
-    case Last::kDotDot:
+    case Last::kDotDot: {
       TRY(StepUp());
       return dir_;
+    }
     case Last::kDot:
     case Last::kRoot:
       return dir_;

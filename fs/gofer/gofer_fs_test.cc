@@ -1,0 +1,199 @@
+// The gofer file system over a real gofer server that serves a directory of the host.
+#include "fs/gofer/gofer.h"
+
+#include <gtest/gtest.h>
+#include <linux/fs.h>
+#include <sys/mman.h>
+
+#include "fs/vfs/testing/ops.h"
+#include "fs/vfs/vfs.h"
+#include "gofer/testing/fixture.h"
+
+namespace ringwall {
+namespace {
+
+class GoferFsTest : public gofer::GoferTest {
+ protected:
+  void SetUp() override {
+    GoferTest::SetUp();
+    Mount(false, 0);
+  }
+  void TearDown() override {
+    ops_.reset();
+    start_ = Path();
+    mounts_.reset();
+    GoferTest::TearDown();
+  }
+  void Mount(bool shared, uint32_t root) {
+    ops_.reset();
+    start_ = Path();
+    mounts_.reset();
+    Result<Ref<GoferFileSystem>> fs = GoferFileSystem::Create(
+        Ref<gofer::GoferClient>(client_), root, {.exclusive = !shared});
+    ASSERT_TRUE(fs.ok());
+    mounts_ = MakeRef<MountNamespace>(
+        ringwall::Mount::Make(*fs, (*fs)->read_only() ? MS_RDONLY : 0, "g"));
+    start_ = mounts_->root();
+    ops_ = testing::MakeVfsOps(*mounts_, *creds_);
+  }
+  Walk walk() { return {*creds_, *mounts_, start_, start_}; }
+  Ref<File> Open(const std::string& path, uint32_t flags) {
+    Result<Ref<File>> f = Vfs::Open(walk(), path, flags, 0644, nullptr);
+    EXPECT_TRUE(f.ok()) << path << " " << f.error_value();
+    return *f;
+  }
+  std::string Read(File& f) {
+    char buffer[100];
+    SpanDst dst(std::as_writable_bytes(std::span(buffer)));
+    const Result<size_t> n = f.Read(dst, 0, 0);
+    return n.ok() ? std::string(buffer, *n) : "error";
+  }
+
+  Ref<const Credentials> creds_ = Credentials::Root();
+  RefPtr<MountNamespace> mounts_;
+  Path start_;
+  std::unique_ptr<testing::Ops> ops_;
+};
+
+TEST_F(GoferFsTest, RandomOperationsLeaveTheSameTreeAsOnTheHost) {
+  for (const bool shared : {false, true}) {
+    for (unsigned seed = 1; seed <= 6; seed++) {
+      Mount(shared, 0);
+      // Each round in a directory of its own, as the root.
+      const std::string sub = std::to_string(seed) + (shared ? "s" : "e");
+      ASSERT_EQ(ops_->Mkdir(sub, 0755), "ok");
+      const Path top = *Vfs::Lookup(walk(), sub, {});
+      Ref<MountNamespace> space = MakeRef<MountNamespace>(MakeRef<ringwall::Mount>(
+          Ref<FileSystem>(top.mount().fs()), Ref<Dentry>(top.dentry()), 0u, "sub"));
+      const auto ops = testing::MakeVfsOps(*space, *creds_);
+      const bool ran = testing::InHostSandbox([&] {
+        const auto host = testing::MakeHostOps();
+        host->Chmod("/", 0755);
+        std::mt19937 random(seed);
+        std::string history;
+        for (int i = 0; i < 300; i++) {
+          const testing::RandomOp op = testing::MakeRandomOp(random);
+          const std::string want = op.run(*host), got = op.run(*ops);
+          history += op.text + " = " + want + "\n";
+          ASSERT_EQ(want, got) << "seed " << seed << "\n" << history;
+        }
+        EXPECT_EQ(testing::DescribeTree(*host, "", false), testing::DescribeTree(*ops, "", false))
+            << "seed " << seed << "\n" << history;
+      });
+      if (!ran) GTEST_SKIP() << "the host permits no chroot";
+      if (HasFailure()) return;
+    }
+  }
+}
+
+TEST_F(GoferFsTest, ReadsAndWritesReachTheHost) {
+  gofer::WriteFile(dir_ / "f", "from host");
+  EXPECT_EQ(ops_->Open("f", O_RDONLY, 0, ""), "ok read from host");
+  EXPECT_EQ(ops_->Open("new", O_CREAT | O_RDWR, 0640, "from guest"), "ok wrote 10 read from guest");
+  EXPECT_EQ(HostStat("new").st_size, 10);
+  EXPECT_EQ(HostStat("new").st_mode & 07777, 0640u);
+  EXPECT_EQ(ops_->Stat("new", true).substr(0, 14), "ok mode 100640");
+  Ref<File> f = Open("new", O_RDWR | O_APPEND);
+  SpanSrc src(std::as_bytes(std::span("++", 2)));
+  uint64_t pos = 0;
+  EXPECT_EQ(*f->Write(src, &pos, 0), 2u);
+  EXPECT_EQ(pos, 12u);
+  EXPECT_EQ(Vfs::Stat(f->path())->size, 12u);
+  ASSERT_TRUE(Vfs::Ftruncate(*f, 3).ok());
+  EXPECT_EQ(Vfs::Stat(f->path())->size, 3u);
+  EXPECT_EQ(HostStat("new").st_size, 3);
+}
+
+TEST_F(GoferFsTest, ExclusiveModeAsksOnce) {
+  ASSERT_EQ(::mkdir((dir_ / "d").c_str(), 0755), 0);
+  gofer::WriteFile(dir_ / "d/f", "abc");
+  EXPECT_EQ(ops_->Open("d/f", O_RDONLY, 0, ""), "ok read abc");
+  EXPECT_EQ(ops_->Stat("d/g", true), "ENOENT");
+  ASSERT_EQ(ops_->List("d"), "ok ..:4 .:4 f:8");
+  // The host's changes go unnoticed, which shows that nobody asked.
+  gofer::WriteFile(dir_ / "d/g", "");
+  ASSERT_EQ(::unlink((dir_ / "d/f").c_str()), 0);
+  EXPECT_EQ(ops_->Stat("d/g", true), "ENOENT");
+  EXPECT_EQ(ops_->Open("d/f", O_RDONLY, 0, ""), "ok read abc");
+  EXPECT_EQ(ops_->List("d"), "ok ..:4 .:4 f:8");
+}
+
+TEST_F(GoferFsTest, SharedModeSeesTheHostsChanges) {
+  Mount(true, 0);
+  EXPECT_EQ(ops_->Stat("g", true), "ENOENT");
+  gofer::WriteFile(dir_ / "g", "1");
+  EXPECT_EQ(ops_->Open("g", O_RDONLY, 0, ""), "ok read 1");
+  ASSERT_EQ(::rename((dir_ / "g").c_str(), (dir_ / "h").c_str()), 0);
+  EXPECT_EQ(ops_->Stat("g", true), "ENOENT");
+  gofer::WriteFile(dir_ / "h", "changed");
+  EXPECT_EQ(ops_->Stat("h", true).substr(ops_->Stat("h", true).size() - 6), "size 7");
+  EXPECT_EQ(ops_->List("/"), "ok ..:4 .:4 h:8");
+  // The same name, another file.
+  gofer::WriteFile(dir_ / "i", "other");
+  ASSERT_EQ(::rename((dir_ / "i").c_str(), (dir_ / "h").c_str()), 0);
+  EXPECT_EQ(ops_->Open("h", O_RDONLY, 0, ""), "ok read other");
+}
+
+TEST_F(GoferFsTest, HardLinksAreOneInode) {
+  gofer::WriteFile(dir_ / "a", "x");
+  ASSERT_EQ(::link((dir_ / "a").c_str(), (dir_ / "b").c_str()), 0);
+  const Path a = *Vfs::Lookup(walk(), "a", {}), b = *Vfs::Lookup(walk(), "b", {});
+  EXPECT_EQ(a.dentry().inode().get(), b.dentry().inode().get());
+  EXPECT_EQ(ops_->Unlink("a"), "ok");
+  EXPECT_EQ(Vfs::Stat(b)->nlink, 1u);
+}
+
+TEST_F(GoferFsTest, AReadOnlyRootIsReadOnly) {
+  gofer::WriteFile(dir_ / "f", "abc");
+  Mount(false, 1);
+  EXPECT_EQ(ops_->Open("f", O_RDONLY, 0, ""), "ok read abc");
+  EXPECT_EQ(ops_->Open("f", O_WRONLY, 0, "x"), "EROFS");
+  EXPECT_EQ(ops_->Mkdir("d", 0755), "EROFS");
+  EXPECT_EQ(ops_->Unlink("f"), "EROFS");
+}
+
+TEST_F(GoferFsTest, AnOpenFileOutlivesItsName) {
+  Ref<File> f = Open("f", O_CREAT | O_RDWR);
+  SpanSrc src(std::as_bytes(std::span("kept", 4)));
+  uint64_t pos = 0;
+  ASSERT_TRUE(f->Write(src, &pos, 0).ok());
+  EXPECT_EQ(ops_->Unlink("f"), "ok");
+  EXPECT_EQ(Read(*f), "kept");
+  EXPECT_EQ(Vfs::Stat(f->path())->nlink, 0u);
+  EXPECT_EQ(ops_->Open("f", O_CREAT | O_RDWR, 0600, "new"), "ok wrote 3 read new");
+  EXPECT_EQ(Read(*f), "kept");
+}
+
+TEST_F(GoferFsTest, MappingsAreOfTheHostFile) {
+  gofer::WriteFile(dir_ / "f", "mapped");
+  Ref<File> f = Open("f", O_RDWR);
+  const HostMapping m = *f->Map(0, 4096, PROT_READ | PROT_WRITE, true);
+  char* p = static_cast<char*>(
+      mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, m.host_fd, 0));
+  ASSERT_NE(p, MAP_FAILED);
+  p[0] = 'M';
+  EXPECT_EQ(Read(*f), "Mapped");
+  munmap(p, 4096);
+}
+
+TEST_F(GoferFsTest, HandlesAndDescriptorsAreGivenBack) {
+  const size_t fds = gofer::CountFds();
+  for (int i = 0; i < 200; i++) {
+    EXPECT_EQ(ops_->Open("f" + std::to_string(i), O_CREAT | O_WRONLY, 0600, "x"), "ok wrote 1");
+  }
+  for (int i = 0; i < 200; i++) EXPECT_EQ(ops_->Unlink("f" + std::to_string(i)), "ok");
+  client_->FlushCloses();
+  // Server and client live in this process.
+  EXPECT_LE(gofer::CountFds(), fds + 10);
+}
+
+TEST_F(GoferFsTest, LargeDirectoriesListCompletely) {
+  for (int i = 0; i < 3000; i++) {
+    gofer::WriteFile(dir_ / ("a-rather-long-file-name-for-an-entry-" + std::to_string(i)), "");
+  }
+  const std::string list = ops_->List("/");
+  EXPECT_EQ(std::count(list.begin(), list.end(), ' '), 3002);
+}
+
+}  // namespace
+}  // namespace ringwall
