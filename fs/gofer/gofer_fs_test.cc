@@ -55,7 +55,7 @@ class GoferFsTest : public gofer::GoferTest {
   std::unique_ptr<testing::Ops> ops_;
 };
 
-TEST_F(GoferFsTest, RandomOperationsLeaveTheSameTreeAsOnTheHost) {
+TEST_P(GoferFsTest, RandomOperationsLeaveTheSameTreeAsOnTheHost) {
   for (const bool shared : {false, true}) {
     for (unsigned seed = 1; seed <= 6; seed++) {
       Mount(shared, 0);
@@ -86,7 +86,7 @@ TEST_F(GoferFsTest, RandomOperationsLeaveTheSameTreeAsOnTheHost) {
   }
 }
 
-TEST_F(GoferFsTest, ReadsAndWritesReachTheHost) {
+TEST_P(GoferFsTest, ReadsAndWritesReachTheHost) {
   gofer::WriteFile(dir_ / "f", "from host");
   EXPECT_EQ(ops_->Open("f", O_RDONLY, 0, ""), "ok read from host");
   EXPECT_EQ(ops_->Open("new", O_CREAT | O_RDWR, 0640, "from guest"), "ok wrote 10 read from guest");
@@ -104,7 +104,7 @@ TEST_F(GoferFsTest, ReadsAndWritesReachTheHost) {
   EXPECT_EQ(HostStat("new").st_size, 3);
 }
 
-TEST_F(GoferFsTest, ExclusiveModeAsksOnce) {
+TEST_P(GoferFsTest, ExclusiveModeAsksOnce) {
   ASSERT_EQ(::mkdir((dir_ / "d").c_str(), 0755), 0);
   gofer::WriteFile(dir_ / "d/f", "abc");
   EXPECT_EQ(ops_->Open("d/f", O_RDONLY, 0, ""), "ok read abc");
@@ -118,7 +118,7 @@ TEST_F(GoferFsTest, ExclusiveModeAsksOnce) {
   EXPECT_EQ(ops_->List("d"), "ok ..:4 .:4 f:8");
 }
 
-TEST_F(GoferFsTest, SharedModeSeesTheHostsChanges) {
+TEST_P(GoferFsTest, SharedModeSeesTheHostsChanges) {
   Mount(true, 0);
   EXPECT_EQ(ops_->Stat("g", true), "ENOENT");
   gofer::WriteFile(dir_ / "g", "1");
@@ -134,7 +134,7 @@ TEST_F(GoferFsTest, SharedModeSeesTheHostsChanges) {
   EXPECT_EQ(ops_->Open("h", O_RDONLY, 0, ""), "ok read other");
 }
 
-TEST_F(GoferFsTest, HardLinksAreOneInode) {
+TEST_P(GoferFsTest, HardLinksAreOneInode) {
   gofer::WriteFile(dir_ / "a", "x");
   ASSERT_EQ(::link((dir_ / "a").c_str(), (dir_ / "b").c_str()), 0);
   const Path a = *Vfs::Lookup(walk(), "a", {}), b = *Vfs::Lookup(walk(), "b", {});
@@ -143,7 +143,7 @@ TEST_F(GoferFsTest, HardLinksAreOneInode) {
   EXPECT_EQ(Vfs::Stat(b)->nlink, 1u);
 }
 
-TEST_F(GoferFsTest, AReadOnlyRootIsReadOnly) {
+TEST_P(GoferFsTest, AReadOnlyRootIsReadOnly) {
   gofer::WriteFile(dir_ / "f", "abc");
   Mount(false, 1);
   EXPECT_EQ(ops_->Open("f", O_RDONLY, 0, ""), "ok read abc");
@@ -152,7 +152,7 @@ TEST_F(GoferFsTest, AReadOnlyRootIsReadOnly) {
   EXPECT_EQ(ops_->Unlink("f"), "EROFS");
 }
 
-TEST_F(GoferFsTest, AnOpenFileOutlivesItsName) {
+TEST_P(GoferFsTest, AnOpenFileOutlivesItsName) {
   Ref<File> f = Open("f", O_CREAT | O_RDWR);
   SpanSrc src(std::as_bytes(std::span("kept", 4)));
   uint64_t pos = 0;
@@ -164,7 +164,7 @@ TEST_F(GoferFsTest, AnOpenFileOutlivesItsName) {
   EXPECT_EQ(Read(*f), "kept");
 }
 
-TEST_F(GoferFsTest, MappingsAreOfTheHostFile) {
+TEST_P(GoferFsTest, MappingsAreOfTheHostFile) {
   gofer::WriteFile(dir_ / "f", "mapped");
   Ref<File> f = Open("f", O_RDWR);
   const HostMapping m = *f->Map(0, 4096, PROT_READ | PROT_WRITE, true);
@@ -176,7 +176,7 @@ TEST_F(GoferFsTest, MappingsAreOfTheHostFile) {
   munmap(p, 4096);
 }
 
-TEST_F(GoferFsTest, HandlesAndDescriptorsAreGivenBack) {
+TEST_P(GoferFsTest, HandlesAndDescriptorsAreGivenBack) {
   const size_t fds = gofer::CountFds();
   for (int i = 0; i < 200; i++) {
     EXPECT_EQ(ops_->Open("f" + std::to_string(i), O_CREAT | O_WRONLY, 0600, "x"), "ok wrote 1");
@@ -187,13 +187,15 @@ TEST_F(GoferFsTest, HandlesAndDescriptorsAreGivenBack) {
   EXPECT_LE(gofer::CountFds(), fds + 10);
 }
 
-TEST_F(GoferFsTest, LargeDirectoriesListCompletely) {
+TEST_P(GoferFsTest, LargeDirectoriesListCompletely) {
   for (int i = 0; i < 3000; i++) {
     gofer::WriteFile(dir_ / ("a-rather-long-file-name-for-an-entry-" + std::to_string(i)), "");
   }
   const std::string list = ops_->List("/");
   EXPECT_EQ(std::count(list.begin(), list.end(), ' '), 3002);
 }
+
+INSTANTIATE_TEST_SUITE_P(SharedMemory, GoferFsTest, ::testing::Values(true));
 
 }  // namespace
 }  // namespace ringwall
