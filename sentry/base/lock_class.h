@@ -36,6 +36,7 @@ enum class LockClass : uint8_t {
   kInode,            // an inode's attributes
   kGofer,            // one request at a time on a gofer channel
   kFutex,            // a futex hash bucket
+  kNetstack,         // everything of one network namespace's TCP/IP stack
   kTimer,            // the timer queue
   kWaitQueue,        // a wait queue's list; taken last so that anything can wake
   kPlatform,         // pools of stubs and threads
