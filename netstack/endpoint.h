@@ -1,0 +1,172 @@
+// Endpoint: what a socket is made of. All operations are non-blocking: those that would have to
+// wait return kWouldBlock (or kInProgress), and the observer hears when trying again is worth it.
+//
+// Thread-safe: every public method takes the stack's lock. Close() once when the last descriptor is
+// gone; a TCP endpoint then lives on inside the stack until its connection ends.
+//
+// Addresses: an IPv6 endpoint without kV6Only speaks IPv4 too. Methods take IPv4 addresses plain or
+// mapped and return them mapped (::ffff:a.b.c.d), as AF_INET6 sockets do.
+#ifndef RINGWALL_NETSTACK_ENDPOINT_H_
+#define RINGWALL_NETSTACK_ENDPOINT_H_
+
+#include <array>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "netstack/host.h"
+#include "netstack/ip/route.h"
+#include "netstack/net_error.h"
+#include "netstack/stack.h"
+
+namespace ringwall::net {
+
+// Numeric options, named after Linux's. Values have the ranges and defaults of Linux; Set returns
+// the error that setsockopt would.
+enum class Option : uint8_t {
+  // SOL_SOCKET
+  kReuseAddr, kReusePort, kKeepAlive, kBroadcast, kDontRoute, kSendBuffer, kReceiveBuffer,
+  kReceiveLowat, kMark, kPriority, kBindToDevice, kOobInline, kNoCheck,
+  // IPPROTO_IP
+  kTtl, kTos, kMulticastTtl, kMulticastLoop, kMulticastIf, kFreeBind, kTransparent, kMtuDiscover,
+  kRecvErr, kHeaderIncluded, kMulticastAll,
+  // IPPROTO_IPV6
+  kV6Only, kUnicastHops, kMulticastHops, kMulticastLoop6, kMulticastIf6, kTrafficClass,
+  kMtuDiscover6, kRecvErr6, kChecksum6,
+  // IPPROTO_TCP
+  kNoDelay, kCork, kMaxSegment, kKeepIdle, kKeepInterval, kKeepCount, kSynCount, kLinger2,
+  kDeferAccept, kWindowClamp, kUserTimeout, kQuickAck, kNotSentLowat, kCongestion, kFastOpen,
+  kCount,
+};
+
+// Values of kCongestion.
+inline constexpr int64_t kCongestionReno = 0;
+inline constexpr int64_t kCongestionCubic = 1;
+
+// One entry of the error queue (IP_RECVERR): struct sock_extended_err's fields.
+struct QueuedError {
+  NetError error = NetError::kInvalid;
+  uint8_t origin = 0;  // SO_EE_ORIGIN_*: 1 local, 2 ICMP, 3 ICMPv6
+  uint8_t type = 0;
+  uint8_t code = 0;
+  uint32_t info = 0;   // the MTU
+  IpAddr offender;
+  SockAddr destination;
+  Slice payload;
+};
+
+// One received datagram.
+struct Datagram {
+  Chain data;
+  SockAddr from;
+  IpAddr to;
+  IfIndex iface = 0;
+  uint8_t ttl = 0;
+  uint8_t tos = 0;
+  TimePoint when;
+  uint16_t gso_size = 0;  // UDP_GRO: the datagrams' size when several were merged
+  uint16_t ethertype = 0;         // packet endpoints
+  uint8_t packet_type = 0;        // packet endpoints: PACKET_HOST ... PACKET_OUTGOING
+  MacAddr link_src;               // packet endpoints
+  uint32_t original_size = 0;     // packet endpoints, before a snap length
+};
+
+class Endpoint : public RefCounted<Endpoint> {
+ public:
+  Stack& stack() const { return *stack_; }
+  Family family() const { return family_; }
+
+  void SetObserver(EndpointObserver* observer);
+  // The events that hold now (Readiness bits).
+  uint32_t Poll();
+
+  NetResult<void> Bind(const SockAddr& addr);
+  // TCP: kInProgress when started; readiness kWritable, or kError with TakeError, tells the end.
+  // An address of family kNone dissolves the association (AF_UNSPEC).
+  NetResult<void> Connect(const SockAddr& addr);
+  NetResult<void> Shutdown(bool read, bool write);
+  void Close();
+
+  NetResult<SockAddr> LocalAddress();
+  NetResult<SockAddr> RemoteAddress();
+  // SO_ERROR: returns the pending error and clears it.
+  std::optional<NetError> TakeError();
+  // The oldest entry of the error queue.
+  std::optional<QueuedError> TakeQueuedError();
+
+  NetResult<void> SetOption(Option option, int64_t value);
+  NetResult<int64_t> GetOption(Option option);
+  // Group membership on an interface; 0 lets the routes choose.
+  NetResult<void> JoinGroup(const IpAddr& group, IfIndex iface);
+  NetResult<void> LeaveGroup(const IpAddr& group, IfIndex iface);
+
+  // ---- Internal: with the lock held. ----
+  int64_t opt(Option o) const { return options_[static_cast<size_t>(o)]; }
+  bool flag(Option o) const { return opt(o) != 0; }
+  bool MemberOf(const IpAddr& group, IfIndex iface) const;
+  bool closed() const { return closed_; }
+
+ protected:
+  Endpoint(Ref<Stack> stack, Family family);
+  ~Endpoint() override = default;
+  // An endpoint that was never closed leaves the stack's tables first.
+  void LastRelease() const override;
+
+  // Ends an endpoint that never had a user, with the lock held.
+  void MarkClosed() { closed_ = true; }
+
+  virtual uint32_t DoPoll() = 0;
+  virtual NetResult<void> DoBind(const SockAddr& addr) = 0;
+  virtual NetResult<void> DoConnect(const SockAddr& addr) = 0;
+  virtual NetResult<void> DoShutdown(bool read, bool write) = 0;
+  virtual void DoClose() = 0;
+  virtual NetResult<SockAddr> DoLocal() = 0;
+  virtual NetResult<SockAddr> DoRemote() = 0;
+  // Called after a value was checked and stored.
+  virtual NetResult<void> OnOption(Option, int64_t) { return {}; }
+  virtual NetResult<int64_t> OnGetOption(Option o) { return opt(o); }
+  virtual bool is_tcp() const { return false; }
+
+  // `bits` may hold now.
+  void Notify(uint32_t bits) {
+    if (observer_ != nullptr) observer_->OnReadiness(bits);
+  }
+  void SetError(NetError e) { error_ = e; }
+  std::optional<NetError> TakeErrorLocked() { return std::exchange(error_, std::nullopt); }
+  void QueueError(QueuedError e);
+  // Turns what the user gave into the address that the stack works with, or the error for it.
+  NetResult<SockAddr> Normalise(const SockAddr& a) const;
+  SockAddr ToUser(const SockAddr& a) const;
+  uint8_t TtlFor(const IpAddr& dst) const;
+  uint8_t TosFor(const IpAddr& dst) const;
+
+  static void Store(std::array<int64_t, static_cast<size_t>(Option::kCount)>& a, Option o,
+                    int64_t v) {
+    a[static_cast<size_t>(o)] = v;
+  }
+
+  const Ref<Stack> stack_;
+  const Family family_;
+  EndpointObserver* observer_ = nullptr;
+  std::array<int64_t, static_cast<size_t>(Option::kCount)> options_ = {};
+  std::optional<NetError> error_;
+  std::deque<QueuedError> error_queue_;
+  struct Membership {
+    IpAddr group;
+    IfIndex iface;
+  };
+  std::vector<Membership> memberships_;
+  bool closed_ = false;
+};
+
+// What an ICMP error means to a socket: the errno, and whether it ends a connection attempt (or,
+// for UDP, is told without IP_RECVERR). Compare Linux's icmp_err_convert.
+struct IcmpMeaning {
+  NetError error;
+  bool hard;
+};
+IcmpMeaning MeaningOf(const IcmpError& e);
+
+}  // namespace ringwall::net
+
+#endif  // RINGWALL_NETSTACK_ENDPOINT_H_

@@ -1,0 +1,78 @@
+// What the stack asks of the world around it: the time, randomness, a wake-up when a deadline
+// moves closer, and links that carry frames.
+#ifndef RINGWALL_NETSTACK_HOST_H_
+#define RINGWALL_NETSTACK_HOST_H_
+
+#include <cstdint>
+#include <string>
+
+#include "netstack/buffer.h"
+#include "netstack/time.h"
+#include "netstack/wire/address.h"
+#include "sentry/base/ref.h"
+
+namespace ringwall::net {
+
+using IfIndex = uint32_t;  // 0: none or any
+
+// All methods may be called from any thread that enters the stack, with the stack's lock held.
+// They must not call back into the stack.
+class StackHost {
+ public:
+  virtual ~StackHost() = default;
+  // Monotonic. Asked once per entry into the stack.
+  virtual TimePoint Now() = 0;
+  // Unpredictable bytes.
+  virtual void FillRandom(MutableByteSpan out) = 0;
+  // The next deadline is now earlier than any told before: arrange for Stack::OnDeadline at or
+  // after it.
+  virtual void DeadlineChanged(TimePoint next) = 0;
+  // Links, addresses, routes or neighbours changed: netlink's multicast groups are fed from it.
+  struct Change {
+    enum class Kind : uint8_t { kLink, kAddress, kRoute, kNeighbour } kind;
+    bool removed = false;
+    IfIndex iface = 0;
+  };
+  virtual void OnChange(const Change&) {}
+};
+
+// The outgoing side of a link. Counted: the stack keeps it until the interface is removed.
+class LinkSink : public RefCounted<LinkSink> {
+ public:
+  // Takes one frame (or one IP packet, on links without link headers). Called with the stack's
+  // lock held: queue it, do no I/O here.
+  virtual void Transmit(Packet frame) = 0;
+  // Called after the lock was dropped when frames were transmitted: write them out.
+  virtual void Flush() {}
+};
+
+// A frame that arrived. `data` is shared, not copied: give each frame a buffer of its own or of a
+// batch.
+struct RxFrame {
+  Slice data;
+  bool checksum_valid = false;  // the transport checksum was verified, or need not be (GRO, veth)
+  uint16_t gso_size = 0;        // a merged segment's original size; 0 when not merged
+};
+
+// Incoming events that an endpoint's user waits for; the values are poll(2)'s.
+enum Readiness : uint32_t {
+  kReadable = 0x001,     // POLLIN
+  kUrgent = 0x002,       // POLLPRI
+  kWritable = 0x004,     // POLLOUT
+  kError = 0x008,        // POLLERR
+  kHangup = 0x010,       // POLLHUP
+  kReadHangup = 0x2000,  // POLLRDHUP
+};
+
+// Told when readiness may have changed. Called with the stack's lock held: take only locks that
+// come after it (a wait queue's), do not call into the stack. Never called after
+// Endpoint::SetObserver(nullptr) returned.
+class EndpointObserver {
+ public:
+  virtual ~EndpointObserver() = default;
+  virtual void OnReadiness(uint32_t bits) = 0;
+};
+
+}  // namespace ringwall::net
+
+#endif  // RINGWALL_NETSTACK_HOST_H_

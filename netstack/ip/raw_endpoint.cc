@@ -1,0 +1,290 @@
+#include "netstack/ip/raw_endpoint.h"
+
+#include "netstack/wire/checksum.h"
+#include "netstack/wire/icmp.h"
+
+namespace ringwall::net {
+namespace {
+
+constexpr size_t kDatagramCost = 256;
+constexpr uint8_t kProtoRaw = 255;  // IPPROTO_RAW: sends only
+
+}  // namespace
+
+RawEndpoint::RawEndpoint(Ref<Stack> stack, Family family, uint8_t protocol, bool ping)
+    : Endpoint(std::move(stack), family), protocol_(protocol), ping_(ping) {
+  Store(options_, Option::kHeaderIncluded, protocol == kProtoRaw && !ping);
+}
+
+NetResult<void> RawEndpoint::TakeIdent(uint16_t wanted) {
+  if (!ping_ || ident_ != 0) return {};
+  if (wanted != 0) {
+    if (stack_->raw().IdentTaken(family_, wanted)) return NetError::kAddrInUse;
+    ident_ = wanted;
+    local_.port = wanted;
+    return {};
+  }
+  for (int i = 0; i < 65536; i++) {
+    const uint16_t id = static_cast<uint16_t>(stack_->Random64());
+    if (id == 0 || stack_->raw().IdentTaken(family_, id)) continue;
+    ident_ = id;
+    local_.port = id;
+    return {};
+  }
+  return NetError::kWouldBlock;
+}
+
+NetResult<void> RawEndpoint::DoBind(const SockAddr& given) {
+  SockAddr a = TRY(Normalise(given));
+  if (a.addr.family() != family_) return NetError::kInvalid;
+  if (!a.addr.IsAny() && !a.addr.IsMulticast() && !stack_->IsLocal(a.addr) &&
+      !flag(Option::kFreeBind)) {
+    return NetError::kAddrNotAvail;
+  }
+  TRY(TakeIdent(a.port));
+  local_.addr = a.addr;
+  local_.scope = a.scope;
+  return {};
+}
+
+NetResult<void> RawEndpoint::DoConnect(const SockAddr& given) {
+  if (given.addr.IsNone()) {
+    remote_.reset();
+    return {};
+  }
+  SockAddr a = TRY(Normalise(given));
+  if (a.addr.family() != family_) return NetError::kAfNoSupport;
+  const Route route = TRY(stack_->FindRoute({.src = local_.addr, .dst = a.addr, .oif = a.scope}));
+  TRY(TakeIdent(0));
+  if (local_.addr.IsNone() || local_.addr.IsAny()) local_.addr = route.src;
+  remote_ = a;
+  return {};
+}
+
+NetResult<void> RawEndpoint::DoShutdown(bool read, bool) {
+  if (!remote_) return NetError::kNotConnected;
+  read_shut_ |= read;
+  Notify(kReadable | kHangup);
+  return {};
+}
+
+void RawEndpoint::DoClose() {
+  stack_->raw().Remove(this);
+  queue_.clear();
+}
+
+NetResult<SockAddr> RawEndpoint::DoRemote() {
+  if (!remote_) return NetError::kNotConnected;
+  return ToUser(*remote_);
+}
+
+uint32_t RawEndpoint::DoPoll() {
+  uint32_t bits = kWritable;
+  if (error_ || !error_queue_.empty()) bits |= kError;
+  if (!queue_.empty() || read_shut_) bits |= kReadable;
+  return bits;
+}
+
+NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
+  StackEntry entry(*stack_);
+  if (std::optional<NetError> e = TakeErrorLocked()) return *e;
+  SockAddr to;
+  if (params.to) {
+    to = TRY(Normalise(*params.to));
+    if (to.addr.family() != family_) return NetError::kInvalid;
+  } else if (remote_) {
+    to = *remote_;
+  } else {
+    return NetError::kDestAddrRequired;
+  }
+  const size_t size = data.size();
+  if (size > 65535) return NetError::kMessageSize;
+  IfIndex oif = params.iface != 0 ? params.iface : static_cast<IfIndex>(opt(Option::kBindToDevice));
+  if (oif == 0 && to.addr.is_v6()) oif = to.scope;
+  IpAddr src = params.src.IsNone() || params.src.IsAny() ? local_.addr : params.src;
+  if (src.IsMulticast()) src = IpAddr();
+
+  const bool included = !ping_ && flag(Option::kHeaderIncluded);
+  Route route = TRY(stack_->FindRoute({.src = src, .dst = to.addr, .oif = oif,
+                                       .mark = static_cast<uint32_t>(opt(Option::kMark))}));
+  if (route.kind == Route::Kind::kBroadcast && !flag(Option::kBroadcast)) return NetError::kAccess;
+  if (included) {
+    // Linux fills in the length, the checksum, and a source or identifier of 0: raw_send_hdrinc().
+    const Slice flat = Slice::Copy(data.Flatten().span());
+    if (family_ == Family::kV4) {
+      if (flat.size() < kIpv4Header) return NetError::kInvalid;
+      uint8_t* h = flat.buffer()->data();
+      const size_t header = (h[0] & 0xfu) * 4;
+      if (header < kIpv4Header || header > flat.size() || h[0] >> 4 != 4) return NetError::kInvalid;
+      Store16(h + 2, static_cast<uint16_t>(flat.size()));
+      if (Load32(h + 12) == 0) std::memcpy(h + 12, route.src.data(), 4);
+      if (Load16(h + 4) == 0) Store16(h + 4, static_cast<uint16_t>(stack_->Random64()));
+      Store16(h + 10, 0);
+      Store16(h + 10, ChecksumOf({h, header}));
+    } else if (flat.size() < kIpv6Header) {
+      return NetError::kInvalid;
+    }
+    TRY(stack_->SendRawIp(route, Packet(Chain(flat))));
+    return size;
+  }
+
+  IpSend ip{route.src, to.addr, protocol_, params.ttl.value_or(TtlFor(to.addr)),
+            params.tos.value_or(TosFor(to.addr))};
+  const bool icmp6 = protocol_ == kProtoIcmpv6 && family_ == Family::kV6;
+  const int64_t checksum_at = icmp6 ? 2 : opt(Option::kChecksum6);
+  Packet p;
+  if (ping_ || (family_ == Family::kV6 && checksum_at >= 0)) {
+    const Slice flat = Slice::Copy(data.Flatten().span());
+    uint8_t* m = flat.empty() ? nullptr : flat.buffer()->data();
+    if (ping_) {
+      if (flat.size() < kIcmpHeader) return NetError::kInvalid;
+      if (m[0] != (family_ == Family::kV4 ? kIcmpEcho : kIcmp6Echo) || m[1] != 0) {
+        return NetError::kInvalid;
+      }
+      TRY(TakeIdent(0));
+      Store16(m + 4, ident_);
+    }
+    const size_t at = ping_ ? 2 : static_cast<size_t>(checksum_at);
+    if (flat.size() < at + 2) return NetError::kInvalid;
+    Store16(m + at, 0);
+    Checksum c;
+    if (family_ == Family::kV6) {
+      c.AddPseudo(route.src, to.addr, protocol_, static_cast<uint32_t>(flat.size()));
+    }
+    c.Add(flat.span());
+    Store16(m + at, c.Finish());
+    p.payload = Chain(flat);
+  } else {
+    p.payload = std::move(data);
+  }
+  TRY(stack_->SendIp(route, ip, std::move(p)));
+  return size;
+}
+
+NetResult<Datagram> RawEndpoint::Receive(bool peek) {
+  StackEntry entry(*stack_);
+  if (std::optional<NetError> e = TakeErrorLocked()) return *e;
+  if (queue_.empty()) {
+    if (read_shut_) return Datagram{};
+    return NetError::kWouldBlock;
+  }
+  if (peek) return queue_.front();
+  Datagram d = std::move(queue_.front());
+  queue_.pop_front();
+  queued_bytes_ -= d.data.size() + kDatagramCost;
+  return d;
+}
+
+size_t RawEndpoint::NextSize() {
+  StackEntry entry(*stack_);
+  return queue_.empty() ? 0 : queue_.front().data.size();
+}
+
+void RawEndpoint::SetIcmpFilter(const std::array<uint32_t, 8>& blocked) {
+  StackEntry entry(*stack_);
+  blocked_ = blocked;
+}
+
+std::array<uint32_t, 8> RawEndpoint::IcmpFilter() {
+  StackEntry entry(*stack_);
+  return blocked_;
+}
+
+bool RawEndpoint::Hears(const IpReceived& rx, const Slice& transport) const {
+  if (ping_ || rx.dst.family() != family_ || rx.protocol != protocol_) return false;
+  if (remote_ && remote_->addr != rx.src) return false;
+  if (!local_.addr.IsNone() && !local_.addr.IsAny() && local_.addr != rx.dst) return false;
+  const IfIndex device = static_cast<IfIndex>(opt(Option::kBindToDevice));
+  if (device != 0 && device != rx.iface) return false;
+  const bool icmp = protocol_ == (family_ == Family::kV4 ? kProtoIcmp : kProtoIcmpv6);
+  if (icmp && !transport.empty()) {
+    const uint8_t type = transport.data()[0];
+    if ((blocked_[type / 32] >> (type % 32) & 1) != 0) return false;
+  }
+  return true;
+}
+
+void RawEndpoint::Enqueue(const IpReceived& rx, Slice data) {
+  if (read_shut_) return;
+  const size_t cost = data.size() + kDatagramCost;
+  if (queued_bytes_ + cost > static_cast<size_t>(opt(Option::kReceiveBuffer))) return;
+  Datagram d;
+  d.data = Chain(data.Compact());
+  d.from = ToUser({rx.src, 0, rx.iface});
+  d.to = rx.dst;
+  d.iface = rx.iface;
+  d.ttl = rx.ttl;
+  d.tos = rx.tos;
+  d.when = stack_->now();
+  queued_bytes_ += cost;
+  queue_.push_back(std::move(d));
+  Notify(kReadable);
+}
+
+void RawEndpoint::OnIcmp(const IcmpError& e) {
+  const IcmpMeaning meaning = MeaningOf(e);
+  if (flag(e.v6 ? Option::kRecvErr6 : Option::kRecvErr)) {
+    QueuedError q;
+    q.error = meaning.error;
+    q.origin = e.v6 ? 3 : 2;
+    q.type = e.type;
+    q.code = e.code;
+    q.info = e.mtu;
+    q.offender = e.reporter;
+    q.destination = {e.remote, 0, 0};
+    q.payload = e.transport.Compact();
+    QueueError(std::move(q));
+  } else if (!meaning.hard || !remote_) {
+    return;
+  }
+  SetError(meaning.error);
+  Notify(kError | kReadable);
+}
+
+bool RawProtocol::PacketIn(const IpReceived& rx, const Slice& transport) {
+  bool taken = false;
+  for (RawEndpoint* e : endpoints_) {
+    if (!e->Hears(rx, transport)) continue;
+    if (rx.dst.is_v4() && !rx.header.empty()) {
+      Chain whole(rx.header);
+      whole.Append(transport);
+      e->Enqueue(rx, whole.Flatten());
+    } else {
+      e->Enqueue(rx, transport);
+    }
+    taken = true;
+  }
+  return taken;
+}
+
+void RawProtocol::PingIn(const IpReceived& rx, const IcmpView& view, const Slice& message) {
+  for (RawEndpoint* e : endpoints_) {
+    if (!e->ping() || e->family() != rx.dst.family() || e->ident() != view.echo_id()) continue;
+    e->Enqueue(rx, message);
+    return;
+  }
+}
+
+void RawProtocol::ErrorIn(const IcmpError& e) {
+  for (RawEndpoint* r : endpoints_) {
+    if (r->family() != e.local.family() || r->protocol() != e.protocol) continue;
+    if (r->ping()) {
+      if (e.transport.size() < kIcmpHeader || Load16(e.transport.data() + 4) != r->ident()) {
+        continue;
+      }
+    } else if (NetResult<SockAddr> remote = r->RemoteLocked(); remote.ok() &&
+                                                               remote->addr != e.remote) {
+      continue;
+    }
+    r->OnIcmp(e);
+  }
+}
+
+bool RawProtocol::IdentTaken(Family family, uint16_t ident) const {
+  for (const RawEndpoint* e : endpoints_) {
+    if (e->ping() && e->family() == family && e->ident() == ident) return true;
+  }
+  return false;
+}
+
+}  // namespace ringwall::net

@@ -1,0 +1,118 @@
+#include "netstack/link/packet_endpoint.h"
+
+namespace ringwall::net {
+namespace {
+
+constexpr uint16_t kAll = 3;  // ETH_P_ALL
+constexpr size_t kFrameCost = 256;
+
+}  // namespace
+
+PacketEndpoint::PacketEndpoint(Ref<Stack> stack, bool raw, uint16_t ethertype)
+    : Endpoint(std::move(stack), Family::kNone), raw_(raw), ethertype_(ethertype) {}
+
+NetResult<void> PacketEndpoint::BindTo(uint16_t ethertype, IfIndex iface) {
+  StackEntry entry(*stack_);
+  if (iface != 0 && stack_->FindInterface(iface) == nullptr) return NetError::kNoDevice;
+  ethertype_ = ethertype;
+  iface_ = iface;
+  return {};
+}
+
+void PacketEndpoint::DoClose() {
+  stack_->RemoveTap(this);
+  queue_.clear();
+}
+
+uint32_t PacketEndpoint::DoPoll() {
+  return kWritable | (queue_.empty() ? 0u : kReadable) | (error_ ? kError : 0u);
+}
+
+NetResult<size_t> PacketEndpoint::Send(Chain data, IfIndex iface, const MacAddr& dst,
+                                       uint16_t ethertype) {
+  StackEntry entry(*stack_);
+  Interface* i = stack_->FindInterface(iface != 0 ? iface : iface_);
+  if (i == nullptr) return NetError::kNoDevice;
+  if (!i->up) return NetError::kNetDown;
+  const bool ethernet = i->config.kind != LinkKind::kIp;
+  const size_t header = ethernet ? kEthHeader : 0;
+  const size_t size = data.size();
+  if (size > i->config.mtu + (raw_ ? header : 0)) return NetError::kMessageSize;
+  if (raw_ && size < header) return NetError::kInvalid;
+  Packet p(std::move(data));
+  if (!raw_ && ethernet) {
+    WriteEthernet(p.Prepend(kEthHeader), dst, i->config.mac,
+                  ethertype != 0 ? ethertype : ethertype_);
+  }
+  if (i->is_loopback()) {
+    const Slice flat = p.Flatten();
+    const uint16_t type = Load16(flat.data() + 12);
+    if (type == kEthIpv4 || type == kEthIpv6) stack_->LoopDatagram(flat.Sub(kEthHeader));
+    return size;
+  }
+  stack_->TransmitRawFrame(*i, std::move(p));
+  return size;
+}
+
+NetResult<Datagram> PacketEndpoint::Receive(bool peek) {
+  StackEntry entry(*stack_);
+  if (std::optional<NetError> e = TakeErrorLocked()) return *e;
+  if (queue_.empty()) return NetError::kWouldBlock;
+  if (peek) return queue_.front();
+  Datagram d = std::move(queue_.front());
+  queue_.pop_front();
+  queued_bytes_ -= d.data.size() + kFrameCost;
+  return d;
+}
+
+std::pair<uint32_t, uint32_t> PacketEndpoint::TakeStatistics() {
+  StackEntry entry(*stack_);
+  return {std::exchange(seen_, 0), std::exchange(dropped_, 0)};
+}
+
+void PacketEndpoint::OnFrame(Interface& iface, ByteSpan frame, size_t link_header, bool outgoing) {
+  if (ethertype_ == 0 || (iface_ != 0 && iface_ != iface.index)) return;
+  if (outgoing && ethertype_ != kAll) return;
+  uint16_t type = 0;
+  MacAddr src, dst;
+  if (link_header != 0) {
+    std::optional<EthernetView> eth = EthernetView::Parse(frame);
+    if (!eth) return;
+    type = eth->type();
+    src = eth->src();
+    dst = eth->dst();
+  } else if (!frame.empty()) {
+    type = frame[0] >> 4 == 6 ? kEthIpv6 : kEthIpv4;
+  }
+  if (ethertype_ != kAll && ethertype_ != type) return;
+  seen_++;
+  const ByteSpan kept = raw_ ? frame : frame.subspan(link_header);
+  const size_t cost = kept.size() + kFrameCost;
+  if (queued_bytes_ + cost > static_cast<size_t>(opt(Option::kReceiveBuffer))) {
+    dropped_++;
+    return;
+  }
+  Datagram d;
+  d.data = Chain(Slice::Copy(kept));
+  d.original_size = static_cast<uint32_t>(kept.size());
+  d.iface = iface.index;
+  d.ethertype = type;
+  d.link_src = src;
+  d.when = stack_->now();
+  PacketType t = PacketType::kHost;
+  if (outgoing) {
+    t = PacketType::kOutgoing;
+  } else if (dst.IsBroadcast()) {
+    t = PacketType::kBroadcast;
+  } else if (dst.IsMulticast()) {
+    t = PacketType::kMulticast;
+  } else if (iface.config.kind == LinkKind::kEthernet && dst != iface.config.mac) {
+    t = PacketType::kOtherHost;
+  }
+  d.packet_type = static_cast<uint8_t>(t);
+  queued_bytes_ += cost;
+  queue_.push_back(std::move(d));
+  Notify(kReadable);
+}
+
+}  // namespace ringwall::net

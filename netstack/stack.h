@@ -1,0 +1,310 @@
+// Stack: the TCP/IP stack of one network namespace. Read netstack/README.md first.
+//
+// Thread-safe: one lock per Stack, taken inside by every public method here and by every public
+// method of the endpoints (StackEntry). Everything in the "internal" part and every class below
+// (Interface, TcpConnection, tables) is guarded by that lock. Whoever calls in holds a reference.
+#ifndef RINGWALL_NETSTACK_STACK_H_
+#define RINGWALL_NETSTACK_STACK_H_
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "netstack/counters.h"
+#include "netstack/host.h"
+#include "netstack/icmp/rate_limit.h"
+#include "netstack/ip/reassembly.h"
+#include "netstack/ip/route.h"
+#include "netstack/link/interface.h"
+#include "netstack/net_error.h"
+#include "netstack/siphash.h"
+#include "netstack/timer_queue.h"
+#include "netstack/wire/ip.h"
+#include "netstack/wire/tcp.h"
+#include "sentry/base/mutex.h"
+#include "sentry/base/ref.h"
+
+namespace ringwall::net {
+
+class IcmpView;
+class PacketEndpoint;
+class RawEndpoint;
+class RawProtocol;
+class TcpEndpoint;
+class TcpProtocol;
+class UdpEndpoint;
+class UdpProtocol;
+
+// The sysctls under net.ipv4, net.ipv6 and net.core that change what the stack does.
+struct StackConfig {
+  bool forwarding4 = false;
+  bool forwarding6 = false;
+  uint8_t default_ttl = 64;
+  uint16_t port_min = 32768;  // ip_local_port_range
+  uint16_t port_max = 60999;
+  bool icmp_echo_ignore_all = false;
+  bool icmp_echo_ignore_broadcasts = true;
+  bool accept_ra = true;
+  bool dad = true;
+  size_t rmem_default = 212992, rmem_max = 212992, wmem_default = 212992, wmem_max = 212992;
+  size_t tcp_rmem_default = 131072, tcp_rmem_max = 6 << 20;
+  size_t tcp_wmem_default = 16384, tcp_wmem_max = 4 << 20;
+  int tcp_syncookies = 1;  // 0 never, 1 when the queue is full, 2 always
+  size_t tcp_max_syn_backlog = 512;
+  size_t somaxconn = 4096;
+  bool tcp_sack = true, tcp_timestamps = true, tcp_window_scaling = true, tcp_dsack = true;
+  int tcp_ecn = 2;  // 0 off, 1 ask, 2 answer
+  int tcp_syn_retries = 6, tcp_synack_retries = 5, tcp_retries2 = 15, tcp_orphan_retries = 8;
+  Duration tcp_fin_timeout = Duration::Seconds(60);
+  Duration tcp_time_wait = Duration::Seconds(60);
+  int tcp_keepalive_time = 7200, tcp_keepalive_intvl = 75, tcp_keepalive_probes = 9;
+  size_t tcp_max_tw_buckets = 32768, tcp_max_orphans = 8192;
+  int tcp_challenge_ack_limit = 1000;
+  bool tcp_cubic = true;  // the default congestion control; else Reno
+  bool tcp_abort_on_overflow = false;
+};
+
+// What a transport asks of the IP layer for one packet.
+struct IpSend {
+  IpAddr src;
+  IpAddr dst;
+  uint8_t protocol = 0;
+  uint8_t ttl = 64;
+  uint8_t tos = 0;
+  bool dont_fragment = false;  // IPv4: DF; IPv6: no fragments made here
+  uint32_t flow_label = 0;
+  ByteSpan options = {};  // IPv4
+};
+
+// What the IP layer tells a transport about one packet.
+struct IpReceived {
+  IpAddr src;
+  IpAddr dst;
+  IfIndex iface = 0;
+  uint8_t protocol = 0;
+  uint8_t ttl = 0;
+  uint8_t tos = 0;
+  bool checksum_valid = false;
+  bool dst_is_group = false;  // multicast or broadcast
+  bool dst_is_broadcast = false;
+  uint16_t gso_size = 0;
+  Slice header;               // the IP header with its options
+};
+
+// An ICMP error about a packet that we sent, or the local equivalent.
+struct IcmpError {
+  bool v6 = false;
+  uint8_t type = 0;
+  uint8_t code = 0;
+  uint32_t mtu = 0;      // of "too big"
+  IpAddr reporter;
+  IpAddr local;          // the packet's source
+  IpAddr remote;
+  uint8_t protocol = 0;
+  Slice transport;       // the quoted transport header, at least 8 bytes for TCP and UDP
+};
+
+class Stack final : public RefCounted<Stack> {
+ public:
+  // `host` outlives the stack. Makes no interface.
+  explicit Stack(StackHost& host, const StackConfig& config = {});
+  ~Stack() override;
+
+  // Links. A loopback interface takes no sink and has 127.0.0.1/8 and ::1/128 once up.
+  NetResult<IfIndex> AddInterface(const InterfaceConfig& config, RefPtr<LinkSink> sink);
+  NetResult<void> RemoveInterface(IfIndex iface);
+  NetResult<void> SetUp(IfIndex iface, bool up);
+  NetResult<void> SetMtu(IfIndex iface, uint32_t mtu);
+  NetResult<void> Rename(IfIndex iface, std::string_view name);
+  std::vector<InterfaceInfo> Interfaces();
+
+  // Addresses bring their on-link route along. no_dad: an IPv6 address is usable at once.
+  NetResult<void> AddAddress(IfIndex iface, const IpPrefix& prefix, bool no_dad = false);
+  NetResult<void> RemoveAddress(IfIndex iface, const IpPrefix& prefix);
+  NetResult<void> AddRoute(const RouteEntry& route, bool replace = false);
+  NetResult<void> RemoveRoute(const RouteEntry& route);
+  std::vector<RouteEntry> Routes();
+  void AddRule(const RuleEntry& rule);
+  NetResult<void> RemoveRule(const RuleEntry& rule);
+  std::vector<RuleEntry> Rules();
+  NetResult<void> SetNeighbour(IfIndex iface, const IpAddr& addr, const MacAddr& mac);
+  NetResult<void> RemoveNeighbour(IfIndex iface, const IpAddr& addr);
+  std::vector<NeighbourInfo> Neighbours(IfIndex iface);
+  NetResult<Route> LookupRoute(const RouteQuery& query);
+
+  // Frames from a link. The batch form takes the lock once.
+  void Input(IfIndex iface, RxFrame frame);
+  void InputBatch(IfIndex iface, std::span<RxFrame> frames);
+
+  TimePoint NextDeadline();
+  void OnDeadline();
+
+  Ref<TcpEndpoint> NewTcp(Family family);
+  Ref<UdpEndpoint> NewUdp(Family family);
+  // Raw IP (SOCK_RAW) of a protocol, or with `ping` an ICMP echo socket.
+  Ref<RawEndpoint> NewRaw(Family family, uint8_t protocol, bool ping = false);
+  // AF_PACKET: frames with (raw) or without link headers; ethertype 0 hears nothing, 3 all.
+  Ref<PacketEndpoint> NewPacket(bool raw, uint16_t ethertype);
+
+  StackConfig Config();
+  void SetConfig(const StackConfig& config);
+  Counters GetCounters();
+  // Ends all connections without a word and drops all interfaces.
+  void Shutdown();
+
+  // ---- Internal: with the lock held. ----
+  TimePoint now() const { return now_; }
+  TimerQueue& timers() { return timers_; }
+  const StackConfig& config() const { return config_; }
+  Counters& counters() { return counters_; }
+  const SipKey& key() const { return key_; }
+  uint32_t route_generation() const { return route_generation_; }
+  TcpProtocol& tcp() { return *tcp_; }
+  UdpProtocol& udp() { return *udp_; }
+  RawProtocol& raw() { return *raw_; }
+  uint64_t Random64();
+  void FillRandom(MutableByteSpan out) { host_.FillRandom(out); }
+  Interface* FindInterface(IfIndex i) {
+    auto it = interfaces_.find(i);
+    return it == interfaces_.end() ? nullptr : it->second.get();
+  }
+  std::map<IfIndex, std::unique_ptr<Interface>>& interfaces() { return interfaces_; }
+  // The interface that owns a, or null.
+  Interface* OwnerOf(const IpAddr& a);
+  bool IsLocal(const IpAddr& a) { return OwnerOf(a) != nullptr; }
+  // Whether a is a broadcast address of an interface (or the limited one).
+  bool IsBroadcast(const IpAddr& a);
+  void NotifyChange(StackHost::Change::Kind kind, IfIndex iface, bool removed);
+
+  NetResult<Route> FindRoute(const RouteQuery& q);
+  IpAddr SelectSource(const IpAddr& dst, IfIndex oif);
+  // The path's MTU to dst: the route's, lowered by what ICMP told.
+  uint32_t PathMtu(const Route& route);
+  void LearnPathMtu(const IpAddr& dst, uint32_t mtu);
+
+  // `packet` starts with its transport header.
+  NetResult<void> SendIp(const Route& route, const IpSend& ip, Packet packet);
+  // The same with the IP header in place (raw sockets, forwarding).
+  NetResult<void> SendRawIp(const Route& route, Packet packet);
+  // Fills in the transport checksum at `field` of the header, or leaves it to the link.
+  void FinishChecksum(const Route& route, const IpSend& ip, Packet& packet, size_t field);
+  // Whether packets over `route` need no headers: handed to the transport as they are.
+  bool ShortWay(const Route& route) const;
+  void LoopTcp(const IpAddr& src, const IpAddr& dst, uint8_t tos, const TcpSegment& seg,
+               Chain payload);
+  void LoopUdp(const IpAddr& src, const IpAddr& dst, uint16_t sport, uint16_t dport, uint8_t ttl,
+               uint8_t tos, Chain payload);
+  void LoopDatagram(Slice datagram);
+
+  void TransmitFrame(Interface& iface, const MacAddr& dst, uint16_t type, Packet packet);
+  void TransmitRawFrame(Interface& iface, Packet frame);
+  void SendToNextHop(const Route& route, Packet packet);
+
+  // rx: the packet that provoked the error, from its IP header on. Rate limited; sends nothing
+  // about what RFC 1122 3.2.2 and RFC 4443 2.4(e) forbid.
+  void SendIcmpError(const IpReceived& about, const Slice& datagram, uint8_t type, uint8_t code,
+                     uint32_t rest);
+  void SendNeighbourSolicit(Interface& iface, const IpAddr& target, std::optional<MacAddr> unicast,
+                            const IpAddr& src);
+  void SendNeighbourAdvert(Interface& iface, const IpAddr& target, const IpAddr& to, bool solicited,
+                           std::optional<MacAddr> mac);
+  void SendArp(Interface& iface, const ArpPacket& arp, const MacAddr& to);
+  void OnInterfaceTimer(Interface& iface);
+  void ReportUnreachable(Packet packet);
+
+  NetResult<void> JoinGroup(IfIndex iface, const IpAddr& group);
+  void LeaveGroup(IfIndex iface, const IpAddr& group);
+
+  void AddTap(PacketEndpoint* tap) { taps_.push_back(tap); }
+  void RemoveTap(PacketEndpoint* tap) { std::erase(taps_, tap); }
+
+ private:
+  friend class StackEntry;
+  struct LoopItem {
+    enum class Kind : uint8_t { kTcp, kUdp, kDatagram } kind;
+    IpAddr src, dst;
+    uint8_t ttl = 64, tos = 0;
+    uint16_t sport = 0, dport = 0;
+    TcpSegment segment;
+    Chain payload;  // kDatagram: one slice
+  };
+  void DrainLoop();
+  void DeliverLoop(LoopItem& item);
+
+  void FrameIn(Interface& iface, RxFrame& frame);
+  void ArpIn(Interface& iface, ByteSpan b);
+  void Ipv4In(Interface& iface, Slice datagram, const RxFrame& frame, bool link_group);
+  void Ipv6In(Interface& iface, Slice datagram, const RxFrame& frame);
+  void Ipv6Continue(Interface& iface, const Slice& datagram, IpReceived& rx, const Ipv6Walk& from);
+  void Deliver(IpReceived& rx, Slice transport, const Slice& datagram);
+  void Forward(Interface& iface, const IpReceived& rx, const Slice& datagram);
+  void IcmpIn(const IpReceived& rx, const Slice& message);
+  void Icmp6In(const IpReceived& rx, const Slice& message);
+  void IcmpErrorIn(const IpReceived& rx, bool v6, const Slice& message);
+  void NdpIn(const IpReceived& rx, const IcmpView& view);
+  void RouterAdvertIn(Interface& iface, const IpReceived& rx, const IcmpView& view);
+  void IgmpIn(const IpReceived& rx, const Slice& message);
+  void GroupQueryIn(Interface& iface, const struct GroupQuery& query, Family family);
+  void SendGroupReport(Interface& iface, const IpAddr& group, bool leave);
+  void OnReassemblyTimer();
+  void ArmReassembly();
+  void ArmInterface(Interface& iface);
+  NetResult<void> SendFragments(const Route& route, const IpSend& ip, Packet packet, uint32_t mtu);
+  void AddAddressLocked(Interface& iface, const InterfaceAddress& a, bool dad);
+  void RemoveAddressLocked(Interface& iface, const IpAddr& addr);
+  void InterfaceUp(Interface& iface);
+  void TapFrame(Interface& iface, ByteSpan frame, size_t link_header, bool outgoing);
+
+  Mutex<LockClass::kNetstack> mu_;
+  StackHost& host_;
+  StackConfig config_;
+  TimePoint now_;
+  TimerQueue timers_;
+  TimePoint told_deadline_ = TimePoint::Never();
+  SipKey key_;
+  uint64_t random_state_ = 0;
+  Counters counters_;
+  std::map<IfIndex, std::unique_ptr<Interface>> interfaces_;
+  IfIndex next_iface_ = 1;
+  IfIndex loopback_ = 0;
+  absl::flat_hash_map<IpAddr, IfIndex> local_;
+  RouteTable routes_;
+  uint32_t route_generation_ = 1;
+  struct PathMtuEntry {
+    uint32_t mtu;
+    TimePoint expires;
+  };
+  absl::flat_hash_map<IpAddr, PathMtuEntry> path_mtu_;
+  Reassembly reassembly_;
+  Timer reassembly_timer_;
+  IcmpRateLimit icmp_limit_;
+  uint32_t fragment_id_ = 0;
+  std::deque<LoopItem> loop_;
+  std::vector<RefPtr<LinkSink>> flush_;
+  std::vector<PacketEndpoint*> taps_;
+  std::unique_ptr<TcpProtocol> tcp_;
+  std::unique_ptr<UdpProtocol> udp_;
+  std::unique_ptr<RawProtocol> raw_;
+};
+
+// One entry into the stack: takes the lock and the time; on the way out it runs what was queued on
+// the loopback, tells the host about an earlier deadline, drops the lock and flushes the links.
+class StackEntry {
+ public:
+  explicit StackEntry(Stack& stack);
+  ~StackEntry();
+  StackEntry(const StackEntry&) = delete;
+  StackEntry& operator=(const StackEntry&) = delete;
+
+ private:
+  Stack& stack_;
+  std::optional<MutexLock<LockClass::kNetstack>> lock_;
+};
+
+}  // namespace ringwall::net
+
+#endif  // RINGWALL_NETSTACK_STACK_H_

@@ -1,0 +1,678 @@
+// The socket side of TCP: bind, connect, listen, options, readiness. Compare Linux's
+// net/ipv4/af_inet.c and tcp.c for what a program sees.
+#include "netstack/tcp/endpoint.h"
+
+#include <algorithm>
+
+#include "netstack/tcp/listen.h"
+#include "netstack/tcp/protocol.h"
+#include "netstack/wire/checksum.h"
+#include "netstack/wire/icmp.h"
+
+namespace ringwall::net {
+namespace {
+
+constexpr uint32_t kGsoMost = 65000;  // one frame's payload with any headers
+
+}  // namespace
+
+TcpEndpoint::TcpEndpoint(Ref<Stack> stack, Family family)
+    : Endpoint(std::move(stack), family),
+      timer_([](void* e, TimePoint now) {
+        TcpEndpoint* self = static_cast<TcpEndpoint*>(e);
+        Ref<TcpEndpoint> hold(*self);
+        self->connection_->OnDeadline(now);
+        self->Rearm();
+      }, this) {
+  const StackConfig& c = stack_->config();
+  Store(options_, Option::kSendBuffer, static_cast<int64_t>(c.tcp_wmem_default));
+  Store(options_, Option::kReceiveBuffer, static_cast<int64_t>(c.tcp_rmem_default));
+}
+
+uint32_t TcpEndpoint::MssOf(Stack& stack, const Route& route) {
+  const uint32_t mtu = stack.PathMtu(route);
+  const uint32_t headers = kTcpHeader + (route.dst.is_v4() ? kIpv4Header : kIpv6Header);
+  return std::clamp<uint32_t>(mtu > headers ? mtu - headers : 0, 48, 65483);
+}
+
+TcpSettings TcpEndpoint::MakeSettings() const {
+  const StackConfig& c = stack_->config();
+  TcpSettings s;
+  s.no_delay = flag(Option::kNoDelay);
+  s.cork = flag(Option::kCork);
+  s.oob_inline = flag(Option::kOobInline);
+  s.keepalive = flag(Option::kKeepAlive);
+  s.keep_idle = Duration::Seconds(opt(Option::kKeepIdle));
+  s.keep_interval = Duration::Seconds(opt(Option::kKeepInterval));
+  s.keep_count = static_cast<int>(opt(Option::kKeepCount));
+  s.syn_retries = static_cast<int>(opt(Option::kSynCount));
+  s.synack_retries = c.tcp_synack_retries;
+  s.retries2 = c.tcp_retries2;
+  s.orphan_retries = c.tcp_orphan_retries;
+  s.user_timeout = Duration::Millis(opt(Option::kUserTimeout));
+  const int64_t linger2 = opt(Option::kLinger2);
+  s.fin_timeout = linger2 == 0 ? c.tcp_fin_timeout : Duration::Seconds(std::min<int64_t>(linger2, 120));
+  s.window_clamp = static_cast<uint32_t>(opt(Option::kWindowClamp));
+  s.notsent_lowat = static_cast<uint64_t>(opt(Option::kNotSentLowat));
+  s.sack = c.tcp_sack;
+  s.dsack = c.tcp_dsack;
+  s.timestamps = c.tcp_timestamps;
+  s.window_scaling = c.tcp_window_scaling;
+  s.ecn = c.tcp_ecn;
+  s.cubic = opt(Option::kCongestion) == kCongestionCubic;
+  s.send_buffer = static_cast<size_t>(opt(Option::kSendBuffer));
+  s.send_buffer_max = std::max(c.tcp_wmem_max, s.send_buffer);
+  s.send_buffer_locked = send_buffer_locked_;
+  s.receive_buffer = static_cast<size_t>(opt(Option::kReceiveBuffer));
+  s.receive_buffer_max = std::max(c.tcp_rmem_max, s.receive_buffer);
+  s.receive_buffer_locked = receive_buffer_locked_;
+  s.max_segment = route_.kind == Route::Kind::kLocal ? 65483 : kGsoMost;
+  return s;
+}
+
+void TcpEndpoint::Rearm() {
+  if (connection_ && registered_) {
+    timer_.Set(stack_->timers(), connection_->NextDeadline());
+  } else {
+    timer_.Cancel();
+  }
+}
+
+// ---- Addresses ----
+
+PortBinding TcpEndpoint::Binding() const {
+  PortBinding b;
+  b.addr = local_.addr.IsNone() ? IpAddr::Any(family_) : local_.addr;
+  b.dual = b.addr.is_v6() && b.addr.IsAny() && !flag(Option::kV6Only);
+  b.device = static_cast<IfIndex>(opt(Option::kBindToDevice));
+  b.reuse_addr = flag(Option::kReuseAddr);
+  b.reuse_port = flag(Option::kReusePort);
+  return b;
+}
+
+NetResult<void> TcpEndpoint::DoBind(const SockAddr& given) {
+  if (bound_ || connection_) return NetError::kInvalid;
+  if (family_ == Family::kV4 && !given.addr.is_v4()) return NetError::kAfNoSupport;
+  SockAddr a = TRY(Normalise(given));
+  const bool odd = flag(Option::kFreeBind) || flag(Option::kTransparent);
+  if (!a.addr.IsAny() && !stack_->IsLocal(a.addr) && !odd) return NetError::kAddrNotAvail;
+  if (a.addr.is_v6() && a.addr.IsLinkLocal()) {
+    const IfIndex device = static_cast<IfIndex>(opt(Option::kBindToDevice));
+    if (a.scope == 0) a.scope = device;
+    if (a.scope == 0) return NetError::kInvalid;
+    device_ = a.scope;
+  }
+  const SockAddr before = local_;
+  local_ = a;
+  const PortBinding b = Binding();
+  NetResult<uint16_t> port = stack_->tcp().Bind(a.port, b);
+  if (!port.ok()) {
+    local_ = before;
+    return port.error();
+  }
+  local_.port = *port;
+  bound_ = b;
+  bound_by_user_ = true;
+  return {};
+}
+
+void TcpEndpoint::Unbind() {
+  if (bound_) stack_->tcp().Unbind(local_.port, *bound_);
+  bound_.reset();
+}
+
+NetResult<SockAddr> TcpEndpoint::DoLocal() { return ToUser(local_); }
+
+NetResult<SockAddr> TcpEndpoint::DoRemote() {
+  if (!remote_ || !connection_) return NetError::kNotConnected;
+  const TcpState s = connection_->state();
+  if (s == TcpState::kClosed || s == TcpState::kSynSent) return NetError::kNotConnected;
+  return ToUser(*remote_);
+}
+
+// ---- Opening ----
+
+NetResult<void> TcpEndpoint::DoConnect(const SockAddr& given) {
+  if (given.addr.IsNone()) return Disconnect();
+  if (listener_) return NetError::kIsConnected;
+  if (connection_) {
+    if (connecting_) {
+      if (connection_->state() == TcpState::kSynSent ||
+          connection_->state() == TcpState::kSynReceived) {
+        return NetError::kAlready;
+      }
+      connecting_ = false;
+      if (std::optional<NetError> e = TakeErrorLocked()) {
+        connection_.reset();
+        return *e;
+      }
+      if (connection_->state() == TcpState::kClosed && !was_connected_) {
+        connection_.reset();
+        return NetError::kAborted;
+      }
+      return {};
+    }
+    if (connection_->state() != TcpState::kClosed) return NetError::kIsConnected;
+    if (was_connected_) return NetError::kIsConnected;
+    connection_.reset();
+  }
+  SockAddr a = TRY(Normalise(given));
+  IfIndex oif = static_cast<IfIndex>(opt(Option::kBindToDevice));
+  if (a.addr.is_v6() && a.addr.IsLinkLocal()) {
+    if (a.scope == 0) a.scope = device_ != 0 ? device_ : oif;
+    if (a.scope == 0) return NetError::kInvalid;
+    oif = device_ = a.scope;
+  }
+  IpAddr src = bound_by_user_ ? local_.addr : IpAddr();
+  if (!src.IsNone() && !src.IsAny() && src.family() != a.addr.family()) {
+    return family_ == Family::kV6 ? NetError::kNetUnreach : NetError::kInvalid;
+  }
+  if (!src.IsNone() && src.IsAny()) src = IpAddr();
+  Route route = TRY(stack_->FindRoute({.src = src, .dst = a.addr, .oif = oif,
+                                       .mark = static_cast<uint32_t>(opt(Option::kMark))}));
+  if (route.kind == Route::Kind::kBroadcast || route.kind == Route::Kind::kMulticast) {
+    return NetError::kNetUnreach;
+  }
+  a.addr = route.dst;
+  const bool loopback = route.kind == Route::Kind::kLocal;
+  FourTuple tuple{route.src, a.addr, local_.port, a.port};
+  if (!bound_) {
+    tuple.local_port = TRY(stack_->tcp().ChoosePort(tuple, loopback));
+    PortBinding b = Binding();
+    b.addr = route.src;
+    b.dual = false;
+    b.by_connect = true;
+    stack_->tcp().Share(tuple.local_port, b);
+    bound_ = b;
+    local_.port = tuple.local_port;
+  }
+  if (!stack_->tcp().Register(this, tuple, loopback)) {
+    if (!bound_by_user_) {
+      Unbind();
+      local_.port = 0;
+    }
+    return NetError::kAddrNotAvail;
+  }
+  registered_ = true;
+  tuple_ = tuple;
+  local_.addr = route.src;
+  remote_ = a;
+  route_ = route;
+  connecting_ = true;
+  uint32_t mss = MssOf(*stack_, route);
+  if (opt(Option::kMaxSegment) != 0) {
+    mss = std::min(mss, static_cast<uint32_t>(opt(Option::kMaxSegment)));
+  }
+  connection_ = std::make_unique<TcpConnection>(*this, MakeSettings(), mss);
+  stack_->counters().tcp.active_opens++;
+  connection_->Connect(stack_->tcp().InitialSequence(tuple_),
+                       stack_->tcp().TimestampOffset(tuple_), stack_->now());
+  Rearm();
+  return NetError::kInProgress;
+}
+
+// connect with AF_UNSPEC: tcp_disconnect().
+NetResult<void> TcpEndpoint::Disconnect() {
+  Ref<TcpEndpoint> hold(*this);
+  listener_.reset();
+  if (connection_) {
+    connection_->Close(true, stack_->now());
+    connection_.reset();
+  }
+  stack_->tcp().RemoveListener(this, local_.port);
+  if (bound_ && !bound_by_user_) {
+    Unbind();
+    local_ = SockAddr();
+  }
+  remote_.reset();
+  connecting_ = was_connected_ = false;
+  error_.reset();
+  return {};
+}
+
+NetResult<void> TcpEndpoint::Listen(int backlog) {
+  StackEntry entry(*stack_);
+  if (connection_) return NetError::kInvalid;
+  const int most = static_cast<int>(stack_->config().somaxconn);
+  backlog_ = backlog < 0 || backlog > most ? most : backlog;
+  if (listener_) return {};
+  if (!bound_) {
+    // Linux: listen without bind takes an ephemeral port.
+    TRY(DoBind({IpAddr::Any(family_), 0, 0}));
+  }
+  PortBinding to = Binding();
+  to.listening = true;
+  stack_->tcp().Unbind(local_.port, *bound_);
+  if (stack_->tcp().Conflicts(local_.port, to)) {
+    stack_->tcp().Share(local_.port, *bound_);
+    return NetError::kAddrInUse;
+  }
+  stack_->tcp().Share(local_.port, to);
+  bound_ = to;
+  listener_ = std::make_unique<TcpListener>(*this);
+  stack_->tcp().AddListener(this, local_.port);
+  return {};
+}
+
+NetResult<Ref<TcpEndpoint>> TcpEndpoint::Accept() {
+  StackEntry entry(*stack_);
+  if (!listener_) return NetError::kInvalid;
+  RefPtr<TcpEndpoint> child = listener_->TakeWaiting();
+  if (!child) return NetError::kWouldBlock;
+  return Ref<TcpEndpoint>(std::move(child));
+}
+
+Ref<TcpEndpoint> TcpEndpoint::MakeChild(TcpEndpoint& parent, const FourTuple& tuple, IfIndex iface,
+                                        const Route& route, const TcpAgreed& agreed,
+                                        uint32_t send_window, std::optional<Duration> rtt) {
+  Ref<TcpEndpoint> child = MakeRef<TcpEndpoint>(parent.stack_, parent.family_);
+  TcpEndpoint& c = *child;
+  c.options_ = parent.options_;
+  c.linger_ = parent.linger_;
+  c.send_buffer_locked_ = parent.send_buffer_locked_;
+  c.receive_buffer_locked_ = parent.receive_buffer_locked_;
+  c.tuple_ = tuple;
+  c.local_ = {tuple.local, tuple.local_port, iface};
+  c.remote_ = SockAddr{tuple.remote, tuple.remote_port, iface};
+  if (tuple.remote.is_v6() && tuple.remote.IsLinkLocal()) c.device_ = iface;
+  c.route_ = route;
+  PortBinding b = *parent.bound_;
+  b.listening = false;
+  b.dual = false;
+  b.addr = tuple.local;
+  c.bound_ = b;
+  c.stack_->tcp().Share(tuple.local_port, b);
+  c.registered_ = true;
+  c.was_connected_ = true;
+  uint32_t mss = MssOf(*c.stack_, route);
+  if (c.opt(Option::kMaxSegment) != 0) {
+    mss = std::min(mss, static_cast<uint32_t>(c.opt(Option::kMaxSegment)));
+  }
+  c.connection_ = std::make_unique<TcpConnection>(c, c.MakeSettings(), mss);
+  c.connection_->Accepted(agreed, send_window, rtt, c.stack_->now());
+  return child;
+}
+
+// ---- Closing ----
+
+NetResult<void> TcpEndpoint::DoShutdown(bool read, bool write) {
+  Ref<TcpEndpoint> hold(*this);
+  if (listener_) {
+    if (!read) return {};
+    // Linux: a listener shut for reading stops listening but keeps its port.
+    listener_.reset();
+    stack_->tcp().RemoveListener(this, local_.port);
+    PortBinding to = *bound_;
+    to.listening = false;
+    stack_->tcp().Rebind(local_.port, *bound_, to);
+    bound_ = to;
+    Notify(kReadable | kHangup);
+    return {};
+  }
+  if (!connection_ || (connection_->state() == TcpState::kClosed && !was_connected_)) {
+    return NetError::kNotConnected;
+  }
+  if (connection_->state() == TcpState::kSynSent) {
+    connection_->Close(true, stack_->now());
+    connecting_ = false;
+    return {};
+  }
+  if (read) connection_->ShutdownRead();
+  if (write) connection_->ShutdownWrite(stack_->now());
+  Rearm();
+  Notify(kReadable | kWritable | (read ? kReadHangup : 0u) | kHangup);
+  return {};
+}
+
+void TcpEndpoint::DoClose() {
+  if (listener_) {
+    listener_.reset();
+    stack_->tcp().RemoveListener(this, local_.port);
+  }
+  if (connection_ && connection_->state() != TcpState::kClosed) {
+    const bool abort = (linger_ && linger_->IsZero()) ||
+                       stack_->tcp().orphans >= stack_->config().tcp_max_orphans;
+    stack_->tcp().orphans++;
+    connection_->Close(abort, stack_->now());
+    Rearm();
+    return;
+  }
+  Unbind();
+}
+
+void TcpEndpoint::Abort() {
+  Ref<TcpEndpoint> hold(*this);
+  MarkClosed();
+  observer_ = nullptr;
+  if (connection_ && connection_->state() != TcpState::kClosed) {
+    stack_->tcp().orphans++;
+    connection_->Close(true, stack_->now());
+  } else {
+    Unbind();
+  }
+}
+
+void TcpEndpoint::OnClosed(std::optional<NetError> error) {
+  timer_.Cancel();
+  if (!was_connected_ && connecting_) stack_->counters().tcp.attempt_fails++;
+  if (closed_) {
+    if (stack_->tcp().orphans > 0) stack_->tcp().orphans--;
+  }
+  if (error) SetError(*error);
+  // The port stays taken while the socket that was bound to it lives.
+  if (closed_ || !bound_by_user_) Unbind();
+  Notify(kReadable | kWritable | kHangup | kReadHangup | (error ? kError : 0u));
+  if (registered_) {
+    registered_ = false;
+    stack_->tcp().Unregister(tuple_);
+  }
+}
+
+void TcpEndpoint::OnEstablished() {
+  was_connected_ = true;
+  Notify(kWritable);
+}
+
+void TcpEndpoint::OnTimeWait() { stack_->tcp().EnterTimeWait(*this); }
+
+// RFC 5961 7 and Linux's tcp_invalid_ratelimit: one in 500 ms from one connection.
+bool TcpEndpoint::AllowChallengeAck() {
+  if (challenged_ && stack_->now() - last_challenge_ < Duration::Millis(500)) return false;
+  if (!stack_->tcp().AllowChallengeAck()) return false;
+  challenged_ = true;
+  last_challenge_ = stack_->now();
+  stack_->counters().tcp.challenge_acks++;
+  return true;
+}
+
+void TcpEndpoint::OnProgress() {
+  if (route_.kind == Route::Kind::kLocal) return;
+  if (Interface* i = stack_->FindInterface(route_.oif)) {
+    if (i->config.kind == LinkKind::kEthernet) {
+      i->neighbours.Confirm(route_.next_hop, stack_->now());
+    }
+  }
+}
+
+void TcpEndpoint::OnTrouble() { route_.generation = 0; }
+
+// ---- Segments ----
+
+void TcpEndpoint::Segment(const IpReceived& rx, const TcpSegment& s, Chain payload) {
+  connection_->OnSegment(s, std::move(payload), (rx.tos & 3) == 3, stack_->now());
+  Rearm();
+}
+
+void TcpEndpoint::OnIcmp(const IcmpError& e) {
+  if (e.mtu != 0) {
+    const int64_t discover = opt(e.v6 ? Option::kMtuDiscover6 : Option::kMtuDiscover);
+    if (discover == 0 || discover >= 4) return;
+    stack_->LearnPathMtu(e.remote, e.mtu);
+    if (Route* r = FreshRoute()) connection_->SetMss(MssOf(*stack_, *r), stack_->now());
+    return Rearm();
+  }
+  const IcmpMeaning meaning = MeaningOf(e);
+  if (flag(e.v6 ? Option::kRecvErr6 : Option::kRecvErr)) {
+    QueuedError q;
+    q.error = meaning.error;
+    q.origin = e.v6 ? 3 : 2;
+    q.type = e.type;
+    q.code = e.code;
+    q.offender = e.reporter;
+    q.destination = ToUser({e.remote, tuple_.remote_port, 0});
+    QueueError(std::move(q));
+  }
+  connection_->OnSoftError(meaning.error, meaning.hard, stack_->now());
+  Rearm();
+}
+
+Route* TcpEndpoint::FreshRoute() {
+  if (route_.generation == stack_->route_generation()) return &route_;
+  NetResult<Route> r = stack_->FindRoute(
+      {.src = tuple_.local,
+       .dst = tuple_.remote,
+       .oif = device_ != 0 ? device_ : static_cast<IfIndex>(opt(Option::kBindToDevice)),
+       .mark = static_cast<uint32_t>(opt(Option::kMark))});
+  if (!r.ok()) return nullptr;
+  route_ = *r;
+  return &route_;
+}
+
+void TcpEndpoint::Emit(TcpSegment& seg, Chain payload, uint32_t mss, bool ecn_capable) {
+  Route* route = FreshRoute();
+  TcpCounters& count = stack_->counters().tcp;
+  count.out_segs++;
+  if (seg.Has(kRst)) count.out_rsts++;
+  if (route == nullptr) return;  // the timers will try again
+  seg.src_port = tuple_.local_port;
+  seg.dst_port = tuple_.remote_port;
+  const uint8_t tos = static_cast<uint8_t>((TosFor(tuple_.remote) & ~3) | (ecn_capable ? 2 : 0));
+  if (stack_->ShortWay(*route)) {
+    return stack_->LoopTcp(tuple_.local, tuple_.remote, tos, seg, std::move(payload));
+  }
+  IpSend ip{tuple_.local, tuple_.remote, kProtoTcp, TtlFor(tuple_.remote), tos};
+  const int64_t discover = opt(ip.dst.is_v4() ? Option::kMtuDiscover : Option::kMtuDiscover6);
+  ip.dont_fragment = discover != 0;
+  Interface* out = stack_->FindInterface(route->oif);
+  const bool tso = out != nullptr && out->config.tx_tso && out->config.tx_checksum;
+  const size_t size = payload.size();
+  const size_t step = tso || mss == 0 || route->kind == Route::Kind::kLocal ? std::max<size_t>(size, 1)
+                                                                             : mss;
+  size_t at = 0;
+  do {
+    const size_t n = std::min(step, size - at);
+    TcpSegment part = seg;
+    part.seq = seg.seq + static_cast<uint32_t>(at);
+    if (at + n < size) part.flags &= static_cast<uint8_t>(~(kFin | kPsh));
+    if (at != 0) part.flags &= static_cast<uint8_t>(~kCwr);
+    Packet p(n == size ? std::move(payload) : payload.Sub(at, n));
+    part.Write(p.Prepend(part.header_size()));
+    if (tso && n > mss && mss != 0) {
+      p.offload.gso = ip.dst.is_v4() ? Offload::Gso::kTcp4 : Offload::Gso::kTcp6;
+      p.offload.gso_size = static_cast<uint16_t>(mss);
+    }
+    stack_->FinishChecksum(*route, ip, p, 16);
+    NetResult<void> sent = stack_->SendIp(*route, ip, std::move(p));
+    if (!sent.ok() && sent.error() == NetError::kMessageSize && connection_) {
+      // The path shrank under us; the timers repeat with the new size.
+      connection_->SetMss(MssOf(*stack_, *route), stack_->now());
+      return;
+    }
+    at += n;
+  } while (at < size);
+}
+
+// ---- Data ----
+
+NetResult<size_t> TcpEndpoint::SendChecks() {
+  if (std::optional<NetError> e = TakeErrorLocked()) return *e;
+  if (!connection_) return NetError::kPipe;
+  switch (connection_->state()) {
+    case TcpState::kSynSent:
+    case TcpState::kSynReceived:
+      return NetError::kWouldBlock;
+    case TcpState::kEstablished:
+    case TcpState::kCloseWait:
+      break;
+    default:
+      return NetError::kPipe;
+  }
+  if (connection_->write_shut()) return NetError::kPipe;
+  const size_t space = connection_->SendSpace();
+  if (space == 0) return NetError::kWouldBlock;
+  return space;
+}
+
+NetResult<size_t> TcpEndpoint::Send(const Chain& data, bool more) {
+  StackEntry entry(*stack_);
+  const size_t space = TRY(SendChecks());
+  const size_t n = std::min(space, data.size());
+  if (n == 0) return size_t{0};
+  Ref<TcpEndpoint> hold(*this);
+  connection_->Send(n == data.size() ? data : data.Sub(0, n), !more, stack_->now());
+  Rearm();
+  return n;
+}
+
+NetResult<size_t> TcpEndpoint::Send(ByteSpan data, bool more) {
+  return Send(Chain(Slice::Copy(data)), more);
+}
+
+NetResult<Chain> TcpEndpoint::Peek(size_t n, size_t skip) {
+  StackEntry entry(*stack_);
+  if (connection_) {
+    Chain c = connection_->Peek(n, skip);
+    if (!c.empty()) return c;
+  }
+  if (std::optional<NetError> e = TakeErrorLocked()) return *e;
+  if (!connection_) return NetError::kNotConnected;
+  if (connection_->read_shut() || (connection_->state() == TcpState::kClosed && was_connected_)) {
+    return Chain();
+  }
+  if (connection_->state() == TcpState::kClosed) return NetError::kNotConnected;
+  return NetError::kWouldBlock;
+}
+
+void TcpEndpoint::Consume(size_t n) {
+  StackEntry entry(*stack_);
+  if (!connection_) return;
+  Ref<TcpEndpoint> hold(*this);
+  connection_->Consume(n, stack_->now());
+  Rearm();
+}
+
+NetResult<void> TcpEndpoint::SendUrgent(uint8_t byte) {
+  StackEntry entry(*stack_);
+  TRY(SendChecks());
+  Ref<TcpEndpoint> hold(*this);
+  connection_->SendUrgent(byte, stack_->now());
+  Rearm();
+  return {};
+}
+
+NetResult<uint8_t> TcpEndpoint::ReceiveUrgent(bool peek) {
+  StackEntry entry(*stack_);
+  if (!connection_) return NetError::kNotConnected;
+  return connection_->TakeUrgent(peek);
+}
+
+bool TcpEndpoint::AtMark() {
+  StackEntry entry(*stack_);
+  return connection_ && connection_->AtMark();
+}
+
+size_t TcpEndpoint::Readable() {
+  StackEntry entry(*stack_);
+  return connection_ ? connection_->Readable() : 0;
+}
+
+size_t TcpEndpoint::Unacked() {
+  StackEntry entry(*stack_);
+  return connection_ ? connection_->unacked() : 0;
+}
+
+size_t TcpEndpoint::Unsent() {
+  StackEntry entry(*stack_);
+  return connection_ ? connection_->unsent() : 0;
+}
+
+// Compare Linux's tcp_poll().
+uint32_t TcpEndpoint::DoPoll() {
+  if (listener_) return listener_->HasWaiting() ? uint32_t{kReadable} : 0u;
+  uint32_t bits = 0;
+  if (error_ || !error_queue_.empty()) bits |= kError;
+  if (!connection_) return bits | kWritable | kHangup;
+  const TcpState state = connection_->state();
+  const bool read_end = connection_->read_shut() || state == TcpState::kClosed;
+  const bool write_end = connection_->write_shut() || state == TcpState::kClosed;
+  if (read_end && write_end) bits |= kHangup;
+  if (read_end) bits |= kReadable | kReadHangup;
+  if (state == TcpState::kSynSent || state == TcpState::kSynReceived) return bits;
+  if (connection_->Readable() >= static_cast<size_t>(std::max<int64_t>(opt(Option::kReceiveLowat), 1))) {
+    bits |= kReadable;
+  }
+  if (write_end ||
+      (connection_->SendSpace() * 3 >= connection_->settings().send_buffer &&
+       connection_->unsent() < connection_->settings().notsent_lowat)) {
+    bits |= kWritable;
+  }
+  if (connection_->HasUrgent()) bits |= kUrgent;
+  return bits;
+}
+
+// ---- Options ----
+
+NetResult<void> TcpEndpoint::OnOption(Option o, int64_t value) {
+  switch (o) {
+    case Option::kSendBuffer:
+      send_buffer_locked_ = true;
+      break;
+    case Option::kReceiveBuffer:
+      receive_buffer_locked_ = true;
+      break;
+    case Option::kQuickAck:
+      if (connection_) {
+        connection_->SetQuickAck(value != 0, stack_->now());
+        Rearm();
+      }
+      return {};
+    case Option::kWindowClamp:
+      if (value == 0 && connection_ && connection_->state() != TcpState::kClosed) {
+        return NetError::kInvalid;
+      }
+      break;
+    default:
+      break;
+  }
+  if (connection_ && connection_->state() != TcpState::kClosed) {
+    Ref<TcpEndpoint> hold(*this);
+    connection_->ChangeSettings(MakeSettings(), stack_->now());
+    Rearm();
+  }
+  return {};
+}
+
+NetResult<int64_t> TcpEndpoint::OnGetOption(Option o) {
+  if (connection_) {
+    switch (o) {
+      case Option::kMaxSegment: return static_cast<int64_t>(connection_->mss());
+      case Option::kSendBuffer: return static_cast<int64_t>(connection_->settings().send_buffer);
+      case Option::kReceiveBuffer:
+        return static_cast<int64_t>(connection_->settings().receive_buffer);
+      default: break;
+    }
+  } else if (o == Option::kMaxSegment && opt(o) == 0) {
+    return int64_t{536};  // TCP_MSS_DEFAULT
+  }
+  return opt(o);
+}
+
+void TcpEndpoint::SetLinger(std::optional<Duration> linger) {
+  StackEntry entry(*stack_);
+  linger_ = linger;
+}
+
+std::optional<Duration> TcpEndpoint::Linger() {
+  StackEntry entry(*stack_);
+  return linger_;
+}
+
+TcpInfo TcpEndpoint::Info() {
+  StackEntry entry(*stack_);
+  if (connection_) return connection_->Info(stack_->now());
+  TcpInfo i;
+  if (listener_) {
+    i.state = TcpState::kListen;
+    i.unacked = static_cast<uint32_t>(listener_->waiting());  // as Linux tells for a listener
+    i.sacked = static_cast<uint32_t>(backlog_);
+  }
+  return i;
+}
+
+TcpState TcpEndpoint::State() {
+  StackEntry entry(*stack_);
+  if (listener_) return TcpState::kListen;
+  return connection_ ? connection_->state() : TcpState::kClosed;
+}
+
+}  // namespace ringwall::net

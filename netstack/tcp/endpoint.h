@@ -1,0 +1,133 @@
+// TcpEndpoint: a TCP socket's endpoint: fresh, listening, or around one TcpConnection.
+#ifndef RINGWALL_NETSTACK_TCP_ENDPOINT_H_
+#define RINGWALL_NETSTACK_TCP_ENDPOINT_H_
+
+#include <deque>
+#include <memory>
+
+#include "netstack/endpoint.h"
+#include "netstack/ip/ports.h"
+#include "netstack/tcp/connection.h"
+
+namespace ringwall::net {
+
+struct FourTuple {
+  IpAddr local;
+  IpAddr remote;
+  uint16_t local_port = 0;
+  uint16_t remote_port = 0;
+
+  friend bool operator==(const FourTuple&, const FourTuple&) = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const FourTuple& t) {
+    return H::combine(std::move(h), t.local, t.remote, t.local_port, t.remote_port);
+  }
+};
+
+class TcpListener;
+
+class TcpEndpoint final : public Endpoint, public TcpUser {
+ public:
+  TcpEndpoint(Ref<Stack> stack, Family family);
+
+  NetResult<void> Listen(int backlog);
+  // kWouldBlock when nothing waits; kInvalid when not listening.
+  NetResult<Ref<TcpEndpoint>> Accept();
+
+  // Takes as much of data as the send buffer has room for; returns how much. The slices are kept,
+  // not copied (small ones are gathered). `more`: MSG_MORE.
+  NetResult<size_t> Send(const Chain& data, bool more = false);
+  // The same from plain bytes, copied.
+  NetResult<size_t> Send(ByteSpan data, bool more = false);
+  // Shares readable bytes, up to n, from `skip` on; an empty chain is the end of the stream. They
+  // stay until Consume: copy them out without the lock, then say how many were used. One reader
+  // at a time: the socket's own lock.
+  NetResult<Chain> Peek(size_t n, size_t skip = 0);
+  void Consume(size_t n);
+  NetResult<void> SendUrgent(uint8_t byte);
+  NetResult<uint8_t> ReceiveUrgent(bool peek);
+  bool AtMark();
+  size_t Readable();  // SIOCINQ
+  size_t Unacked();   // SIOCOUTQ
+  size_t Unsent();    // SIOCOUTQNSD
+
+  // SO_LINGER. Waiting is the caller's: after Shutdown(write) until Unacked() is 0 or the time is
+  // over, then Close. Zero makes Close a reset.
+  void SetLinger(std::optional<Duration> linger);
+  std::optional<Duration> Linger();
+  TcpInfo Info();
+  TcpState State();
+
+  // ---- Internal ----
+  TcpConnection* connection() { return connection_.get(); }
+  TcpListener* listener() { return listener_.get(); }
+  const FourTuple& tuple() const { return tuple_; }
+  const SockAddr& local() const { return local_; }
+  const std::optional<PortBinding>& binding() const { return bound_; }
+  void Segment(const IpReceived& rx, const TcpSegment& s, Chain payload);
+  void OnIcmp(const IcmpError& e);
+  TcpSettings MakeSettings() const;
+  // A child of a listener, made by the last segment of a handshake.
+  static Ref<TcpEndpoint> MakeChild(TcpEndpoint& parent, const FourTuple& tuple, IfIndex iface,
+                                    const Route& route, const TcpAgreed& agreed,
+                                    uint32_t send_window, std::optional<Duration> rtt);
+  void Abort();
+  // The MSS of a route before TCP options.
+  static uint32_t MssOf(Stack& stack, const Route& route);
+  void NotifyReadable() { Notify(kReadable); }
+  int backlog_limit() const { return backlog_; }
+
+  // TcpUser
+  void Emit(TcpSegment& segment, Chain payload, uint32_t mss, bool ecn_capable) override;
+  void OnReadiness(uint32_t bits) override { Notify(bits); }
+  void OnEstablished() override;
+  void OnClosed(std::optional<NetError> error) override;
+  void OnTimeWait() override;
+  bool AllowChallengeAck() override;
+  void OnProgress() override;
+  void OnTrouble() override;
+
+ private:
+  friend class TcpProtocol;
+  uint32_t DoPoll() override;
+  NetResult<void> DoBind(const SockAddr& addr) override;
+  NetResult<void> DoConnect(const SockAddr& addr) override;
+  NetResult<void> DoShutdown(bool read, bool write) override;
+  void DoClose() override;
+  NetResult<SockAddr> DoLocal() override;
+  NetResult<SockAddr> DoRemote() override;
+  NetResult<void> OnOption(Option o, int64_t value) override;
+  NetResult<int64_t> OnGetOption(Option o) override;
+  bool is_tcp() const override { return true; }
+
+  PortBinding Binding() const;
+  NetResult<void> Disconnect();
+  void Rearm();
+  void Unbind();
+  Route* FreshRoute();
+  NetResult<size_t> SendChecks();
+
+  SockAddr local_;
+  bool bound_by_user_ = false;
+  std::optional<PortBinding> bound_;
+  std::optional<SockAddr> remote_;
+  FourTuple tuple_;
+  bool registered_ = false;
+  Route route_;
+  IfIndex device_ = 0;  // scope of a link-local connection
+  std::unique_ptr<TcpConnection> connection_;
+  std::unique_ptr<TcpListener> listener_;
+  int backlog_ = 0;
+  bool connecting_ = false;   // connect() has not told the result
+  bool was_connected_ = false;
+  std::optional<Duration> linger_;
+  bool send_buffer_locked_ = false;
+  bool receive_buffer_locked_ = false;
+  TimePoint last_challenge_;
+  bool challenged_ = false;
+  Timer timer_;
+};
+
+}  // namespace ringwall::net
+
+#endif  // RINGWALL_NETSTACK_TCP_ENDPOINT_H_

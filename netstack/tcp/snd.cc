@@ -1,0 +1,260 @@
+// Segments out: RFC 9293 3.8, RFC 1122 4.2.3.4 (Nagle, silly windows), RFC 5681.
+#include <algorithm>
+
+#include "netstack/tcp/connection.h"
+
+namespace ringwall::net {
+
+uint32_t TcpConnection::EffectiveMss() const {
+  uint32_t mss = std::min<uint32_t>(path_mss_, agreed_.peer_mss);
+  if (agreed_.timestamps) mss -= std::min<uint32_t>(12, mss - 1);  // RFC 6691 2
+  // Linux bounds a segment by half of the largest window seen: tiny windows still move data.
+  if (max_window_ > 1 && mss > max_window_ / 2) {
+    mss = static_cast<uint32_t>(std::max<uint64_t>(max_window_ / 2, std::min(48u, mss)));
+  }
+  return std::max<uint32_t>(mss, 1);
+}
+
+bool TcpConnection::CanSendData() const {
+  switch (state_) {
+    case TcpState::kEstablished:
+    case TcpState::kCloseWait:
+    case TcpState::kFinWait1:
+    case TcpState::kClosing:
+    case TcpState::kLastAck:
+      return true;
+    default:
+      return false;
+  }
+}
+
+void TcpConnection::Output(TimePoint now, bool probe) {
+  if (!CanSendData()) return;
+  const uint32_t mss = EffectiveMss();
+  cc_.mss = mss;
+  // RFC 5681 4.1: after idleness the old window is stale; it halves for each timeout passed.
+  if (snd_nxt_ == snd_una_ && last_sent_ != TimePoint() && now - last_sent_ > rtt_.rto() &&
+      EndToSend() > snd_nxt_) {
+    const uint64_t initial = 10ull * mss;
+    for (Duration idle = now - last_sent_; idle > rtt_.rto() && cc_.cwnd > initial;
+         idle = idle - rtt_.rto()) {
+      cc_.cwnd = std::max(cc_.cwnd / 2, initial);
+      algorithm_->OnIdle();
+    }
+  }
+  while (ResendLost(now)) {
+  }
+  if (finished_) return;
+  while (snd_nxt_ < EndToSend()) {
+    const uint64_t remaining = send_.end() - std::min(snd_nxt_, send_.end());
+    const bool fin_next = fin_queued_;
+    const uint64_t limit = SendLimit();
+    const uint64_t window = limit > snd_nxt_ ? limit - snd_nxt_ : 0;
+    if (remaining == 0) {
+      // A FIN alone: it may use the byte beyond a full window once nothing else is out.
+      if (window == 0 && snd_nxt_ != snd_una_) break;
+      SendNew(0, true, now);
+      break;
+    }
+    if (window == 0) break;
+    const uint64_t pipe = Pipe();
+    uint64_t quota = cc_.cwnd > pipe ? cc_.cwnd - pipe : 0;
+    if (quota < std::min<uint64_t>(mss, remaining) && pipe != 0) break;
+    quota = std::max<uint64_t>(quota, mss);
+    uint64_t n = std::min({remaining, window, quota, static_cast<uint64_t>(
+                                                         std::max(settings_.max_segment, mss))});
+    if (n > mss && n != remaining) n -= n % mss;
+    if (n > mss && n % mss != 0) {
+      // The full segments first; Nagle decides on the rest.
+      if (!MaySend(static_cast<uint32_t>(n % mss), true, now) && !probe) n -= n % mss;
+    } else if (n < mss && !probe && !MaySend(static_cast<uint32_t>(n), n == remaining, now)) {
+      break;
+    }
+    SendNew(static_cast<uint32_t>(n), fin_next && n == remaining, now);
+    if (finished_) return;
+  }
+  ArmAfterSend(now);
+}
+
+// For a segment below an MSS. RFC 1122 4.2.3.4, with Minshall's change: only an unacknowledged
+// *small* segment holds the next one back.
+bool TcpConnection::MaySend(uint32_t size, bool last, TimePoint) const {
+  if (!last) return size >= max_window_ / 2;  // cut by the peer's window
+  if (fin_queued_ || urgent_out_) return true;
+  if (settings_.cork) return false;
+  if (settings_.no_delay) return true;
+  return small_sent_ <= snd_una_;
+}
+
+bool TcpConnection::ResendLost(TimePoint now) {
+  const TxSegment* lost = board_.NextLost();
+  if (lost == nullptr) return false;
+  const uint32_t mss = EffectiveMss();
+  const uint64_t pipe = Pipe();
+  // RFC 6675 5, (C): a full segment of room; the first one after a timeout needs none.
+  if (cc_.cwnd < pipe + std::min<uint64_t>(mss, lost->size()) && pipe != 0) return false;
+  // A peer that took its window back is not overrun, except by the first segment.
+  if (lost->start >= SendLimit() && lost->start != snd_una_) return false;
+  uint64_t room = std::max<uint64_t>(cc_.cwnd > pipe ? cc_.cwnd - pipe : 0, mss);
+  room = std::min<uint64_t>(room, std::max(settings_.max_segment, mss));
+  uint32_t n = lost->size();
+  if (n > room) n = static_cast<uint32_t>(room / mss * mss);
+  ResendFrom(lost->start, n, now);
+  return !finished_;
+}
+
+void TcpConnection::ResendFrom(uint64_t start, uint32_t n, TimePoint now) {
+  board_.OnResent(start, n, now);
+  total_repeats_++;
+  bytes_resent_ += n;
+  undo_repeats_++;
+  if (!repeat_ts_ && agreed_.timestamps) repeat_ts_ = TsNow(now);
+  const uint64_t end = start + n;
+  uint8_t flags = kAck;
+  uint32_t bytes = n;
+  if (fin_queued_ && end == FinOffset() + 1) {
+    flags |= kFin;
+    bytes--;
+  }
+  Transmit(start, bytes, flags, now);
+}
+
+void TcpConnection::SendNew(uint32_t n, bool fin, TimePoint now) {
+  const uint64_t start = snd_nxt_;
+  const uint64_t end = start + n + (fin ? 1 : 0);
+  snd_nxt_ = end;
+  board_.OnSent(start, end, EffectiveMss(), now);
+  if (n != 0) bytes_sent_ += n;
+  if (n % EffectiveMss() != 0) small_sent_ = start + n;
+  // A reply in the time of a delayed ACK: the exchange is interactive, ACKs ride on data.
+  if (n != 0 && since_ack_ != 0) interactive_ = true;
+  uint8_t flags = kAck;
+  if (fin) flags |= kFin;
+  Transmit(start, n, flags, now);
+}
+
+void TcpConnection::Transmit(uint64_t start, uint32_t n, uint8_t flags, TimePoint now) {
+  TcpSegment seg;
+  seg.seq = SeqNum(agreed_.iss + static_cast<uint32_t>(start));
+  seg.flags = flags;
+  Chain payload;
+  if (n != 0) {
+    payload = send_.Get(start, n);
+    if (start + n == send_.end() || (flags & kFin) != 0) seg.flags |= kPsh;
+    data_out_++;
+  }
+  if (urgent_out_ && *urgent_out_ > start && (flags & kSyn) == 0) {
+    seg.flags |= kUrg;
+    seg.urgent = static_cast<uint16_t>(std::min<uint64_t>(*urgent_out_ - start, 65535));
+  }
+  if (recovery_ == Recovery::kFast || recovery_ == Recovery::kCwr) prr_out_ += n;
+  if ((flags & kSyn) != 0) {
+    // The answer of a simultaneous open.
+    seg.options = SynOptions(settings_, path_mss_, TsNow(now));
+    seg.options.sack_permitted = agreed_.sack;
+    if (!agreed_.window_scaling) seg.options.window_scale.reset();
+    if (!agreed_.timestamps) {
+      seg.options.timestamps.reset();
+    } else {
+      seg.options.timestamps->echo = agreed_.ts_recent;
+    }
+    seg.ack = SeqNum(rcv_nxt_seq());
+    seg.window = WindowField(true);
+    if (agreed_.ecn) seg.flags |= kEce;
+  } else {
+    FillHeader(seg, now);
+  }
+  if (cwr_out_ && n != 0) {
+    seg.flags |= kCwr;  // RFC 3168 6.1.2
+    cwr_out_ = false;
+  }
+  last_sent_ = now;
+  segs_out_++;
+  // Whatever carries an ACK serves as one.
+  ack_now_ = false;
+  ack_at_ = TimePoint::Never();
+  since_ack_ = 0;
+  rcv_wup_ = rcv_nxt_;
+  const bool repeat = start + n < snd_nxt_ && start != snd_nxt_;
+  // RFC 3168 6.1.4 and 6.1.5: neither repeats nor pure ACKs are marked capable.
+  user_.Emit(seg, std::move(payload), EffectiveMss(), agreed_.ecn && n != 0 && !repeat);
+}
+
+void TcpConnection::FillHeader(TcpSegment& seg, TimePoint now) {
+  seg.ack = SeqNum(rcv_nxt_seq());
+  seg.window = WindowField(false);
+  if (agreed_.ecn && ece_echo_) seg.flags |= kEce;
+  if (agreed_.timestamps) seg.options.timestamps = TcpTimestamps{TsNow(now), agreed_.ts_recent};
+}
+
+void TcpConnection::SendSyn(TimePoint now) {
+  TcpSegment seg;
+  seg.seq = SeqNum(agreed_.iss);
+  seg.flags = kSyn;
+  // RFC 3168 6.1.1; not on the last attempts, which a broken path may need: 6.1.1.1.
+  if (settings_.ecn == 1 && retries_ < 2) seg.flags |= kEce | kCwr;
+  seg.window = SynWindow(settings_);
+  seg.options = SynOptions(settings_, path_mss_, TsNow(now));
+  segs_out_++;
+  last_sent_ = now;
+  user_.Emit(seg, Chain(), EffectiveMss(), false);
+}
+
+void TcpConnection::SendAck(TimePoint now) {
+  TcpSegment seg;
+  seg.seq = SeqNum(snd_nxt_seq());
+  seg.flags = kAck;
+  if (urgent_out_ && *urgent_out_ > snd_nxt_) {
+    seg.flags |= kUrg;
+    seg.urgent = static_cast<uint16_t>(std::min<uint64_t>(*urgent_out_ - snd_nxt_, 65535));
+  }
+  FillHeader(seg, now);
+  if (agreed_.sack) {
+    // RFC 2018 3: three blocks fit beside timestamps; RFC 2883 4: a D-SACK block comes first.
+    const size_t most = agreed_.timestamps ? 3 : 4;
+    auto add = [&](const OffsetBlock& b) {
+      if (seg.options.sack_count >= most) return;
+      seg.options.sack[seg.options.sack_count++] = {
+          SeqNum(agreed_.irs + static_cast<uint32_t>(b.start)),
+          SeqNum(agreed_.irs + static_cast<uint32_t>(b.end))};
+    };
+    if (dsack_.end != 0) add(dsack_);
+    for (const OffsetBlock& b : ooo_.blocks()) add(b);
+  }
+  dsack_ = {};
+  ack_now_ = false;
+  ack_at_ = TimePoint::Never();
+  since_ack_ = 0;
+  rcv_wup_ = rcv_nxt_;
+  segs_out_++;
+  user_.Emit(seg, Chain(), EffectiveMss(), false);
+}
+
+void TcpConnection::SendProbe(TimePoint now) {
+  TcpSegment seg;
+  seg.seq = SeqNum(agreed_.iss + static_cast<uint32_t>(snd_una_) - 1);
+  seg.flags = kAck;
+  FillHeader(seg, now);
+  segs_out_++;
+  user_.Emit(seg, Chain(), EffectiveMss(), false);
+}
+
+void TcpConnection::SendResetSegment() {
+  TcpSegment seg;
+  seg.seq = SeqNum(snd_nxt_seq());
+  seg.flags = kRst | kAck;
+  seg.ack = SeqNum(rcv_nxt_seq());
+  segs_out_++;
+  user_.Emit(seg, Chain(), EffectiveMss(), false);
+}
+
+// Twice the congestion window, so that the next window is there when the acknowledgements come.
+void TcpConnection::TuneSendBuffer() {
+  if (settings_.send_buffer_locked) return;
+  const uint64_t want = 2 * std::max<uint64_t>(cc_.cwnd, 10ull * EffectiveMss());
+  settings_.send_buffer = std::max<size_t>(
+      settings_.send_buffer,
+      static_cast<size_t>(std::min<uint64_t>(want, settings_.send_buffer_max)));
+}
+
+}  // namespace ringwall::net

@@ -1,0 +1,443 @@
+#include "netstack/udp/endpoint.h"
+
+#include <algorithm>
+
+#include "netstack/wire/checksum.h"
+#include "netstack/wire/icmp.h"
+#include "netstack/wire/udp.h"
+
+namespace ringwall::net {
+namespace {
+
+// What a queued datagram costs beyond its bytes; Linux counts the sk_buff.
+constexpr size_t kDatagramCost = 256;
+
+size_t Cost(const Chain& c) {
+  size_t n = kDatagramCost;
+  for (const Slice& s : c.slices()) n += s.size();
+  return n;
+}
+
+}  // namespace
+
+// ---- The user's side ----
+
+PortBinding UdpEndpoint::Binding() const {
+  PortBinding b;
+  b.addr = local_.addr.IsNone() ? IpAddr::Any(family_) : local_.addr;
+  b.dual = b.addr.is_v6() && b.addr.IsAny() && !flag(Option::kV6Only);
+  b.device = static_cast<IfIndex>(opt(Option::kBindToDevice));
+  b.reuse_addr = flag(Option::kReuseAddr);
+  b.reuse_port = flag(Option::kReusePort);
+  return b;
+}
+
+NetResult<void> UdpEndpoint::DoBind(const SockAddr& given) {
+  if (bound_) return NetError::kInvalid;
+  if (family_ == Family::kV4 && !given.addr.is_v4()) return NetError::kAfNoSupport;
+  SockAddr a = TRY(Normalise(given));
+  if (!a.addr.IsAny() && !a.addr.IsMulticast() && !stack_->IsBroadcast(a.addr) &&
+      !stack_->IsLocal(a.addr) && !flag(Option::kFreeBind) && !flag(Option::kTransparent)) {
+    return NetError::kAddrNotAvail;
+  }
+  if (a.addr.is_v6() && a.addr.IsLinkLocal()) {
+    const IfIndex device = static_cast<IfIndex>(opt(Option::kBindToDevice));
+    if (a.scope == 0) a.scope = device;
+    if (a.scope == 0) return NetError::kInvalid;
+    if (device == 0) Store(options_, Option::kBindToDevice, a.scope);
+  }
+  return BindTo(a);
+}
+
+NetResult<void> UdpEndpoint::BindTo(const SockAddr& addr) {
+  const SockAddr before = local_;
+  local_ = addr;
+  const PortBinding b = Binding();
+  NetResult<uint16_t> port = stack_->udp().Bind(this, addr.port, b);
+  if (!port.ok()) {
+    local_ = before;
+    return port.error();
+  }
+  local_.port = *port;
+  bound_ = b;
+  return {};
+}
+
+void UdpEndpoint::Unbind() {
+  if (!bound_) return;
+  stack_->udp().Unbind(this, local_.port, *bound_);
+  bound_.reset();
+  local_.port = 0;
+}
+
+NetResult<void> UdpEndpoint::DoConnect(const SockAddr& given) {
+  if (given.addr.IsNone()) {
+    remote_.reset();
+    if (local_chosen_) {
+      local_.addr = IpAddr::Any(family_);
+      local_chosen_ = false;
+    }
+    return {};
+  }
+  SockAddr a = TRY(Normalise(given));
+  IfIndex device = static_cast<IfIndex>(opt(Option::kBindToDevice));
+  if (a.addr.is_v6() && a.addr.IsLinkLocal()) {
+    if (a.scope == 0) a.scope = device;
+    if (a.scope == 0) return NetError::kInvalid;
+    device = a.scope;
+  }
+  const IpAddr src = local_chosen_ ? IpAddr() : local_.addr;
+  Route route = TRY(stack_->FindRoute({.src = src, .dst = a.addr, .oif = device,
+                                       .mark = static_cast<uint32_t>(opt(Option::kMark))}));
+  if (route.kind == Route::Kind::kBroadcast && !flag(Option::kBroadcast)) return NetError::kAccess;
+  if (!bound_) TRY(BindTo({IpAddr::Any(family_), 0, 0}));
+  if (local_.addr.IsNone() || local_.addr.IsAny() || local_chosen_) {
+    local_.addr = route.src;
+    local_chosen_ = true;
+  }
+  a.addr = route.dst;
+  remote_ = a;
+  return {};
+}
+
+NetResult<void> UdpEndpoint::DoShutdown(bool read, bool write) {
+  if (!remote_) return NetError::kNotConnected;
+  read_shut_ |= read;
+  write_shut_ |= write;
+  Notify(kReadable | kReadHangup | kHangup | kWritable);
+  return {};
+}
+
+void UdpEndpoint::DoClose() {
+  Unbind();
+  queue_.clear();
+  queued_bytes_ = 0;
+}
+
+NetResult<SockAddr> UdpEndpoint::DoRemote() {
+  if (!remote_) return NetError::kNotConnected;
+  return ToUser(*remote_);
+}
+
+uint32_t UdpEndpoint::DoPoll() {
+  uint32_t bits = kWritable;
+  if (error_ || !error_queue_.empty()) bits |= kError;
+  if (!queue_.empty() || read_shut_) bits |= kReadable;
+  if (read_shut_) bits |= kReadHangup;
+  if (read_shut_ && write_shut_) bits |= kHangup;
+  return bits;
+}
+
+NetResult<size_t> UdpEndpoint::Send(Chain data, const SendParams& params) {
+  StackEntry entry(*stack_);
+  if (std::optional<NetError> e = TakeErrorLocked()) return *e;
+  if (write_shut_) return NetError::kPipe;
+  SockAddr to;
+  if (params.to) {
+    to = TRY(Normalise(*params.to));
+    if (to.port == 0) return NetError::kInvalid;
+  } else if (remote_) {
+    to = *remote_;
+  } else {
+    return NetError::kDestAddrRequired;
+  }
+  const size_t size = data.size();
+  const size_t gso = params.gso_size;
+  // RFC 768's length field; GSO batches are bounded alike (UDP_MAX_SEGMENTS, 64 segments).
+  if (size > 65535 - kUdpHeader - (to.addr.is_v4() ? kIpv4Header : 0)) return NetError::kMessageSize;
+  if (gso != 0 && size > gso * 64) return NetError::kInvalid;
+
+  IfIndex oif = params.iface != 0 ? params.iface : static_cast<IfIndex>(opt(Option::kBindToDevice));
+  if (to.addr.IsMulticast() && oif == 0) {
+    oif = static_cast<IfIndex>(
+        opt(to.addr.is_v4() ? Option::kMulticastIf : Option::kMulticastIf6));
+  }
+  if (to.addr.is_v6() && to.addr.IsLinkLocal() && oif == 0) oif = to.scope;
+  IpAddr src = params.src.Unmapped();
+  if (src.IsNone() || src.IsAny()) src = local_.addr.Unmapped();
+  if (src.family() != to.addr.family() || src.IsMulticast()) src = IpAddr();
+  if (!params.src.IsNone() && !params.src.IsAny() && !stack_->IsLocal(src)) {
+    return NetError::kInvalid;
+  }
+  Route route = TRY(stack_->FindRoute({.src = src, .dst = to.addr, .oif = oif,
+                                       .mark = static_cast<uint32_t>(opt(Option::kMark))}));
+  if (route.kind == Route::Kind::kBroadcast && !flag(Option::kBroadcast)) return NetError::kAccess;
+  if (!bound_) TRY(BindTo({IpAddr::Any(family_), 0, 0}));
+  to.addr = route.dst;
+
+  const uint8_t ttl = params.ttl.value_or(TtlFor(to.addr));
+  const uint8_t tos = params.tos.value_or(TosFor(to.addr));
+  const size_t step = gso != 0 ? gso : std::max<size_t>(size, 1);
+  size_t at = 0;
+  do {
+    const size_t n = std::min(step, size - at);
+    TRY(SendOne(route, to, ttl, tos, gso != 0 ? data.Sub(at, n) : data));
+    at += n;
+  } while (at < size);
+  return size;
+}
+
+NetResult<void> UdpEndpoint::SendOne(const Route& route, const SockAddr& to, uint8_t ttl,
+                                     uint8_t tos, Chain data) {
+  const bool v4 = to.addr.is_v4();
+  (v4 ? stack_->counters().udp4 : stack_->counters().udp6).out_datagrams++;
+  if (stack_->ShortWay(route)) {
+    stack_->LoopUdp(route.src, to.addr, local_.port, to.port, ttl, tos, std::move(data));
+    return {};
+  }
+  const bool group = route.kind == Route::Kind::kMulticast;
+  const bool loop = group && flag(v4 ? Option::kMulticastLoop : Option::kMulticastLoop6);
+  Packet p(std::move(data));
+  WriteUdp(p.Prepend(kUdpHeader), local_.port, to.port, p.payload.size());
+  IpSend ip{route.src, to.addr, kProtoUdp, ttl, tos};
+  const int64_t discover = opt(v4 ? Option::kMtuDiscover : Option::kMtuDiscover6);
+  const size_t total = p.size() + (v4 ? kIpv4Header : kIpv6Header);
+  // IP_PMTUDISC_WANT sends what fits with DF and cuts what does not; DO and PROBE never cut.
+  ip.dont_fragment = discover >= 2 && discover != 5;
+  if (discover == 1 && v4) ip.dont_fragment = total <= stack_->PathMtu(route);
+  if (!flag(Option::kNoCheck) || !v4) {
+    stack_->FinishChecksum(route, ip, p, 6);
+  } else {
+    p.transport_size = kUdpHeader;
+  }
+  if (loop || route.kind == Route::Kind::kBroadcast) {
+    // A copy for our own listeners, as Linux's ip_mc_output() and ip_output() for broadcasts do.
+    stack_->LoopUdp(route.src, to.addr, local_.port, to.port, ttl, tos, p.payload);
+    if (ttl == 0) return {};
+  }
+  NetResult<void> sent = stack_->SendIp(route, ip, std::move(p));
+  if (!sent.ok() && sent.error() == NetError::kMessageSize &&
+      flag(v4 ? Option::kRecvErr : Option::kRecvErr6)) {
+    QueuedError e;
+    e.error = NetError::kMessageSize;
+    e.origin = 1;
+    e.info = stack_->PathMtu(route);
+    e.destination = ToUser(to);
+    QueueError(std::move(e));
+  }
+  return sent;
+}
+
+NetResult<Datagram> UdpEndpoint::Receive(bool peek) {
+  StackEntry entry(*stack_);
+  if (std::optional<NetError> e = TakeErrorLocked()) return *e;
+  if (queue_.empty()) {
+    if (read_shut_) return Datagram{};
+    return NetError::kWouldBlock;
+  }
+  if (peek) return queue_.front();
+  Datagram d = std::move(queue_.front());
+  queue_.pop_front();
+  queued_bytes_ -= Cost(d.data);
+  return d;
+}
+
+size_t UdpEndpoint::NextSize() {
+  StackEntry entry(*stack_);
+  return queue_.empty() ? 0 : queue_.front().data.size();
+}
+
+// ---- The network's side ----
+
+int UdpEndpoint::Score(const IpAddr& src, uint16_t sport, const IpAddr& dst, IfIndex iface) const {
+  const bool any = bound_->addr.IsAny() && (local_.addr.IsAny() || local_.addr.IsNone());
+  int score = 1;
+  if (any) {
+    if (dst.family() != bound_->addr.family() && !bound_->dual) return -1;
+    if (dst.family() == family_) score += 1;
+  } else {
+    if (local_.addr != dst) return -1;
+    score += 4;
+  }
+  if (remote_) {
+    if (remote_->addr != src || remote_->port != sport) return -1;
+    score += 8;
+  }
+  const IfIndex device = static_cast<IfIndex>(opt(Option::kBindToDevice));
+  if (device != 0) {
+    if (device != iface) return -1;
+    score += 4;
+  }
+  return score;
+}
+
+bool UdpEndpoint::HearsGroup(const IpAddr& src, uint16_t sport, const IpAddr& dst,
+                             IfIndex iface) const {
+  const IpAddr& bound = bound_->addr;
+  if (bound.IsAny()) {
+    if (dst.family() != bound.family() && !bound_->dual) return false;
+  } else if (bound != dst) {
+    return false;
+  }
+  if (remote_ && (remote_->addr != src || remote_->port != sport)) return false;
+  const IfIndex device = static_cast<IfIndex>(opt(Option::kBindToDevice));
+  if (device != 0 && device != iface) return false;
+  if (!dst.IsMulticast()) return true;
+  // IP_MULTICAST_ALL: without it only groups that this socket joined.
+  const bool joined = std::any_of(memberships_.begin(), memberships_.end(),
+                                  [&](const Membership& m) { return m.group == dst; });
+  return joined || flag(Option::kMulticastAll);
+}
+
+void UdpEndpoint::Enqueue(const IpReceived& rx, uint16_t sport, Chain payload) {
+  UdpCounters& count = rx.dst.is_v4() ? stack_->counters().udp4 : stack_->counters().udp6;
+  if (read_shut_) return;
+  const size_t cost = Cost(payload);
+  // As Linux: one datagram is always taken when nothing is queued.
+  if (queued_bytes_ != 0 &&
+      queued_bytes_ + cost > static_cast<size_t>(opt(Option::kReceiveBuffer))) {
+    count.rcvbuf_errors++;
+    count.in_errors++;
+    return;
+  }
+  Chain kept;
+  for (const Slice& s : payload.slices()) kept.Append(s.Compact());
+  Datagram d;
+  d.data = std::move(kept);
+  d.from = ToUser({rx.src, sport, rx.iface});
+  d.to = family_ == Family::kV6 ? rx.dst.Mapped() : rx.dst;
+  d.iface = rx.iface;
+  d.ttl = rx.ttl;
+  d.tos = rx.tos;
+  d.when = stack_->now();
+  d.gso_size = rx.gso_size;
+  queued_bytes_ += cost;
+  queue_.push_back(std::move(d));
+  count.in_datagrams++;
+  Notify(kReadable);
+}
+
+bool UdpEndpoint::TalksTo(const IpAddr& remote, uint16_t port) const {
+  return !remote_ || (remote_->addr == remote && remote_->port == port);
+}
+
+void UdpEndpoint::OnIcmp(const IcmpError& e, uint16_t remote_port) {
+  const IcmpMeaning meaning = MeaningOf(e);
+  const bool queue = flag(e.v6 ? Option::kRecvErr6 : Option::kRecvErr);
+  if (queue) {
+    QueuedError q;
+    q.error = meaning.error;
+    q.origin = e.v6 ? 3 : 2;
+    q.type = e.type;
+    q.code = e.code;
+    q.info = e.mtu;
+    q.offender = e.reporter;
+    q.destination = ToUser({e.remote, remote_port, 0});
+    if (e.transport.size() > kUdpHeader) q.payload = e.transport.Sub(kUdpHeader).Compact();
+    QueueError(std::move(q));
+  }
+  // RFC 1122 4.1.3.3. Linux tells hard errors to connected sockets only.
+  const bool discover = opt(e.v6 ? Option::kMtuDiscover6 : Option::kMtuDiscover) != 0;
+  const bool hard = meaning.hard || (e.mtu != 0 && discover);
+  if (!queue && (!hard || !remote_)) return;
+  if (!queue && e.mtu != 0) return;
+  SetError(meaning.error);
+  Notify(kError | kReadable | kWritable);
+}
+
+UdpEndpoint* UdpProtocol::Find(const IpAddr& src, uint16_t sport, const IpAddr& dst,
+                               uint16_t dport, IfIndex iface) {
+  auto it = by_port_.find(dport);
+  if (it == by_port_.end()) return nullptr;
+  UdpEndpoint* best = nullptr;
+  int best_score = -1;
+  uint32_t equals = 0;
+  for (UdpEndpoint* e : it->second) {
+    const int score = e->Score(src, sport, dst, iface);
+    if (score < best_score || score < 0) continue;
+    if (score > best_score) {
+      best = e;
+      best_score = score;
+      equals = 1;
+    } else if (e->flag(Option::kReusePort)) {
+      // A group shares the load by flow: the same flow always meets the same member.
+      equals++;
+      uint8_t flow[38] = {};
+      std::memcpy(flow, src.bytes().data(), 16);
+      std::memcpy(flow + 16, dst.bytes().data(), 16);
+      Store16(flow + 32, sport);
+      Store16(flow + 34, dport);
+      Store16(flow + 36, static_cast<uint16_t>(equals));
+      if (SipHash(stack_.key(), flow) % equals == 0) best = e;
+    } else {
+      best = e;  // SO_REUSEADDR: the last to bind hears it
+    }
+  }
+  return best;
+}
+
+void UdpProtocol::DatagramIn(const IpReceived& rx, uint16_t sport, uint16_t dport, Chain payload,
+                             const Slice* datagram) {
+  const bool v4 = rx.dst.is_v4();
+  UdpCounters& count = v4 ? stack_.counters().udp4 : stack_.counters().udp6;
+  if (rx.dst.IsMulticast() || stack_.IsBroadcast(rx.dst)) {
+    auto it = by_port_.find(dport);
+    bool heard = false;
+    if (it != by_port_.end()) {
+      for (UdpEndpoint* e : it->second) {
+        if (!e->HearsGroup(rx.src, sport, rx.dst, rx.iface)) continue;
+        e->Enqueue(rx, sport, payload);
+        heard = true;
+      }
+    }
+    if (!heard) count.no_ports++;
+    return;
+  }
+  if (UdpEndpoint* e = Find(rx.src, sport, rx.dst, dport, rx.iface)) {
+    return e->Enqueue(rx, sport, std::move(payload));
+  }
+  count.no_ports++;
+  Slice made;
+  if (datagram == nullptr) {
+    // The short way carries no headers; the answer quotes them.
+    Packet p(std::move(payload));
+    WriteUdp(p.Prepend(kUdpHeader), sport, dport, p.payload.size());
+    const size_t size = p.size();
+    IpHeader h;
+    h.src = rx.src;
+    h.dst = rx.dst;
+    h.protocol = kProtoUdp;
+    h.Write(p.Prepend(h.size()), size);
+    made = p.Flatten();
+    datagram = &made;
+  }
+  // RFC 1122 4.1.3.1
+  stack_.SendIcmpError(rx, *datagram, v4 ? kIcmpUnreachable : kIcmp6Unreachable,
+                       v4 ? kIcmpPortUnreach : kIcmp6PortUnreach, 0);
+}
+
+bool UdpProtocol::ErrorIn(const IcmpError& e) {
+  const uint16_t local_port = Load16(e.transport.data());
+  const uint16_t remote_port = Load16(e.transport.data() + 2);
+  UdpEndpoint* endpoint = Find(e.remote, remote_port, e.local, local_port, 0);
+  if (endpoint == nullptr) return false;
+  endpoint->OnIcmp(e, remote_port);
+  return true;
+}
+
+NetResult<uint16_t> UdpProtocol::Bind(UdpEndpoint* e, uint16_t port, const PortBinding& b) {
+  if (port == 0) {
+    const StackConfig& c = stack_.config();
+    const uint32_t span = c.port_max - c.port_min + 1u;
+    const uint32_t start = static_cast<uint32_t>(stack_.Random64() % span);
+    for (uint32_t i = 0; i < span && port == 0; i++) {
+      const uint16_t p = static_cast<uint16_t>(c.port_min + (start + i) % span);
+      if (!by_port_.contains(p)) port = p;
+    }
+    if (port == 0) return NetError::kAddrInUse;
+  } else if (ports_.Conflicts(port, b)) {
+    return NetError::kAddrInUse;
+  }
+  ports_.Add(port, b);
+  by_port_[port].push_back(e);
+  return port;
+}
+
+void UdpProtocol::Unbind(UdpEndpoint* e, uint16_t port, const PortBinding& b) {
+  ports_.Remove(port, b);
+  auto it = by_port_.find(port);
+  std::erase(it->second, e);
+  if (it->second.empty()) by_port_.erase(it);
+}
+
+}  // namespace ringwall::net

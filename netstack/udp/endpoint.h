@@ -1,0 +1,88 @@
+// UDP: endpoints and the table that finds them. Read RFC 768, RFC 1122 4.1 and udp(7) first.
+#ifndef RINGWALL_NETSTACK_UDP_ENDPOINT_H_
+#define RINGWALL_NETSTACK_UDP_ENDPOINT_H_
+
+#include "netstack/endpoint.h"
+#include "netstack/ip/ports.h"
+
+namespace ringwall::net {
+
+// Per-message choices of sendmsg's control data; unset ones come from the options.
+struct SendParams {
+  std::optional<SockAddr> to;
+  IpAddr src;            // IP_PKTINFO, IPV6_PKTINFO
+  IfIndex iface = 0;
+  std::optional<uint8_t> ttl;
+  std::optional<uint8_t> tos;
+  uint16_t gso_size = 0;  // UDP_SEGMENT
+  bool dont_route = false;
+};
+
+class UdpEndpoint final : public Endpoint {
+ public:
+  UdpEndpoint(Ref<Stack> stack, Family family) : Endpoint(std::move(stack), family) {}
+
+  // Returns the bytes sent. kWouldBlock never: what the link cannot take is lost, as on Linux.
+  NetResult<size_t> Send(Chain data, const SendParams& params);
+  // The oldest datagram; with `peek` it stays.
+  NetResult<Datagram> Receive(bool peek = false);
+  // Bytes of the next datagram (FIONREAD).
+  size_t NextSize();
+
+  // ---- Internal ----
+  uint16_t port() const { return local_.port; }
+  // How well this endpoint fits a datagram; -1: not at all. Compare Linux's compute_score().
+  int Score(const IpAddr& src, uint16_t sport, const IpAddr& dst, IfIndex iface) const;
+  // Whether it hears a datagram for a group or broadcast address.
+  bool HearsGroup(const IpAddr& src, uint16_t sport, const IpAddr& dst, IfIndex iface) const;
+  void Enqueue(const IpReceived& rx, uint16_t sport, Chain payload);
+  void OnIcmp(const IcmpError& e, uint16_t remote_port);
+  bool TalksTo(const IpAddr& remote, uint16_t port) const;
+
+ private:
+  uint32_t DoPoll() override;
+  NetResult<void> DoBind(const SockAddr& addr) override;
+  NetResult<void> DoConnect(const SockAddr& addr) override;
+  NetResult<void> DoShutdown(bool read, bool write) override;
+  void DoClose() override;
+  NetResult<SockAddr> DoLocal() override { return ToUser(local_); }
+  NetResult<SockAddr> DoRemote() override;
+  NetResult<void> BindTo(const SockAddr& addr);
+  void Unbind();
+  NetResult<void> SendOne(const Route& route, const SockAddr& to, uint8_t ttl, uint8_t tos,
+                          Chain data);
+  PortBinding Binding() const;
+
+  SockAddr local_;
+  bool local_chosen_ = false;  // the address came from connect, not from bind
+  std::optional<SockAddr> remote_;
+  std::optional<PortBinding> bound_;
+  bool read_shut_ = false;
+  bool write_shut_ = false;
+  std::deque<Datagram> queue_;
+  size_t queued_bytes_ = 0;
+};
+
+class UdpProtocol {
+ public:
+  explicit UdpProtocol(Stack& stack) : stack_(stack) {}
+  // `datagram`: the packet from its IP header on, for an ICMP answer; null on the short way.
+  void DatagramIn(const IpReceived& rx, uint16_t sport, uint16_t dport, Chain payload,
+                  const Slice* datagram);
+  // True when the error is about an endpoint of ours.
+  bool ErrorIn(const IcmpError& e);
+
+  NetResult<uint16_t> Bind(UdpEndpoint* e, uint16_t port, const PortBinding& b);
+  void Unbind(UdpEndpoint* e, uint16_t port, const PortBinding& b);
+
+ private:
+  UdpEndpoint* Find(const IpAddr& src, uint16_t sport, const IpAddr& dst, uint16_t dport,
+                    IfIndex iface);
+  Stack& stack_;
+  PortTable ports_{false};
+  absl::flat_hash_map<uint16_t, std::vector<UdpEndpoint*>> by_port_;
+};
+
+}  // namespace ringwall::net
+
+#endif  // RINGWALL_NETSTACK_UDP_ENDPOINT_H_
