@@ -4,8 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <array>
-
+#include "runsc/cli/stdio.h"
 #include "runsc/cmd/command.h"
 #include "runsc/version.h"
 #include "sentry/base/log.h"
@@ -13,17 +12,6 @@
 
 namespace ringwall {
 namespace {
-
-std::array<bool, 3> stdio_was_closed;
-
-// A descriptor opened later must not become the program's stdin.
-void FillStdio() {
-  for (int fd = 0; fd <= 2; fd++) {
-    if (fcntl(fd, F_GETFD) >= 0) continue;
-    stdio_was_closed[static_cast<size_t>(fd)] = true;
-    [[maybe_unused]] const int null = ::open("/dev/null", O_RDWR);
-  }
-}
 
 void PrintHelp(const std::vector<std::unique_ptr<Command>>& commands, FlagSet& global) {
   printf("runsc runs programs in a sandbox of their own: a userspace kernel answers their system "
@@ -150,8 +138,6 @@ int Main(std::vector<std::string> args) {
 }
 
 }  // namespace
-
-bool StdioWasClosed(int fd) { return stdio_was_closed[static_cast<size_t>(fd)]; }
 
 }  // namespace ringwall
 

@@ -40,9 +40,22 @@ class Command {
 std::vector<std::unique_ptr<Command>> AllCommands();
 
 std::unique_ptr<Command> NewDoCommand();
-
-// Descriptors 0 to 2 that the caller had closed; main opened /dev/null there.
-bool StdioWasClosed(int fd);
+std::unique_ptr<Command> NewRunCommand();
+std::unique_ptr<Command> NewCreateCommand();
+std::unique_ptr<Command> NewStartCommand();
+std::unique_ptr<Command> NewStateCommand();
+std::unique_ptr<Command> NewListCommand();
+std::unique_ptr<Command> NewKillCommand();
+std::unique_ptr<Command> NewDeleteCommand();
+std::unique_ptr<Command> NewExecCommand();
+std::unique_ptr<Command> NewPsCommand();
+std::unique_ptr<Command> NewEventsCommand();
+std::unique_ptr<Command> NewPauseCommand();
+std::unique_ptr<Command> NewResumeCommand();
+std::unique_ptr<Command> NewWaitCommand();
+std::unique_ptr<Command> NewSpecCommand();
+std::unique_ptr<Command> NewFeaturesCommand();
+std::unique_ptr<Command> NewDebugCommand();
 
 }  // namespace ringwall
 

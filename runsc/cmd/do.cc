@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "runsc/cmd/command.h"
+#include "runsc/container/console.h"
 #include "runsc/sandbox/attached.h"
 #include "runsc/sandbox/caller.h"
 #include "sentry/base/log.h"
@@ -134,14 +135,7 @@ HostResult<void> Do::FillProcess(const std::vector<std::string>& args, BootProce
       if (known.resource == limit.resource) known = limit;
     }
   }
-  for (int fd = 0; fd <= 2; fd++) {
-    if (StdioWasClosed(fd)) continue;
-    UniqueFd& copy = process.stdio[static_cast<size_t>(fd)];
-    copy.reset(fcntl(fd, F_DUPFD_CLOEXEC, 3));
-    if (!copy) return HostError::Last("copy a standard descriptor");
-    process.host_tty |= isatty(fd) != 0;
-  }
-  return {};
+  return PassStdio(0, &process);
 }
 
 HostResult<int> Do::Run(Config& config, const std::vector<std::string>& args) {

@@ -1,5 +1,6 @@
 #include "runsc/sandbox/layers.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include <algorithm>
@@ -47,6 +48,23 @@ void Layers::Log(const char* process) const {
       RW_LOG(kDebug, "%s: layer MISSING: %s: %s", process, kNames[i], Reason(errors_[i]).c_str());
     }
   }
+}
+
+std::string Layers::ToText() const {
+  std::string out;
+  for (const int error : errors_) out += std::to_string(error) + " ";
+  return out;
+}
+
+Layers Layers::FromText(const std::string& text) {
+  Layers layers;
+  const char* at = text.c_str();
+  for (int& error : layers.errors_) {
+    char* end = nullptr;
+    error = static_cast<int>(strtol(at, &end, 10));
+    at = end;
+  }
+  return layers;
 }
 
 }  // namespace ringwall

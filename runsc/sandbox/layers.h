@@ -29,7 +29,6 @@ inline constexpr size_t kLayerCount = 13;
 
 const char* LayerName(Layer layer);
 
-// Holds only numbers, so that a child can send it over a pipe as it is.
 class Layers {
  public:
   void Hold(Layer layer) { errors_[Index(layer)] = kHeld; }
@@ -41,6 +40,9 @@ class Layers {
   // "no user namespace (Operation not permitted), no empty root (...)"; empty when all hold.
   std::string Missing() const;
   void Log(const char* process) const;
+  // Over a pipe as text and back.
+  std::string ToText() const;
+  static Layers FromText(const std::string& text);
 
  private:
   static constexpr int kHeld = -1;

@@ -137,7 +137,9 @@ void ResetSignals() {
   if (options.die_with_caller) DieWithParent();
   CloseAllBut(channels.null.get(), DescriptorsOf(boot));
 
-  if (HostResult<void> prepared = PrepareBoot(boot); !prepared.ok()) {
+  const HostResult<void> prepared =
+      options.skip_platform ? HostResult<void>() : PrepareBoot(boot);
+  if (!prepared.ok()) {
     status.Fail(128, prepared.error().message().c_str());
     _exit(128);
   }
@@ -149,7 +151,7 @@ void ResetSignals() {
     _exit(128);
   }
   if (options.only_report_layers) {
-    status.Fail(0, layers.Missing().c_str());
+    status.Fail(0, layers.ToText().c_str());
     _exit(0);
   }
   _exit(Boot(std::move(boot)));

@@ -30,6 +30,7 @@ struct SandboxOptions {
   std::function<HostResult<void>(pid_t)> before_boot;
   // For `runsc features`: set up all layers, report them on the status pipe and end.
   bool only_report_layers = false;
+  bool skip_platform = false;
 };
 
 struct SandboxProcess {

@@ -1,0 +1,195 @@
+#include "runsc/container/cgroup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "runsc/sandbox/caller.h"
+#include "sentry/base/log.h"
+#include "sentry/base/result.h"
+#include "sentry/base/unique_fd.h"
+
+namespace ringwall {
+namespace {
+
+constexpr const char* kBase = "/sys/fs/cgroup";
+
+HostResult<void> Write(const std::string& path, const std::string& value) {
+  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!fd) return HostError::Last("open", path);
+  if (::write(fd.get(), value.data(), value.size()) != static_cast<ssize_t>(value.size())) {
+    return HostError::Last("write \"" + value + "\" to", path);
+  }
+  return {};
+}
+
+bool Exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
+
+// Makes `path` below `top` component by component; `made` gets the last directory if it is new.
+HostResult<void> MakeBelow(const std::string& top, const std::string& path, bool unified,
+                           std::vector<std::string>* made) {
+  std::string directory = top;
+  for (const std::string& name : Split(path, '/')) {
+    if (name.empty()) continue;
+    if (unified && directory != top) {
+      // Children get the controllers only when the parent says so. One that the host does not
+      // offer is missed when its limit is set.
+      for (const char* controller : {"+cpu", "+memory", "+pids", "+cpuset", "+io"}) {
+        [[maybe_unused]] const HostResult<void> on =
+            Write(directory + "/cgroup.subtree_control", controller);
+      }
+    }
+    const std::string parent = directory;
+    directory += "/" + name;
+    if (mkdir(directory.c_str(), 0755) != 0 && errno != EEXIST) {
+      return HostError::Last("make the cgroup", directory);
+    }
+    if (!unified) {
+      // A fresh v1 cpuset lets nobody in until these are set.
+      for (const char* file : {"/cpuset.cpus", "/cpuset.mems"}) {
+        HostResult<std::string> own = ReadFileText(directory + file);
+        if (!own.ok() || own->size() > 1) continue;
+        HostResult<std::string> above = ReadFileText(parent + file);
+        if (above.ok()) TRY(Write(directory + file, *above));
+      }
+    }
+  }
+  made->push_back(directory);
+  return {};
+}
+
+struct Setting {
+  const char* controller;  // v1
+  std::string file;
+  std::string value;
+};
+
+std::vector<Setting> SettingsV1(const oci::Resources& r) {
+  std::vector<Setting> out;
+  const auto add = [&](bool present, const char* controller, const char* file, auto value) {
+    if (present) out.push_back({controller, file, std::to_string(value)});
+  };
+  add(r.memory().has_limit(), "memory", "memory.limit_in_bytes", r.memory().limit());
+  add(r.memory().has_reservation(), "memory", "memory.soft_limit_in_bytes",
+      r.memory().reservation());
+  add(r.memory().has_swap(), "memory", "memory.memsw.limit_in_bytes", r.memory().swap());
+  add(r.memory().has_swappiness(), "memory", "memory.swappiness", r.memory().swappiness());
+  add(r.cpu().has_shares(), "cpu", "cpu.shares", r.cpu().shares());
+  add(r.cpu().has_period(), "cpu", "cpu.cfs_period_us", r.cpu().period());
+  add(r.cpu().has_quota(), "cpu", "cpu.cfs_quota_us", r.cpu().quota());
+  add(r.pids().has_limit() && r.pids().limit() > 0, "pids", "pids.max", r.pids().limit());
+  add(r.block_io().has_weight(), "blkio", "blkio.weight", r.block_io().weight());
+  if (!r.cpu().cpus().empty()) out.push_back({"cpuset", "cpuset.cpus", r.cpu().cpus()});
+  if (!r.cpu().mems().empty()) out.push_back({"cpuset", "cpuset.mems", r.cpu().mems()});
+  return out;
+}
+
+std::vector<Setting> SettingsV2(const oci::Resources& r) {
+  std::vector<Setting> out;
+  const auto limit = [](int64_t value) { return value < 0 ? "max" : std::to_string(value); };
+  const auto add = [&](bool present, const char* file, const std::string& value) {
+    if (present) out.push_back({"", file, value});
+  };
+  const oci::Memory& memory = r.memory();
+  add(memory.has_limit(), "memory.max", limit(memory.limit()));
+  add(memory.has_reservation(), "memory.low", limit(memory.reservation()));
+  if (memory.has_swap()) {
+    // The specification counts memory and swap together.
+    const int64_t swap = memory.swap() < 0 ? -1 : memory.swap() - std::max<int64_t>(0, memory.limit());
+    add(true, "memory.swap.max", limit(swap));
+  }
+  if (r.cpu().has_shares() && r.cpu().shares() != 0) {
+    // 2..262144 onto 1..10000, as the kernel's documentation suggests.
+    const uint64_t shares = std::max<uint64_t>(2, std::min<uint64_t>(262144, r.cpu().shares()));
+    add(true, "cpu.weight", std::to_string(1 + (shares - 2) * 9999 / 262142));
+  }
+  if (r.cpu().has_quota() || r.cpu().has_period()) {
+    const std::string quota = r.cpu().quota() > 0 ? std::to_string(r.cpu().quota()) : "max";
+    const uint64_t period = r.cpu().period() != 0 ? r.cpu().period() : 100000;
+    add(true, "cpu.max", quota + " " + std::to_string(period));
+  }
+  add(r.pids().has_limit() && r.pids().limit() != 0, "pids.max", limit(r.pids().limit()));
+  add(!r.cpu().cpus().empty(), "cpuset.cpus", r.cpu().cpus());
+  add(!r.cpu().mems().empty(), "cpuset.mems", r.cpu().mems());
+  add(r.block_io().has_weight(), "io.weight", std::to_string(r.block_io().weight()));
+  for (const auto& [file, value] : r.unified()) {
+    if (file.find('/') == std::string::npos) out.push_back({"", file, value});
+  }
+  return out;
+}
+
+HostResult<void> MakeAll(const std::string& path, const oci::Resources& resources,
+                         std::vector<std::string>* made, std::vector<std::string>* warnings) {
+  if (Exists(std::string(kBase) + "/cgroup.controllers")) {
+    TRY(MakeBelow(kBase, path, true, made));
+    for (const Setting& setting : SettingsV2(resources)) {
+      TRY(Write(made->back() + "/" + setting.file, setting.value));
+    }
+    return {};
+  }
+  for (const char* controller : {"memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer",
+                                 "devices", "systemd"}) {
+    const std::string top = std::string(kBase) + "/" + controller;
+    if (Exists(top + "/cgroup.procs")) TRY(MakeBelow(top, path, false, made));
+  }
+  for (const Setting& setting : SettingsV1(resources)) {
+    const std::string file = std::string(kBase) + "/" + setting.controller + path + "/" +
+                             setting.file;
+    if (!Exists(file)) {
+      warnings->push_back(std::string("the host has no ") + setting.file +
+                          "; that limit has no effect");
+      continue;
+    }
+    TRY(Write(file, setting.value));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string CgroupPath(const std::string& path, const std::string& id) {
+  std::string wanted = path.empty() ? "/" + id : path;
+  const std::vector<std::string> parts = Split(path, ':');
+  if (parts.size() == 3) {
+    const std::string slice = parts[0].empty() ? "system.slice" : parts[0];
+    wanted = "/" + slice + "/" + (parts[1].empty() ? "" : parts[1] + "-") + parts[2] + ".scope";
+  }
+  std::string out;
+  for (const std::string& name : Split(wanted, '/')) {
+    if (name.empty() || name == "." || name == "..") continue;
+    out += "/" + name;
+  }
+  return out;
+}
+
+HostResult<std::vector<std::string>> MakeCgroups(const std::string& path, const std::string& id,
+                                                 const oci::Resources& resources,
+                                                 std::vector<std::string>* warnings) {
+  std::vector<std::string> made;
+  const HostResult<void> done = MakeAll(CgroupPath(path, id), resources, &made, warnings);
+  if (done.ok()) return made;
+  RemoveCgroups(made);
+  return done.error();
+}
+
+HostResult<void> JoinCgroups(const std::vector<std::string>& directories, pid_t pid) {
+  for (const std::string& directory : directories) {
+    TRY(Write(directory + "/cgroup.procs", std::to_string(pid)));
+  }
+  return {};
+}
+
+void RemoveCgroups(const std::vector<std::string>& directories) {
+  for (const std::string& directory : directories) {
+    const timespec pause = {0, 10'000'000};
+    for (int tries = 0; rmdir(directory.c_str()) != 0 && errno == EBUSY && tries < 100; tries++) {
+      nanosleep(&pause, nullptr);
+    }
+  }
+}
+
+}  // namespace ringwall

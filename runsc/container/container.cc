@@ -1,0 +1,360 @@
+#include "runsc/container/container.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "runsc/container/cgroup.h"
+#include "runsc/container/console.h"
+#include "runsc/container/convert.h"
+#include "runsc/container/files.h"
+#include "runsc/container/hooks.h"
+#include "runsc/container/json.h"
+#include "sentry/base/log.h"
+#include "sentry/base/result.h"
+
+namespace ringwall {
+namespace {
+
+constexpr const char* kStateFile = "state";
+constexpr const char* kSocketFile = "control.sock";
+constexpr const char* kLockFile = "lock";
+
+HostResult<void> CheckId(const std::string& id) {
+  const bool ok = !id.empty() && id.size() <= 255 && id != "." && id != ".." &&
+                  std::all_of(id.begin(), id.end(), [](unsigned char c) {
+                    return isalnum(c) != 0 || strchr("_+-.", c) != nullptr;
+                  });
+  if (ok) return {};
+  return HostError::Message("\"" + id + "\" cannot be a container's name: letters, digits and _+-. "
+                            "only, at most 255");
+}
+
+HostResult<UniqueFd> TakeLock(int directory) {
+  UniqueFd lock(::openat(directory, kLockFile, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!lock) return HostError::Last("open the container's lock");
+  if (RetryEintr([&] { return flock(lock.get(), LOCK_EX); }) != 0) {
+    return HostError::Last("lock the container");
+  }
+  return lock;
+}
+
+}  // namespace
+
+const char* ContainerStatusName(ContainerStatus status) {
+  static constexpr const char* kNames[] = {"created", "running", "paused", "stopped"};
+  return kNames[static_cast<size_t>(status)];
+}
+
+int ShellExitCode(int wait_status) {
+  return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+}
+
+HostResult<Container> Container::Create(const Config& config, const CreateOptions& options,
+                                        int* exit_code) {
+  TRY(CheckId(options.id));
+  TRY(MakeDirectories(config.root, 0711));
+  const std::string directory = config.root + "/" + options.id;
+  if (mkdir(directory.c_str(), 0700) != 0) {
+    if (errno == EEXIST) {
+      return HostError::Message("there is a container " + options.id + " already; `runsc delete " +
+                                options.id + "` removes it once it is stopped");
+    }
+    return HostError::Last("make", directory);
+  }
+  UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  HostResult<UniqueFd> lock = TakeLock(fd.get());
+  if (!lock.ok()) return lock.error();
+  Container container(directory, std::move(fd), std::move(*lock));
+  if (HostResult<void> filled = container.Fill(config, options, exit_code); !filled.ok()) {
+    [[maybe_unused]] const HostResult<void> destroyed = container.Destroy();
+    return filled.error();
+  }
+  return container;
+}
+
+HostResult<void> Container::Fill(const Config& config, const CreateOptions& options,
+                                 int* exit_code) {
+  char bundle[PATH_MAX];
+  if (realpath(options.bundle.c_str(), bundle) == nullptr) {
+    return HostError::Last("find the bundle", options.bundle);
+  }
+  const std::string config_path = std::string(bundle) + "/config.json";
+  HostResult<std::string> text = ReadFileText(config_path);
+  if (!text.ok()) {
+    if (text.error().error() != ENOENT) return text.error();
+    return HostError::Message(std::string(bundle) + " is no bundle: it has no config.json; `runsc "
+                              "spec --bundle " + bundle + "` writes one");
+  }
+  std::vector<std::string> warnings;
+  const oci::Spec spec = TRY(ParseSpec(*text, config_path, &warnings));
+  TRY(ValidateSpec(spec, &warnings));
+
+  BootArgs boot;
+  SandboxOptions sandbox;
+  TRY(FillFromSpec(spec, bundle, config, &boot, &sandbox, &warnings));
+  boot.container_id = options.id;
+  boot.start_now = options.start_now;
+  boot.control_listen = TRY(ListenControl(fd_.get(), kSocketFile));
+  if (!options.user_log.empty()) {
+    boot.user_log.reset(
+        ::open(options.user_log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640));
+    if (!boot.user_log) return HostError::Last("open --user-log", options.user_log);
+  }
+  if (spec.process().terminal() && !options.console_socket.empty()) {
+    TRY(SetUpConsole(options.console_socket, &boot.process));
+  } else if (spec.process().terminal() && !options.attached) {
+    return HostError::Message("config.json: process.terminal is true; a container that is not "
+                              "attached then needs --console-socket");
+  } else {
+    TRY(PassStdio(options.preserve_fds, &boot.process));
+  }
+
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  state_.set_id(options.id);
+  state_.set_bundle(bundle);
+  state_.set_rootfs(sandbox.gofer_roots[0].path);
+  state_.set_created_ns(now.tv_sec * 1'000'000'000L + now.tv_nsec);
+  state_.set_owner(getuid());
+  state_.set_oci_version(spec.oci_version());
+  *state_.mutable_annotations() = {spec.annotations().begin(), spec.annotations().end()};
+  state_.set_spec(spec.SerializeAsString());
+  if (!config.ignore_cgroups && config.privileged) {
+    std::vector<std::string> groups =
+        TRY(MakeCgroups(spec.linux().cgroups_path(), options.id, spec.linux().resources(),
+                        &warnings));
+    for (const std::string& group : groups) state_.add_cgroups(group);
+  }
+  for (const std::string& warning : warnings) RW_LOG(kWarning, "%s", warning.c_str());
+  if (spec.hooks().start_container_size() > 0) {
+    RW_LOG(kWarning, "config.json: hooks.startContainer is not run: no program of the host runs "
+                     "inside a sandbox");
+  }
+
+  sandbox.die_with_caller = options.attached;
+  sandbox.before_boot = [&](pid_t pid) -> HostResult<void> {
+    state_.set_pid(pid);
+    state_.set_pid_start(ProcessStartTime(pid).value_or(0));
+    TRY(JoinCgroups({state_.cgroups().begin(), state_.cgroups().end()}, pid));
+    // For a command that comes between our own death and the end of this one.
+    TRY(Save());
+    const std::string json = StateJson(ContainerStatus::kCreated);
+    TRY(RunHooks(spec.hooks().prestart(), "prestart", json));
+    TRY(RunHooks(spec.hooks().create_runtime(), "createRuntime", json));
+    TRY(RunHooks(spec.hooks().create_container(), "createContainer", json));
+    return {};
+  };
+  process_ = TRY(StartSandbox(sandbox, std::move(boot)));
+
+  const std::optional<StatusPipe::Message> message = StatusPipe::Read(process_.status.get());
+  if (!message || message->kind == StatusPipe::Message::Kind::kFail) {
+    int status = 0;
+    if (!message) kill(process_.pid, SIGKILL);  // it lives on after closing the pipe: never
+    RetryEintr([&] { return waitpid(process_.pid, &status, 0); });
+    std::string death = "the Sentry ended before the container was made";
+    const int code = ExitCodeOf(status, &death);
+    *exit_code = message ? message->exit_code : std::max(code, 128);
+    return HostError::Message(message ? message->text : death);
+  }
+  state_.set_started(options.start_now);
+  TRY(Save());
+  if (!options.pid_file.empty()) {
+    TRY(WriteFileAtomically(options.pid_file, std::to_string(state_.pid())));
+  }
+  return {};
+}
+
+HostResult<Container> Container::Load(const Config& config, const std::string& id) {
+  TRY(CheckId(id));
+  const std::string directory = config.root + "/" + id;
+  UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) {
+    if (errno == ENOENT) {
+      return HostError::WithErrno(ENOENT, "there is no container " + id + " in " + config.root +
+                                              " (container does not exist)");
+    }
+    return HostError::Last("open", directory);
+  }
+  UniqueFd lock = TRY(TakeLock(fd.get()));
+  Container container(directory, std::move(fd), std::move(lock));
+  HostResult<std::string> text = ReadFileText(directory + "/" + kStateFile);
+  // Without a state the creation was cut off: nothing runs.
+  if (!text.ok() && text.error().error() != ENOENT) return text.error();
+  if (text.ok() && !container.state_.ParseFromString(*text)) {
+    return HostError::Message(directory + "/" + kStateFile + " is damaged; `runsc delete --force " +
+                              id + "` removes the container");
+  }
+  container.state_.set_id(id);
+  return container;
+}
+
+HostResult<std::vector<std::string>> Container::List(const Config& config) {
+  std::vector<std::string> ids;
+  DIR* root = opendir(config.root.c_str());
+  if (root == nullptr) {
+    if (errno == ENOENT) return ids;
+    return HostError::Last("read", config.root);
+  }
+  while (const dirent* entry = readdir(root)) {
+    if (entry->d_name[0] != '.' && CheckId(entry->d_name).ok() && entry->d_type == DT_DIR) {
+      ids.push_back(entry->d_name);
+    }
+  }
+  closedir(root);
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
+
+HostResult<void> Container::Save() const {
+  return WriteFileAtomically(directory_ + "/" + kStateFile, state_.SerializeAsString());
+}
+
+bool Container::Alive() const {
+  return state_.pid() > 0 && ProcessStartTime(state_.pid()) == state_.pid_start();
+}
+
+ContainerStatus Container::Status() const {
+  if (!Alive()) return ContainerStatus::kStopped;
+  if (!state_.started()) return ContainerStatus::kCreated;
+  return state_.paused() ? ContainerStatus::kPaused : ContainerStatus::kRunning;
+}
+
+std::string Container::StateJson(ContainerStatus status) const {
+  JsonObject annotations;
+  for (const auto& [name, value] : state_.annotations()) annotations.Add(name, value);
+  JsonObject json;
+  json.Add("ociVersion", state_.oci_version());
+  json.Add("id", state_.id());
+  json.Add("status", std::string(ContainerStatusName(status)));
+  json.AddNumber("pid", status == ContainerStatus::kStopped ? 0 : state_.pid());
+  json.Add("bundle", state_.bundle());
+  json.Add("rootfs", state_.rootfs());
+  json.Add("created", FormatTime(state_.created_ns()));
+  if (state_.annotations_size() > 0) json.AddRaw("annotations", annotations.Text());
+  return json.Text();
+}
+
+oci::Spec Container::Spec() const {
+  oci::Spec spec;
+  if (!spec.ParseFromString(state_.spec())) spec.Clear();
+  return spec;
+}
+
+HostResult<ControlClient> Container::Connect() const {
+  HostResult<ControlClient> client = ControlClient::Connect(fd_.get(), kSocketFile);
+  if (!client.ok()) return client.error().Wrap("container " + state_.id());
+  return client;
+}
+
+HostResult<control::Response> Container::Call(const control::Request& request,
+                                              const std::vector<int>& fds) const {
+  ControlClient client = TRY(Connect());
+  control::Response response = TRY(client.Call(request, fds));
+  if (response.error() != 0) {
+    const std::string what = "container " + state_.id();
+    if (!response.text().empty()) return HostError::Message(what + ": " + response.text());
+    return HostError::WithErrno(response.error(), what + ": the sandbox answered");
+  }
+  return response;
+}
+
+HostResult<void> Container::Start() {
+  const ContainerStatus status = Status();
+  if (status != ContainerStatus::kCreated) {
+    return HostError::Message("container " + state_.id() + " cannot be started: it is " +
+                              ContainerStatusName(status));
+  }
+  control::Request request;
+  request.mutable_start();
+  TRY(Call(request));
+  state_.set_started(true);
+  TRY(Save());
+  return RunHooks(Spec().hooks().poststart(), "poststart", StateJson(ContainerStatus::kRunning));
+}
+
+HostResult<void> Container::Signal(int signal, bool all) {
+  const ContainerStatus status = Status();
+  if (status == ContainerStatus::kStopped) {
+    return HostError::WithErrno(ESRCH, "container " + state_.id() + " is not running");
+  }
+  control::Request request;
+  request.mutable_signal()->set_signal(signal);
+  request.mutable_signal()->set_all(all);
+  HostResult<control::Response> sent = Call(request);
+  if (sent.ok()) return {};
+  // A Sentry that does not answer is ended from outside.
+  if (signal == SIGKILL && kill(state_.pid(), SIGKILL) == 0) return {};
+  return sent.error();
+}
+
+HostResult<void> Container::SetPaused(bool paused) {
+  const ContainerStatus wanted = paused ? ContainerStatus::kRunning : ContainerStatus::kPaused;
+  if (Status() != wanted) {
+    return HostError::Message("container " + state_.id() + " is " + ContainerStatusName(Status()) +
+                              ", not " + ContainerStatusName(wanted));
+  }
+  control::Request request;
+  if (paused) {
+    request.mutable_pause();
+  } else {
+    request.mutable_resume();
+  }
+  TRY(Call(request));
+  state_.set_paused(paused);
+  return Save();
+}
+
+HostResult<void> Container::Delete(bool force) {
+  if (Alive()) {
+    if (!force && Status() != ContainerStatus::kCreated) {
+      return HostError::Message("container " + state_.id() + " is " +
+                                ContainerStatusName(Status()) + "; stop it first, or use --force");
+    }
+    if (!force) {
+      return HostError::Message("container " + state_.id() + " is created and not stopped; kill it "
+                                "first, or use --force");
+    }
+    UniqueFd handle(static_cast<int>(syscall(SYS_pidfd_open, state_.pid(), 0)));
+    kill(state_.pid(), SIGKILL);
+    if (handle) {
+      pollfd wait = {handle.get(), POLLIN, 0};
+      RetryEintr([&] { return poll(&wait, 1, 10'000); });
+    } else {
+      const timespec pause = {0, 5'000'000};
+      for (int tries = 0; Alive() && tries < 2000; tries++) nanosleep(&pause, nullptr);
+    }
+  }
+  return Destroy();
+}
+
+HostResult<void> Container::Destroy() {
+  RemoveCgroups({state_.cgroups().begin(), state_.cgroups().end()});
+  HostResult<void> hooks =
+      RunHooks(Spec().hooks().poststop(), "poststop", StateJson(ContainerStatus::kStopped));
+  if (!hooks.ok()) RW_LOG(kWarning, "%s", hooks.error().message().c_str());
+  for (const char* name : {kSocketFile, kStateFile, "state.new", kLockFile}) {
+    unlinkat(fd_.get(), name, 0);
+  }
+  if (rmdir(directory_.c_str()) != 0 && errno != ENOENT) {
+    return HostError::Last("remove", directory_);
+  }
+  return {};
+}
+
+}  // namespace ringwall

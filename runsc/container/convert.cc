@@ -1,0 +1,236 @@
+#include "runsc/container/convert.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "runsc/sandbox/caller.h"
+#include "sentry/base/result.h"
+
+namespace ringwall {
+namespace {
+
+template <typename Names>
+uint64_t CapMask(const Names& names, const char* set, std::vector<std::string>* warnings) {
+  uint64_t mask = 0;
+  for (const std::string& name : names) {
+    const int cap = CapabilityByName(name);
+    if (cap < 0) {
+      warnings->push_back(std::string("config.json: process.capabilities.") + set + ": " + name +
+                          " is not known and has no effect");
+    } else {
+      mask |= uint64_t{1} << cap;
+    }
+  }
+  return mask;
+}
+
+// An unnamed file in `directory`: gone with its last descriptor, whatever ends us.
+UniqueFd MakeUpperFile(const std::string& directory) {
+  UniqueFd fd(::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  if (fd) return fd;
+  std::string path = directory + "/.runsc-upper-XXXXXX";
+  fd.reset(mkostemp(path.data(), O_CLOEXEC));
+  if (fd) unlink(path.c_str());
+  return fd;
+}
+
+void SetOverlay(const Config& config, const std::string& source, BootMount* mount,
+                std::vector<std::string>* warnings) {
+  mount->overlay = config.overlay.mode;
+  mount->overlay_size = config.overlay.size;
+  if (mount->overlay != OverlayMode::kFile) return;
+  const std::string& directory = config.overlay.dir.empty() ? source : config.overlay.dir;
+  mount->overlay_fd = MakeUpperFile(directory);
+  if (!mount->overlay_fd) {
+    warnings->push_back("no file can be made in " + directory +
+                        " for the writable layer; it stays in memory");
+    mount->overlay = OverlayMode::kMemory;
+  }
+}
+
+std::string Normalize(const std::string& destination) {
+  std::string path = destination.empty() || destination[0] != '/' ? "/" + destination : destination;
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
+}
+
+HostResult<void> AddBind(const oci::Mount& mount, const MountOptions& parsed,
+                         const std::string& bundle, const Config& config, BootMount* out,
+                         SandboxOptions* options, std::vector<std::string>* warnings) {
+  const std::string source =
+      mount.source().empty() || mount.source()[0] != '/' ? bundle + "/" + mount.source()
+                                                         : mount.source();
+  char real[PATH_MAX];
+  struct stat attributes;
+  if (realpath(source.c_str(), real) == nullptr || stat(real, &attributes) != 0) {
+    return HostError::Last("mount " + mount.destination() + ": find", source);
+  }
+  out->type = "gofer";
+  out->source = real;
+  out->is_file = !S_ISDIR(attributes.st_mode);
+  out->cache_exclusive = config.file_access_mounts == "exclusive";
+  bool read_only = (parsed.flags & MS_RDONLY) != 0;
+  if (config.overlay.all && !out->is_file && !read_only) {
+    SetOverlay(config, real, out, warnings);
+    read_only = true;
+  }
+  out->gofer_root = static_cast<int>(options->gofer_roots.size());
+  options->gofer_roots.push_back({real, read_only, parsed.recursive});
+  return {};
+}
+
+HostResult<void> AddMounts(const oci::Spec& spec, const std::string& bundle, const Config& config,
+                           BootArgs* boot, SandboxOptions* options,
+                           std::vector<std::string>* warnings) {
+  for (const oci::Mount& mount : spec.mounts()) {
+    const MountOptions parsed =
+        ParseMountOptions({mount.options().begin(), mount.options().end()});
+    BootMount out;
+    out.type = mount.type();
+    out.source = mount.source();
+    out.destination = Normalize(mount.destination());
+    out.flags = parsed.flags;
+    out.propagation = parsed.propagation;
+    out.data = parsed.data;
+    if (parsed.bind || mount.type() == "bind" || mount.type() == "none") {
+      TRY(AddBind(mount, parsed, bundle, config, &out, options, warnings));
+    } else if (mount.type().empty()) {
+      return HostError::Message("config.json: the mount of " + mount.destination() +
+                                " has no type");
+    } else if (out.destination == "/dev" && mount.type() == "tmpfs") {
+      // Engines ask for an empty tmpfs and expect the runtime to fill it.
+      out.type = "devtmpfs";
+    }
+    boot->mounts.push_back(std::move(out));
+  }
+  return {};
+}
+
+HostResult<void> AddRoot(const oci::Spec& spec, const std::string& bundle, const Config& config,
+                         BootArgs* boot, SandboxOptions* options,
+                         std::vector<std::string>* warnings) {
+  const std::string path =
+      spec.root().path()[0] == '/' ? spec.root().path() : bundle + "/" + spec.root().path();
+  char real[PATH_MAX];
+  struct stat attributes;
+  if (realpath(path.c_str(), real) == nullptr || stat(real, &attributes) != 0) {
+    return HostError::Last("config.json: root.path: find", path);
+  }
+  if (!S_ISDIR(attributes.st_mode)) {
+    return HostError::WithErrno(ENOTDIR, "config.json: root.path:", path);
+  }
+  BootMount root;
+  root.type = "gofer";
+  root.source = real;
+  root.destination = "/";
+  root.gofer_root = 0;
+  root.cache_exclusive = config.file_access == "exclusive";
+  bool read_only = spec.root().readonly();
+  if (read_only) {
+    root.flags |= MS_RDONLY;
+  }
+  if (config.overlay.root) {
+    // Also over a read-only root: mount points may have to be made in it.
+    SetOverlay(config, real, &root, warnings);
+    read_only = true;
+  }
+  options->gofer_roots.push_back({real, read_only, true});
+  boot->mounts.push_back(std::move(root));
+  return {};
+}
+
+void AddLinux(const oci::Linux& config, BootArgs* boot) {
+  boot->masked_paths.assign(config.masked_paths().begin(), config.masked_paths().end());
+  boot->readonly_paths.assign(config.readonly_paths().begin(), config.readonly_paths().end());
+  for (const oci::Device& device : config.devices()) {
+    BootDevice out;
+    out.path = device.path();
+    out.type = device.type() == "u" ? 'c' : device.type()[0];
+    out.major = device.major();
+    out.minor = device.minor();
+    if (device.has_file_mode()) out.mode = device.file_mode() & 07777;
+    out.uid = device.uid();
+    out.gid = device.gid();
+    boot->devices.push_back(out);
+  }
+  std::vector<std::pair<std::string, std::string>> sysctls(config.sysctl().begin(),
+                                                           config.sysctl().end());
+  std::sort(sysctls.begin(), sysctls.end());
+  for (auto& [name, value] : sysctls) boot->sysctls.push_back({name, value});
+  const oci::Resources& resources = config.resources();
+  if (resources.memory().limit() > 0) {
+    boot->memory_limit = static_cast<uint64_t>(resources.memory().limit());
+  }
+  const oci::Cpu& cpu = resources.cpu();
+  if (cpu.quota() > 0 && cpu.period() > 0) {
+    const uint64_t quota = static_cast<uint64_t>(cpu.quota());
+    boot->cpu_count = static_cast<uint32_t>(
+        std::max<uint64_t>(1, (quota + cpu.period() - 1) / cpu.period()));
+  }
+}
+
+}  // namespace
+
+HostResult<BootProcess> ToBootProcess(const oci::Process& process,
+                                      std::vector<std::string>* warnings) {
+  BootProcess out;
+  out.argv.assign(process.args().begin(), process.args().end());
+  out.envp.assign(process.env().begin(), process.env().end());
+  out.cwd = process.cwd();
+  out.uid = process.user().uid();
+  out.gid = process.user().gid();
+  out.groups.assign(process.user().additional_gids().begin(),
+                    process.user().additional_gids().end());
+  if (process.user().has_umask()) out.umask = process.user().umask() & 0777;
+  if (process.has_capabilities()) {
+    const oci::Capabilities& caps = process.capabilities();
+    out.caps.bounding = CapMask(caps.bounding(), "bounding", warnings);
+    out.caps.effective = CapMask(caps.effective(), "effective", warnings);
+    out.caps.inheritable = CapMask(caps.inheritable(), "inheritable", warnings);
+    out.caps.permitted = CapMask(caps.permitted(), "permitted", warnings);
+    out.caps.ambient = CapMask(caps.ambient(), "ambient", warnings);
+  }
+  for (const oci::Rlimit& limit : process.rlimits()) {
+    out.rlimits.push_back({RlimitByName(limit.type()), limit.soft(), limit.hard()});
+  }
+  out.no_new_privs = process.no_new_privileges();
+  out.oom_score_adj = process.oom_score_adj();
+  out.terminal_size = {static_cast<uint16_t>(process.console_size().height()),
+                       static_cast<uint16_t>(process.console_size().width())};
+  if (process.has_scheduler()) {
+    warnings->push_back("config.json: process.scheduler has no effect in a sandbox");
+  }
+  if (process.has_io_priority()) {
+    warnings->push_back("config.json: process.ioPriority has no effect in a sandbox");
+  }
+  return out;
+}
+
+HostResult<void> FillFromSpec(const oci::Spec& spec, const std::string& bundle,
+                              const Config& config, BootArgs* boot, SandboxOptions* options,
+                              std::vector<std::string>* warnings) {
+  TRY(AddRoot(spec, bundle, config, boot, options, warnings));
+  TRY(AddMounts(spec, bundle, config, boot, options, warnings));
+  boot->process = TRY(ToBootProcess(spec.process(), warnings));
+  if (spec.linux().has_seccomp()) {
+    TRY(CompileSeccomp(spec.linux().seccomp(), &boot->process, warnings));
+  }
+  boot->hostname = spec.hostname();
+  boot->domainname = spec.domainname();
+  AddLinux(spec.linux(), boot);
+  boot->platform_name = config.platform;
+  boot->network.mode = config.network_mode;
+  boot->strace = config.strace;
+  if (!config.strace_syscalls.empty()) boot->strace_syscalls = Split(config.strace_syscalls, ',');
+  boot->strace_log_size = static_cast<uint32_t>(config.strace_log_size);
+  options->privileged = config.privileged;
+  options->strict = config.strict;
+  return {};
+}
+
+}  // namespace ringwall
