@@ -5,13 +5,18 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include <algorithm>
+
 namespace ringwall::gofer {
 
 namespace {
 
-// Longer than most requests take. What takes longer waits for a disk or lists a directory, and is
-// worth a sleep.
-constexpr int64_t kYieldNs = 20000;
+// A reply that came so much later than the server's work on it explains: others wanted the
+// processor.
+constexpr int64_t kCrowdedNs = 200000;
+// How long the channel then keeps from binding its server: doubled each time it finds the same.
+constexpr int64_t kFirstLeaveNs = 50000000;
+constexpr int64_t kLastLeaveNs = 1600000000;
 // How long a sleeping call takes at most to see that the gofer was killed.
 constexpr int kAliveCheckMs = 200;
 
@@ -47,14 +52,24 @@ Result<std::span<const uint8_t>> ClientChannel::Exchange(size_t request_size, De
   return std::span<const uint8_t>(reply_.get(), size);
 }
 
+// The server's thread is bound to this processor: waking it lets it run at once, in our place or as
+// soon as we yield, and we stay runnable while it answers. Sleeping instead would let the host move
+// us to an idle processor, which has to wake up first. On a crowded processor neither is of use:
+// who yields there waits for everybody's slice, so for a while the host places both threads as it
+// likes.
 Result<size_t> ClientChannel::ExchangeShared(Descriptors* fds) {
   ChannelWords& words = memory_.words();
   const uint32_t before = last_++;
+  const int64_t start = NowNs();
+  const bool bound = start >= leave_until_;
   cpu_ = ::sched_getcpu();
-  words.client_cpu.store(static_cast<uint32_t>(cpu_), std::memory_order_relaxed);
+  words.cpu.store(bound ? static_cast<uint32_t>(cpu_) : kAnyCpu, std::memory_order_relaxed);
   words.request.store(last_);
   if (words.server_sleeps.load() != 0) FutexWake(words.request);
+  if (bound && words.reply.load() == before) ::sched_yield();
   TRY(WaitForReply(before));
+  if (bound) NoteWait(NowNs() - start);
+
   const size_t size = CopyMessage(memory_.reply_room(), {reply_.get(), kMaxMessage});
   if (size < sizeof(ReplyHeader)) return Errno(EIO);
   ReplyHeader header;
@@ -67,29 +82,33 @@ Result<size_t> ClientChannel::ExchangeShared(Descriptors* fds) {
   return size;
 }
 
-// The server's thread runs on this processor, so yielding hands it over: it answers and sleeps
-// again while we stay runnable. Sleeping at once would let the host move us to an idle processor,
-// which has to wake up first. When the host has other work here, yielding lets that run, too.
+void ClientChannel::NoteWait(int64_t waited) {
+  const uint32_t service_us = memory_.words().service_us.load(std::memory_order_relaxed);
+  if (waited - int64_t{service_us} * 1000 < kCrowdedNs) {
+    if (++calm_ >= 1000) leave_ = 0;
+    return;
+  }
+  calm_ = 0;
+  leave_ = std::clamp(2 * leave_, kFirstLeaveNs, kLastLeaveNs);
+  leave_until_ = NowNs() + leave_;
+}
+
 Result<void> ClientChannel::WaitForReply(uint32_t before) {
   ChannelWords& words = memory_.words();
-  auto there = [&] { return words.reply.load(std::memory_order_acquire) == last_; };
-  const int64_t deadline = NowNs() + kYieldNs;
-  do {
-    ::sched_yield();
-    if (there()) return {};
-  } while (NowNs() < deadline);
-  while (!there()) {
-    words.client_sleeps.store(1);
-    if (!there()) FutexWait(words.reply, before, kAliveCheckMs);
-    words.client_sleeps.store(0);
-    const uint32_t reply = words.reply.load();
-    if (reply == last_) break;
+  while (true) {
+    uint32_t reply = words.reply.load(std::memory_order_acquire);
+    if (reply == before) {
+      words.client_sleeps.store(1);
+      FutexWait(words.reply, before, kAliveCheckMs);
+      words.client_sleeps.store(0);
+      reply = words.reply.load(std::memory_order_acquire);
+    }
+    if (reply == last_) return {};
     if (reply != before) return Errno(EIO);
     char byte;
     const ssize_t got = ::recv(socket_.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) return Errno(EIO);
   }
-  return {};
 }
 
 void ClientChannel::Interrupt() {

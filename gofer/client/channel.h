@@ -37,10 +37,15 @@ class ClientChannel {
   const UniqueFd socket_;
   Result<size_t> ExchangeShared(Descriptors* fds);
   Result<void> WaitForReply(uint32_t before);
+  void NoteWait(int64_t waited);
 
   const ChannelMemory memory_;
   uint32_t last_ = 0;  // number of the last request in shared memory
   int cpu_ = -1;
+  // The server is not bound before this time; for how long the next time; good waits since then.
+  int64_t leave_until_ = 0;
+  int64_t leave_ = 0;
+  uint32_t calm_ = 0;
   const std::unique_ptr<uint8_t[]> request_;  // null with shared memory
   const std::unique_ptr<uint8_t[]> reply_;
 };

@@ -21,10 +21,13 @@
 
 namespace ringwall::gofer {
 
+inline constexpr uint32_t kAnyCpu = ~0u;
+
 struct ChannelWords {
   alignas(64) std::atomic<uint32_t> request;
-  std::atomic<uint32_t> client_cpu;  // where the client runs; a hint
+  std::atomic<uint32_t> cpu;  // where the server had best run: a hint; kAnyCpu
   alignas(64) std::atomic<uint32_t> reply;
+  std::atomic<uint32_t> service_us;  // how long the server worked on it: a hint
   alignas(64) std::atomic<uint32_t> server_sleeps;
   alignas(64) std::atomic<uint32_t> client_sleeps;
 };

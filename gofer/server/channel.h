@@ -31,9 +31,6 @@ class Buffers {
 
 // Answers requests that come over `socket` until the peer is gone or misbehaves.
 void ServeSocket(Session& session, int socket, Buffers& buffers);
-// The same for requests in shared memory, with `socket` for the descriptors, until `stop`.
-void ServeShared(Session& session, const ChannelMemory& memory, int socket, Buffers& buffers,
-                 const std::atomic<bool>& stop);
 
 class Channel {
  public:

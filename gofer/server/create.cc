@@ -48,8 +48,9 @@ Result<UniqueFd> Session::FinishNew(int dir, const Name& name, uint32_t mode, ui
                                     uint32_t gid, Attr* attr) const {
   UniqueFd fd = TRY(OpenPath(dir, name.c_str()));
   *attr = TRY(StatFd(fd.get()));
-  // Somebody on the host may have put another file here since it was made. Never give that one
-  // away: it must look as new as what was made.
+  // Somebody on the host may have put another file here since it was made. Do not give that one
+  // away if it does not look as what was made. (Regular files do not come here; what can be put in
+  // place of the others is worth little.)
   const uint32_t type = mode & S_IFMT;
   if ((attr->mode & S_IFMT) != type || attr->uid != ::geteuid() ||
       (type != S_IFDIR && attr->nlink != 1)) {
@@ -57,6 +58,15 @@ Result<UniqueFd> Session::FinishNew(int dir, const Name& name, uint32_t mode, ui
   }
   TRY(ApplyOwner(fd.get(), mode, uid, gid, attr));
   return fd;
+}
+
+// A descriptor to keep of the open file `fd`: O_PATH if that can be had.
+Result<UniqueFd> Session::PathOf(int fd) const {
+  const FdPath path(options_.proc, fd);
+  UniqueFd path_fd(path.available() ? ::openat(AT_FDCWD, path.c_str(), O_PATH | O_CLOEXEC)
+                                    : ::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!path_fd) return Errno(errno);
+  return path_fd;
 }
 
 Result<void> Session::Create(Reader& in, Reply& out) {
@@ -106,13 +116,7 @@ Result<void> Session::Create(Reader& in, Reply& out) {
   if (reply.created != 0) {
     TRY(ApplyOwner(fd.get(), mode, request.uid, request.gid, &reply.node.attr));
   }
-  UniqueFd path_fd;
-  if (const FdPath path(options_.proc, fd.get()); path.available()) {
-    path_fd = UniqueFd(::openat(AT_FDCWD, path.c_str(), O_PATH | O_CLOEXEC));
-  } else {
-    path_fd = UniqueFd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
-  }
-  if (!path_fd) return Errno(errno);
+  UniqueFd path_fd = TRY(PathOf(fd.get()));
   reply.node.handle = TRY(Keep(std::move(path_fd), dir->root, reply.node.attr.mode));
   out.body.Put(reply);
   out.fds.Add(std::move(fd));
@@ -130,6 +134,8 @@ Result<void> Session::Make(Reader& in, Reply& out) {
   if ((request.mode & ~(S_IFMT | 07777u)) != 0) return Errno(EINVAL);
   if (type != S_IFLNK && !target.empty()) return Errno(EINVAL);
   const Ref<FileHandle> dir = TRY(GetWritableDir(request.dir));
+  NodeReply node;
+  UniqueFd fd;
   switch (type) {
     case S_IFDIR:
       TRY(FromHost(::mkdirat(dir->fd(), name.c_str(), mode)));
@@ -146,18 +152,27 @@ Result<void> Session::Make(Reader& in, Reply& out) {
     case S_IFCHR:
       if (request.rdev != 0) return Errno(EPERM);
       [[fallthrough]];
-    case S_IFREG:
     case S_IFIFO:
     case S_IFSOCK:
       TRY(FromHost(::mknodat(dir->fd(), name.c_str(), type | mode, 0)));
       break;
+    case S_IFREG: {
+      const UniqueFd file(::openat(dir->fd(), name.c_str(),
+                                   O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
+      if (!file) return Errno(errno);
+      node.attr = TRY(StatFd(file.get()));
+      TRY(ApplyOwner(file.get(), mode, request.uid, request.gid, &node.attr));
+      fd = TRY(PathOf(file.get()));
+      break;
+    }
     case S_IFBLK:
       return Errno(EPERM);
     default:
       return Errno(EINVAL);
   }
-  NodeReply node;
-  UniqueFd fd = TRY(FinishNew(dir->fd(), name, request.mode, request.uid, request.gid, &node.attr));
+  if (!fd) {
+    fd = TRY(FinishNew(dir->fd(), name, request.mode, request.uid, request.gid, &node.attr));
+  }
   if (request.want_handle != 0) node.handle = TRY(Keep(std::move(fd), dir->root, type));
   out.body.Put(node);
   return {};

@@ -117,6 +117,7 @@ class Session {
   Result<UniqueFd> OpenForClient(const FileHandle& handle, uint32_t flags) const;
   // Opens dir/name, a regular file as of `attr`, and checks that it still is one.
   Result<UniqueFd> OpenRegularAt(int dir, const Name& name, const Root& root, uint32_t flags) const;
+  Result<UniqueFd> PathOf(int fd) const;
   // Opens what was just made at dir/name and gives it the owner and the set-id bits asked for.
   Result<UniqueFd> FinishNew(int dir, const Name& name, uint32_t mode, uint32_t uid, uint32_t gid,
                              Attr* attr) const;

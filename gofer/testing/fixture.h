@@ -102,14 +102,15 @@ class TestServer {
 class GoferTest : public ::testing::TestWithParam<bool> {
  protected:
   void SetUp() override { Connect(); }
-  void TearDown() override {
+  void TearDown() override { Disconnect(); }
+  void Disconnect() {
     root_.reset();
     client_.reset();
     server_.reset();
   }
 
   void Connect(uint32_t channels = 3, uint32_t max_handles = 1000, bool proc = true) {
-    TearDown();
+    Disconnect();
     ::umask(0);
     UniqueFd ours, theirs;
     MakePair(&ours, &theirs);
