@@ -20,6 +20,7 @@ enum class LockClass : uint8_t {
   kFileOffset,       // a file description's offset (f_pos_lock)
   kInodeData,        // a regular file's pages and size
   kMm,               // a memory map's list of vmas (mmap_lock)
+  kFutex,            // a futex hash bucket; the guest's word is changed under it
   kAddressSpace,     // one command at a time to a stub's memory thread
   kMemoryFile,       // allocation inside a memory file
   kTaskSet,          // thread groups, parents, children, sessions (tasklist_lock)
@@ -35,7 +36,6 @@ enum class LockClass : uint8_t {
   kDentry,           // a dentry's children and parent pointer
   kInode,            // an inode's attributes
   kGofer,            // one request at a time on a gofer channel
-  kFutex,            // a futex hash bucket
   kNetstack,         // everything of one network namespace's TCP/IP stack
   kTimer,            // the timer queue
   kWaitQueue,        // a wait queue's list; taken last so that anything can wake
