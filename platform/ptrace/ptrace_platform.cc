@@ -34,7 +34,7 @@ Result<Ref<AddressSpace>> PtraceAddressSpace::Adopt(std::unique_ptr<StubProcess>
 }
 
 HostResult<std::unique_ptr<Platform>> PtracePlatform::Create() {
-  Ref<StubHost> host = TRY(StubHost::Create());
+  Ref<StubHost> host = TRY(StubHost::Create(GuestSignals::kTracer));
   return std::unique_ptr<Platform>(new PtracePlatform(std::move(host)));
 }
 

@@ -130,6 +130,7 @@ struct StubBootPlan {
   } keep[6];           // vdso and vvar, ascending
   uint64_t rseq;       // of the Sentry's main thread, or 0
   uint32_t rseq_size;
+  uint32_t guest_handlers;  // not 0: install the platform's signal handlers too
   int32_t failed_step;  // result: 0, or which step failed ...
   int32_t failed_errno;  // ... and how
 };

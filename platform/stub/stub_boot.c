@@ -98,7 +98,7 @@ __attribute__((noreturn)) void stub_boot(struct StubBootPlan* plan,
     if (signo == SIGKILL || signo == SIGSTOP) continue;
     struct KernelSigaction action = {0, 0, 0, 0};
     if (signo == SIGSEGV || signo == SIGBUS ||
-        (header->systrap_signal != 0 && signo < 32 && (platform_signals >> signo & 1) != 0)) {
+        (plan->guest_handlers != 0 && signo < 32 && (platform_signals >> signo & 1) != 0)) {
       action.handler = header->signal_entry;
       action.restorer = header->signal_restorer;
       action.flags = 0x4000000 /* SA_RESTORER */ | SA_SIGINFO | SA_ONSTACK | SA_NODEFER;

@@ -77,7 +77,6 @@ stub_start:
         syscall
         test    %rax, %rax
         jnz     stub_exit
-        xor     %esp, %esp
         mov     $1, %r14d
         xor     %ebx, %ebx
         mov     $RW_REPLY_ALL_DONE, %r12d
@@ -152,6 +151,9 @@ stub_exit:
         mov     $24, %esi
         mov     $SYS_set_robust_list, %eax
         syscall
+        // Off the signal stack, after a fault. Not before: a guest thread that forged its signal stack
+        // to get here is trapped by the call, again and again until that stack is full, and dies.
+        xor     %esp, %esp
         LOAD(RW_STUB_COMMAND, %r13)
         LOAD(RW_STUB_REPLY, %rdi)
         mov     %r14d, %eax
@@ -281,7 +283,6 @@ stub_signal_entry:
         sub     %rcx, %rax
         cmp     $RW_STUB_ALTSTACK_SIZE, %rax
         jae     .Lguest_signal
-        xor     %esp, %esp
         mov     $-14, %eax                      // EFAULT
         jmp     .Lfailed
 .Lguest_signal:

@@ -100,12 +100,18 @@ class StubProcess {
   int cpu_ GUARDED_BY(mu_);
 };
 
+// Who answers the signals of guest threads.
+enum class GuestSignals {
+  kTracer,  // the default action stays: a stray one does no harm to a parked thread
+  kStub,    // stub_systrap_signal
+};
+
 // The zygote, the slots and the dying stubs of one platform. Thread-safe.
 class StubHost : public RefCounted<StubHost> {
  public:
   // Forks the zygote. Preconditions: no filter is up; the calling thread lives as long as the
   // Sentry does, since stubs die with it.
-  static HostResult<Ref<StubHost>> Create();
+  static HostResult<Ref<StubHost>> Create(GuestSignals signals);
 
   // A stub with nothing mapped but its own range and the vDSO.
   Result<std::unique_ptr<StubProcess>> NewStub() { return zygote_->Fork(); }
@@ -130,7 +136,7 @@ class StubHost : public RefCounted<StubHost> {
   };
 
   HostResult<void> MapSlots();
-  HostResult<void> StartZygote();
+  HostResult<void> StartZygote(GuestSignals signals);
   Result<StubSlot> TakeSlot() EXCLUDES(mu_);
   void GiveBackSlot(StubSlot slot) EXCLUDES(mu_);
   // Lets a new guest thread, which starts as a copy of its memory thread, run like any other.

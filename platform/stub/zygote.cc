@@ -111,7 +111,7 @@ HostResult<void> StubHost::MapSlots() {
   return {};
 }
 
-HostResult<void> StubHost::StartZygote() {
+HostResult<void> StubHost::StartZygote(GuestSignals signals) {
   const UniqueFd text = TRY(MakeTextFile());
   const size_t text_size = (BlobSize() + kPageMask) & ~kPageMask;
   RW_CHECK(text_size <= RW_STUB_TEXT_MAX);
@@ -139,6 +139,7 @@ HostResult<void> StubHost::StartZygote() {
   plan.text_fd = text.get();
   plan.slot_fd = slot_fd_.get();
   plan.sentry_pid = static_cast<uint32_t>(sentry_pid_);
+  plan.guest_handlers = signals == GuestSignals::kStub;
   plan.rseq = RseqAddr();
   plan.rseq_size = 32;
   FindVdso(plan, vdso_, vvar_);
@@ -176,7 +177,7 @@ HostResult<void> StubHost::StartZygote() {
   return HostError::WithErrno(error, "start", what);
 }
 
-HostResult<Ref<StubHost>> StubHost::Create() {
+HostResult<Ref<StubHost>> StubHost::Create(GuestSignals signals) {
   Ref<StubHost> host = MakeRef<StubHost>();
   host->sentry_pid_ = ::getpid();
   host->policy_ = ::sched_getscheduler(0);
@@ -184,7 +185,7 @@ HostResult<Ref<StubHost>> StubHost::Create() {
   // On hosts with more CPUs than the set holds, threads stay where the host puts them.
   host->pin_ = sched_getaffinity(0, sizeof(host->all_cpus_), &host->all_cpus_) == 0;
   TRY(host->MapSlots());
-  TRY(host->StartZygote());
+  TRY(host->StartZygote(signals));
   return host;
 }
 

@@ -41,6 +41,11 @@ static const struct sock_filter rules[] = {
     LOAD(nr),
     IF(SYS_futex, 1, 0),
     ALLOW,  // sched_yield
+    // Not on the stub's own pages below the regions: a requeue of the memory thread, which sleeps on
+    // the order page, would leave the Sentry waiting for it.
+    LOAD_HIGH(args[0]),
+    IF(RW_STUB_COMMAND >> 32, 0, 1),
+    REFUSE,
     // Waits and wakes of all kinds but PI: the shared ones are the hand-over's.
     LOAD(args[1]),
     BPF_STMT(BPF_ALU | BPF_AND | BPF_K, (unsigned)FUTEX_CMD_MASK),

@@ -26,7 +26,7 @@ HostResult<std::unique_ptr<Platform>> SystrapPlatform::Create() {
   if (const char* missing = Missing()) {
     return HostError::Message(std::string("the systrap platform needs ") + missing);
   }
-  Ref<StubHost> host = TRY(StubHost::Create());
+  Ref<StubHost> host = TRY(StubHost::Create(GuestSignals::kStub));
   Ref<SystrapCore> core = MakeRef<SystrapCore>(std::move(host));
   TRY(core->Init());
   return std::unique_ptr<Platform>(new SystrapPlatform(std::move(core)));

@@ -1,4 +1,5 @@
 // Address spaces: what the memory thread does, and that guest code cannot disturb it.
+#include <linux/futex.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -305,6 +306,81 @@ TEST_P(AddressSpaceTest, StubTextGivesGuestCodeNoCalls) {
     }
   }
   EXPECT_GT(found, 5);
+}
+
+// The stub's text may call futex for guest threads. One that runs it on the order page must not
+// get at the memory thread, which sleeps there.
+TEST_P(AddressSpaceTest, FutexCallsCannotDisturbTheMemoryThread) {
+  std::vector<std::byte> text(RW_STUB_TEXT_MAX);
+  const iovec local = {text.data(), text.size()};
+  const iovec remote = {reinterpret_cast<void*>(RW_STUB_TEXT), text.size()};
+  const ssize_t size = process_vm_readv(as_->host_pid(), &local, 1, &remote, 1, 0);
+  ASSERT_GT(size, 0);
+  for (ssize_t i = 0; i + 1 < size; ++i) {
+    if (text[i] != std::byte{0x0f} || text[i + 1] != std::byte{0x05}) continue;
+    for (const int op : {FUTEX_REQUEUE, FUTEX_CMP_REQUEUE, FUTEX_WAKE}) {
+      auto c = Start(*as_, Code().Call(1));
+      abi::Registers& r = c->regs();
+      r.rip = RW_STUB_TEXT + static_cast<uint64_t>(i);
+      r.rax = SYS_futex;
+      r.rdi = RW_STUB_COMMAND;
+      r.rsi = static_cast<uint64_t>(op);
+      r.rdx = 0;
+      r.r10 = 1;
+      r.r8 = kData.value();
+      c->RegsChanged();
+      std::atomic<bool> back = false;
+      // The thread may well go on in a loop of the stub's.
+      std::thread watch([&] {
+        for (int turn = 0; !back; ++turn) {
+          usleep(1000);
+          if (turn > 20) c->Interrupt();
+          if (turn > 2000) kill(as_->host_pid(), SIGKILL);
+        }
+      });
+      c->Switch();
+      back = true;
+      watch.join();
+      if (as_->alive()) {
+        EXPECT_EQ(as_->Unmap({kElsewhere, kElsewhere + kPageSize}).error_value(), 0);
+      }
+      if (!as_->alive()) {
+        c = nullptr;
+        as_ = NewSpace();
+      }
+    }
+  }
+}
+
+// rt_sigreturn sets the signal stack too. With the memory thread's, a guest's faults look like its.
+TEST_P(AddressSpaceTest, ForgedSignalStackEndsTheForgersStub) {
+  // The frame: flags, link, stack, registers. It returns to code that faults.
+  struct {
+    uint64_t flags, link, stack_start, stack_flags, stack_size;
+    uint64_t registers[16], rip, eflags;
+    uint16_t cs, gs, fs, ss;
+    uint64_t rest[16];
+  } frame = {};
+  frame.stack_start = RW_STUB_ALTSTACK;
+  frame.stack_size = RW_STUB_ALTSTACK_SIZE;
+  frame.registers[15] = (kData + 8 * kPageSize).value();
+  frame.rip = kText.value() + 32;
+  frame.eflags = 0x202;
+  frame.cs = 0x33;
+  frame.ss = 0x2b;
+  ASSERT_EQ(Put(*as_, kData, frame), 0);
+  const Code code = Code().Bytes({0x0f, 0x05}).Call(1);
+  auto c = Start(*as_, code);
+  ASSERT_EQ(as_->Write(kText + 32, Code().Bytes({0xf4}).bytes()).error_value(), 0);
+  c->regs().rax = SYS_rt_sigreturn;
+  c->regs().rsp = kData.value();
+  c->RegsChanged();
+  const Event event = c->Switch();
+  // On ptrace the call is the Sentry's; on systrap the host took it.
+  EXPECT_TRUE(event.kind == EventKind::kSyscall || event.kind == EventKind::kStubLost)
+      << static_cast<int>(event.kind);
+  Result<Ref<AddressSpace>> other = platform_->NewAddressSpace();
+  EXPECT_EQ(other.error_value(), 0);
 }
 
 }  // namespace
