@@ -1,0 +1,308 @@
+// /proc as programs read it: of themselves, of others, of the system.
+#include <dirent.h>
+
+#include <algorithm>
+#include <atomic>
+#include <set>
+#include <thread>
+
+#include "tests/util/test_util.h"
+
+namespace ringwall::test {
+namespace {
+
+std::string Field(const std::string& text, const std::string& name) {
+  size_t at = text.rfind(name + ":", 0) == 0 ? 0 : text.find("\n" + name + ":");
+  if (at == std::string::npos) return "(none)";
+  at = text.find(':', at) + 1;
+  at = text.find_first_not_of(" \t", at);
+  return text.substr(at, text.find('\n', at) - at);
+}
+
+std::set<std::string> List(const std::string& path) {
+  std::set<std::string> names;
+  DIR* d = opendir(path.c_str());
+  if (d == nullptr) return names;
+  while (dirent* e = readdir(d)) names.insert(e->d_name);
+  closedir(d);
+  return names;
+}
+
+std::string Link(const std::string& path) {
+  char b[4096];
+  const ssize_t n = readlink(path.c_str(), b, sizeof(b));
+  return n < 0 ? std::string() : std::string(b, n);
+}
+
+TEST(ProcSelfTest, LinksLeadToUs) {
+  EXPECT_EQ(Link("/proc/self"), std::to_string(getpid()));
+  EXPECT_EQ(Link("/proc/thread-self"),
+            std::to_string(getpid()) + "/task/" + std::to_string(syscall(SYS_gettid)));
+  std::thread([] {
+    EXPECT_EQ(Link("/proc/thread-self"),
+              std::to_string(getpid()) + "/task/" + std::to_string(syscall(SYS_gettid)));
+  }).join();
+}
+
+TEST(ProcSelfTest, StatusTellsWhoWeAre) {
+  const std::string s = ReadFile("/proc/self/status");
+  EXPECT_EQ(Field(s, "Pid"), std::to_string(getpid()));
+  EXPECT_EQ(Field(s, "Tgid"), std::to_string(getpid()));
+  EXPECT_EQ(Field(s, "PPid"), std::to_string(getppid()));
+  EXPECT_EQ(Field(s, "TracerPid"), "0");
+  EXPECT_EQ(Field(s, "Threads"), "1");
+  EXPECT_EQ(Field(s, "State"), "R (running)");
+  EXPECT_EQ(Field(s, "Uid").substr(0, Field(s, "Uid").find('\t')), std::to_string(getuid()));
+  EXPECT_NE(Field(s, "VmRSS").find(" kB"), std::string::npos);
+  EXPECT_NE(Field(s, "SigBlk"), "(none)");
+  EXPECT_NE(Field(s, "CapEff"), "(none)");
+  EXPECT_NE(Field(s, "Cpus_allowed_list"), "(none)");
+}
+
+TEST(ProcSelfTest, StatHasItsFields) {
+  const std::string s = ReadFile("/proc/self/stat");
+  int pid = 0, ppid = 0, pgrp = 0, session = 0;
+  char state = 0;
+  const size_t close = s.rfind(')');
+  ASSERT_NE(close, std::string::npos);
+  ASSERT_EQ(sscanf(s.c_str(), "%d (", &pid), 1);
+  ASSERT_EQ(sscanf(s.c_str() + close + 2, "%c %d %d %d", &state, &ppid, &pgrp, &session), 4);
+  EXPECT_EQ(pid, getpid());
+  EXPECT_EQ(ppid, getppid());
+  EXPECT_EQ(pgrp, getpgrp());
+  EXPECT_EQ(session, getsid(0));
+  EXPECT_EQ(state, 'R');
+  EXPECT_EQ(std::count(s.begin() + static_cast<long>(close), s.end(), ' '), 50);
+}
+
+TEST(ProcSelfTest, MapsListOurMappings) {
+  char* p = static_cast<char*>(
+      mmap(nullptr, 12288, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_OK(mprotect(p + 4096, 4096, PROT_NONE));
+  const std::string maps = ReadFile("/proc/self/maps");
+  char want[64];
+  snprintf(want, sizeof(want), "%lx-%lx ---p 00000000 00:00 0", reinterpret_cast<long>(p) + 4096,
+           reinterpret_cast<long>(p) + 8192);
+  EXPECT_NE(maps.find(want), std::string::npos) << maps;
+  EXPECT_NE(maps.find("[stack]"), std::string::npos);
+  EXPECT_NE(maps.find("[heap]"), std::string::npos);
+  EXPECT_NE(maps.find("[vdso]"), std::string::npos);
+  munmap(p, 12288);
+  TempDir dir;
+  Fd fd(open(dir.File("mapped-file", std::string(4096, 'x')).c_str(), O_RDONLY));
+  p = static_cast<char*>(mmap(nullptr, 4096, PROT_READ, MAP_SHARED, fd.get(), 0));
+  const std::string again = ReadFile("/proc/self/maps");
+  snprintf(want, sizeof(want), "%lx-%lx r--s 00000000 ", reinterpret_cast<long>(p),
+           reinterpret_cast<long>(p) + 4096);
+  const size_t at = again.find(want);
+  ASSERT_NE(at, std::string::npos) << again;
+  const std::string line = again.substr(at, again.find('\n', at) - at);
+  EXPECT_EQ(line.substr(line.rfind(' ') + 1), dir / "mapped-file");
+  munmap(p, 4096);
+}
+
+TEST(ProcSelfTest, MapsAreSortedAndDoNotOverlap) {
+  const std::string maps = ReadFile("/proc/self/maps");
+  unsigned long last = 0, from, to;
+  for (size_t at = 0; at < maps.size(); at = maps.find('\n', at) + 1) {
+    ASSERT_EQ(sscanf(maps.c_str() + at, "%lx-%lx", &from, &to), 2);
+    EXPECT_GE(from, last);
+    EXPECT_GT(to, from);
+    last = to;
+  }
+}
+
+TEST(ProcSelfTest, FdsAreLinksThatOpen) {
+  TempDir dir;
+  const std::string path = dir.File("f", "by fd");
+  Fd fd(open(path.c_str(), O_RDONLY));
+  const std::string self = "/proc/self/fd/" + std::to_string(fd.get());
+  EXPECT_EQ(Link(self), path);
+  EXPECT_EQ(ReadFile(self), "by fd");
+  EXPECT_EQ(ReadFile("/dev/fd/" + std::to_string(fd.get())), "by fd");
+  EXPECT_TRUE(List("/proc/self/fd").count(std::to_string(fd.get())));
+  ASSERT_OK(unlink(path.c_str()));
+  EXPECT_EQ(Link(self), path + " (deleted)");
+  EXPECT_EQ(ReadFile(self), "by fd");
+  Pipe p;
+  EXPECT_EQ(Link("/proc/self/fd/" + std::to_string(p.reader.get())).substr(0, 6), "pipe:[");
+  const int freed = fd.get();
+  fd.Reset();
+  struct stat st;
+  EXPECT_FAILS(lstat(("/proc/self/fd/" + std::to_string(freed)).c_str(), &st), ENOENT);
+}
+
+TEST(ProcSelfTest, FdinfoShowsOffsetAndFlags) {
+  TempDir dir;
+  Fd fd(open(dir.File("f", "0123456789").c_str(), O_RDWR | O_APPEND | O_CLOEXEC));
+  ASSERT_EQ(lseek(fd.get(), 4, SEEK_SET), 4);
+  const std::string info = ReadFile("/proc/self/fdinfo/" + std::to_string(fd.get()));
+  EXPECT_EQ(Field(info, "pos"), "4");
+  EXPECT_EQ(strtol(Field(info, "flags").c_str(), nullptr, 8) & (O_ACCMODE | O_APPEND | O_CLOEXEC),
+            O_RDWR | O_APPEND | O_CLOEXEC);
+}
+
+TEST(ProcSelfTest, ExeCwdRootCmdline) {
+  EXPECT_EQ(Link("/proc/self/root"), "/");
+  char cwd[4096];
+  ASSERT_NE(getcwd(cwd, sizeof(cwd)), nullptr);
+  EXPECT_EQ(Link("/proc/self/cwd"), cwd);
+  EXPECT_NE(Link("/proc/self/exe").find("syscall_proc_test"), std::string::npos);
+  EXPECT_EQ(ReadFile("/proc/self/exe").substr(0, 4), "\177ELF");
+  EXPECT_NE(ReadFile("/proc/self/cmdline").find("syscall_proc_test"), std::string::npos);
+  EXPECT_EQ(ReadFile("/proc/self/comm"), "syscall_proc_te\n");
+}
+
+TEST(ProcSelfTest, EnvironIsTheFirstOne) {
+  EXPECT_TRUE(Exited(InChild([] {
+    setenv("RINGWALL_LATER", "1", 1);
+    return ReadFile("/proc/self/environ").find("RINGWALL_LATER") == std::string::npos ? 0 : 1;
+  })));
+}
+
+TEST(ProcSelfTest, TasksAreTheThreads) {
+  std::atomic<pid_t> tid{0};
+  std::atomic<bool> stop{false};
+  std::thread t([&] {
+    tid = static_cast<pid_t>(syscall(SYS_gettid));
+    while (!stop) usleep(500);
+  });
+  while (tid == 0) usleep(100);
+  const auto tasks = List("/proc/self/task");
+  EXPECT_EQ(tasks.size(), 4u);
+  EXPECT_TRUE(tasks.count(std::to_string(tid)));
+  EXPECT_EQ(Field(ReadFile("/proc/self/task/" + std::to_string(tid) + "/status"), "Tgid"),
+            std::to_string(getpid()));
+  EXPECT_EQ(Field(ReadFile("/proc/self/status"), "Threads"), "2");
+  stop = true;
+  t.join();
+}
+
+TEST(ProcSelfTest, MemReadsAndWrites) {
+  volatile int value = 41;
+  Fd mem(open("/proc/self/mem", O_RDWR));
+  ASSERT_TRUE(mem.ok());
+  int got = 0;
+  const auto at = reinterpret_cast<off_t>(&value);
+  EXPECT_EQ(pread(mem.get(), &got, sizeof(got), at), static_cast<ssize_t>(sizeof(got)));
+  EXPECT_EQ(got, 41);
+  got = 42;
+  EXPECT_EQ(pwrite(mem.get(), &got, sizeof(got), at), static_cast<ssize_t>(sizeof(got)));
+  EXPECT_EQ(value, 42);
+  EXPECT_FAILS(pread(mem.get(), &got, sizeof(got), 0x10), EIO);
+}
+
+TEST(ProcSelfTest, StatmSmapsLimitsMountsAuxv) {
+  unsigned long size = 0, resident = 0;
+  ASSERT_EQ(sscanf(ReadFile("/proc/self/statm").c_str(), "%lu %lu", &size, &resident), 2);
+  EXPECT_GE(size, resident);
+  EXPECT_GT(resident, 0u);
+  EXPECT_NE(ReadFile("/proc/self/limits").find("Max open files"), std::string::npos);
+  EXPECT_NE(ReadFile("/proc/self/mounts").find(" /proc proc "), std::string::npos);
+  EXPECT_NE(ReadFile("/proc/self/mountinfo").find(" - proc "), std::string::npos);
+  EXPECT_EQ(ReadFile("/proc/self/auxv").size() % 16, 0u);
+  EXPECT_NE(ReadFile("/proc/self/smaps").find("Private_Dirty:"), std::string::npos);
+  EXPECT_EQ(ReadFile("/proc/self/oom_score_adj").find_first_not_of("-0123456789\n"),
+            std::string::npos);
+  EXPECT_NE(ReadFile("/proc/self/uid_map"), "");
+  EXPECT_NE(ReadFile("/proc/self/cgroup"), "");
+}
+
+TEST(ProcSelfTest, NamespacesAreLinks) {
+  for (const char* ns : {"pid", "mnt", "net", "uts", "ipc", "user"}) {
+    const std::string link = Link(std::string("/proc/self/ns/") + ns);
+    EXPECT_EQ(link.substr(0, strlen(ns) + 2), std::string(ns) + ":[") << ns;
+  }
+}
+
+TEST(ProcSelfTest, FilesHaveSizeZeroAndReadInParts) {
+  struct stat st;
+  ASSERT_OK(stat("/proc/self/status", &st));
+  EXPECT_EQ(st.st_size, 0);
+  EXPECT_EQ(st.st_mode, S_IFREG | 0444u);
+  Fd fd(open("/proc/self/cmdline", O_RDONLY));
+  std::string all;
+  char c;
+  while (read(fd.get(), &c, 1) == 1) all += c;
+  EXPECT_EQ(all, ReadFile("/proc/self/cmdline"));
+  EXPECT_FAILS(open("/proc/self/none", O_RDONLY), ENOENT);
+  EXPECT_FAILS(open("/proc/self/newfile", O_CREAT | O_RDWR, 0600), ENOENT);
+  EXPECT_FAILS(mkdir("/proc/newdir", 0700), ENOENT);
+  EXPECT_FAILS(unlink("/proc/self/status"), EPERM);
+}
+
+TEST(ProcPidTest, AChildIsThereAndThenAZombieAndThenGone) {
+  Pipe p;
+  const pid_t pid = fork();
+  if (pid == 0) {
+    char c;
+    p.writer.Reset();
+    _exit(static_cast<int>(read(p.reader.get(), &c, 1)));
+  }
+  const std::string base = "/proc/" + std::to_string(pid);
+  EXPECT_EQ(Field(ReadFile(base + "/status"), "PPid"), std::to_string(getpid()));
+  EXPECT_TRUE(List("/proc").count(std::to_string(pid)));
+  p.writer.Reset();
+  siginfo_t info;
+  ASSERT_OK(waitid(P_PID, pid, &info, WEXITED | WNOWAIT));
+  EXPECT_EQ(Field(ReadFile(base + "/status"), "State"), "Z (zombie)");
+  EXPECT_EQ(ReadFile(base + "/cmdline"), "");
+  Fd dir(open(base.c_str(), O_RDONLY | O_DIRECTORY));
+  ASSERT_OK(waitpid(pid, nullptr, 0));
+  struct stat st;
+  EXPECT_FAILS(stat(base.c_str(), &st), ENOENT);
+  EXPECT_FAILS(openat(dir.get(), "status", O_RDONLY), ESRCH);
+}
+
+TEST(ProcPidTest, OthersSecretsAreTheirs) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  const std::string us = "/proc/" + std::to_string(getpid());
+  EXPECT_TRUE(Exited(InChildAsNobody([&] {
+    CHECK_CHILD(access((us + "/status").c_str(), R_OK) == 0);
+    CHECK_CHILD(open((us + "/environ").c_str(), O_RDONLY) == -1 && errno == EACCES);
+    CHECK_CHILD(open((us + "/mem").c_str(), O_RDONLY) == -1 && errno == EACCES);
+    char b[64];
+    CHECK_CHILD(readlink((us + "/exe").c_str(), b, 64) == -1 && errno == EACCES);
+    CHECK_CHILD(open((us + "/fd").c_str(), O_RDONLY) == -1 && errno == EACCES);
+    return 0;
+  })));
+}
+
+TEST(ProcSystemTest, FilesThatProgramsParse) {
+  EXPECT_EQ(ReadFile("/proc/version").substr(0, 14), "Linux version ");
+  double up = 0, idle = 0;
+  EXPECT_EQ(sscanf(ReadFile("/proc/uptime").c_str(), "%lf %lf", &up, &idle), 2);
+  EXPECT_GT(up, 0);
+  const std::string mem = ReadFile("/proc/meminfo");
+  EXPECT_GT(atol(Field(mem, "MemTotal").c_str()), 1000);
+  EXPECT_GT(atol(Field(mem, "MemAvailable").c_str()), 0);
+  const std::string stat = ReadFile("/proc/stat");
+  EXPECT_EQ(stat.substr(0, 4), "cpu ");
+  EXPECT_NE(stat.find("\nbtime "), std::string::npos);
+  EXPECT_NE(ReadFile("/proc/cpuinfo").find("model name"), std::string::npos);
+  EXPECT_NE(ReadFile("/proc/filesystems").find("tmpfs"), std::string::npos);
+  float load;
+  EXPECT_EQ(sscanf(ReadFile("/proc/loadavg").c_str(), "%f", &load), 1);
+  EXPECT_NE(ReadFile("/proc/mounts").find(" / "), std::string::npos);
+}
+
+TEST(ProcSystemTest, Sysctls) {
+  EXPECT_EQ(ReadFile("/proc/sys/kernel/ostype"), "Linux\n");
+  EXPECT_GE(atoi(ReadFile("/proc/sys/kernel/pid_max").c_str()), 300);
+  EXPECT_NE(ReadFile("/proc/sys/kernel/hostname"), "");
+  EXPECT_NE(ReadFile("/proc/sys/kernel/random/boot_id").size(), 0u);
+  EXPECT_NE(ReadFile("/proc/sys/kernel/random/uuid"), ReadFile("/proc/sys/kernel/random/uuid"));
+  EXPECT_GT(atol(ReadFile("/proc/sys/fs/file-max").c_str()), 0);
+  EXPECT_NE(ReadFile("/proc/sys/vm/overcommit_memory"), "");
+}
+
+TEST(ProcSystemTest, CpuCountsAgree) {
+  const long online = sysconf(_SC_NPROCESSORS_ONLN);
+  const std::string info = ReadFile("/proc/cpuinfo");
+  long listed = 0;
+  for (size_t at = 0; (at = info.find("processor\t:", at)) != std::string::npos; ++at) ++listed;
+  EXPECT_EQ(listed, online);
+}
+
+}  // namespace
+}  // namespace ringwall::test
