@@ -1,0 +1,3 @@
+# needs: go
+# fixture: cd $SRC && go build -trimpath -o $FIXTURE/goroutines goroutines.go
+$FIXTURE/goroutines one two

@@ -1,0 +1,25 @@
+# needs: python3
+python3 - <<'EOF'
+import subprocess, os, sys, shutil, tempfile
+print(subprocess.run(["echo", "hi"], capture_output=True, text=True).stdout)
+print(subprocess.run("exit 3", shell=True).returncode)
+p = subprocess.Popen(["tr", "a-z", "A-Z"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+print(p.communicate(b"upper " * 20000)[0][:12])
+a = subprocess.Popen(["seq", "100000"], stdout=subprocess.PIPE)
+b = subprocess.Popen(["wc", "-l"], stdin=a.stdout, stdout=subprocess.PIPE); a.stdout.close()
+print(b.communicate()[0], a.wait())
+try: subprocess.run(["sleep", "10"], timeout=0.1)
+except subprocess.TimeoutExpired: print("timeout")
+p = subprocess.Popen(["sleep", "100"]); p.terminate(); print(p.wait())
+print(sum(subprocess.run(["true"]).returncode for _ in range(50)))
+try: subprocess.run(["/no/such/program"])
+except FileNotFoundError as e: print(e.errno)
+print(subprocess.check_output(["env"], env={"A": "1"}))
+print(subprocess.check_output(["pwd"], cwd="/usr"))
+r, w = os.pipe(); os.set_inheritable(w, True)
+subprocess.run(["sh", "-c", f"echo passed >&{w}"], pass_fds=[w]); os.close(w); print(os.read(r, 100))
+print(subprocess.run(["sh", "-c", "kill -9 $$"]).returncode)
+print(subprocess.run(["id", "-u"], capture_output=True).stdout == str(os.getuid()).encode() + b"\n")
+p = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+print(os.getsid(p.pid) == p.pid); p.communicate(b"")
+EOF
