@@ -149,8 +149,12 @@ Result<uint32_t> StubProcess::OrderLocked(std::span<const StubCall> calls, size_
 }
 
 Result<uint32_t> StubProcess::Order(std::span<const StubCall> calls, size_t* failed) {
-  MutexLock lock(mu_);
-  return OrderLocked(calls, failed);
+  const uint32_t result = TRY([&] {
+    MutexLock lock(mu_);
+    return OrderLocked(calls, failed);
+  }());
+  if (calls.back().nr == RW_OP_THREAD) host_.FreeThread(static_cast<pid_t>(result));
+  return result;
 }
 
 Result<void> StubProcess::Syscall(int nr, std::array<uint64_t, 6> args) {
@@ -179,9 +183,8 @@ Result<void> StubProcess::Mincore(GuestRange range, std::span<uint8_t> out) {
 
 Result<pid_t> StubProcess::StartThread(uint64_t entry, std::array<uint64_t, 4> args, uint64_t sp) {
   const StubCall call = {RW_OP_THREAD, {entry, args[0], args[1], args[2], args[3], sp}, 0};
-  const auto tid = static_cast<pid_t>(TRY(Order({&call, 1})));
-  host_.FreeThread(tid);
-  return tid;
+  const uint32_t tid = TRY(Order({&call, 1}));
+  return static_cast<pid_t>(tid);
 }
 
 Result<std::unique_ptr<StubProcess>> StubProcess::Fork() {

@@ -52,7 +52,7 @@ class StubProcess {
   // result of the last one (0 for a system call, the tid for RW_OP_THREAD, the old value for
   // RW_OP_CMPXCHG), or the errno of the first that failed; *failed is then its index. ESRCH when
   // the stub is gone.
-  // Preconditions: 1 to RW_CMD_MAX_CALLS calls, none of them RW_OP_FORK.
+  // Preconditions: 1 to RW_CMD_MAX_CALLS calls; none is RW_OP_FORK, only the last RW_OP_THREAD.
   Result<uint32_t> Order(std::span<const StubCall> calls, size_t* failed = nullptr)
       EXCLUDES(mu_);
   Result<void> Syscall(int nr, std::array<uint64_t, 6> args) EXCLUDES(mu_);

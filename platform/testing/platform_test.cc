@@ -1,5 +1,6 @@
 // Contexts: running guest code and what ends it.
 #include <dirent.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -380,6 +381,19 @@ TEST_P(PlatformTest, IdleThreadsAreUsedAgain) {
     most = std::max(most, ThreadsOf(as_->host_pid()));
   }
   EXPECT_LE(most, 2u);
+}
+
+TEST_P(PlatformTest, GuestThreadsMayRunOnEveryCpu) {
+  cpu_set_t ours, guests;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(ours), &ours), 0);
+  Result<Ref<AddressSpace>> child = as_->Fork();
+  ASSERT_EQ(child.error_value(), 0);
+  for (AddressSpace* as : {as_.get(), child->get()}) {
+    auto c = Start(*as, Code().Call(1));
+    ASSERT_EQ(c->Switch().kind, EventKind::kSyscall);
+    ASSERT_EQ(sched_getaffinity(c->host_tid(), sizeof(guests), &guests), 0);
+    EXPECT_TRUE(CPU_EQUAL(&ours, &guests));
+  }
 }
 
 TEST_P(PlatformTest, KilledStubIsLostWhileItRuns) {
