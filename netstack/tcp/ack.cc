@@ -124,6 +124,7 @@ void TcpConnection::ReadSacks(const TcpSegment& s, uint64_t ack, TimePoint now, 
         if (start >= 1 && undo_marker_ != 0 && start >= static_cast<int64_t>(undo_marker_)) {
           *dsack = true;
           dsacks_++;
+          user_.counters().dsack_recv++;
         }
         continue;
       }
@@ -193,11 +194,10 @@ void TcpConnection::Congest(const TcpSegment& s, const Delivery& d, bool advance
     }
   }
 
-  // RFC 3522: the echo is older than the repeat, so the first transmission had arrived.
+  // RFC 3522: the echo is older than this recovery's first repeat, so a first transmission arrived.
   const bool eifel = advanced && repeat_ts_ && s.options.timestamps &&
                      static_cast<int32_t>(s.options.timestamps->echo - *repeat_ts_) < 0;
   const bool undo = undo_marker_ != 0 && (eifel || (dsack && undo_repeats_ == 0));
-  if (advanced) repeat_ts_.reset();
 
   switch (recovery_) {
     case Recovery::kLoss:
@@ -322,6 +322,7 @@ void TcpConnection::LeaveRecovery(bool undo, TimePoint) {
     cc_.ssthresh = std::max(cc_.ssthresh, undo_ssthresh_);
     algorithm_->OnUndo();
     board_.UnmarkLost();
+    if (recovery_ == Recovery::kLoss) user_.counters().spurious_rtos++;
   } else if (recovery_ != Recovery::kLoss) {
     cc_.cwnd = std::max<uint64_t>(cc_.ssthresh, 2ull * cc_.mss);
   }

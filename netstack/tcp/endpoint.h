@@ -84,6 +84,7 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
   void OnClosed(std::optional<NetError> error) override;
   void OnTimeWait() override;
   bool AllowChallengeAck() override;
+  TcpCounters& counters() override { return stack_->counters().tcp; }
   void OnProgress() override;
   void OnTrouble() override;
 

@@ -20,6 +20,7 @@ void TcpConnection::OnSegment(const TcpSegment& s, Chain payload, bool ecn_ce, T
 
   // First, the sequence number; PAWS before it: RFC 7323 5.3 R1.
   if (!s.Has(kRst) && PawsRejects(s, now)) {
+    user_.counters().paws_estab_rejected++;
     if (!payload.empty() && settings_.dsack && seq >= 1) {
       dsack_ = {static_cast<uint64_t>(seq), static_cast<uint64_t>(seq) + payload.size()};
     }
@@ -78,6 +79,7 @@ void TcpConnection::OnSegment(const TcpSegment& s, Chain payload, bool ecn_ce, T
     if (fresh && !payload.empty() &&
         (orphaned_ || (read_shut_ && (state_ == TcpState::kFinWait1 ||
                                       state_ == TcpState::kFinWait2)))) {
+      user_.counters().abort_on_data++;
       SendResetSegment();
       return Finish(NetError::kReset);
     }
@@ -183,6 +185,9 @@ bool TcpConnection::CheckSequence(const TcpSegment& s, int64_t seq, uint32_t len
 // RFC 5961 3.2
 void TcpConnection::HandleReset(int64_t seq, TimePoint now) {
   if (seq != static_cast<int64_t>(rcv_nxt_)) return ChallengeAck(now);
+  if (state_ == TcpState::kEstablished || state_ == TcpState::kCloseWait) {
+    user_.counters().estab_resets++;
+  }
   switch (state_) {
     case TcpState::kSynReceived:
       return Finish(NetError::kRefused);
@@ -255,11 +260,15 @@ void TcpConnection::HandleData(int64_t seq, Chain payload, bool fin, TimePoint n
   if (at != rcv_nxt_) {
     // RFC 5681 4.2: a gap is acknowledged at once.
     ooo_in_++;
+    user_.counters().ofo_queued++;
     ack_now_ = true;
     if (size == 0) return;
     const OffsetBlock seen = ooo_.Insert(at, payload);
     if (seen.end != 0 && settings_.dsack) dsack_ = seen;
-    ooo_.Prune(settings_.receive_buffer);
+    if (ooo_.cost() > settings_.receive_buffer) {
+      user_.counters().ofo_pruned++;
+      ooo_.Prune(settings_.receive_buffer);
+    }
     return;
   }
   const bool filled_gap = !ooo_.empty();

@@ -240,6 +240,14 @@ void Scoreboard::UnmarkLost() {
     s.lost = false;
     lost_ -= s.size();
   }
+  // Their notes of transmission were dropped when they were marked; make them afresh, so that
+  // those lost after all are found again.
+  order_.clear();
+  for (const TxSegment& s : segments_) {
+    if (!s.sacked) order_.push_back({s.start, s.end, s.sent});
+  }
+  std::stable_sort(order_.begin(), order_.end(),
+                   [](const Order& a, const Order& b) { return a.sent < b.sent; });
 }
 
 }  // namespace ringwall::net

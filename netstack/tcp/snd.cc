@@ -106,6 +106,8 @@ bool TcpConnection::ResendLost(TimePoint now) {
 void TcpConnection::ResendFrom(uint64_t start, uint32_t n, TimePoint now) {
   board_.OnResent(start, n, now);
   total_repeats_++;
+  user_.counters().retrans_segs++;
+  if (recovery_ == Recovery::kFast) user_.counters().fast_retrans++;
   bytes_resent_ += n;
   undo_repeats_++;
   if (!repeat_ts_ && agreed_.timestamps) repeat_ts_ = TsNow(now);
@@ -218,7 +220,10 @@ void TcpConnection::SendAck(TimePoint now) {
           SeqNum(agreed_.irs + static_cast<uint32_t>(b.start)),
           SeqNum(agreed_.irs + static_cast<uint32_t>(b.end))};
     };
-    if (dsack_.end != 0) add(dsack_);
+    if (dsack_.end != 0) {
+      add(dsack_);
+      user_.counters().dsack_sent++;
+    }
     for (const OffsetBlock& b : ooo_.blocks()) add(b);
   }
   dsack_ = {};

@@ -118,11 +118,13 @@ void TcpConnection::OnRto(TimePoint now) {
     give_up = retries_ > 0 && TimedOut(settings_.retries2, trouble_since_, now);
   }
   if (give_up) {
+    user_.counters().abort_on_timeout++;
     const NetError e = soft_error_.value_or(NetError::kTimedOut);
     if (!syn && orphaned_) SendResetSegment();
     return Finish(e);
   }
   retries_++;
+  user_.counters().timeouts++;
   if (retries_ == 3) user_.OnTrouble();
   backoff_++;  // RFC 6298 5.5
   if (syn) {
@@ -130,6 +132,7 @@ void TcpConnection::OnRto(TimePoint now) {
     board_.MarkAllLost(false);
     board_.OnResent(0, 1, now);
     total_repeats_++;
+    user_.counters().retrans_segs++;
     if (state_ == TcpState::kSynSent) return SendSyn(now);
     return Transmit(0, 0, kSyn | kAck, now);
   }
@@ -150,6 +153,7 @@ void TcpConnection::OnRto(TimePoint now) {
   // RFC 2018 8: a receiver may have taken SACKed data back; when its first segment is SACKed and
   // yet not acknowledged, it has.
   const bool reneged = !board_.empty() && board_.front().sacked;
+  if (reneged) user_.counters().sack_reneging++;
   board_.MarkAllLost(reneged);
   dup_acks_ = 0;
   tlp_end_ = 0;
@@ -194,6 +198,7 @@ void TcpConnection::OnTlp(TimePoint now) {
     Transmit(end - tail, bytes, flags, now);
     tlp_repeat_ = true;
   }
+  user_.counters().loss_probes++;
   tlp_end_ = snd_nxt_;
   rto_at_ = now + RtoNow();
 }

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "netstack/buffer.h"
+#include "netstack/counters.h"
 #include "netstack/net_error.h"
 #include "netstack/time.h"
 #include "netstack/wire/tcp.h"
@@ -88,6 +89,7 @@ class TcpUser {
   virtual void OnTimeWait() = 0;
   // Whether another challenge ACK may be sent: RFC 5961 7.
   virtual bool AllowChallengeAck() = 0;
+  virtual TcpCounters& counters() = 0;
   // The path or the neighbour proved alive.
   virtual void OnProgress() {}
   // Several timeouts: the route may be dead or the path's MTU smaller than told.
