@@ -16,15 +16,15 @@ gofer::NewFile ToNewFile(const NewInode& args) {
 
 class GoferDirFile final : public File {
  public:
-  GoferDirFile(const Path& path, uint32_t flags) : File(path, flags) {}
+  GoferDirFile(const Path& path, uint32_t flags, GoferInode& dir)
+      : File(path, flags), dir_(dir) {}
   bool seekable() const override { return true; }
 
   // Positions are indices into the listing that the file took when it was at the start.
   Result<void> ReadDir(DirSink& sink) override NO_THREAD_SAFETY_ANALYSIS {
-    auto& dir = static_cast<GoferInode&>(inode());
     int64_t at = offset();
-    if (at <= 0 || !listing_) listing_ = TRY(dir.Listing());
-    if (at < 1 && sink.Add(".", dir.ino(), DT_DIR, 1)) at = 1;
+    if (at <= 0 || !listing_) listing_ = TRY(dir_->Listing());
+    if (at < 1 && sink.Add(".", dir_->ino(), DT_DIR, 1)) at = 1;
     if (at == 1 && sink.Add("..", ParentIno(), DT_DIR, 2)) at = 2;
     while (at >= 2 && static_cast<size_t>(at - 2) < listing_->entries.size()) {
       const GoferListing::Entry& e = listing_->entries[static_cast<size_t>(at - 2)];
@@ -37,19 +37,21 @@ class GoferDirFile final : public File {
 
  private:
   uint64_t ParentIno() {
+    if (!path()) return dir_->ino();
     const RefPtr<Dentry> parent = path().dentry().parent();
     Inode& up = parent ? *parent->inode() : inode();
     const Result<Attr> attr = up.GetPermissionAttr();
     return attr.ok() ? attr->ino : 0;
   }
 
+  const Ref<GoferInode> dir_;
   RefPtr<GoferListing> listing_;  // under the offset lock
 };
 
 }  // namespace
 
-Ref<File> MakeGoferDirFile(const Path& path, uint32_t flags) {
-  return MakeRef<GoferDirFile>(path, flags);
+Ref<File> MakeGoferDirFile(const Path& path, uint32_t flags, GoferInode& inode) {
+  return MakeRef<GoferDirFile>(path, flags, inode);
 }
 
 Result<Ref<GoferListing>> GoferInode::Listing() {

@@ -77,7 +77,7 @@ TEST_P(GoferFsTest, RandomOperationsLeaveTheSameTreeAsOnTheHost) {
           history += op.text + " = " + want + "\n";
           ASSERT_EQ(want, got) << "seed " << seed << "\n" << history;
         }
-        EXPECT_EQ(testing::DescribeTree(*host, "", false), testing::DescribeTree(*ops, "", false))
+        EXPECT_EQ(testing::DescribeTree(*host, "", true), testing::DescribeTree(*ops, "", true))
             << "seed " << seed << "\n" << history;
       });
       if (!ran) GTEST_SKIP() << "the host permits no chroot";

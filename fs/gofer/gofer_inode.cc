@@ -240,11 +240,11 @@ void GoferInode::DropIdleDescriptors() {
 Result<Ref<File>> GoferInode::Open(const Path& path, uint32_t flags, const Credentials& creds) {
   switch (type()) {
     case S_IFDIR:
-      return MakeGoferDirFile(path, flags);
+      return MakeGoferDirFile(path, flags, *this);
     case S_IFREG: {
       const uint32_t access = flags & O_ACCMODE;
       Ref<GoferFd> fd = TRY(Descriptor(access == O_ACCMODE ? O_RDONLY : access));
-      return MakeGoferFile(path, flags, std::move(fd));
+      return MakeGoferFile(path, flags, *this, std::move(fd));
     }
     default: {
       const Attr attr = TRY(GetPermissionAttr());

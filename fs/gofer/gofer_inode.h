@@ -120,8 +120,9 @@ class GoferInode final : public Inode {
   bool in_idle_list_ = false;
 };
 
-Ref<File> MakeGoferFile(const Path& path, uint32_t flags, Ref<GoferFd> fd);
-Ref<File> MakeGoferDirFile(const Path& path, uint32_t flags);
+// The path may be an overlay's, whose inode is another than the file's own.
+Ref<File> MakeGoferFile(const Path& path, uint32_t flags, GoferInode& inode, Ref<GoferFd> fd);
+Ref<File> MakeGoferDirFile(const Path& path, uint32_t flags, GoferInode& inode);
 
 }  // namespace ringwall
 

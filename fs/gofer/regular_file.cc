@@ -16,8 +16,8 @@ namespace {
 
 class GoferFile final : public File {
  public:
-  GoferFile(const Path& path, uint32_t flags, Ref<GoferFd> fd)
-      : File(path, flags), fd_(std::move(fd)) {}
+  GoferFile(const Path& path, uint32_t flags, GoferInode& inode, Ref<GoferFd> fd)
+      : File(path, flags), inode_(inode), fd_(std::move(fd)) {}
   bool seekable() const override { return true; }
 
   Result<size_t> Read(IoDst& dst, uint64_t pos, int) override {
@@ -48,7 +48,7 @@ class GoferFile final : public File {
     }
     size_t done;
     {
-      MutexLock lock(gofer_inode().append_lock());
+      MutexLock lock(inode_->append_lock());
       struct stat st;
       if (fstat(fd_->get(), &st) != 0) return Errno(errno);
       *pos = static_cast<uint64_t>(st.st_size);
@@ -85,8 +85,6 @@ class GoferFile final : public File {
   }
 
  private:
-  GoferInode& gofer_inode() const { return static_cast<GoferInode&>(inode()); }
-
   Result<size_t> WriteAt(IoSrc& src, uint64_t pos) {
     if (pos > INT64_MAX) return Errno(EINVAL);
     size_t done = 0;
@@ -115,13 +113,14 @@ class GoferFile final : public File {
     return done;
   }
 
+  const Ref<GoferInode> inode_;
   const Ref<GoferFd> fd_;
 };
 
 }  // namespace
 
-Ref<File> MakeGoferFile(const Path& path, uint32_t flags, Ref<GoferFd> fd) {
-  return MakeRef<GoferFile>(path, flags, std::move(fd));
+Ref<File> MakeGoferFile(const Path& path, uint32_t flags, GoferInode& inode, Ref<GoferFd> fd) {
+  return MakeRef<GoferFile>(path, flags, inode, std::move(fd));
 }
 
 }  // namespace ringwall

@@ -14,22 +14,25 @@ constexpr uint64_t kEntrySize = 20;  // what an entry adds to a directory's size
 
 class TmpfsDirFile final : public File {
  public:
-  TmpfsDirFile(const Path& path, uint32_t flags) : File(path, flags) {}
+  TmpfsDirFile(const Path& path, uint32_t flags, TmpfsDirectory& dir)
+      : File(path, flags), dir_(dir) {}
   bool seekable() const override { return true; }
   Result<void> ReadDir(DirSink& sink) override NO_THREAD_SAFETY_ANALYSIS {
-    auto& dir = static_cast<TmpfsDirectory&>(inode());
     int64_t position = offset();
-    dir.List(sink, &position);
+    dir_->List(sink, &position);
     set_offset(position);
-    dir.Accessed(*this);
+    dir_->Accessed(*this);
     return {};
   }
+
+ private:
+  const Ref<TmpfsDirectory> dir_;
 };
 
 }  // namespace
 
 Result<Ref<File>> TmpfsDirectory::Open(const Path& path, uint32_t flags, const Credentials&) {
-  return Ref<File>(MakeRef<TmpfsDirFile>(path, flags));
+  return Ref<File>(MakeRef<TmpfsDirFile>(path, flags, *this));
 }
 
 void TmpfsDirectory::FillSize(Attr* attr) {
@@ -122,8 +125,6 @@ Result<void> TmpfsDirectory::Link(std::string_view name, Inode& target) {
   {
     MutexLock lock(tmpfs().tree_lock());
     TRY(CheckFreeLocked(name));
-    if (inode.nlink() == 0 && !inode.unnamed()) return Errno(ENOENT);
-    inode.set_unnamed(false);
     PutLocked(name, Ref<TmpfsInode>(inode));
     inode.set_nlink(inode.nlink() + 1);
   }

@@ -237,7 +237,7 @@ void TmpfsInode::TouchMtime() {
 }
 
 void TmpfsInode::Accessed(const File& file) {
-  if (file.flags() & O_NOATIME) return;
+  if ((file.flags() & O_NOATIME) || !file.path()) return;
   const uint32_t mount_flags = file.path().mount().flags();
   if (mount_flags & (MS_NOATIME | (is_directory() ? MS_NODIRATIME : 0))) return;
   const Timespec now = CurrentTime();
@@ -306,7 +306,6 @@ Result<Ref<Inode>> MakeTmpfsRegular(TmpfsFileSystem& fs, const NewInode& args) {
   if (!fs.ChargeInode()) return Errno(ENOSPC);
   Ref<TmpfsRegular> inode = MakeRef<TmpfsRegular>(fs, args);
   inode->set_nlink(0);
-  inode->set_unnamed(true);
   return Ref<Inode>(std::move(inode));
 }
 

@@ -19,7 +19,9 @@ uint64_t Pages(uint64_t bytes) { return (bytes + kPage - 1) / kPage; }
 
 class TmpfsFile final : public File {
  public:
-  TmpfsFile(const Path& path, uint32_t flags) : File(path, flags) {}
+  // The path may be an overlay's: its inode is another.
+  TmpfsFile(const Path& path, uint32_t flags, TmpfsRegular& inode)
+      : File(path, flags), inode_(inode) {}
   bool seekable() const override { return true; }
   Result<size_t> Read(IoDst& dst, uint64_t pos, int) override {
     const size_t n = TRY(regular().Read(dst, pos));
@@ -43,13 +45,14 @@ class TmpfsFile final : public File {
   }
 
  private:
-  TmpfsRegular& regular() const { return static_cast<TmpfsRegular&>(inode()); }
+  TmpfsRegular& regular() const { return *inode_; }
+  const Ref<TmpfsRegular> inode_;
 };
 
 }  // namespace
 
 Result<Ref<File>> TmpfsRegular::Open(const Path& path, uint32_t flags, const Credentials&) {
-  return Ref<File>(MakeRef<TmpfsFile>(path, flags));
+  return Ref<File>(MakeRef<TmpfsFile>(path, flags, *this));
 }
 
 TmpfsRegular::~TmpfsRegular() {

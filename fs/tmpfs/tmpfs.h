@@ -87,10 +87,6 @@ class TmpfsInode : public Inode {
   uint32_t nlink() const { return nlink_.load(std::memory_order_relaxed); }
   void set_nlink(uint32_t n) { nlink_.store(n, std::memory_order_relaxed); }
 
-  // Made without a name (O_TMPFILE): Link may give it one. What has lost its last name gets none.
-  bool unnamed() const { return unnamed_.load(std::memory_order_relaxed); }
-  void set_unnamed(bool u) { unnamed_.store(u, std::memory_order_relaxed); }
-
   void TouchCtime();
   void TouchMtime();  // and ctime
   // A read through `file`: atime by the rules of its mount.
@@ -109,7 +105,6 @@ class TmpfsInode : public Inode {
   const uint64_t rdev_;
   const Timespec btime_;
   std::atomic<uint32_t> nlink_{1};
-  std::atomic<bool> unnamed_{false};
   mutable Mutex<LockClass::kLeaf> attr_mu_;
   uint32_t mode_ GUARDED_BY(attr_mu_);
   Uid uid_ GUARDED_BY(attr_mu_);

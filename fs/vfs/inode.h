@@ -172,12 +172,13 @@ class Inode : public RefCounted<Inode> {
   // checked by the VFS but for emptiness.
   virtual Result<void> Rename(std::string_view name, Inode& child, Inode& new_dir,
                               std::string_view new_name, Inode* replaced, uint32_t flags);
-  // An unnamed regular file (O_TMPFILE). EOPNOTSUPP by default. Link may name it later, unless
-  // linking is forbidden (O_EXCL); a file whose last name went stays without one (ENOENT).
+  // An unnamed regular file (O_TMPFILE). EOPNOTSUPP by default.
   virtual Result<Ref<Inode>> TmpFile(const NewInode& args);
 
-  void ForbidLinking() { linking_forbidden_.store(true, std::memory_order_relaxed); }
-  bool linking_forbidden() const { return linking_forbidden_.load(std::memory_order_relaxed); }
+  // Whether link(2) may give a file without a name one (I_LINKABLE): O_TMPFILE without O_EXCL, once.
+  // The VFS's; Link itself does as it is told.
+  void set_linkable(bool on) { linkable_.store(on, std::memory_order_relaxed); }
+  bool linkable() const { return linkable_.load(std::memory_order_relaxed); }
 
   // --- Symbolic links.
   virtual Result<std::string> ReadLink();  // EINVAL by default
@@ -224,7 +225,7 @@ class Inode : public RefCounted<Inode> {
   friend class PermissionView;
   const Ref<FileSystem> fs_;
   const uint32_t type_;
-  std::atomic<bool> linking_forbidden_{false};
+  std::atomic<bool> linkable_{false};
   std::atomic<uint32_t> permission_{0};  // mode bits and kPublished
   std::atomic<uint64_t> owner_{0};       // uid << 32 | gid
   std::atomic<const std::string*> link_target_{nullptr};

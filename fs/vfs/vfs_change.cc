@@ -107,8 +107,12 @@ Result<void> Vfs::Link(const Path& target, const Walk& walk, std::string_view pa
   Inode& inode = *target.dentry().inode();
   if (&inode.fs() != &dir.inode()->fs()) return Errno(EXDEV);
   if (inode.is_directory()) return Errno(EPERM);
-  if (inode.linking_forbidden()) return Errno(ENOENT);
+  if (!inode.linkable()) {
+    const Attr attr = TRY(inode.GetAttr());
+    if (attr.nlink == 0) return Errno(ENOENT);
+  }
   TRY(dir.inode()->Link(w.name(), inode));
+  inode.set_linkable(false);
   dir.AddChildLocked(w.name(), Ref<Inode>(inode));
   return {};
 }

@@ -145,8 +145,7 @@ Result<Ref<File>> OpenTmpFile(const Walk& walk, std::string_view path, uint32_t 
   const NewInode args =
       TRY(InitOwner(walk.creds, *dir.dentry().inode(), S_IFREG | (mode & 07777), 0));
   Ref<Inode> inode = TRY(dir.dentry().inode()->TmpFile(args));
-  // O_EXCL: nothing may ever link it. The inode is told by its flags.
-  if (flags & O_EXCL) inode->ForbidLinking();
+  inode->set_linkable(!(flags & O_EXCL));
   Ref<Dentry> dentry = dir.dentry().MakeUnnamed(std::move(inode));
   flags &= ~static_cast<uint32_t>(O_DIRECTORY);
   return OpenObject(walk, Path(dir.mount_ref(), std::move(dentry)), flags, true, retry_on);

@@ -14,9 +14,9 @@ enum class LockClass : uint8_t {
   kExec,             // one exec or de-threading at a time per thread group
   kRename,           // one cross-directory rename at a time per file system
   kMountTable,       // mounts of a mount namespace
-  kOverlayCopyUp,    // overlay: copying one file up
   kDirectory,        // a directory inode's entries (i_rwsem)
-  kUpperDirectory,   // the same of the layer below an overlay's
+  kUpperDirectory,   // overlay: a merged directory's entries
+  kOverlayCopyUp,    // overlay: copying one file up
   kFileOffset,       // a file description's offset (f_pos_lock)
   kInodeData,        // a regular file's pages and size
   kMm,               // a memory map's list of vmas (mmap_lock)

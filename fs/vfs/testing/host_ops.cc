@@ -206,10 +206,10 @@ RandomOp MakeRandomOp(std::mt19937& random) {
   }
 }
 
-std::string DescribeTree(Ops& ops, const std::string& path, bool directory_sizes) {
+std::string DescribeTree(Ops& ops, const std::string& path, bool directory_links) {
   std::string stat = ops.Stat(path, false);
   const bool directory = stat.starts_with("ok mode 4");
-  if (directory && !directory_sizes) stat.resize(stat.find(" size"));
+  if (directory) stat.resize(stat.find(directory_links ? " size" : " nlink"));
   std::string out = path + ": " + stat;
   if (stat.starts_with("ok mode 12")) out += " -> " + ops.ReadLink(path);
   if (stat.starts_with("ok mode 10")) out += " = " + ops.Open(path, O_RDONLY, 0, "");
@@ -222,7 +222,7 @@ std::string DescribeTree(Ops& ops, const std::string& path, bool directory_sizes
     const std::string entry = list.substr(at + 1, end == std::string::npos ? end : end - at - 1);
     const std::string name = entry.substr(0, entry.rfind(':'));
     if (name != "." && name != "..") {
-      out += DescribeTree(ops, path + "/" + name, directory_sizes);
+      out += DescribeTree(ops, path + "/" + name, directory_links);
     }
     at = end;
   }

@@ -53,8 +53,9 @@ struct RandomOp {
 };
 RandomOp MakeRandomOp(std::mt19937& random);
 
-// The whole tree as text: names, types, modes, link counts, sizes, contents.
-std::string DescribeTree(Ops& ops, const std::string& path, bool directory_sizes);
+// The whole tree as text: names, types, modes, link counts, sizes, contents. Sizes of directories
+// are left out, their link counts if not asked for.
+std::string DescribeTree(Ops& ops, const std::string& path, bool directory_links);
 
 }  // namespace ringwall::testing
 

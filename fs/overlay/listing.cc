@@ -1,0 +1,117 @@
+// Reading a merged directory.
+#include <dirent.h>
+#include <fcntl.h>
+
+#include "absl/container/flat_hash_set.h"
+#include "fs/overlay/overlay_inode.h"
+#include "fs/vfs/dentry.h"
+
+namespace ringwall {
+
+namespace {
+
+// What one layer's directory holds.
+class LayerEntries final : public DirSink {
+ public:
+  bool Add(std::string_view name, uint64_t ino, uint8_t type, int64_t) override {
+    if (name != "." && name != "..") entries.push_back({std::string(name), ino, type});
+    return true;
+  }
+  std::vector<OverlayListing::Entry> entries;
+};
+
+Result<std::vector<OverlayListing::Entry>> ReadLayer(Inode& dir) {
+  const Ref<const Credentials> root = Credentials::Root();
+  Ref<File> file = TRY(dir.Open(Path(), O_RDONLY | O_DIRECTORY | O_NOATIME, *root));
+  LayerEntries sink;
+  MutexLock lock(file->offset_lock());
+  TRY(file->ReadDir(sink));
+  return std::move(sink.entries);
+}
+
+class OverlayDirFile final : public File {
+ public:
+  OverlayDirFile(const Path& path, uint32_t flags, OverlayInode& dir)
+      : File(path, flags), dir_(dir) {}
+  bool seekable() const override { return true; }
+
+  // Positions are indices into the listing that the file took when it was at the start.
+  Result<void> ReadDir(DirSink& sink) override NO_THREAD_SAFETY_ANALYSIS {
+    int64_t at = offset();
+    if (at <= 0 || !listing_) listing_ = TRY(dir_->Listing());
+    if (at < 1 && sink.Add(".", dir_->ino(), DT_DIR, 1)) at = 1;
+    if (at == 1 && sink.Add("..", ParentIno(), DT_DIR, 2)) at = 2;
+    while (at >= 2 && static_cast<size_t>(at - 2) < listing_->entries.size()) {
+      const OverlayListing::Entry& e = listing_->entries[static_cast<size_t>(at - 2)];
+      if (!sink.Add(e.name, e.ino, e.type, at + 1)) break;
+      at++;
+    }
+    set_offset(at);
+    return {};
+  }
+
+ private:
+  uint64_t ParentIno() {
+    const RefPtr<Dentry> parent = path() ? path().dentry().parent() : nullptr;
+    if (!parent) return dir_->ino();
+    const Result<Attr> attr = parent->inode()->GetAttr();
+    return attr.ok() ? attr->ino : 0;
+  }
+
+  const Ref<OverlayInode> dir_;
+  RefPtr<OverlayListing> listing_;  // under the offset lock
+};
+
+}  // namespace
+
+Ref<File> MakeOverlayDirFile(const Path& path, uint32_t flags, OverlayInode& inode) {
+  return MakeRef<OverlayDirFile>(path, flags, inode);
+}
+
+void OverlayInode::EntriesChanged() {
+  MutexLock lock(mu_);
+  listing_.reset();
+  listing_generation_++;
+}
+
+Result<Ref<OverlayListing>> OverlayInode::Listing() {
+  const bool keep = caching() == Caching::kForever;
+  uint64_t generation;
+  {
+    MutexLock lock(mu_);
+    if (listing_ && keep) return Ref<OverlayListing>(*listing_);
+    generation = listing_generation_;
+  }
+  Ref<OverlayListing> listing = MakeRef<OverlayListing>();
+  if (gone_.load(std::memory_order_relaxed)) return listing;
+  absl::flat_hash_set<std::string> seen;
+  if (Inode* upper_part = upper()) {
+    std::vector<OverlayListing::Entry> entries = TRY(ReadLayer(*upper_part));
+    for (OverlayListing::Entry& e : entries) {
+      if (!lowers_.empty()) seen.insert(e.name);
+      if (e.type == DT_CHR) {
+        const Result<Ref<Inode>> inode = upper_part->Lookup(e.name);
+        if (inode.ok() && IsWhiteout(**inode)) continue;
+      }
+      e.ino = overlay_.GuestIno(e.ino);
+      listing->entries.push_back(std::move(e));
+    }
+  }
+  for (size_t i = 0; i < lowers_.size(); i++) {
+    std::vector<OverlayListing::Entry> entries = TRY(ReadLayer(*lowers_[i]));
+    const bool last = i + 1 == lowers_.size();
+    for (OverlayListing::Entry& e : entries) {
+      if (last ? seen.contains(e.name) : !seen.insert(e.name).second) continue;
+      if (e.type == DT_CHR) {
+        const Result<Ref<Inode>> inode = lowers_[i]->Lookup(e.name);
+        if (inode.ok() && IsWhiteout(**inode)) continue;
+      }
+      listing->entries.push_back(std::move(e));
+    }
+  }
+  MutexLock lock(mu_);
+  if (keep && generation == listing_generation_) listing_ = listing;
+  return listing;
+}
+
+}  // namespace ringwall
