@@ -43,6 +43,9 @@ class ControlHandler {
 // The Sentry's end. Serves until the process ends.
 class ControlServer {
  public:
+  // Before Start: has its threads watch the gofer, too. When that ends, so does the sandbox, with
+  // a message on `status_fd` that says how.
+  static void WatchGofer(UniqueFd pidfd, pid_t pid, int status_fd);
   // `handler` outlives the process's threads. Either descriptor may be -1.
   static void Start(UniqueFd listen, UniqueFd connection, ControlHandler& handler);
 };

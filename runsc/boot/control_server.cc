@@ -1,6 +1,10 @@
 // The Sentry's end of the control channel: a thread that accepts, one for each connection.
+#include <poll.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <thread>
 
@@ -44,22 +48,61 @@ Result<void> Dispatch(ControlHandler& handler, const control::Request& request,
   return Errno(ENOSYS);
 }
 
-void Serve(UniqueFd socket, ControlHandler& handler) {
+struct GoferWatch {
+  UniqueFd pidfd;
+  pid_t pid = -1;
+  int status_fd = -1;
+};
+GoferWatch gofer_watch;  // set before there are threads
+
+[[noreturn]] void OnGoferEnd() {
+  int status = 0;
+  char text[160];
+  int code = 128;
+  if (wait4(gofer_watch.pid, &status, WNOHANG, nullptr) == gofer_watch.pid &&
+      WIFSIGNALED(status)) {
+    const int signal = WTERMSIG(status);
+    code = 128 + signal;
+    const char* name = sigabbrev_np(signal);
+    snprintf(text, sizeof(text), "the gofer was killed by signal %d (SIG%s)%s", signal,
+             name != nullptr ? name : "?",
+             signal == SIGSYS ? "; it made a host call that its filter refuses" : "");
+  } else {
+    snprintf(text, sizeof(text), "the gofer ended with exit code %d", WEXITSTATUS(status));
+  }
+  StatusPipe(gofer_watch.status_fd)
+      .Fail(code, (std::string(text) + "; without the container's files the sandbox ends").c_str());
+  _exit(code);
+}
+
+// Waits until `fd` can be read. With `watch`, ends the process when the gofer ends meanwhile.
+void AwaitReadable(int fd, bool watch) {
+  if (!watch || !gofer_watch.pidfd) return;
+  pollfd wait[2] = {{fd, POLLIN, 0}, {gofer_watch.pidfd.get(), POLLIN, 0}};
+  while (poll(wait, 2, -1) < 0 && errno == EINTR) {
+  }
+  if (wait[1].revents != 0) OnGoferEnd();
+}
+
+void Serve(UniqueFd socket, ControlHandler& handler, bool watch) {
   while (true) {
+    AwaitReadable(socket.get(), watch);
     std::vector<UniqueFd> fds;
     Result<std::string> frame = ReceiveFrame(socket.get(), &fds);
-    if (!frame.ok()) return;
+    if (!frame.ok()) break;
     control::Request request;
     if (!request.ParseFromString(*frame)) {
       RW_LOG(kWarning, "control: a frame that is no request");
-      return;
+      break;
     }
     control::Response reply;
     const Result<void> done = Dispatch(handler, request, std::move(fds), reply);
     if (!done.ok()) reply.set_error(done.error().value());
     if (request.no_reply()) continue;
-    if (!SendFrame(socket.get(), reply.SerializeAsString(), {}).ok()) return;
+    if (!SendFrame(socket.get(), reply.SerializeAsString(), {}).ok()) break;
   }
+  socket.reset();
+  while (watch && gofer_watch.pidfd) AwaitReadable(-1, true);
 }
 
 // Signals are for the thread that the kernel chose for them, never for these.
@@ -67,30 +110,36 @@ void Detach(std::thread thread) { thread.detach(); }
 
 void Accept(UniqueFd listen, ControlHandler& handler) {
   while (true) {
+    AwaitReadable(listen.get(), true);
     UniqueFd socket(RetryEintr([&] {
       return accept4(listen.get(), nullptr, nullptr, SOCK_CLOEXEC);
     }));
-    if (!socket) return;
+    if (!socket) continue;  // the connection was given up, or there is no descriptor left
     Detach(std::thread([socket = std::move(socket), &handler]() mutable {
-      Serve(std::move(socket), handler);
+      Serve(std::move(socket), handler, false);
     }));
   }
 }
 
 }  // namespace
 
+void ControlServer::WatchGofer(UniqueFd pidfd, pid_t pid, int status_fd) {
+  gofer_watch = {std::move(pidfd), pid, status_fd};
+}
+
 void ControlServer::Start(UniqueFd listen, UniqueFd connection, ControlHandler& handler) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
+  const bool watch = !listen;  // one thread is enough
   if (listen) {
     Detach(std::thread([listen = std::move(listen), &handler]() mutable {
       Accept(std::move(listen), handler);
     }));
   }
   if (connection) {
-    Detach(std::thread([connection = std::move(connection), &handler]() mutable {
-      Serve(std::move(connection), handler);
+    Detach(std::thread([connection = std::move(connection), &handler, watch]() mutable {
+      Serve(std::move(connection), handler, watch);
     }));
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);

@@ -60,7 +60,7 @@ constexpr FilterRule kRules[] = {
     // Our own memory and threads.
     Allow(SYS_mmap, ArgWithin(2, kReadWrite), "heap, stacks, shared regions; never executable"),
     Allow(SYS_munmap, "the same"),
-    Allow(SYS_mprotect, ArgWithin(1, kReadWrite), "guard pages, heap"),
+    Allow(SYS_mprotect, ArgWithin(2, kReadWrite), "guard pages, heap"),
     Allow(SYS_madvise, "giving memory back"),
     Allow(SYS_brk, "heap"),
     Allow(SYS_futex, "locks, and the hand-over with stubs"),

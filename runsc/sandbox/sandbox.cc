@@ -7,15 +7,18 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 
+#include "runsc/boot/control.h"
 #include "runsc/filter/sentry_filter.h"
 #include "runsc/sandbox/namespaces.h"
 #include "runsc/sandbox/privileges.h"
 #include "sentry/base/log.h"
+#include "sentry/base/mutex.h"
 #include "sentry/base/result.h"
 
 namespace ringwall {
@@ -110,6 +113,8 @@ void ResetSignals() {
   if (RetryEintr([&] { return ::read(channels.go_read.get(), &go, 1); }) != 1) _exit(128);
   channels.go_read.reset();
 
+  pid_t gofer_pid = -1;
+  UniqueFd gofer_pidfd;
   if (!options.gofer_roots.empty()) {
     GoferProcessOptions gofer;
     gofer.roots = options.gofer_roots;
@@ -123,6 +128,8 @@ void ResetSignals() {
       _exit(128);
     }
     boot.gofer = std::move(channels.gofer_client);
+    gofer_pid = *pid;
+    gofer_pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, *pid, 0)));
   }
   channels.gofer_server.reset();
   boot.control_connection = std::move(channels.control_sentry);
@@ -135,7 +142,9 @@ void ResetSignals() {
   // A change of user clears both; the Sentry must be able to read its stubs.
   prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
   if (options.die_with_caller) DieWithParent();
-  CloseAllBut(channels.null.get(), DescriptorsOf(boot));
+  std::vector<int> keep = DescriptorsOf(boot);
+  keep.push_back(gofer_pidfd.get());
+  CloseAllBut(channels.null.get(), std::move(keep));
 
   const HostResult<void> prepared =
       options.skip_platform ? HostResult<void>() : PrepareBoot(boot);
@@ -143,6 +152,7 @@ void ResetSignals() {
     status.Fail(128, prepared.error().message().c_str());
     _exit(128);
   }
+  PrepareMutexes();
   HostResult<void> filter = InstallSentryFilter();
   note(filter.ok(), Layer::kSeccomp, filter.ok() ? 0 : filter.error().error());
   layers.Log("sentry");
@@ -153,6 +163,9 @@ void ResetSignals() {
   if (options.only_report_layers) {
     status.Fail(0, layers.ToText().c_str());
     _exit(0);
+  }
+  if (gofer_pidfd) {
+    ControlServer::WatchGofer(std::move(gofer_pidfd), gofer_pid, boot.status_pipe.get());
   }
   _exit(Boot(std::move(boot)));
 }
