@@ -36,6 +36,12 @@ void OpenedTerminal(Task& t, File& file, uint32_t flags);
 // sys_dir.cc
 SysResult SysGetdents64(Task& t, int fd, GuestAddr buf, uint32_t size);
 
+// sys_futex.cc
+SysResult SysFutex(Task& t, GuestAddr addr, int op, uint32_t val, GuestAddr timeout,
+                   GuestAddr addr2, uint32_t val3);
+SysResult SysFutexWaitv(Task& t, GuestAddr waiters_addr, uint32_t n, uint32_t flags,
+                        GuestAddr timeout, int clock);
+
 // sys_ids.cc
 SysResult SysGetpid(Task& t);
 SysResult SysGettid(Task& t);

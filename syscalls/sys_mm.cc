@@ -36,6 +36,11 @@ SysResult SysMmap(Task& t, GuestAddr addr, uint64_t length, int prot, int flags,
   if ((flags & MAP_ANONYMOUS) == 0) {
     request.file = TRY(t.GetFile(fd));
     if ((request.file->flags() & O_PATH) != 0) return Errno(EBADF);
+    if (request.file->maps_as_anonymous()) {
+      request.file.reset();
+      request.flags |= MAP_ANONYMOUS;
+      request.offset = 0;
+    }
   }
   return AddrOf(t.mm().Mmap(request, LimitsOf(t)));
 }

@@ -49,7 +49,9 @@ SysResult WriteAt(Task& t, File& file, GuestBuffers buffers, uint64_t* pos, int 
 SysResult Read(Task& t, int fd, GuestBuffers buffers, int rwf) {
   Ref<File> file = TRY(t.GetFile(fd));
   if (!file->readable()) return Errno(EBADF);
-  if (!file->seekable()) return ReadAt(t, *file, std::move(buffers), 0, rwf);
+  if (!file->seekable() || file->keeps_own_offset()) {
+    return ReadAt(t, *file, std::move(buffers), File::kOwnOffset, rwf);
+  }
   MutexLock lock(file->offset_lock());
   const int64_t at = file->offset();
   const int64_t n = TRY(ReadAt(t, *file, std::move(buffers), static_cast<uint64_t>(at), rwf));
@@ -60,8 +62,8 @@ SysResult Read(Task& t, int fd, GuestBuffers buffers, int rwf) {
 SysResult Write(Task& t, int fd, GuestBuffers buffers, int rwf) {
   Ref<File> file = TRY(t.GetFile(fd));
   if (!file->writable()) return Errno(EBADF);
-  if (!file->seekable()) {
-    uint64_t none = 0;
+  if (!file->seekable() || file->keeps_own_offset()) {
+    uint64_t none = File::kOwnOffset;
     return WriteAt(t, *file, std::move(buffers), &none, rwf);
   }
   MutexLock lock(file->offset_lock());

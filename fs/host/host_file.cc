@@ -64,6 +64,7 @@ class HostFile final : public File {
   }
 
   bool seekable() const override { return seekable_; }
+  bool keeps_own_offset() const override { return true; }
   bool tty() const { return tty_; }
 
   // Regular files keep their position on the host, where others may share it: a shell's redirection
@@ -81,12 +82,12 @@ class HostFile final : public File {
     const iovec v = {room.data(), room.size()};
     ssize_t n;
     if (seekable_) {
-      n = preadv(fd_.get(), &v, 1, static_cast<off_t>(pos));
+      n = preadv2(fd_.get(), &v, 1, static_cast<off_t>(pos), 0);
     } else {
       n = preadv2(fd_.get(), &v, 1, -1, RWF_NOWAIT);
       if (n < 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) {
         if (!HostReady(POLLIN)) return Errno(EAGAIN);
-        n = readv(fd_.get(), &v, 1);
+        n = preadv2(fd_.get(), &v, 1, -1, 0);
       }
     }
     if (n < 0) return Errno(errno);
@@ -105,13 +106,12 @@ class HostFile final : public File {
     const iovec v = {const_cast<std::byte*>(bytes.data()), bytes.size()};
     ssize_t n;
     if (!seekable_) {
-      n = writev(fd_.get(), &v, 1);
-    } else if ((flags() & O_APPEND) != 0) {
-      n = pwritev2(fd_.get(), &v, 1, -1, RWF_APPEND);
-      if (n >= 0) *pos = static_cast<uint64_t>(lseek(fd_.get(), 0, SEEK_CUR));
+      n = pwritev2(fd_.get(), &v, 1, -1, 0);
     } else {
-      n = pwritev(fd_.get(), &v, 1, static_cast<off_t>(*pos));
-      if (n > 0) *pos += static_cast<uint64_t>(n);
+      // kOwnOffset is -1: at the host's position, which moves.
+      const int flag = (flags() & O_APPEND) != 0 ? RWF_APPEND : 0;
+      n = pwritev2(fd_.get(), &v, 1, static_cast<off_t>(*pos), flag);
+      if (n > 0 && *pos != kOwnOffset) *pos += static_cast<uint64_t>(n);
     }
     if (n < 0) return Errno(errno);
     return static_cast<size_t>(n);
@@ -119,7 +119,8 @@ class HostFile final : public File {
 
   EventMask Poll(EventMask wanted) override {
     pollfd p = {fd_.get(), static_cast<int16_t>(wanted), 0};
-    if (poll(&p, 1, 0) <= 0) return 0;
+    constexpr timespec kNow = {0, 0};
+    if (ppoll(&p, 1, &kNow, nullptr) <= 0) return 0;
     return static_cast<uint16_t>(p.revents);
   }
   WaitQueue* queue() override { return has_events_ ? &queue_ : nullptr; }
@@ -141,7 +142,8 @@ class HostFile final : public File {
  private:
   bool HostReady(int16_t events) const {
     pollfd p = {fd_.get(), events, 0};
-    return poll(&p, 1, 0) > 0;
+    constexpr timespec kNow = {0, 0};
+    return ppoll(&p, 1, &kNow, nullptr) > 0;
   }
 
   // A process in the background of this terminal is stopped rather than answered. EIO for an orphan.

@@ -63,6 +63,10 @@ class File : public RefCounted<File> {
 
   // Whether the file has a position. Others get ESPIPE from lseek and pread.
   virtual bool seekable() const { return false; }
+  // A seekable file whose position lives elsewhere (a host descriptor that others share): read and
+  // write then pass kOwnOffset instead of a position.
+  virtual bool keeps_own_offset() const { return false; }
+  static constexpr uint64_t kOwnOffset = ~uint64_t{0};
 
   // Reads at `pos` (ignored when not seekable), returns how many bytes; 0 is the end of the file.
   // rw_flags: RWF_*. EAGAIN, EISDIR, EINVAL (not readable this way).
@@ -96,6 +100,9 @@ class File : public RefCounted<File> {
   // Host memory for a mapping of [offset, offset+length). `shared` with PROT_WRITE must reach the
   // file. ENODEV by default. May change what backs the file (a heap buffer becomes a memfd).
   virtual Result<HostMapping> Map(uint64_t offset, uint64_t length, int prot, bool shared);
+
+  // /dev/zero: a mapping of it is anonymous memory.
+  virtual bool maps_as_anonymous() const { return false; }
 
   virtual Result<void> Fsync(bool data_only) { (void)data_only; return {}; }
   virtual Result<void> Fallocate(int mode, uint64_t offset, uint64_t length);  // EOPNOTSUPP

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -54,7 +55,7 @@ StubProcess::StubProcess(StubHost& host, pid_t pid, StubSlot slot, int cpu)
     : host_(host), pid_(pid), slot_(slot), cpu_(cpu) {}
 
 StubProcess::~StubProcess() {
-  ::kill(pid_, SIGKILL);
+  syscall(SYS_tgkill, pid_, pid_, SIGKILL);
   host_.Retire(pid_, slot_);
 }
 
@@ -68,7 +69,7 @@ bool StubProcess::alive() const {
 
 void StubProcess::Kill() {
   lost_.store(true, std::memory_order_relaxed);
-  ::kill(pid_, SIGKILL);
+  syscall(SYS_tgkill, pid_, pid_, SIGKILL);
 }
 
 uint64_t StubProcess::KernelReply() const {
@@ -99,7 +100,7 @@ uint64_t StubProcess::AwaitReply(uint32_t seq) {
     timespec timeout = {0, wait_ns};
     if (seen == seq) {
       timeout.tv_nsec = kForgedWaitNs;
-      nanosleep(&timeout, nullptr);
+      ppoll(nullptr, 0, &timeout, nullptr);  // the filter has no sleep
     } else if (Futex(done, FUTEX_WAIT, seen, &timeout) != 0 && errno == ETIMEDOUT) {
       // In case a forged hint made us believe that the memory thread was awake.
       Futex(&slot_.command->seq, FUTEX_WAKE, INT32_MAX, nullptr);

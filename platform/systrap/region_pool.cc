@@ -1,5 +1,6 @@
 #include "platform/systrap/region_pool.h"
 
+#include <sys/syscall.h>
 #include <errno.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -30,7 +31,7 @@ HostResult<void> RegionPool::Init() {
 void RegionPool::ReapLocked() {
   std::erase_if(dying_, [&](const Dying& d) {
     mu_.AssertHeld();
-    if (::kill(d.pid, 0) == 0 || errno != ESRCH) return false;
+    if (syscall(SYS_tgkill, d.pid, d.pid, 0) == 0 || errno != ESRCH) return false;
     // What one guest process left is not for the next to see.
     ::madvise(At(d.index), RW_REGION_SIZE, MADV_REMOVE);
     free_.push_back(d.index);

@@ -8,6 +8,7 @@
 #ifndef RINGWALL_RUNSC_BOOT_BOOT_H_
 #define RINGWALL_RUNSC_BOOT_BOOT_H_
 
+#include <sched.h>
 #include <sys/types.h>
 
 #include <array>
@@ -140,6 +141,7 @@ struct BootArgs {
   // Bounds of the sandbox that the guest is to see and feel; 0: the host's.
   uint64_t memory_limit = 0;
   uint32_t cpu_count = 0;  // CPUs to show; scheduling is the host's affair
+  cpu_set_t cpus = {};     // set by PrepareBoot: the CPUs of this process, at most cpu_count
 
   // False for `create`: the process starts when Start comes over the control channel.
   bool start_now = true;

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "sentry/base/log.h"
+#include "sentry/kernel/futex.h"
 #include "sentry/kernel/syscall_table.h"
 #include "sentry/kernel/task.h"
 
@@ -47,6 +48,7 @@ size_t TaskSet::TasksOfUserLocked(Uid uid) {
 
 Kernel::Kernel(KernelOptions options)
     : options_(std::move(options)),
+      futexes_(std::make_unique<FutexTable>()),
       strace_(options_.strace) {
   timespec now;
   clock_gettime(CLOCK_BOOTTIME, &now);

@@ -3,6 +3,8 @@
 #ifndef RINGWALL_SENTRY_KERNEL_KERNEL_H_
 #define RINGWALL_SENTRY_KERNEL_KERNEL_H_
 
+#include <sched.h>
+
 #include <atomic>
 #include <functional>
 #include <map>
@@ -19,6 +21,7 @@
 
 namespace ringwall {
 
+class FutexTable;
 class SyscallTable;
 
 struct UtsName {
@@ -58,7 +61,7 @@ struct KernelOptions {
   std::unique_ptr<Platform> platform;
   const SyscallTable* syscalls = nullptr;
   uint64_t memory_limit = 0;  // bytes to show; 0: the host's
-  uint32_t cpu_count = 0;     // 0: the host's
+  cpu_set_t cpus = {};        // that the sandbox may use
   bool strace = false;
   std::vector<std::string> strace_syscalls;
 };
@@ -72,6 +75,10 @@ class Kernel {
   const SyscallTable& syscalls() const { return *options_.syscalls; }
   const KernelOptions& options() const { return options_; }
   TaskSet& tasks() { return tasks_; }
+  FutexTable& futexes() { return *futexes_; }
+
+  // The CPUs that the sandbox may use.
+  const cpu_set_t& cpus() const { return options_.cpus; }
 
   bool strace() const { return strace_.load(std::memory_order_relaxed); }
   void set_strace(bool on) { strace_.store(on); }
@@ -90,8 +97,9 @@ class Kernel {
     uint32_t umask = 022;
     RefPtr<FdTable> fds;
     Rlimits rlimits;
-    bool new_session = true;
     RefPtr<UtsNamespace> uts;
+    // What the process inherits; bit n-1 is signal n.
+    uint64_t ignored_signals = 0, blocked_signals = 0;
   };
   // Loads the program; nothing runs before Start(). ENOENT, EACCES, ENOEXEC ...
   Result<Ref<ThreadGroup>> CreateProcess(const ProcessArgs& args);
@@ -117,6 +125,7 @@ class Kernel {
   friend class TaskLife;
   KernelOptions options_;
   TaskSet tasks_;
+  const std::unique_ptr<FutexTable> futexes_;
   std::atomic<bool> strace_;
   uint64_t start_boottime_ns_;
   RefPtr<ThreadGroup> init_;

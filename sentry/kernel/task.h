@@ -225,6 +225,7 @@ class Task : public RefCounted<Task> {
   RefPtr<UtsNamespace> uts_;
   RefPtr<const Credentials> creds_;
   std::string comm_ GUARDED_BY(mu_);
+  cpu_set_t affinity_ GUARDED_BY(mu_);
 
   std::unique_ptr<Context> context_;  // replaced under mu_
 

@@ -160,7 +160,13 @@ Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   task->context_ = std::move(context);
   task->context_->regs() = image.regs;
   task->context_->RegsChanged();
-  task->context_->set_signal_mask(0);
+  task->context_->set_signal_mask(args.blocked_signals & ~abi::kUnblockable);
+  for (int signo = 1; signo <= abi::kSigMax; signo++) {
+    if ((args.ignored_signals & abi::SigBit(signo)) == 0) continue;
+    abi::SigAction ignore;
+    ignore.handler = reinterpret_cast<uint64_t>(SIG_IGN);
+    tg->actions().Exchange(signo, ignore);
+  }
   task->fds_ = args.fds;
   task->fs_ = MakeRef<FsContext>(args.root, args.cwd, args.umask);
   task->mounts_ = args.mounts;

@@ -21,20 +21,15 @@ void Task::ParentChanged() {
 }
 
 cpu_set_t Task::affinity() const {
-  cpu_set_t set;
-  CPU_ZERO(&set);
   MutexLock lock(mu_);
-  const pid_t host = context_ != nullptr ? context_->host_tid() : 0;
-  if (host <= 0 || sched_getaffinity(host, sizeof(set), &set) != 0) {
-    sched_getaffinity(0, sizeof(set), &set);
-  }
-  return set;
+  return affinity_;
 }
 
 Result<void> Task::SetAffinity(const cpu_set_t& set) {
   MutexLock lock(mu_);
   if (context_ == nullptr) return Errno(ESRCH);
   TRY(FromHost(sched_setaffinity(context_->host_tid(), sizeof(set), &set)));
+  CPU_AND(&affinity_, &set, &kernel_.cpus());
   return {};
 }
 

@@ -19,7 +19,7 @@ constexpr uint64_t kX32Bit = 0x40000000;
 Task* Task::Current() { return current_task; }
 
 Task::Task(Kernel& kernel, Ref<ThreadGroup> tg, int tid)
-    : kernel_(kernel), tg_(std::move(tg)), tid_(tid) {}
+    : kernel_(kernel), tg_(std::move(tg)), tid_(tid), affinity_(kernel.cpus()) {}
 
 RefPtr<MemoryManager> Task::mm_ref() const {
   MutexLock lock(mu_);

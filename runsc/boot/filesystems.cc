@@ -1,0 +1,125 @@
+#include "runsc/boot/filesystems.h"
+
+#include <sys/stat.h>
+
+#include "fs/dev/devtmpfs.h"
+#include "fs/dev/mem_devices.h"
+#include "fs/gofer/gofer.h"
+#include "fs/tmpfs/tmpfs.h"
+#include "fs/vfs/vfs.h"
+#include "gofer/client/client.h"
+#include "sentry/base/log.h"
+#include "sentry/kernel/kernel.h"
+
+namespace ringwall {
+
+namespace {
+
+// What a mount's errno becomes for people.
+HostError MountError(const BootMount& mount, Errno error) {
+  return HostError::WithErrno(error.value(),
+                              "mount " + mount.type + " on", mount.destination);
+}
+
+class Mounter {
+ public:
+  Mounter(Kernel& kernel, BootArgs& args) : kernel_(kernel), args_(args) {}
+
+  HostResult<Ref<MountNamespace>> Run() {
+    RefPtr<MountNamespace> ns;
+    for (BootMount& mount : args_.mounts) {
+      Result<RefPtr<FileSystem>> fs = MakeFileSystem(mount);
+      if (!fs.ok()) return MountError(mount, fs.error());
+      if (!*fs) {
+        RW_LOG(kInfo, "no file system %s yet: %s is left out", mount.type.c_str(),
+               mount.destination.c_str());
+        continue;
+      }
+      Ref<FileSystem> made(*fs);
+      Ref<Dentry> root = Dentry::MakeRoot(made->root());
+      Ref<Mount> m = MakeRef<Mount>(made, root, static_cast<uint32_t>(mount.flags), mount.source);
+      if (!ns) {
+        ns = MakeRef<MountNamespace>(m);
+        continue;
+      }
+      Result<void> attached = AttachAt(*ns, std::move(m), mount);
+      if (!attached.ok()) return MountError(mount, attached.error());
+    }
+    if (!ns) return HostError::Message("the container has no root");
+    return Ref<MountNamespace>(ns);
+  }
+
+ private:
+  // Null when the kernel has no such type (yet).
+  Result<RefPtr<FileSystem>> MakeFileSystem(const BootMount& mount) {
+    if (mount.type == "gofer") {
+      Ref<FileSystem> fs = TRY(MakeGofer(mount));
+      return RefPtr<FileSystem>(std::move(fs));
+    }
+    if (mount.type == "tmpfs") {
+      const TmpfsOptions options = TRY(TmpfsOptions::Parse(mount.data, args_.memory_limit));
+      return RefPtr<FileSystem>(TmpfsFileSystem::Create(options));
+    }
+    if (mount.type == "devtmpfs") {
+      Ref<FileSystem> fs = TRY(NewDevTmpfs());
+      return RefPtr<FileSystem>(std::move(fs));
+    }
+    return RefPtr<FileSystem>();
+  }
+
+  Result<Ref<FileSystem>> MakeGofer(const BootMount& mount) {
+    if (!client_) {
+      Ref<gofer::GoferClient> fresh = TRY(gofer::GoferClient::Create(std::move(args_.gofer)));
+      client_ = std::move(fresh);
+    }
+    GoferFsOptions options;
+    options.exclusive = mount.cache_exclusive;
+    Ref<FileSystem> lower = TRY(GoferFileSystem::Create(
+        Ref<gofer::GoferClient>(client_), static_cast<uint32_t>(mount.gofer_root), options));
+    return lower;
+  }
+
+  // Mounts on the destination, making it when it is missing.
+  Result<void> AttachAt(MountNamespace& ns, Ref<Mount> m, const BootMount& mount) {
+    const Path root = ns.root();
+    Ref<const Credentials> creds = Credentials::Root();
+    const Walk walk{*creds, ns, root, root};
+    Result<Path> at = Vfs::Lookup(walk, mount.destination, {});
+    if (!at.ok() && at.error().Is(ENOENT)) {
+      TRY(MakeDestination(walk, mount));
+      at = Vfs::Lookup(walk, mount.destination, {});
+    }
+    if (!at.ok()) return at.error();
+    return ns.Attach(std::move(m), *at);
+  }
+
+  static Result<void> MakeDestination(const Walk& walk, const BootMount& mount) {
+    for (size_t at = 1; at != std::string::npos && at < mount.destination.size();) {
+      at = mount.destination.find('/', at);
+      const bool last = at == std::string::npos;
+      const std::string prefix = mount.destination.substr(0, at);
+      if (last && mount.is_file) {
+        TRY(Vfs::Mknod(walk, prefix, S_IFREG | 0644, 0));
+        return {};
+      }
+      Result<void> made = Vfs::Mkdir(walk, prefix, 0755);
+      if (!made.ok() && !made.error().Is(EEXIST)) return made.error();
+      if (!last) at++;
+    }
+    return {};
+  }
+
+  Kernel& kernel_;
+  BootArgs& args_;
+  RefPtr<gofer::GoferClient> client_;
+};
+
+}  // namespace
+
+void RegisterDrivers() { RegisterMemDevices(); }
+
+HostResult<Ref<MountNamespace>> MountAll(Kernel& kernel, BootArgs& args) {
+  return Mounter(kernel, args).Run();
+}
+
+}  // namespace ringwall

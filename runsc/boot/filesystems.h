@@ -1,0 +1,21 @@
+// The container's tree: makes the file systems of BootArgs::mounts and mounts them.
+#ifndef RINGWALL_RUNSC_BOOT_FILESYSTEMS_H_
+#define RINGWALL_RUNSC_BOOT_FILESYSTEMS_H_
+
+#include "fs/vfs/mount.h"
+#include "runsc/boot/boot.h"
+#include "sentry/base/host_error.h"
+
+namespace ringwall {
+
+class Kernel;
+
+// The drivers of device nodes and FIFOs. Once, before anything is mounted.
+void RegisterDrivers();
+
+// The mount namespace of the container. Errors name the mount.
+HostResult<Ref<MountNamespace>> MountAll(Kernel& kernel, BootArgs& args);
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_RUNSC_BOOT_FILESYSTEMS_H_

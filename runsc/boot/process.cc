@@ -1,0 +1,229 @@
+#include "runsc/boot/process.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "fs/host/host_file.h"
+#include "fs/vfs/fd_table.h"
+#include "fs/vfs/vfs.h"
+#include "sentry/base/log.h"
+#include "sentry/kernel/task.h"
+
+namespace ringwall {
+
+namespace {
+
+constexpr int kNotFound = 127, kNotExecutable = 126;
+
+std::string PathVariable(const std::vector<std::string>& envp) {
+  for (const std::string& e : envp) {
+    if (e.starts_with("PATH=")) return e.substr(5);
+  }
+  return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+}
+
+// Where argv[0] is, as execvp looks for it. ENOENT, EACCES.
+Result<std::string> FindProgram(const Walk& walk, const BootProcess& process) {
+  const std::string& name = process.argv[0];
+  if (name.find('/') != std::string::npos) return name;
+  const std::string path = PathVariable(process.envp);
+  int error = ENOENT;
+  for (size_t at = 0; at <= path.size();) {
+    const size_t end = std::min(path.find(':', at), path.size());
+    std::string dir = path.substr(at, end - at);
+    if (dir.empty()) dir = ".";
+    std::string candidate = std::move(dir);
+    candidate += "/";
+    candidate += name;
+    Result<Path> found = Vfs::Lookup(walk, candidate, {});
+    if (found.ok() && found->dentry().inode()->is_regular()) {
+      if (Vfs::CheckAccess(walk.creds, *found, kMayExec).ok()) return candidate;
+      error = EACCES;
+    }
+    at = end + 1;
+  }
+  return Errno(error);
+}
+
+Ref<const Credentials> CredentialsOf(const BootProcess& p) {
+  Ref<Credentials> c = MakeRef<Credentials>();
+  c->ruid = c->euid = c->suid = c->fsuid = p.uid;
+  c->rgid = c->egid = c->sgid = c->fsgid = p.gid;
+  c->groups.assign(p.groups.begin(), p.groups.end());
+  c->cap_bounding = p.caps.bounding, c->cap_effective = p.caps.effective;
+  c->cap_permitted = p.caps.permitted, c->cap_inheritable = p.caps.inheritable;
+  c->cap_ambient = p.caps.ambient;
+  c->no_new_privs = p.no_new_privs;
+  return Ref<const Credentials>(std::move(c));
+}
+
+// Linux's defaults for what the caller does not say (include/asm-generic/resource.h).
+Rlimits LimitsOf(const BootProcess& p) {
+  Rlimits r;
+  const auto set = [&](int resource, uint64_t soft, uint64_t hard) {
+    r.limits[static_cast<size_t>(resource)] = {soft, hard};
+  };
+  set(RLIMIT_STACK, 8 << 20, RLIM_INFINITY);
+  set(RLIMIT_CORE, 0, RLIM_INFINITY);
+  set(RLIMIT_NOFILE, 1024, 4096);
+  set(RLIMIT_MEMLOCK, 8 << 20, 8 << 20);
+  set(RLIMIT_MSGQUEUE, 819200, 819200);
+  set(RLIMIT_NICE, 0, 0);
+  set(RLIMIT_RTPRIO, 0, 0);
+  set(RLIMIT_SIGPENDING, 16384, 16384);
+  for (const BootRlimit& l : p.rlimits) set(l.resource, l.soft, l.hard);
+  return r;
+}
+
+HostResult<Ref<FdTable>> FilesOf(BootProcess& p, RefPtr<File>* tty) {
+  Ref<FdTable> fds = MakeRef<FdTable>();
+  int number = 0;
+  const auto install = [&](UniqueFd& fd) -> HostResult<void> {
+    const int at = number++;
+    if (!fd.valid()) return {};
+    Result<Ref<File>> file = NewHostFile(std::move(fd));
+    if (!file.ok()) {
+      return HostError::WithErrno(file.error().value(), "take descriptor", std::to_string(at));
+    }
+    if (!*tty && IsHostTty(**file)) *tty = *file;
+    Result<void> installed = fds->InstallAt(at, std::move(*file), false, 1 << 20);
+    if (!installed.ok()) return HostError::WithErrno(installed.error().value(), "install descriptor");
+    return {};
+  };
+  for (UniqueFd& fd : p.stdio) {
+    TRY(install(fd));
+  }
+  for (UniqueFd& fd : p.extra_fds) {
+    TRY(install(fd));
+  }
+  return fds;
+}
+
+}  // namespace
+
+HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
+                                         BootProcess& process, const UtsName& uts,
+                                         int* exit_code) {
+  *exit_code = kNotExecutable;
+  Kernel::ProcessArgs args{.creds = CredentialsOf(process),
+                           .mounts = Ref<MountNamespace>(mounts)};
+  args.root = mounts.root();
+  args.cwd = args.root;
+  const Walk at_root{*args.creds, mounts, args.root, args.root};
+  Result<Path> cwd = Vfs::Lookup(at_root, process.cwd, {.directory = true});
+  if (!cwd.ok()) {
+    return HostError::WithErrno(cwd.error().value(), "change to the working directory", process.cwd);
+  }
+  args.cwd = *cwd;
+  const Walk walk{*args.creds, mounts, args.root, args.cwd};
+  Result<std::string> program = FindProgram(walk, process);
+  if (!program.ok()) {
+    *exit_code = program.error().Is(ENOENT) ? kNotFound : kNotExecutable;
+    return HostError::WithErrno(program.error().value(), "find the program", process.argv[0]);
+  }
+  RefPtr<File> tty;
+  args.fds = TRY(FilesOf(process, &tty));
+  args.filename = *program;
+  args.argv = process.argv;
+  args.envp = process.envp;
+  args.rlimits = LimitsOf(process);
+  args.umask = process.umask.value_or(022);
+  args.uts = MakeRef<UtsNamespace>();
+  args.uts->name.With([&](UtsName& n) { n = uts; });
+  args.ignored_signals = process.ignored_signals;
+  args.blocked_signals = process.blocked_signals;
+  Result<Ref<ThreadGroup>> tg = kernel.CreateProcess(args);
+  if (!tg.ok()) {
+    *exit_code = tg.error().Is(ENOENT) ? kNotFound : kNotExecutable;
+    return HostError::WithErrno(tg.error().value(), "run", *program);
+  }
+  (*tg)->oom_score_adj = process.oom_score_adj;
+  if (tty && (process.host_tty || process.terminal)) {
+    MutexLock lock(kernel.tasks().mu);
+    Session& session = *(*tg)->pgrp->session;
+    SetControllingTty(*tty, session);
+    session.foreground_pgid = (*tg)->pgrp->pgid;
+  }
+  return std::move(*tg);
+}
+
+Result<void> SignalProcess(Kernel& kernel, ThreadGroup& init,
+                           const control::Request::Signal& request) {
+  const int signo = request.signal();
+  if (!abi::ValidSignal(signo)) return Errno(EINVAL);
+  TaskSet& set = kernel.tasks();
+  const abi::SigInfo info = MakeSigInfo(signo, kFromOutside);
+  MutexLock lock(set.mu);
+  if (request.all()) {
+    for (const auto& [tid, task] : set.tasks) {
+      if (task->tgid() == tid) TRY(SendSignalToGroup(task->tg(), info));
+    }
+    return {};
+  }
+  ThreadGroup* tg = request.pid() == 0 ? &init : set.FindThreadGroup(request.pid());
+  if (tg == nullptr || tg->zombie) return Errno(ESRCH);
+  if (request.foreground() && tg->pgrp && tg->pgrp->session->foreground_pgid != 0) {
+    const auto it = set.groups.find(tg->pgrp->session->foreground_pgid);
+    if (it != set.groups.end()) {
+      SendSignalToProcessGroupLocked(*it->second, info);
+      return {};
+    }
+  }
+  return SendSignalToGroup(*tg, info);
+}
+
+void ListProcesses(Kernel& kernel, control::Response& reply) {
+  TaskSet& set = kernel.tasks();
+  timespec real, boot;
+  clock_gettime(CLOCK_REALTIME, &real);
+  clock_gettime(CLOCK_BOOTTIME, &boot);
+  const int64_t boot_ms =
+      (real.tv_sec - boot.tv_sec) * 1000 + (real.tv_nsec - boot.tv_nsec) / 1'000'000;
+  MutexLock lock(set.mu);
+  for (const auto& [tid, task] : set.tasks) {
+    if (task->tgid() != tid) continue;
+    ThreadGroup& tg = task->tg();
+    control::Task* out = reply.add_tasks();
+    out->set_pid(tid);
+    out->set_ppid(ParentPidLocked(tg));
+    out->set_uid(task->creds_ref()->ruid);
+    out->set_start_time_ms(boot_ms + static_cast<int64_t>(tg.start_time_ns.load() / 1'000'000));
+    Rusage r = tg.exited_threads;
+    for (Task* t : tg.threads) r.Add(t->OwnRusage());
+    out->set_cpu_ns(r.utime_ns + r.stime_ns);
+    out->set_tty(tg.pgrp && tg.pgrp->session->tty ? "tty" : "?");
+    out->set_command(task->comm());
+  }
+}
+
+void CountUsage(Kernel& kernel, bool syscalls, control::Response& reply) {
+  control::Usage* usage = reply.mutable_usage();
+  {
+    TaskSet& set = kernel.tasks();
+    MutexLock lock(set.mu);
+    Rusage sum;
+    uint64_t memory = 0;
+    for (const auto& [tid, task] : set.tasks) {
+      sum.Add(task->OwnRusage());
+      if (task->tgid() != tid) continue;
+      if (RefPtr<MemoryManager> mm = task->mm_ref()) memory += mm->usage().rss;
+    }
+    usage->set_user_ns(sum.utime_ns);
+    usage->set_system_ns(sum.stime_ns);
+    usage->set_memory_bytes(memory);
+    usage->set_tasks(static_cast<uint64_t>(set.live));
+  }
+  if (!syscalls) return;
+  const PlatformStats stats = kernel.platform().Stats();
+  for (size_t nr = 0; nr < PlatformStats::kSyscalls; nr++) {
+    if (stats.local[nr] + stats.patched[nr] + stats.trapped[nr] == 0) continue;
+    control::SyscallCount* count = usage->add_syscalls();
+    count->set_number(static_cast<uint32_t>(nr));
+    count->set_local(stats.local[nr]);
+    count->set_patched(stats.patched[nr]);
+    count->set_trapped(stats.trapped[nr]);
+  }
+}
+
+}  // namespace ringwall

@@ -1,0 +1,25 @@
+// Processes as the runtime sees them: making one out of a BootProcess, signals, lists and figures for
+// the control channel.
+#ifndef RINGWALL_RUNSC_BOOT_PROCESS_H_
+#define RINGWALL_RUNSC_BOOT_PROCESS_H_
+
+#include "runsc/boot/boot.h"
+#include "runsc/boot/control.h"
+#include "sentry/kernel/kernel.h"
+
+namespace ringwall {
+
+// Loads the program; nothing runs yet. On failure *exit_code is 126 or 127 as a shell has it, and the
+// error says which file.
+HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
+                                         BootProcess& process, const UtsName& uts,
+                                         int* exit_code);
+
+Result<void> SignalProcess(Kernel& kernel, ThreadGroup& init,
+                           const control::Request::Signal& request);
+void ListProcesses(Kernel& kernel, control::Response& reply);
+void CountUsage(Kernel& kernel, bool syscalls, control::Response& reply);
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_RUNSC_BOOT_PROCESS_H_
