@@ -1,7 +1,7 @@
 #include "gofer/client/channel.h"
 
+#include <poll.h>
 #include <sched.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -47,7 +47,8 @@ Result<std::span<const uint8_t>> ClientChannel::Exchange(size_t request_size, De
     size = TRY(ExchangeShared(fds));
   } else {
     TRY(SendMessage(socket_.get(), {request_.get(), request_size}, {}, Wait::kYes));
-    size = TRY(ReceiveMessage(socket_.get(), {reply_.get(), kMaxMessage}, fds, Wait::kYes));
+    TRY(WaitForSocket());
+    size = TRY(ReceiveMessage(socket_.get(), {reply_.get(), kMaxMessage}, fds, Wait::kNo));
   }
   return std::span<const uint8_t>(reply_.get(), size);
 }
@@ -104,15 +105,22 @@ Result<void> ClientChannel::WaitForReply(uint32_t before) {
       reply = words.reply.load(std::memory_order_acquire);
     }
     if (reply == last_) return {};
-    if (reply != before) return Errno(EIO);
-    char byte;
-    const ssize_t got = ::recv(socket_.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) return Errno(EIO);
+    if (reply != before || interrupted_.load()) return Errno(EIO);
+    pollfd poll = {.fd = socket_.get(), .events = 0, .revents = 0};
+    if (::poll(&poll, 1, 0) > 0) return Errno(EIO);  // hung up
   }
 }
 
+Result<void> ClientChannel::WaitForSocket() {
+  pollfd poll = {.fd = socket_.get(), .events = POLLIN, .revents = 0};
+  while (!interrupted_.load()) {
+    if (::poll(&poll, 1, kAliveCheckMs) > 0) return {};
+  }
+  return Errno(EIO);
+}
+
 void ClientChannel::Interrupt() {
-  ::shutdown(socket_.get(), SHUT_RDWR);
+  interrupted_.store(true);
   if (memory_.valid()) FutexWake(memory_.words().reply);
 }
 

@@ -3,6 +3,7 @@
 #ifndef RINGWALL_GOFER_CLIENT_CHANNEL_H_
 #define RINGWALL_GOFER_CLIENT_CHANNEL_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -28,15 +29,17 @@ class ClientChannel {
   // Sends the request written there and waits. The reply's bytes are private memory, valid until
   // the next Exchange. An error means that the connection is of no more use.
   Result<std::span<const uint8_t>> Exchange(size_t request_size, Descriptors* fds);
-  // Makes an Exchange that waits fail. Any thread.
+  // Makes an Exchange that waits fail, soon. Any thread.
   void Interrupt();
   // Where the last request came from, and so where the server's thread is; -1 before the first.
   int cpu() const { return cpu_; }
 
  private:
   const UniqueFd socket_;
+  std::atomic<bool> interrupted_ = false;
   Result<size_t> ExchangeShared(Descriptors* fds);
   Result<void> WaitForReply(uint32_t before);
+  Result<void> WaitForSocket();
   void NoteWait(int64_t waited);
 
   const ChannelMemory memory_;

@@ -304,7 +304,8 @@ Result<DirBatch> GoferClient::ReadDir(const GoferHandle& dir, uint64_t offset, b
   DirBatch batch;
   batch.end = reply.end != 0;
   batch.entries.resize(reply.count);
-  batch.names.reset(new char[call.left() - reply.count * sizeof(DirEntryHeader)]);
+  // Room for all that is left: a bad name may claim the bytes of the headers after it.
+  batch.names.reset(new char[call.left()]);
   char* names = batch.names.get();
   for (GoferDirEntry& entry : batch.entries) {
     const DirEntryHeader header = TRY(call.Get<DirEntryHeader>());
