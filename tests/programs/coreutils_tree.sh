@@ -11,7 +11,7 @@ find tree -type f -print0 | sort -z | xargs -0 cat | sha256sum
 cp -a tree copy
 diff -r tree copy && echo same
 for d in 1 2 3; do ln tree/d$d/f1 tree/d$d/hard; ln -s f2 tree/d$d/soft; done
-find tree -links 2 | sort; find tree -type l -printf '%p -> %l\n' | sort
+find tree -type f -links 2 | sort; find tree -type l -printf '%p -> %l\n' | sort
 chmod -R g-r,o= copy; find copy -perm 600 -type f | wc -l
 touch -d '2001-02-03 04:05:06' copy/d5/*; ls -l --time-style=+%Y-%m-%d copy/d5 | awk '{print $1, $2, $5, $6, $7}' | head -5
 mv copy/d1 copy/moved; ls copy | sort | head -3
