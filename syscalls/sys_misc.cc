@@ -4,7 +4,6 @@
 #include <sched.h>
 #include <sys/random.h>
 #include <sys/resource.h>
-#include <sys/sysinfo.h>
 #include <time.h>
 
 #include "syscalls/handlers.h"
@@ -150,19 +149,23 @@ SysResult SysSetdomainname(Task& t, GuestAddr name, int length) {
 }
 
 SysResult SysSysinfo(Task& t, GuestAddr out) {
-  struct sysinfo host;
-  if (sysinfo(&host) != 0) return Errno(EFAULT);
-  const uint64_t limit = t.kernel().options().memory_limit;
+  timespec up;
+  clock_gettime(CLOCK_BOOTTIME, &up);
   SysinfoAbi s = {};
-  s.uptime = static_cast<int64_t>(host.uptime);
-  const uint64_t total = host.totalram * host.mem_unit;
-  s.totalram = limit != 0 ? std::min(limit, total) : total;
-  s.freeram = std::min<uint64_t>(host.freeram * host.mem_unit, s.totalram);
+  s.uptime = up.tv_sec;
+  s.totalram = t.kernel().options().memory_limit;
   s.mem_unit = 1;
+  uint64_t used = 0;
   {
-    MutexLock lock(t.kernel().tasks().mu);
-    s.procs = static_cast<uint16_t>(t.kernel().tasks().live);
+    TaskSet& set = t.kernel().tasks();
+    MutexLock lock(set.mu);
+    s.procs = static_cast<uint16_t>(set.live);
+    for (const auto& [tid, task] : set.tasks) {
+      if (task->tgid() != tid) continue;
+      if (RefPtr<MemoryManager> mm = task->mm_ref()) used += mm->usage().rss;
+    }
   }
+  s.freeram = s.totalram - std::min(used, s.totalram);
   return Zero(UserOut<SysinfoAbi>(out).CopyOut(t, s));
 }
 

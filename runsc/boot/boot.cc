@@ -2,7 +2,9 @@
 // channel meanwhile.
 #include "runsc/boot/boot.h"
 
+#include <malloc.h>
 #include <pthread.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 
 #include "fs/host/host_file.h"
@@ -96,6 +98,13 @@ HostResult<void> PrepareBoot(BootArgs& args) {
     if (CPU_ISSET(cpu, &args.cpus) && left-- <= 0) CPU_CLR(cpu, &args.cpus);
   }
   TRY(PrepareThreads());
+  // libc would count the CPUs, in a file, when it wants one more arena.
+  constexpr int kArenas = 4;
+  mallopt(M_ARENA_MAX, kArenas);
+  struct sysinfo host;
+  if (sysinfo(&host) != 0) return HostError::Last("ask for the host's memory");
+  const uint64_t memory = host.totalram * host.mem_unit;
+  if (args.memory_limit == 0 || args.memory_limit > memory) args.memory_limit = memory;
   return PrepareHostFiles();
 }
 

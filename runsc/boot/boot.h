@@ -138,7 +138,8 @@ struct BootArgs {
   std::vector<BootSysctl> sysctls;
   BootNetwork network;
 
-  // Bounds of the sandbox that the guest is to see and feel; 0: the host's.
+  // Bounds of the sandbox that the guest is to see and feel; 0: the host's, which PrepareBoot
+  // fills in.
   uint64_t memory_limit = 0;
   uint32_t cpu_count = 0;  // CPUs to show; scheduling is the host's affair
   cpu_set_t cpus = {};     // set by PrepareBoot: the CPUs of this process, at most cpu_count

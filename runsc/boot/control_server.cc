@@ -79,7 +79,7 @@ GoferWatch gofer_watch;  // set before there are threads
 void AwaitReadable(int fd, bool watch) {
   if (!watch || !gofer_watch.pidfd) return;
   pollfd wait[2] = {{fd, POLLIN, 0}, {gofer_watch.pidfd.get(), POLLIN, 0}};
-  while (poll(wait, 2, -1) < 0 && errno == EINTR) {
+  while (ppoll(wait, 2, nullptr, nullptr) < 0 && errno == EINTR) {
   }
   if (wait[1].revents != 0) OnGoferEnd();
 }

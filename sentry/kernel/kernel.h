@@ -60,7 +60,7 @@ class TaskSet {
 struct KernelOptions {
   std::unique_ptr<Platform> platform;
   const SyscallTable* syscalls = nullptr;
-  uint64_t memory_limit = 0;  // bytes to show; 0: the host's
+  uint64_t memory_limit = 0;  // bytes of memory to show
   cpu_set_t cpus = {};        // that the sandbox may use
   bool strace = false;
   std::vector<std::string> strace_syscalls;
