@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <condition_variable>
@@ -69,7 +70,8 @@ class Programs final : public ControlHandler {
     if (name == "cat") {
       char buffer[4096];
       ssize_t n;
-      while ((n = ::read(process.stdio[0].get(), buffer, sizeof(buffer))) > 0) {
+      iovec piece = {buffer, sizeof(buffer)};
+      while ((n = preadv2(process.stdio[0].get(), &piece, 1, -1, 0)) > 0) {
         print(std::string(buffer, static_cast<size_t>(n)));
       }
       return 0;
