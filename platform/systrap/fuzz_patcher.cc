@@ -24,8 +24,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!trampoline) return 0;
   RW_CHECK(trampoline->size <= kTrampolineSlot);
   for (uint64_t rip = plan->start; rip < plan->start + plan->length; ++rip) {
-    const std::optional<uint8_t> offset = OffsetForOriginal(*plan, *trampoline, rip);
-    if (offset) RW_CHECK(trampoline->ToOriginal(*offset) == rip);
+    const auto offset = OffsetForOriginal(trampoline->Points(), plan->site, rip);
+    if (offset) RW_CHECK(OriginalAt(trampoline->Points(), *offset) == rip);
   }
   return 0;
 }

@@ -81,21 +81,25 @@ struct StubGates {
   uint64_t entry_pointer = 0;
 };
 
+// An instruction boundary in a trampoline, and the address of the original code that a thread there
+// has got to.
+struct TrampolinePoint {
+  uint8_t offset = 0;
+  uint64_t original = 0;
+};
+
 struct Trampoline {
-  struct Point {
-    uint8_t offset = 0;
-    uint64_t original = 0;
-  };
+  using Point = TrampolinePoint;
   uint8_t size = 0;
   uint8_t point_count = 0;
   std::array<uint8_t, kTrampolineSlot> bytes = {};
-  // Instruction boundaries in ascending order with the address of the original code that a thread
-  // there has got to.
-  std::array<Point, 2 * kMaxMoved + 16> points = {};
+  std::array<Point, 2 * kMaxMoved + 16> points = {};  // ascending
 
-  // The original address for an offset; for any offset inside.
-  uint64_t ToOriginal(uint64_t offset) const;
+  std::span<const Point> Points() const { return {points.data(), point_count}; }
 };
+
+// The original address for any offset in a trampoline.
+uint64_t OriginalAt(std::span<const TrampolinePoint> points, uint64_t offset);
 
 // nullopt when something the moved code refers to is out of reach from `addr`.
 std::optional<Trampoline> BuildTrampoline(const SitePlan& plan, uint64_t addr,
@@ -107,8 +111,8 @@ std::optional<std::array<uint8_t, kMaxReplaced>> JumpBytes(const SitePlan& plan,
                                                            uint64_t trampoline);
 
 // The offset in the trampoline at which a thread goes on whose address lies inside the replaced
-// bytes, or nullopt when the original address is still good as it is.
-std::optional<uint8_t> OffsetForOriginal(const SitePlan& plan, const Trampoline& trampoline,
+// bytes, or nullopt when none stands for it.
+std::optional<uint8_t> OffsetForOriginal(std::span<const TrampolinePoint> points, uint64_t site,
                                          uint64_t rip);
 
 }  // namespace ringwall::systrap

@@ -169,14 +169,14 @@ TEST(PatcherTest, AddressesTranslateBothWays) {
   ASSERT_TRUE(plan);
   const auto trampoline = BuildTrampoline(*plan, kBase + 0x10100, kGates);
   ASSERT_TRUE(trampoline);
-  EXPECT_EQ(trampoline->ToOriginal(0), plan->site);
-  EXPECT_EQ(trampoline->ToOriginal(trampoline->size - 5), plan->resume);
-  const auto behind = OffsetForOriginal(*plan, *trampoline, plan->site + 2);
+  EXPECT_EQ(OriginalAt(trampoline->Points(), 0), plan->site);
+  EXPECT_EQ(OriginalAt(trampoline->Points(), trampoline->size - 5), plan->resume);
+  const auto behind = OffsetForOriginal(trampoline->Points(), plan->site, plan->site + 2);
   ASSERT_TRUE(behind);
-  EXPECT_EQ(trampoline->ToOriginal(*behind), plan->site + 2);
+  EXPECT_EQ(OriginalAt(trampoline->Points(), *behind), plan->site + 2);
   EXPECT_EQ(trampoline->bytes[*behind], 0x48);  // the compare
-  EXPECT_FALSE(OffsetForOriginal(*plan, *trampoline, plan->site));
-  EXPECT_FALSE(OffsetForOriginal(*plan, *trampoline, plan->resume));
+  EXPECT_EQ(OffsetForOriginal(trampoline->Points(), plan->site, plan->site), 0);
+  EXPECT_FALSE(OffsetForOriginal(trampoline->Points(), plan->site, plan->site + 3));
 }
 
 TEST(PatcherTest, InstructionBehindAnAheadPatchStaysInPlace) {

@@ -40,12 +40,14 @@
 #define RW_FLAG_COMPAT 0x400       // ... from int $0x80 or sysenter
 #define RW_FLAG_INTERRUPTED 0x800  // a host futex call that was interrupted before it did anything
 #define RW_FLAG_VSYSCALL 0x1000    // emulated by the host, for the vsyscall page
+#define RW_FLAG_LOCAL 0x2000       // a report of a call that the stub goes on with by itself
 
 // Region::message from the Sentry; 0 is: go on.
 #define RW_CMD_SAVE 1   // xstate and segment bases into the region, then EVENT_DONE
 #define RW_CMD_FUTEX 2  // make the call in call[], its result into call[0], then EVENT_DONE
 #define RW_CMD_LOAD_XSTATE 4
 #define RW_CMD_LOAD_BASES 8
+#define RW_CMD_LOCAL 32      // to FLAG_LOCAL: answer the call
 #define RW_CMD_OUTPUT 16  // copy the queued output to guest memory; a fault makes rax -EFAULT
 
 // Offsets that assembly needs.
@@ -131,8 +133,9 @@ struct Region {
   uint64_t abort_rsp;  // the stack of a call into the vDSO, not 0 during it
   uint64_t signal_mask;
   uint64_t vdso_buffer[4];
-  uint32_t waiting;  // not 0: in a host futex call
-  uint32_t pad6[3];
+  uint32_t waiting;      // not 0: in a host futex call
+  uint32_t local_traps;  // trapped calls that could be answered in the stub
+  uint32_t pad6[2];
   // How many calls the stub answered alone, by the order of kLocalCalls.
   uint32_t local_count[RW_REGION_LOCAL_CALLS];
   uint32_t pad7[8];

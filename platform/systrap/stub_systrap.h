@@ -24,6 +24,8 @@ long stub_call(long nr, long a, long b, long c, long d);
 // stub_local.c: answers the call whose registers are in the region, if the stub may and can; its
 // result is then in region->rax. *flags gets RW_FLAG_INTERRUPTED for a futex call that was.
 int stub_answer_locally(struct Region* region, uint32_t* flags);
+// Whether it might.
+int stub_is_local(uint64_t nr);
 
 // stub_window.c: copies the call's short input into the window.
 void stub_fill_window(struct Region* region);

@@ -3,14 +3,36 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "platform/systrap/systrap_context.h"
 
 namespace ringwall {
+namespace {
+
+// How long the threads of a process may take to stop for a patch. One that has blocked the kick on
+// the host, by a forged signal frame, never does.
+constexpr uint64_t kStopNs = 5'000'000;
+// More running threads than this are not stopped for a patch's sake.
+constexpr size_t kMaxStopped = 64;
+
+uint64_t Now() {
+  timespec t;
+  ::clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
+}
+
+}  // namespace
 
 using systrap::Region;
 using systrap::RegionPool;
 
 SystrapAddressSpace::SystrapAddressSpace(Ref<SystrapCore> core, std::unique_ptr<StubProcess> stub)
-    : StubAddressSpace(Ref<StubHost>(core->host()), std::move(stub)), core_(std::move(core)) {}
+    : StubAddressSpace(Ref<StubHost>(core->host()), std::move(stub)),
+      core_(std::move(core)),
+      patcher_(this->stub(), core_->trampolines(), *this) {}
 
 SystrapAddressSpace::~SystrapAddressSpace() {
   stub().Kill();
@@ -55,6 +77,98 @@ void SystrapAddressSpace::GiveBackThread(GuestThread thread) {
 
 Result<Ref<AddressSpace>> SystrapAddressSpace::Adopt(std::unique_ptr<StubProcess> child) {
   return Ref<AddressSpace>(MakeRef<SystrapAddressSpace>(core_, std::move(child)));
+}
+
+Result<Ref<AddressSpace>> SystrapAddressSpace::Fork() {
+  systrap::CodePatcher::State state;
+  std::unique_ptr<StubProcess> stub = TRY(patcher_.Fork(&state));
+  Ref<SystrapAddressSpace> child = MakeRef<SystrapAddressSpace>(core_, std::move(stub));
+  child->patcher_.Adopt(std::move(state));
+  return Ref<AddressSpace>(std::move(child));
+}
+
+Result<void> SystrapAddressSpace::Map(GuestRange range, int prot, int flags, int host_fd,
+                                      uint64_t offset) {
+  const bool shared = (flags & MAP_TYPE) != MAP_PRIVATE;
+  return patcher_.Map(range, prot, shared,
+                      [&] { return StubAddressSpace::Map(range, prot, flags, host_fd, offset); });
+}
+
+Result<void> SystrapAddressSpace::Unmap(GuestRange range) {
+  return patcher_.Unmap(range, [&] { return StubAddressSpace::Unmap(range); });
+}
+
+Result<void> SystrapAddressSpace::Protect(GuestRange range, int prot) {
+  return patcher_.Protect(range, prot, [&] { return StubAddressSpace::Protect(range, prot); });
+}
+
+Result<void> SystrapAddressSpace::Remap(GuestRange from, uint64_t new_size, int flags,
+                                        GuestAddr to) {
+  const std::optional<GuestRange> target = GuestRange::Make(to, new_size);
+  if (!target) return Errno(EINVAL);
+  const bool keep = from.empty() || (flags & MREMAP_DONTUNMAP) != 0;
+  return patcher_.Remap(from, *target, keep,
+                        [&] { return StubAddressSpace::Remap(from, new_size, flags, to); });
+}
+
+Result<void> SystrapAddressSpace::Advise(int what, GuestRange range, int arg) {
+  if (what != SYS_madvise || patcher_.empty()) return StubAddressSpace::Advise(what, range, arg);
+  return patcher_.Discard(range, [&] { return StubAddressSpace::Advise(what, range, arg); });
+}
+
+Result<size_t> SystrapAddressSpace::Read(GuestAddr from, std::span<std::byte> to) {
+  Result<size_t> got = StubAddressSpace::Read(from, to);
+  if (got.ok() && !patcher_.empty()) patcher_.Hide(from, to.first(*got));
+  return got;
+}
+
+Result<size_t> SystrapAddressSpace::Write(GuestAddr to, std::span<const std::byte> from) {
+  if (!patcher_.empty()) {
+    if (const auto range = GuestRange::Make(to, from.size())) patcher_.BeforeWrite(*range);
+  }
+  return StubAddressSpace::Write(to, from);
+}
+
+void SystrapAddressSpace::Add(SystrapContext* context) {
+  MutexLock lock(contexts_mu_);
+  contexts_.push_back(context);
+}
+
+void SystrapAddressSpace::Remove(SystrapContext* context) {
+  MutexLock lock(contexts_mu_);
+  std::erase(contexts_, context);
+}
+
+bool SystrapAddressSpace::Stop() {
+  stopped_.store(1);
+  // Ordered against Switch(), which says that it is in the guest and then looks at stopped_.
+  MutexLock lock(contexts_mu_);
+  std::vector<SystrapContext*> running;
+  for (SystrapContext* context : contexts_) {
+    if (context->in_guest()) running.push_back(context);
+  }
+  bool all = running.size() <= kMaxStopped;
+  if (all && !running.empty()) {
+    for (SystrapContext* context : running) context->Kick();
+    const uint64_t deadline = Now() + kStopNs;
+    while (std::any_of(running.begin(), running.end(),
+                       [](const SystrapContext* c) { return c->in_guest(); })) {
+      if (Now() > deadline) {
+        all = false;
+        break;
+      }
+      const timespec pause = {0, 20'000};
+      ::nanosleep(&pause, nullptr);
+    }
+  }
+  lock.Unlock();
+  if (!all) Start();
+  return all;
+}
+
+void SystrapAddressSpace::Start() {
+  stopped_.store(0);
+  stopped_.notify_all();
 }
 
 }  // namespace ringwall

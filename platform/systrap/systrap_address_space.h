@@ -1,4 +1,5 @@
-// What systrap keeps for one address space: its idle guest threads and its contexts.
+// What systrap keeps for one address space: its idle guest threads, its contexts, and the patches
+// of its code.
 #ifndef RINGWALL_PLATFORM_SYSTRAP_SYSTRAP_ADDRESS_SPACE_H_
 #define RINGWALL_PLATFORM_SYSTRAP_SYSTRAP_ADDRESS_SPACE_H_
 
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "platform/stub/address_space.h"
+#include "platform/systrap/code_patcher.h"
 #include "platform/systrap/systrap_core.h"
 
 namespace ringwall {
@@ -19,12 +21,28 @@ struct GuestThread {
 };
 
 // Thread-safe.
-class SystrapAddressSpace final : public StubAddressSpace {
+class SystrapAddressSpace final : public StubAddressSpace, private systrap::World {
  public:
   SystrapAddressSpace(Ref<SystrapCore> core, std::unique_ptr<StubProcess> stub);
   ~SystrapAddressSpace() override;
 
+  Result<void> Map(GuestRange range, int prot, int flags, int host_fd, uint64_t offset) override;
+  Result<void> Unmap(GuestRange range) override;
+  Result<void> Protect(GuestRange range, int prot) override;
+  Result<void> Remap(GuestRange from, uint64_t new_size, int flags, GuestAddr to) override;
+  Result<void> Advise(int what, GuestRange range, int arg) override;
+  Result<Ref<AddressSpace>> Fork() override;
+  Result<size_t> Read(GuestAddr from, std::span<std::byte> to) override;
+  Result<size_t> Write(GuestAddr to, std::span<const std::byte> from) override;
+
   SystrapCore& core() { return *core_; }
+  systrap::CodePatcher& patcher() { return patcher_; }
+
+  void Add(SystrapContext* context) EXCLUDES(contexts_mu_);
+  void Remove(SystrapContext* context) EXCLUDES(contexts_mu_);
+  // While true no context may let guest code run.
+  bool stopped() const { return stopped_.load() != 0; }
+  void AwaitStart() const { stopped_.wait(1); }
 
   // A thread that waits for the Sentry or is on its way there.
   Result<GuestThread> TakeThread() EXCLUDES(mu_);
@@ -33,8 +51,15 @@ class SystrapAddressSpace final : public StubAddressSpace {
 
  private:
   Result<Ref<AddressSpace>> Adopt(std::unique_ptr<StubProcess> child) override;
+  // systrap::World
+  bool Stop() override EXCLUDES(contexts_mu_);
+  void Start() override;
 
   const Ref<SystrapCore> core_;
+  systrap::CodePatcher patcher_;
+  std::atomic<uint32_t> stopped_{0};
+  Mutex<LockClass::kPlatform> contexts_mu_;
+  std::vector<SystrapContext*> contexts_ GUARDED_BY(contexts_mu_);
   Mutex<LockClass::kPlatform> mu_;
   std::vector<GuestThread> idle_ GUARDED_BY(mu_);
   std::vector<uint32_t> regions_ GUARDED_BY(mu_);  // all that this stub has mapped

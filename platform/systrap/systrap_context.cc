@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "platform/xstate.h"
 
@@ -66,9 +67,11 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
   Store(region_->signal_mask, uint64_t{0});
   for (uint32_t& count : region_->local_count) Store(count, 0U);
   as_->core().Add(this);
+  as_->Add(this);
 }
 
 SystrapContext::~SystrapContext() {
+  as_->Remove(this);
   as_->core().Remove(this);
   if (lost_ || (!ready_ && !Await())) return;
   as_->GiveBackThread(thread_);
@@ -94,12 +97,23 @@ Event SystrapContext::Lost() {
 
 uint32_t SystrapContext::PrepareResume() {
   systrap::Region& r = *region_;
+  systrap::CodePatcher& patcher = as_->patcher();
   uint32_t command = 0;
+  if (!patcher.empty()) {
+    if ((regs_.eflags & RW_TRAP_FLAG) != 0) patcher.BeforeStep(regs_.rip);
+    const uint64_t generation = patcher.generation();
+    if (regs_dirty_ || generation != generation_) {
+      Store(r.resume, patcher.ToResume(regs_.rip));
+      generation_ = generation;
+    }
+  } else if (regs_dirty_) {
+    Store(r.resume, regs_.rip);
+  }
   Store(r.rax, regs_.rax);
   if (regs_dirty_) {
     Store(r.rdi, regs_.rdi), Store(r.rsi, regs_.rsi), Store(r.rdx, regs_.rdx);
     Store(r.r10, regs_.r10), Store(r.r8, regs_.r8), Store(r.r9, regs_.r9);
-    Store(r.rip, regs_.rip), Store(r.resume, regs_.rip), Store(r.rsp, regs_.rsp);
+    Store(r.rip, regs_.rip), Store(r.rsp, regs_.rsp);
     Store(r.eflags, (regs_.eflags & kUserFlags) | kInitialFlags);
     Store(r.rbx, regs_.rbx), Store(r.rbp, regs_.rbp);
     Store(r.r12, regs_.r12), Store(r.r13, regs_.r13), Store(r.r14, regs_.r14);
@@ -117,6 +131,7 @@ uint32_t SystrapContext::PrepareResume() {
   if (output_count_ != 0) {
     Store(r.output_count, output_count_);
     command |= RW_CMD_OUTPUT;
+    kept_output_ = output_count_;
     output_count_ = 0;
   }
   return command;
@@ -216,6 +231,10 @@ Event SystrapContext::TakeEvent() {
   const systrap::Region& r = *region_;
   message_ = Load(r.message);
   TakeRegs((message_ & RW_FLAG_IN_HANDLER) != 0);
+  const systrap::CodePatcher& patcher = as_->patcher();
+  generation_ = patcher.generation();
+  real_rip_ = regs_.rip;
+  if (generation_ != 0) regs_.rip = patcher.ToOriginal(real_rip_);
   xstate_fresh_ = false;
   input_count_ = 0;
   input_end_ = output_end_ = 0;
@@ -239,7 +258,7 @@ Event SystrapContext::TakeEvent() {
         input_[input_count_++] = input;
         input_end_ = std::max(input_end_, input.offset + input.size);
       }
-      if (regs_.orig_rax < PlatformStats::kSyscalls) {
+      if (regs_.orig_rax < PlatformStats::kSyscalls && (message_ & RW_FLAG_LOCAL) == 0) {
         std::atomic<uint32_t>& count =
             (message_ & RW_FLAG_TRAPPED) != 0 ? trapped_[regs_.orig_rax] : patched_[regs_.orig_rax];
         count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
@@ -270,20 +289,67 @@ Event SystrapContext::Switch() {
   if (lost_ || (!ready_ && !Await())) return Lost();
   for (;;) {
     Store(region_->kick, 0U);
+    const uint32_t command = PrepareResume();
     in_guest_.store(true);
+    if (as_->stopped() || as_->patcher().generation() != generation_) {
+      in_guest_.store(false);
+      if (as_->stopped()) as_->AwaitStart();
+      KeepCommand(command);
+      continue;
+    }
     if (interrupted_.load()) {
       in_guest_.store(false);
       interrupted_.store(false);
+      KeepCommand(command);
+      if (std::exchange(local_pending_, false)) {
+        // As if it had come before the system call.
+        regs_.rip -= 2;
+        regs_.orig_rax = ~uint64_t{0};
+        regs_dirty_ = true;
+      }
       return {.kind = EventKind::kInterrupted};
     }
-    Give(PrepareResume());
+    Give(command | (std::exchange(local_pending_, false) ? RW_CMD_LOCAL : 0));
     if (!Await()) return Lost();
-    in_guest_.store(false);
     const Event event = TakeEvent();
-    if (event.kind != EventKind::kInterrupted) return event;
-    if (interrupted_.exchange(false)) return event;
-    // A kick that was meant for an earlier run.
+    in_guest_.store(false);
+    switch (event.kind) {
+      case EventKind::kInterrupted:
+        // Else a kick that was meant for an earlier run, or to stop for a patch.
+        if (interrupted_.exchange(false)) return event;
+        break;
+      case EventKind::kSyscall:
+        if ((message_ & (RW_FLAG_TRAPPED | RW_FLAG_IN_HANDLER | RW_FLAG_VSYSCALL)) ==
+            RW_FLAG_TRAPPED) {
+          as_->patcher().Trapped(regs_.rip, regs_.orig_rax);
+        }
+        // Only a report, to have the site patched: the stub goes on with the call by itself.
+        if ((message_ & RW_FLAG_LOCAL) != 0) {
+          regs_.rax = regs_.orig_rax;
+          local_pending_ = true;
+          break;
+        }
+        return event;
+      case EventKind::kFault:
+        if (!StepsOn(event)) return event;
+        break;
+      default:
+        return event;
+    }
   }
+}
+
+// What PrepareResume wrote is still to be done: the region keeps it, the command comes again.
+void SystrapContext::KeepCommand(uint32_t command) {
+  if ((command & RW_CMD_LOAD_BASES) != 0) regs_dirty_ = true;
+  if ((command & RW_CMD_LOAD_XSTATE) != 0) xstate_dirty_ = true;
+  if ((command & RW_CMD_OUTPUT) != 0) output_count_ = kept_output_;
+}
+
+// A guest that single-steps itself by the trap flag must not see the steps through a trampoline.
+bool SystrapContext::StepsOn(const Event& event) const {
+  return event.signo == SIGTRAP && event.code == TRAP_TRACE && !as_->patcher().empty() &&
+         as_->patcher().IsStepInside(real_rip_);
 }
 
 size_t SystrapContext::xstate_size() const { return xstate_.size(); }

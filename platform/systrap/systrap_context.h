@@ -62,6 +62,8 @@ class SystrapContext final : public Context {
   Event TakeEvent();
   void TakeRegs(bool in_handler);
   Event Lost();
+  void KeepCommand(uint32_t command);
+  bool StepsOn(const Event& event) const;
   bool Spins(uint64_t now);
 
   const Ref<SystrapAddressSpace> as_;
@@ -78,6 +80,9 @@ class SystrapContext final : public Context {
   bool ready_ = false;
   // How the last event came.
   uint32_t message_ = 0;
+  bool local_pending_ = false;  // a call that the stub is to go on with by itself
+  uint64_t real_rip_ = 0;    // before its translation
+  uint64_t generation_ = 0;  // of the patches, when `resume` was last right
   // The window, as the stub announced it: checked to lie inside.
   struct Input {
     uint64_t addr;
@@ -88,6 +93,7 @@ class SystrapContext final : public Context {
   uint32_t input_end_ = 0;
   uint32_t output_count_ = 0;
   uint32_t output_end_ = 0;
+  uint32_t kept_output_ = 0;
 
   // Whether waiting by spinning has paid lately, for the Sentry's side and the stub's.
   int spin_score_ = 4;

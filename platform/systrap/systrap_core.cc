@@ -74,6 +74,7 @@ SystrapCore::SystrapCore(Ref<StubHost> host) : host_(std::move(host)) {}
 
 HostResult<void> SystrapCore::Init() {
   TRY(regions_.Init());
+  TRY(trampolines_.Init(host_->header().systrap_patched));
   cycles_per_us_ = MeasureCyclesPerUs();
   cpu_set_t cpus;
   if (::sched_getaffinity(0, sizeof cpus, &cpus) == 0) {

@@ -10,6 +10,7 @@
 #include "platform/platform.h"
 #include "platform/stub/stub_process.h"
 #include "platform/systrap/region_pool.h"
+#include "platform/systrap/trampoline_pool.h"
 #include "sentry/base/ref.h"
 
 namespace ringwall {
@@ -31,6 +32,7 @@ class SystrapCore : public RefCounted<SystrapCore> {
 
   StubHost& host() { return *host_; }
   systrap::RegionPool& regions() { return regions_; }
+  systrap::TrampolinePool& trampolines() { return trampolines_; }
   const VdsoFunctions& vdso() const { return vdso_; }
 
   void Add(SystrapContext* context) EXCLUDES(mu_);
@@ -46,6 +48,7 @@ class SystrapCore : public RefCounted<SystrapCore> {
  private:
   const Ref<StubHost> host_;
   systrap::RegionPool regions_;
+  systrap::TrampolinePool trampolines_;
   VdsoFunctions vdso_;
   uint64_t cycles_per_us_ = 1000;
   uint32_t cpus_ = 1;

@@ -93,10 +93,11 @@ class Writer {
 
 }  // namespace
 
-uint64_t Trampoline::ToOriginal(uint64_t offset) const {
-  uint64_t original = points[0].original;
-  for (size_t i = 0; i < point_count && points[i].offset <= offset; ++i) {
-    original = points[i].original;
+uint64_t OriginalAt(std::span<const TrampolinePoint> points, uint64_t offset) {
+  uint64_t original = points.empty() ? 0 : points[0].original;
+  for (const TrampolinePoint& point : points) {
+    if (point.offset > offset) break;
+    original = point.original;
   }
   return original;
 }
@@ -150,16 +151,15 @@ std::optional<std::array<uint8_t, kMaxReplaced>> JumpBytes(const SitePlan& plan,
   return bytes;
 }
 
-std::optional<uint8_t> OffsetForOriginal(const SitePlan& plan, const Trampoline& trampoline,
+std::optional<uint8_t> OffsetForOriginal(std::span<const TrampolinePoint> points, uint64_t site,
                                          uint64_t rip) {
-  if (rip == plan.start || !plan.Covers(rip)) return std::nullopt;
   // The site's first point tests GS again; for what lies behind it the last one is past the
   // hand-over.
   std::optional<uint8_t> found;
-  for (size_t i = 0; i < trampoline.point_count; ++i) {
-    if (trampoline.points[i].original != rip) continue;
-    found = trampoline.points[i].offset;
-    if (rip == plan.site) break;
+  for (const TrampolinePoint& point : points) {
+    if (point.original != rip) continue;
+    found = point.offset;
+    if (rip == site) break;
   }
   return found;
 }

@@ -21,6 +21,7 @@ enum class LockClass : uint8_t {
   kInodeData,        // a regular file's pages and size
   kMm,               // a memory map's list of vmas (mmap_lock)
   kFutex,            // a futex hash bucket; the guest's word is changed under it
+  kCodePatches,      // an address space's patched system-call sites
   kAddressSpace,     // one command at a time to a stub's memory thread
   kMemoryFile,       // allocation inside a memory file
   kTaskSet,          // thread groups, parents, children, sessions (tasklist_lock)
