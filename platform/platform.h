@@ -126,6 +126,12 @@ struct Event {
   bool futex_interrupted = false;
 };
 
+// A system call's number and arguments.
+struct SyscallRequest {
+  uint64_t nr = 0;
+  uint64_t args[6] = {};
+};
+
 // One guest task's processor state and its stub thread. Not thread-safe but for Interrupt().
 class Context {
  public:
@@ -140,6 +146,14 @@ class Context {
   // Switch resumes with, and RegsChanged() must be called when anything but rax was changed.
   virtual abi::Registers& regs() = 0;
   virtual void RegsChanged() = 0;
+
+  // After kSyscall: the same as regs() has, and setting regs().rax, but without the cost of fetching
+  // registers that most calls do not look at.
+  virtual SyscallRequest syscall_request() {
+    const abi::Registers& r = regs();
+    return {r.orig_rax, {r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9}};
+  }
+  virtual void set_result(uint64_t rax) { regs().rax = rax; }
 
   // The xsave area in the standard (not compacted) format of the signal frame, XCR0's features.
   virtual size_t xstate_size() const = 0;

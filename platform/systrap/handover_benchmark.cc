@@ -1,5 +1,7 @@
 // What a system call costs from guest code to the Sentry and back, in time and in CPU time of both
-// sides: `platform_handover_benchmark [platform] [calls]`. The Sentry's answer costs nothing here.
+// sides: `platform_handover_benchmark [platform] [calls] [pin]`. The Sentry's answer costs nothing
+// here. With `pin` each side keeps to a processor of its own, which shows the hand-over alone.
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +22,8 @@ namespace {
 
 constexpr GuestAddr kText(0x400000), kData(0x10000000);
 constexpr uint64_t kDataSize = 64 * kPageSize;
+
+bool g_pin = false;
 
 uint64_t Now(clockid_t clock) {
   timespec t;
@@ -65,7 +69,11 @@ struct Setup {
   uint32_t output = 0;  // bytes that the Sentry returns by the window or, if it will not, by Write
 };
 
-void Run(Platform& platform, const Setup& setup, uint32_t calls) {
+struct Sample {
+  double wall = 0, sentry = 0, user = 0, system = 0, local = 0, patched = 0;
+};
+
+void Run(Platform& platform, const Setup& setup, uint32_t calls, bool print) {
   Result<Ref<AddressSpace>> as = platform.NewAddressSpace();
   constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS;
   if (!as.ok() ||
@@ -99,6 +107,15 @@ void Run(Platform& platform, const Setup& setup, uint32_t calls) {
   context.SetLocalAnswers(answers);
   std::vector<std::byte> output(setup.output);
 
+  if (g_pin) {
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    CPU_SET(0, &cpus);
+    sched_setaffinity(0, sizeof cpus, &cpus);
+    CPU_ZERO(&cpus);
+    CPU_SET(1, &cpus);
+    sched_setaffinity(context.host_tid(), sizeof cpus, &cpus);
+  }
   const PlatformStats before = platform.Stats();
   uint64_t user, system, user_after, system_after;
   context.CpuTime(&user, &system);
@@ -106,25 +123,33 @@ void Run(Platform& platform, const Setup& setup, uint32_t calls) {
   for (;;) {
     const Event event = context.Switch();
     if (event.kind != EventKind::kSyscall) abort();
-    if (regs.orig_rax == SYS_exit) break;
+    if (context.syscall_request().nr == SYS_exit) break;
     if (setup.output != 0 && !context.WriteWindow(GuestAddr(setup.rsi), output)) {
       if (!(*as)->Write(GuestAddr(setup.rsi), output).ok()) abort();
     }
-    regs.rax = 0;
+    context.set_result(0);
   }
   const uint64_t wall = Now(CLOCK_MONOTONIC) - from;
   const uint64_t sentry = Now(CLOCK_THREAD_CPUTIME_ID) - sentry_from;
   context.CpuTime(&user_after, &system_after);
   const PlatformStats after = platform.Stats();
-  const auto share = [&](const uint64_t (&now)[PlatformStats::kSyscalls],
-                         const uint64_t (&then)[PlatformStats::kSyscalls]) {
+  const auto share = [&](const uint64_t(&now)[PlatformStats::kSyscalls],
+                         const uint64_t(&then)[PlatformStats::kSyscalls]) {
     return 100.0 * double(now[setup.nr] - then[setup.nr]) / calls;
   };
+  static Sample best;
+  const Sample sample = {double(wall) / calls,
+                         double(sentry) / calls,
+                         double(user_after - user) / calls,
+                         double(system_after - system) / calls,
+                         share(after.local, before.local),
+                         share(after.patched, before.patched)};
+  if (best.wall == 0 || sample.wall < best.wall) best = sample;
+  if (!print) return;
   printf("%-34s %8.0f ns  CPU: sentry %6.0f, stub %6.0f + %6.0f  local %3.0f%% patched %3.0f%%\n",
-         setup.name, double(wall) / calls, double(sentry) / calls,
-         double(user_after - user) / calls, double(system_after - system) / calls,
-         share(after.local, before.local), share(after.patched, before.patched));
+         setup.name, best.wall, best.sentry, best.user, best.system, best.local, best.patched);
   fflush(stdout);
+  best = {};
 }
 
 void Native(uint32_t calls) {
@@ -139,6 +164,7 @@ void Native(uint32_t calls) {
 int Main(int argc, char** argv) {
   const char* name = argc > 1 ? argv[1] : "systrap";
   const uint32_t calls = argc > 2 ? static_cast<uint32_t>(atoi(argv[2])) : 200'000;
+  g_pin = argc > 3;
   HostResult<std::unique_ptr<Platform>> platform = CreatePlatform({.name = name});
   if (!platform.ok()) {
     fprintf(stderr, "%s\n", platform.error().message().c_str());
@@ -168,7 +194,10 @@ int Main(int argc, char** argv) {
       {.name = "sched_yield, in the stub", .nr = SYS_sched_yield, .local = true},
       {.name = "rt_sigprocmask, in the stub: size 0", .nr = SYS_rt_sigprocmask, .local = true},
   };
-  for (const Setup& setup : setups) Run(**platform, setup, calls);
+  for (const Setup& setup : setups) {
+    // The best of several: what else the machine does only ever adds.
+    for (int i = 0; i < 5; ++i) Run(**platform, setup, calls / 5, i == 4);
+  }
   return 0;
 }
 

@@ -127,11 +127,11 @@ std::optional<SitePlan> AheadPlan(Disassembler& decoder, const CodeView& code, u
 std::optional<SitePlan> MovImmediatePlan(Disassembler& decoder, const CodeView& code, uint64_t site,
                                          uint64_t observed_rax) {
   constexpr uint64_t kMov = 5;
-  if (site < kMov + 1 || !code.Contains(site - kMov - 1, kMov + 1)) return std::nullopt;
+  if (site < kMov || !code.Contains(site - kMov, kMov)) return std::nullopt;
   const uint8_t* b = code.At(site - kMov);
   uint32_t immediate = 0;
   std::memcpy(&immediate, b + 1, 4);
-  const uint8_t ahead = b[-1];
+  const uint8_t ahead = site - kMov == code.base ? 0 : b[-1];
   const bool prefix = (ahead & 0xf0) == 0x40 || ahead == 0x66 || ahead == 0x0f;
   if (b[0] != 0xb8 || immediate != observed_rax || prefix) return std::nullopt;
   return AheadPlan(decoder, code, site, site - kMov);

@@ -42,12 +42,15 @@
 #define RW_FLAG_VSYSCALL 0x1000    // emulated by the host, for the vsyscall page
 #define RW_FLAG_LOCAL 0x2000       // a report of a call that the stub goes on with by itself
 
+// How many inputs the window holds.
+#define RW_INPUTS_SHIFT 24
+
 // Region::message from the Sentry; 0 is: go on.
 #define RW_CMD_SAVE 1   // xstate and segment bases into the region, then EVENT_DONE
 #define RW_CMD_FUTEX 2  // make the call in call[], its result into call[0], then EVENT_DONE
 #define RW_CMD_LOAD_XSTATE 4
 #define RW_CMD_LOAD_BASES 8
-#define RW_CMD_LOCAL 32      // to FLAG_LOCAL: answer the call
+#define RW_CMD_LOCAL 32   // to FLAG_LOCAL: answer the call
 #define RW_CMD_OUTPUT 16  // copy the queued output to guest memory; a fault makes rax -EFAULT
 
 // Offsets that assembly needs.
@@ -112,11 +115,9 @@ struct Region {
   // Line 3: the rest of a fault.
   uint64_t fault_error, fault_trap;
   int32_t fault_code;
-  uint32_t input_count;
-  struct RegionCopy input[1];
   uint32_t frame_cs;  // with FLAG_IN_HANDLER
-  uint32_t pad3;
-  uint64_t pad4[2];
+  struct RegionCopy input[1];
+  uint64_t pad3[3];
   // Line 4: the Sentry's, changed seldom.
   uint32_t kick;           // not 0: hand over before any guest code runs
   uint32_t spin;           // how long the stub looks for the answer before it sleeps, in TSC cycles

@@ -137,8 +137,11 @@ static uint32_t Serve(struct Region* region, uint32_t message, struct KernelUcon
         }
       }
     }
-    if ((command & RW_CMD_LOAD_BASES) != 0 && IsUserAddress(region->fs_base)) {
-      WriteFs(region->fs_base);
+    if ((command & RW_CMD_LOAD_BASES) != 0) {
+      if (IsUserAddress(region->fs_base)) WriteFs(region->fs_base);
+      // The quick way back leaves these two as they are.
+      const uint64_t flags = (region->eflags & 0x204000) | 0x202;  // ID, nested task
+      __asm__ volatile("push %0; popfq" : : "r"(flags) : "memory", "cc");
     }
     if ((command & RW_CMD_OUTPUT) != 0) {
       const long result = stub_copy_output(region);
@@ -182,21 +185,19 @@ static int ReportTrap(struct Region* region, uint32_t flags) {
 long stub_systrap_syscall(struct Region* region, uint32_t flags) {
   if (region->local_enabled != 0) {
     if (ReportTrap(region, flags)) {
-      region->input_count = 0;
-      region->fs_base = ReadFs();
+          region->fs_base = ReadFs();
       const uint32_t command = Serve(region, RW_EVENT_SYSCALL | RW_FLAG_LOCAL | flags, 0);
       if ((command & RW_CMD_LOCAL) == 0) return NeedsFrame(region);
     }
     if (stub_answer_locally(region, &flags)) return NeedsFrame(region);
   }
-  stub_fill_window(region);
+  const uint32_t inputs = stub_fill_window(region);
   region->fs_base = ReadFs();
-  Serve(region, RW_EVENT_SYSCALL | flags, 0);
+  Serve(region, RW_EVENT_SYSCALL | flags | inputs << RW_INPUTS_SHIFT, 0);
   return NeedsFrame(region);
 }
 
 long stub_systrap_kicked(struct Region* region) {
-  region->input_count = 0;
   region->fs_base = ReadFs();
   Serve(region, RW_EVENT_INTERRUPTED, 0);
   return NeedsFrame(region);
@@ -222,7 +223,6 @@ long stub_systrap_start(struct Region* region) {
                 (long)&stub_systrap_filter, 0) != 0) {
     stub_call(SYS_exit_group, 1, 0, 0, 0);
   }
-  region->input_count = 0;
   Serve(region, RW_EVENT_READY, 0);
   return NeedsFrame(region);
 }
@@ -285,7 +285,6 @@ static void Fault(struct Region* region, int signo, const struct KernelSiginfo* 
 
 // Serves from inside the handler: the frame keeps the guest's state.
 static void ServeFrame(struct Region* region, uint32_t message, struct KernelUcontext* frame) {
-  region->input_count = 0;
   region->fs_base = ReadFs();
   region->frame_cs = frame->cs;
   Serve(region, message, frame);

@@ -27,8 +27,8 @@ int stub_answer_locally(struct Region* region, uint32_t* flags);
 // Whether it might.
 int stub_is_local(uint64_t nr);
 
-// stub_window.c: copies the call's short input into the window.
-void stub_fill_window(struct Region* region);
+// stub_window.c: copies the call's short input into the window; how many pieces.
+uint32_t stub_fill_window(struct Region* region);
 // Copies what the Sentry queued to guest memory; 0 or -EFAULT.
 long stub_copy_output(struct Region* region);
 

@@ -107,10 +107,9 @@ static uint64_t Argument(const struct Region* region, int which) {
   }
 }
 
-void stub_fill_window(struct Region* region) {
-  region->input_count = 0;
+uint32_t stub_fill_window(struct Region* region) {
   const struct Call* const call = Find(region->rax);
-  if (call == 0) return;
+  if (call == 0) return 0;
   uint8_t* const window = (uint8_t*)region + RW_REGION_WINDOW;
   uint32_t used = 0, count = 0;
   for (int i = 0; i < 2; ++i) {
@@ -144,7 +143,7 @@ void stub_fill_window(struct Region* region) {
     if (used > RW_REGION_WINDOW_SIZE) used = RW_REGION_WINDOW_SIZE;
     ++count;
   }
-  region->input_count = count;
+  return count;
 }
 
 long stub_copy_output(struct Region* region) {

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "platform/xstate.h"
+#include "sentry/base/log.h"
 
 namespace ringwall {
 namespace {
@@ -22,10 +23,10 @@ constexpr uint64_t kUnblockable = 1UL << (SIGKILL - 1) | 1UL << (SIGSTOP - 1);
 constexpr uint64_t kUserFlags = 0x244dd5;
 
 // How long a spin may last before a sleep had been cheaper for both sides.
-constexpr uint64_t kSpinUs = 6;
+constexpr uint64_t kSpinUs = 10;
 constexpr int kSpinScoreMax = 8;
-constexpr int kSpinScoreMin = -8;
-constexpr uint32_t kProbeEvery = 32;  // waits, to find out whether spinning pays again
+constexpr int kSpinScoreMin = -4;
+constexpr uint32_t kProbeEvery = 16;  // waits, to find out whether spinning pays again
 
 // SAFETY: `region` is shared with guest code, so every field is read once, whole, into a copy.
 template <typename T>
@@ -37,7 +38,7 @@ void Store(T& field, T value) {
   __atomic_store_n(&field, value, __ATOMIC_RELAXED);
 }
 
-long Futex(uint32_t* word, int op, uint32_t value, const timespec* timeout) {
+long Futex(uint32_t* word, int op, uint32_t value, const timespec* timeout = nullptr) {
   return ::syscall(SYS_futex, word, op, value, timeout, nullptr, 0);
 }
 
@@ -51,10 +52,12 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
     : as_(std::move(as)),
       thread_(thread),
       region_(as_->core().regions().At(thread.region)),
+      spin_limit_(static_cast<uint32_t>(kSpinUs * as_->core().cycles_per_us())),
       xstate_(XStateSize()) {
   regs_.cs = abi::kUserCs;
   regs_.ss = abi::kUserSs;
   regs_.eflags = kInitialFlags;
+  kicked_.store(thread_.used);
   InitXState(xstate_);
   Store(region_->xstate_mask, XStateFeatures());
   const VdsoFunctions& vdso = as_->core().vdso();
@@ -79,7 +82,7 @@ SystrapContext::~SystrapContext() {
 
 Result<void> SystrapContext::CopyFrom(SystrapContext& parent) {
   TRY(parent.GetXState(xstate_));
-  regs_ = parent.regs_;
+  regs_ = parent.regs();
   regs_dirty_ = true;
   xstate_dirty_ = true;
   set_signal_mask(parent.signal_mask());
@@ -100,9 +103,10 @@ uint32_t SystrapContext::PrepareResume() {
   systrap::CodePatcher& patcher = as_->patcher();
   uint32_t command = 0;
   if (!patcher.empty()) {
-    if ((regs_.eflags & RW_TRAP_FLAG) != 0) patcher.BeforeStep(regs_.rip);
+    if (regs_dirty_ && (regs_.eflags & RW_TRAP_FLAG) != 0) patcher.BeforeStep(regs_.rip);
     const uint64_t generation = patcher.generation();
     if (regs_dirty_ || generation != generation_) {
+      if (!regs_taken_) TakeRegs();
       Store(r.resume, patcher.ToResume(regs_.rip));
       generation_ = generation;
     }
@@ -137,35 +141,33 @@ uint32_t SystrapContext::PrepareResume() {
   return command;
 }
 
-bool SystrapContext::Spins(uint64_t now) {
-  if (!as_->core().MaySpin(now)) return false;
-  return spin_score_ > 0 || ++waits_ % kProbeEvery == 0;
-}
-
 void SystrapContext::Give(uint32_t command) {
-  // What the stub is told about its next wait: the one that now ends says whether it pays.
-  const bool stub_spins = as_->core().MaySpin(__builtin_ia32_rdtsc()) &&
-                          (stub_spin_score_ > 0 || waits_ % kProbeEvery == 1);
-  const uint32_t spin =
-      stub_spins ? static_cast<uint32_t>(kSpinUs * as_->core().cycles_per_us()) : 0;
+  // One look at the clock and the load for both sides' waits.
+  given_at_ = __builtin_ia32_rdtsc();
+  const bool may_spin = as_->core().MaySpin(given_at_);
+  const bool probe = ++waits_ % kProbeEvery == 0;
+  spins_ = may_spin && (spin_score_ > 0 || probe);
+  const uint32_t spin = may_spin && (stub_spin_score_ > 0 || probe) ? spin_limit_ : 0;
   if (spin != stub_spin_) {
     Store(region_->spin, spin);
     stub_spin_ = spin;
   }
   Store(region_->message, command);
+  const bool spun = std::exchange(stub_spun_, spin != 0);
   const uint32_t before =
       __atomic_exchange_n(&region_->state, static_cast<uint32_t>(thread_.tid), __ATOMIC_SEQ_CST);
-  if ((before & RW_STATE_STUB_SLEEPS) != 0) {
-    Futex(&region_->state, FUTEX_WAKE, 1, nullptr);
-    stub_spin_score_ = std::max(stub_spin_score_ - 2, kSpinScoreMin);
-  } else {
-    stub_spin_score_ = std::min(stub_spin_score_ + 1, kSpinScoreMax);
-  }
+  if ((before & RW_STATE_STUB_SLEEPS) != 0) Futex(&region_->state, FUTEX_WAKE, 1);
+  if (spun) Judge(stub_spin_score_, (before & RW_STATE_STUB_SLEEPS) == 0);
 }
 
+// An answer to a kick takes microseconds. The time limits, which otherwise cost too much, are for
+// what a hostile guest can do: break its robust list, so that its death wakes nobody, or block the
+// kick by a forged signal frame and run on.
 bool SystrapContext::SleepUntilChange() {
-  // Grows to minutes: only for a thread that died and whose robust list the guest had broken.
-  timespec timeout = {0, 200'000'000};
+  constexpr long kFirstNs = 10'000'000, kLastNs = 500'000'000;
+  constexpr uint64_t kPatienceNs = 2'000'000'000;
+  timespec timeout = {0, kFirstNs};
+  uint64_t kicked_at_cpu = 0, waited = 0;
   for (;;) {
     const uint32_t state = __atomic_load_n(&region_->state, __ATOMIC_ACQUIRE);
     if ((state & (RW_STATE_SENTRY | RW_STATE_DIED)) != 0) return true;
@@ -178,31 +180,47 @@ bool SystrapContext::SleepUntilChange() {
     }
     // Before the sleep: dead already, without having owned the word?
     if (::syscall(SYS_tgkill, as_->host_pid(), thread_.tid, 0) != 0) return false;
-    if (Futex(&region_->state, FUTEX_WAIT, sleeping, &timeout) != 0 && errno == ETIMEDOUT) {
-      timeout.tv_sec = std::min<time_t>(timeout.tv_sec * 2 + 1, 600);
+    const bool kicked = interrupted_.load() || as_->stopped();
+    if (Futex(&region_->state, FUTEX_WAIT, sleeping, kicked ? &timeout : nullptr) == 0 ||
+        errno != ETIMEDOUT) {
+      continue;
     }
+    if (!interrupted_.load()) continue;
+    uint64_t user, system;
+    CpuTime(&user, &system);
+    if (waited == 0) kicked_at_cpu = user + system;
+    waited += static_cast<uint64_t>(timeout.tv_nsec);
+    if (waited > kPatienceNs && user + system - kicked_at_cpu > kPatienceNs / 2) {
+      RW_LOG(kWarning, "guest thread %d does not answer: its process is ended", thread_.tid);
+      return false;
+    }
+    Kick();
+    timeout.tv_nsec = std::min(timeout.tv_nsec * 2, kLastNs);
+  }
+}
+
+// Only a spin tells whether spinning pays; where none is done, one now and then finds out.
+void SystrapContext::Judge(int& score, bool paid) {
+  if (!paid) {
+    score = std::max(score - 3, kSpinScoreMin);
+  } else {
+    score = score < 0 ? 1 : std::min(score + 1, kSpinScoreMax);
   }
 }
 
 bool SystrapContext::Await() {
-  const uint64_t start = __builtin_ia32_rdtsc();
-  const uint64_t limit = kSpinUs * as_->core().cycles_per_us();
-  const bool spin = Spins(start);
-  for (;;) {
+  for (uint32_t turn = 1;; ++turn) {
     const uint32_t state = __atomic_load_n(&region_->state, __ATOMIC_ACQUIRE);
     if ((state & RW_STATE_SENTRY) != 0) break;
     if ((state & RW_STATE_DIED) != 0) return false;
-    if (!spin || __builtin_ia32_rdtsc() - start > limit) {
-      if (!SleepUntilChange()) return false;
+    if (spins_ && (turn % 8 != 0 || __builtin_ia32_rdtsc() - given_at_ <= spin_limit_)) {
+      __builtin_ia32_pause();
       continue;
     }
-    __builtin_ia32_pause();
+    if (std::exchange(spins_, false)) Judge(spin_score_, false);
+    if (!SleepUntilChange()) return false;
   }
-  if (__builtin_ia32_rdtsc() - start <= limit) {
-    spin_score_ = std::min(spin_score_ + 1, kSpinScoreMax);
-  } else {
-    spin_score_ = std::max(spin_score_ - 2, kSpinScoreMin);
-  }
+  if (spins_) Judge(spin_score_, true);
   ready_ = true;
   return true;
 }
@@ -213,28 +231,32 @@ bool SystrapContext::Command(uint32_t command) {
   return Await();
 }
 
-void SystrapContext::TakeRegs(bool in_handler) {
+void SystrapContext::TakeRegs() {
   const systrap::Region& r = *region_;
-  regs_.rax = Load(r.rax), regs_.rdi = Load(r.rdi), regs_.rsi = Load(r.rsi);
-  regs_.rdx = Load(r.rdx), regs_.r10 = Load(r.r10), regs_.r8 = Load(r.r8), regs_.r9 = Load(r.r9);
+  regs_taken_ = true;
   regs_.rip = Load(r.rip), regs_.rsp = Load(r.rsp), regs_.eflags = Load(r.eflags);
   regs_.rbx = Load(r.rbx), regs_.rbp = Load(r.rbp), regs_.r12 = Load(r.r12);
   regs_.r13 = Load(r.r13), regs_.r14 = Load(r.r14), regs_.r15 = Load(r.r15);
   regs_.rcx = Load(r.rcx), regs_.r11 = Load(r.r11), regs_.fs_base = Load(r.fs_base);
   regs_.gs_base = Load(r.own_gs) != 0 ? Load(r.gs_base) : 0;
-  regs_.cs = in_handler ? Load(r.frame_cs) & 0xffff : abi::kUserCs;
+  regs_.cs = (message_ & RW_FLAG_IN_HANDLER) != 0 ? Load(r.frame_cs) & 0xffff : abi::kUserCs;
   regs_.ss = abi::kUserSs;
-  regs_.orig_rax = ~uint64_t{0};
+  real_rip_ = regs_.rip;
+  if (generation_ != 0) regs_.rip = as_->patcher().ToOriginal(real_rip_);
 }
 
 Event SystrapContext::TakeEvent() {
   const systrap::Region& r = *region_;
   message_ = Load(r.message);
-  TakeRegs((message_ & RW_FLAG_IN_HANDLER) != 0);
-  const systrap::CodePatcher& patcher = as_->patcher();
-  generation_ = patcher.generation();
-  real_rip_ = regs_.rip;
-  if (generation_ != 0) regs_.rip = patcher.ToOriginal(real_rip_);
+  generation_ = as_->patcher().generation();
+  regs_.rax = Load(r.rax), regs_.rdi = Load(r.rdi), regs_.rsi = Load(r.rsi);
+  regs_.rdx = Load(r.rdx), regs_.r10 = Load(r.r10), regs_.r8 = Load(r.r8), regs_.r9 = Load(r.r9);
+  regs_.orig_rax = ~uint64_t{0};
+  // A patched call leaves the rest for when it is asked for. Other events are translated now, while
+  // the patches are still those under which they happened.
+  constexpr uint32_t kPlain = RW_EVENT_SYSCALL;
+  regs_taken_ = false;
+  if ((message_ & (RW_EVENT_MASK | RW_FLAG_IN_HANDLER | RW_FLAG_TRAPPED)) != kPlain) TakeRegs();
   xstate_fresh_ = false;
   input_count_ = 0;
   input_end_ = output_end_ = 0;
@@ -247,7 +269,7 @@ Event SystrapContext::TakeEvent() {
       event.futex_interrupted = (message_ & RW_FLAG_INTERRUPTED) != 0;
       regs_.orig_rax = regs_.rax;
       regs_.rax = static_cast<uint64_t>(-ENOSYS);
-      const uint32_t inputs = std::min<uint32_t>(Load(r.input_count), RW_REGION_INPUTS);
+      const uint32_t inputs = std::min<uint32_t>(message_ >> RW_INPUTS_SHIFT, RW_REGION_INPUTS);
       for (uint32_t i = 0; i < inputs; ++i) {
         const systrap::RegionCopy& from = i == 0 ? r.input[0] : r.more_input[i - 1];
         const Input input = {Load(from.addr), Load(from.size), Load(from.offset)};
@@ -288,7 +310,10 @@ Event SystrapContext::TakeEvent() {
 Event SystrapContext::Switch() {
   if (lost_ || (!ready_ && !Await())) return Lost();
   for (;;) {
-    Store(region_->kick, 0U);
+    if (kicked_.load(std::memory_order_relaxed)) {
+      kicked_.store(false);
+      Store(region_->kick, 0U);
+    }
     const uint32_t command = PrepareResume();
     in_guest_.store(true);
     if (as_->stopped() || as_->patcher().generation() != generation_) {
@@ -315,6 +340,7 @@ Event SystrapContext::Switch() {
     in_guest_.store(false);
     switch (event.kind) {
       case EventKind::kInterrupted:
+        kicked_.store(true);  // perhaps by the stub itself
         // Else a kick that was meant for an earlier run, or to stop for a patch.
         if (interrupted_.exchange(false)) return event;
         break;
@@ -422,13 +448,17 @@ bool SystrapContext::WriteWindow(GuestAddr addr, std::span<const std::byte> in) 
 }
 
 void SystrapContext::Kick() {
+  kicked_.store(true);
   Store(region_->kick, 1U);
   ::syscall(SYS_tgkill, as_->host_pid(), thread_.tid, RW_KICK_SIGNAL);
 }
 
 void SystrapContext::Interrupt() {
   interrupted_.store(true);
-  if (in_guest_.load()) Kick();
+  if (!in_guest_.load()) return;
+  Kick();
+  // The task's thread, if it sleeps, now waits with a time limit.
+  Futex(&region_->state, FUTEX_WAKE, 1);
 }
 
 void SystrapContext::SetLocalAnswers(const LocalAnswers& answers) {

@@ -24,8 +24,18 @@ class SystrapContext final : public Context {
   Result<void> CopyFrom(SystrapContext& parent);
 
   Event Switch() override;
-  abi::Registers& regs() override { return regs_; }
-  void RegsChanged() override { regs_dirty_ = true; }
+  abi::Registers& regs() override {
+    if (!regs_taken_) TakeRegs();
+    return regs_;
+  }
+  void RegsChanged() override {
+    if (!regs_taken_) TakeRegs();
+    regs_dirty_ = true;
+  }
+  SyscallRequest syscall_request() override {
+    return {regs_.orig_rax, {regs_.rdi, regs_.rsi, regs_.rdx, regs_.r10, regs_.r8, regs_.r9}};
+  }
+  void set_result(uint64_t rax) override { regs_.rax = rax; }
   size_t xstate_size() const override;
   Result<void> GetXState(std::span<std::byte> out) override;
   Result<void> SetXState(std::span<const std::byte> in) override;
@@ -56,21 +66,24 @@ class SystrapContext final : public Context {
   // Waits until the stub hands it back; false when the thread is gone.
   bool Await();
   bool SleepUntilChange();
+  static void Judge(int& score, bool paid);
   // Gives one command that does not resume the guest, and waits for it.
   bool Command(uint32_t command);
   // Copies what happened out of the region.
   Event TakeEvent();
-  void TakeRegs(bool in_handler);
+  // Fetches what TakeEvent left in the region: all but the registers of a system call.
+  void TakeRegs();
   Event Lost();
   void KeepCommand(uint32_t command);
   bool StepsOn(const Event& event) const;
-  bool Spins(uint64_t now);
 
   const Ref<SystrapAddressSpace> as_;
   const GuestThread thread_;
   systrap::Region* const region_;  // hostile
+  const uint32_t spin_limit_;      // TSC cycles
 
   abi::Registers regs_ = {};
+  bool regs_taken_ = true;
   bool regs_dirty_ = true;
   // Holds the state when xstate_dirty_ or xstate_fresh_; the stub does in any case but the first.
   std::vector<std::byte> xstate_;
@@ -81,8 +94,8 @@ class SystrapContext final : public Context {
   // How the last event came.
   uint32_t message_ = 0;
   bool local_pending_ = false;  // a call that the stub is to go on with by itself
-  uint64_t real_rip_ = 0;    // before its translation
-  uint64_t generation_ = 0;  // of the patches, when `resume` was last right
+  uint64_t real_rip_ = 0;       // before its translation
+  uint64_t generation_ = 0;     // of the patches, when `resume` was last right
   // The window, as the stub announced it: checked to lie inside.
   struct Input {
     uint64_t addr;
@@ -99,12 +112,16 @@ class SystrapContext final : public Context {
   int spin_score_ = 4;
   int stub_spin_score_ = 4;
   uint32_t waits_ = 0;
+  uint64_t given_at_ = 0;
+  bool spins_ = false;      // in the wait now
+  bool stub_spun_ = false;  // so the region told the stub for the wait that ends
   uint32_t stub_spin_ = 0;  // what the region says
 
   uint64_t user_ns_ = 0, system_ns_ = 0;
 
   std::atomic<bool> in_guest_{false};
   std::atomic<bool> interrupted_{false};
+  std::atomic<bool> kicked_{false};
   // Written by the task's thread only.
   std::atomic<uint32_t> patched_[PlatformStats::kSyscalls] = {};
   std::atomic<uint32_t> trapped_[PlatformStats::kSyscalls] = {};
