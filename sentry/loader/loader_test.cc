@@ -106,7 +106,7 @@ std::string Program(uint16_t type, uint64_t base, std::string_view interpreter =
     b.Add(PT_INTERP, PF_R, 0x800, base + 0x800, interpreter.size() + 1, interpreter.size() + 1);
   }
   std::string out = b.Build();
-  memcpy(out.data() + 0x800, interpreter.data(), interpreter.size());
+  out.replace(0x800, interpreter.size(), interpreter);
   return out;
 }
 
