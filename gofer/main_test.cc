@@ -198,6 +198,46 @@ TEST(GoferMainTest, HoldsNoOtherDescriptorAndFewCapabilities) {
   EXPECT_EQ(caps & ~uint64_t{0x1f}, 0u);  // CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID
 }
 
+TEST(GoferMainTest, WorksAsAnOrdinaryUserWithoutCapabilities) {
+  if (::geteuid() != 0) return;  // every other test runs as one then
+  TempDir dir;
+  ASSERT_EQ(::chown(dir.path().c_str(), 65534, 65534), 0);
+  UniqueFd ours, theirs;
+  MakePair(&ours, &theirs);
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    ours.reset();
+    if (::setresgid(65534, 65534, 65534) != 0 || ::setresuid(65534, 65534, 65534) != 0) ::_exit(9);
+    GoferOptions options;
+    options.socket = std::move(theirs);
+    options.roots.push_back(
+        {.fd = UniqueFd(::open(dir.path().c_str(), O_PATH | O_CLOEXEC)), .read_only = false});
+    options.strict = true;
+    ::_exit(GoferMain(std::move(options)));
+  }
+  theirs.reset();
+  {
+    Result<Ref<GoferClient>> client = GoferClient::Create(std::move(ours));
+    ASSERT_TRUE(client.ok());
+    Result<AttachResult> attached = (*client)->Attach(0);
+    ASSERT_TRUE(attached.ok());
+    // An owner that cannot be had is not an error: the file stays the gofer's own.
+    Result<CreateResult> made =
+        (*client)->Create(attached->node.handle, "f", O_RDWR, {.mode = 0644, .uid = 0, .gid = 0});
+    ASSERT_TRUE(made.ok()) << made.error_value();
+    EXPECT_EQ(made->node.attr.uid, 65534u);
+    // What goes through /proc/self/fd works, though the process is not dumpable.
+    EXPECT_TRUE((*client)->Open(made->node.handle, O_RDWR).ok());
+    EXPECT_TRUE((*client)->SetAttr(made->node.handle, {.mask = kSetMode, .mode = 0600}).ok());
+    EXPECT_EQ((*client)->SetAttr(made->node.handle, {.mask = kSetUid, .uid = 0}).error_value(),
+              EPERM);
+    EXPECT_TRUE((*client)->Link(made->node.handle, attached->node.handle, "g").ok());
+  }
+  int status = -1;
+  ::waitpid(pid, &status, 0);
+  EXPECT_EQ(status, 0);
+}
+
 // The status of a child that installs the filter and then calls `what`.
 int StatusUnderFilter(const std::function<void()>& what) {
   const pid_t pid = ::fork();
