@@ -26,6 +26,14 @@ int64_t NowNs() {
   return now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+// Whether the socket has one of `events`, or was hung up, within `ms`. The Sentry's filter lists
+// ppoll and not poll.
+bool Poll(int socket, short events, int ms) {
+  pollfd wait = {.fd = socket, .events = events, .revents = 0};
+  const timespec time = {ms / 1000, ms % 1000 * 1000000L};
+  return ::ppoll(&wait, 1, &time, nullptr) > 0;
+}
+
 }  // namespace
 
 ClientChannel::ClientChannel(UniqueFd socket, ChannelMemory memory)
@@ -106,15 +114,13 @@ Result<void> ClientChannel::WaitForReply(uint32_t before) {
     }
     if (reply == last_) return {};
     if (reply != before || interrupted_.load()) return Errno(EIO);
-    pollfd poll = {.fd = socket_.get(), .events = 0, .revents = 0};
-    if (::poll(&poll, 1, 0) > 0) return Errno(EIO);  // hung up
+    if (Poll(socket_.get(), 0, 0)) return Errno(EIO);  // hung up
   }
 }
 
 Result<void> ClientChannel::WaitForSocket() {
-  pollfd poll = {.fd = socket_.get(), .events = POLLIN, .revents = 0};
   while (!interrupted_.load()) {
-    if (::poll(&poll, 1, kAliveCheckMs) > 0) return {};
+    if (Poll(socket_.get(), POLLIN, kAliveCheckMs)) return {};
   }
   return Errno(EIO);
 }
