@@ -21,6 +21,7 @@ bool TcpConnection::HandleAck(const TcpSegment& s, int64_t seq, bool had_data, T
     }
     // An old ACK may still carry new SACK blocks.
     Delivery d;
+    d.highest_before = board_.highest_sacked();
     bool dsack = false;
     const uint64_t pipe = Pipe();
     ReadSacks(s, snd_una_, now, d, &dsack);
@@ -40,6 +41,7 @@ bool TcpConnection::HandleAck(const TcpSegment& s, int64_t seq, bool had_data, T
     if (age < 0x7fffffff) echo = now - Duration::Millis(age);
   }
   Delivery d;
+  d.highest_before = board_.highest_sacked();
   bool dsack = false;
   ReadSacks(s, ack, now, d, &dsack);
   if (advanced) {
@@ -220,8 +222,10 @@ void TcpConnection::Congest(const TcpSegment& s, const Delivery& d, bool advance
         break;
       }
       if (snd_una_ >= recover_) {
+        // This ACK set the window to the threshold; growth starts with the next.
         LeaveRecovery(false, now);
-        break;
+        if (DetectLoss(now)) EnterRecovery(now);
+        return;
       }
       if (recovery_ == Recovery::kFast && advanced && !agreed_.sack) {
         board_.MarkHeadLost(cc_.mss);  // RFC 6582 3.2: a partial acknowledgement

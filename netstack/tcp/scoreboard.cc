@@ -85,7 +85,7 @@ void Scoreboard::Acked(uint64_t una, uint32_t mss, TimePoint now,
     if (s.transmissions == 1 && !s.sacked) {
       d.rtt_valid = true;
       d.rtt = now - s.sent;
-      if (s.end < highest_sacked_) d.reordering = true;
+      if (s.end < d.highest_before) d.reordering = true;
     } else if (s.transmissions > 1 && !s.sacked) {
       d.repeat_delivered = true;
     }
@@ -107,7 +107,6 @@ void Scoreboard::Acked(uint64_t una, uint32_t mss, TimePoint now,
 
 void Scoreboard::Sacked(OffsetBlock block, uint32_t mss, TimePoint now, Delivery& d) {
   if (segments_.empty() || block.start >= segments_.back().end) return;
-  const uint64_t highest_before = highest_sacked_;
   size_t i = IndexOf(std::max(block.start, segments_.front().start));
   for (; i < segments_.size() && segments_[i].start < block.end; i++) {
     if (segments_[i].sacked) continue;
@@ -129,7 +128,7 @@ void Scoreboard::Sacked(OffsetBlock block, uint32_t mss, TimePoint now, Delivery
     if (s.transmissions == 1) {
       d.rtt_valid = true;
       d.rtt = now - s.sent;
-      if (s.end < highest_before && !s.lost) d.reordering = true;
+      if (s.end < d.highest_before && !s.lost) d.reordering = true;
     } else {
       d.repeat_delivered = true;
     }

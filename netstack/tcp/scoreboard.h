@@ -25,6 +25,8 @@ struct TxSegment {
 
 // What an acknowledgement delivered.
 struct Delivery {
+  // The highest SACK before this acknowledgement: its own blocks come in any order.
+  uint64_t highest_before = 0;
   uint64_t acked = 0;        // bytes newly acknowledged in order
   uint64_t sacked = 0;       // bytes newly selectively acknowledged
   bool rtt_valid = false;    // a segment sent once: RFC 6298 3 (Karn)

@@ -4,6 +4,11 @@
 #include "netstack/tcp/connection.h"
 
 namespace ringwall::net {
+namespace {
+
+constexpr uint64_t kLeastSendBuffer = 87040;  // what Linux shows for a new connection
+
+}  // namespace
 
 uint32_t TcpConnection::EffectiveMss() const {
   uint32_t mss = std::min<uint32_t>(path_mss_, agreed_.peer_mss);
@@ -256,7 +261,8 @@ void TcpConnection::SendResetSegment() {
 // Twice the congestion window, so that the next window is there when the acknowledgements come.
 void TcpConnection::TuneSendBuffer() {
   if (settings_.send_buffer_locked) return;
-  const uint64_t want = 2 * std::max<uint64_t>(cc_.cwnd, 10ull * EffectiveMss());
+  const uint64_t want = std::max<uint64_t>(
+      2 * std::max<uint64_t>(cc_.cwnd, 10ull * EffectiveMss()), kLeastSendBuffer);
   settings_.send_buffer = std::max<size_t>(
       settings_.send_buffer,
       static_cast<size_t>(std::min<uint64_t>(want, settings_.send_buffer_max)));

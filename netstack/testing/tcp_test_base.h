@@ -192,6 +192,7 @@ class TcpTest : public ::testing::Test {
     EXPECT_TRUE(synack.has_value());
     our_iss_ = synack->segment.seq.value();
     EXPECT_TRUE(synack->Has(kSyn) && synack->Has(kAck));
+    AdvanceMs(handshake_ms_);
     Send({.flags = kAck, .seq = 1, .ack = 1, .window = window});
     NetResult<Ref<TcpEndpoint>> e = listener_->Accept();
     EXPECT_TRUE(e.ok());
@@ -232,6 +233,7 @@ class TcpTest : public ::testing::Test {
   uint16_t local_port_ = kOurPort;
   uint32_t peer_iss_ = 0xfffffff0;  // so that every test crosses 2^32
   uint32_t our_iss_ = 0;
+  int64_t handshake_ms_ = 0;  // the round trip that the handshake shows
   bool timestamps_ = false;
   uint32_t last_ts_ = 0;
   RefPtr<TcpEndpoint> listener_;
