@@ -14,7 +14,6 @@
 #include "gofer/filter.h"
 #include "gofer/server/server.h"
 #include "sentry/base/log.h"
-#include "sentry/base/mutex.h"
 
 namespace ringwall::gofer {
 
@@ -106,7 +105,6 @@ int GoferMain(GoferOptions options) {
     RW_LOG(kError, "gofer: %s", error.message().c_str());
     return 1;
   };
-  PrepareMutexes();
   ::mallopt(M_ARENA_MAX, 1);  // its threads hardly allocate
   ::umask(0);
   SessionOptions session;

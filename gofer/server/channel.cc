@@ -121,22 +121,22 @@ int Channel::Start() {
   ::pthread_attr_destroy(&attr);
   if (error != 0) return error;
   started_ = true;
-  MutexLock lock(mu_);
-  while (!up_) changed_.Wait(mu_);
+  ServerLock lock(mu_);
+  while (!up_) lock.Wait(changed_);
   return 0;
 }
 
 bool Channel::Assign(UniqueFd* socket, ChannelMemory* memory) {
-  MutexLock lock(mu_);
+  ServerLock lock(mu_);
   if (socket_ || stop_) return false;
   socket_ = std::move(*socket);
   memory_ = std::move(*memory);
-  changed_.Signal();
+  changed_.notify_one();
   return true;
 }
 
 void Channel::Stop() {
-  MutexLock lock(mu_);
+  ServerLock lock(mu_);
   stop_ = true;
   stop_serving_.store(true);
   if (socket_) ::shutdown(socket_.get(), SHUT_RDWR);
@@ -145,7 +145,7 @@ void Channel::Stop() {
     memory_.words().request.fetch_add(1);
     FutexWake(memory_.words().request);
   }
-  changed_.Signal();
+  changed_.notify_one();
 }
 
 void* Channel::Main(void* self) {
@@ -158,16 +158,16 @@ void Channel::Run() {
   Placement placement;
   AskForShortSlices();
   {
-    MutexLock lock(mu_);
+    ServerLock lock(mu_);
     up_ = true;
-    changed_.Signal();
+    changed_.notify_one();
   }
   while (true) {
     int socket;
     const ChannelMemory* memory;
     {
-      MutexLock lock(mu_);
-      while (!socket_ && !stop_) changed_.Wait(mu_);
+      ServerLock lock(mu_);
+      while (!socket_ && !stop_) lock.Wait(changed_);
       if (stop_) return;
       socket = socket_.get();
       memory = &memory_;
@@ -177,7 +177,7 @@ void Channel::Run() {
     } else {
       ServeSocket(session_, socket, buffers);
     }
-    MutexLock lock(mu_);
+    ServerLock lock(mu_);
     socket_.reset();
     memory_ = ChannelMemory();
   }

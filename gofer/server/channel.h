@@ -11,8 +11,8 @@
 #include <span>
 
 #include "gofer/proto/channel.h"
+#include "gofer/server/lock.h"
 #include "gofer/server/session.h"
-#include "sentry/base/mutex.h"
 #include "sentry/base/unique_fd.h"
 
 namespace ringwall::gofer {
@@ -52,8 +52,8 @@ class Channel {
   Session& session_;
   pthread_t thread_ = {};
   bool started_ = false;
-  Mutex<LockClass::kGofer> mu_;
-  CondVar changed_;
+  ServerMutex mu_;
+  std::condition_variable changed_;
   UniqueFd socket_ GUARDED_BY(mu_);       // valid while a channel is assigned
   ChannelMemory memory_ GUARDED_BY(mu_);  // valid if it has shared memory
   std::atomic<bool> stop_serving_ = false;

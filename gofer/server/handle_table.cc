@@ -3,7 +3,7 @@
 namespace ringwall::gofer {
 
 Result<HandleValue> HandleTable::Insert(Ref<FileHandle> handle) {
-  MutexLock lock(mu_);
+  ServerLock lock(mu_);
   if (used_ >= max_handles_) return Errno(ENFILE);
   uint32_t slot;
   if (!free_.empty()) {
@@ -19,7 +19,7 @@ Result<HandleValue> HandleTable::Insert(Ref<FileHandle> handle) {
 }
 
 Result<Ref<FileHandle>> HandleTable::Get(HandleValue value) const {
-  MutexLock lock(mu_);
+  ServerLock lock(mu_);
   const uint32_t slot = SlotOf(value);
   if (slot >= slots_.size() || slots_[slot].generation != GenerationOf(value) ||
       !slots_[slot].handle) {
@@ -30,7 +30,7 @@ Result<Ref<FileHandle>> HandleTable::Get(HandleValue value) const {
 
 bool HandleTable::Remove(HandleValue value) {
   RefPtr<FileHandle> gone;  // closes its descriptor after the lock is given back
-  MutexLock lock(mu_);
+  ServerLock lock(mu_);
   const uint32_t slot = SlotOf(value);
   if (slot >= slots_.size() || slots_[slot].generation != GenerationOf(value) ||
       !slots_[slot].handle) {
@@ -46,7 +46,7 @@ bool HandleTable::Remove(HandleValue value) {
 }
 
 uint32_t HandleTable::size() const {
-  MutexLock lock(mu_);
+  ServerLock lock(mu_);
   return used_;
 }
 

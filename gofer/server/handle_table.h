@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "gofer/proto/message.h"
-#include "sentry/base/mutex.h"
+#include "gofer/server/lock.h"
 #include "sentry/base/ref.h"
 #include "sentry/base/result.h"
 #include "sentry/base/unique_fd.h"
@@ -52,7 +52,7 @@ class HandleTable {
   static uint32_t GenerationOf(HandleValue value) { return static_cast<uint32_t>(value >> 32); }
 
   const uint32_t max_handles_;
-  mutable Mutex<LockClass::kLeaf> mu_;
+  mutable ServerMutex mu_;
   std::vector<Slot> slots_ GUARDED_BY(mu_);
   std::vector<uint32_t> free_ GUARDED_BY(mu_);
   uint32_t used_ GUARDED_BY(mu_) = 0;
