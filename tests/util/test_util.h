@@ -119,8 +119,8 @@ class TempDir {
     const char* base = getenv("TMPDIR");
     path_ = std::string(base != nullptr ? base : "/tmp") + "/ringwall-test-XXXXXX";
     if (mkdtemp(path_.data()) == nullptr) {
-      perror("mkdtemp");
-      abort();
+      ADD_FAILURE() << "mkdtemp failed with " << ErrnoName(errno);
+      path_ = "/nowhere";
     }
   }
   TempDir(const TempDir&) = delete;
