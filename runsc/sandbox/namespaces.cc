@@ -93,8 +93,19 @@ bool ChrootToRemovedDirectory() {
 }  // namespace
 
 pid_t CloneProcess(uint64_t namespace_flags) {
-  return static_cast<pid_t>(
+  const pid_t caller = gettid();
+  const pid_t pid = static_cast<pid_t>(
       syscall(SYS_clone, namespace_flags | SIGCHLD, nullptr, nullptr, nullptr, 0));
+  if (pid == 0) {
+    // fork() would tell libc the thread's new number; a bare clone does not, and calls on "this
+    // thread" then name one that is not there. glibc keeps the number at this place of its thread
+    // block; where the caller's is not found there, nothing is changed.
+    constexpr size_t kTidOffset = 0x2d0;
+    int* const known =
+        reinterpret_cast<int*>(static_cast<char*>(__builtin_thread_pointer()) + kTidOffset);
+    if (*known == caller) *known = static_cast<int>(syscall(SYS_gettid));
+  }
+  return pid;
 }
 
 HostResult<IdMaps> IdMaps::Identity(bool privileged) {
