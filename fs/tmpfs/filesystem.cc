@@ -1,4 +1,3 @@
-#include <sys/sysinfo.h>
 #include <sys/xattr.h>
 
 #include <charconv>
@@ -16,10 +15,7 @@ constexpr uint64_t kPage = 4096;
 // All names and values of one inode; Linux counts them against the inode limit.
 constexpr size_t kMaxXattrBytes = 1 << 20;
 
-uint64_t PhysicalMemory() {
-  struct sysinfo info;
-  return sysinfo(&info) == 0 ? uint64_t{info.totalram} * info.mem_unit : uint64_t{1} << 32;
-}
+std::atomic<uint64_t> physical_memory{uint64_t{1} << 32};
 
 // memparse(): a number in any base with k, m, g, t behind it.
 bool ParseSize(std::string_view text, uint64_t memory, uint64_t* out) {
@@ -94,6 +90,8 @@ Result<TmpfsOptions> TmpfsOptions::Parse(std::string_view data, uint64_t memory)
 
 TmpfsFileSystem::TmpfsFileSystem(const TmpfsOptions& options) : options_(options) {}
 
+void TmpfsFileSystem::SetMemory(uint64_t bytes) { physical_memory.store(bytes); }
+
 Ref<TmpfsFileSystem> TmpfsFileSystem::Create(const TmpfsOptions& options) {
   return MakeRef<TmpfsFileSystem>(options);
 }
@@ -134,7 +132,7 @@ bool TmpfsFileSystem::ChargeInode() {
 Result<StatFs> TmpfsFileSystem::GetStatFs() {
   StatFs s;
   s.type = kTmpfsMagic;
-  const uint64_t memory = PhysicalMemory();
+  const uint64_t memory = physical_memory.load();
   const uint64_t used = used_pages();
   s.blocks = (options_.size != 0 ? options_.size : memory) / kPage;
   s.bfree = s.bavail = used < s.blocks ? s.blocks - used : 0;

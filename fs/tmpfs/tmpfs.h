@@ -35,6 +35,8 @@ struct TmpfsOptions {
 class TmpfsFileSystem final : public FileSystem {
  public:
   static Ref<TmpfsFileSystem> Create(const TmpfsOptions& options);
+  // The memory of the sandbox, which a file system without a limit of its own shows half of.
+  static void SetMemory(uint64_t bytes);
   std::string_view type_name() const override { return "tmpfs"; }
   Ref<Inode> root() override;
   Result<StatFs> GetStatFs() override;

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include "fs/host/host_file.h"
+#include "fs/tmpfs/tmpfs.h"
 #include "runsc/boot/control.h"
 #include "runsc/boot/filesystems.h"
 #include "runsc/boot/process.h"
@@ -122,6 +123,7 @@ int Boot(BootArgs&& args) {
   Kernel& kernel = *new Kernel(std::move(options));  // lives as long as its threads: to the end
   kernel.SetFirstPid(is_do ? 2 : 1);
 
+  TmpfsFileSystem::SetMemory(args.memory_limit);
   RegisterDrivers();
   HostResult<Ref<MountNamespace>> mounts = MountAll(kernel, args);
   if (!mounts.ok()) {

@@ -152,7 +152,6 @@ void ResetSignals() {
     status.Fail(128, prepared.error().message().c_str());
     _exit(128);
   }
-  PrepareMutexes();
   HostResult<void> filter = InstallSentryFilter();
   note(filter.ok(), Layer::kSeccomp, filter.ok() ? 0 : filter.error().error());
   layers.Log("sentry");

@@ -1,19 +1,18 @@
 #include "sentry/base/mutex.h"
 
-#include <pthread.h>
-#include <sched.h>
-
-#include "absl/base/internal/sysinfo.h"
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace ringwall {
 
-void PrepareMutexes() {
-  absl::base_internal::NumCPUs();
-  // Abseil asks for a waiting thread's priority. The C library keeps the answer in the thread, and
-  // new threads inherit it from the one that makes them.
-  int policy;
-  sched_param param;
-  pthread_getschedparam(pthread_self(), &policy, &param);
+void CondVar::Sleep(uint32_t seen) {
+  syscall(SYS_futex, &changes_, FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
+}
+
+void CondVar::Wake(int count) {
+  changes_.fetch_add(1, std::memory_order_release);
+  syscall(SYS_futex, &changes_, FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
 }
 
 }  // namespace ringwall

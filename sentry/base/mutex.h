@@ -1,5 +1,7 @@
-// Mutex<LockClass>: absl::Mutex with a place in the lock order (lock_class.h). Locks are taken
-// only through the guards below, so that the run-time order check sees every one.
+// Mutex<LockClass>: a reader-writer lock of the C library with a place in the lock order
+// (lock_class.h). Locks are taken only through the guards below, so that the run-time order check
+// sees every one. The C library's and not Abseil's, since the latter reads files, sleeps and asks the
+// scheduler when a lock is contended, which the filters refuse.
 // Clang checks GUARDED_BY and REQUIRES (-Wthread-safety); g++ sees empty macros.
 #ifndef RINGWALL_SENTRY_BASE_MUTEX_H_
 #define RINGWALL_SENTRY_BASE_MUTEX_H_
@@ -7,13 +9,12 @@
 #include <cstdint>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
-#include "sentry/base/lock_class.h"
+#include <pthread.h>
 
-#if defined(__SANITIZE_THREAD__)
-#include <sanitizer/tsan_interface.h>
-#endif
+#include <atomic>
+
+#include "absl/base/thread_annotations.h"
+#include "sentry/base/lock_class.h"
 
 // Abseil's header brings older spellings of some of these; ours follow clang's documentation.
 #undef GUARDED_BY
@@ -26,10 +27,6 @@
 
 namespace ringwall {
 
-// To be called before a seccomp filter goes up. The first lock that has to wait asks for the number
-// of processors, for which the C library reads files; asked for here, Abseil keeps the answer.
-void PrepareMutexes();
-
 namespace lockdep {
 #ifdef RINGWALL_LOCKDEP
 // Aborts when this thread holds a lock whose class does not come before `c`.
@@ -41,16 +38,21 @@ inline void AfterUnlock(LockClass) {}
 #endif
 }  // namespace lockdep
 
-// The distribution's Abseil is built without TSan, which therefore has to be told of its locks.
-namespace tsan {
-#if defined(__SANITIZE_THREAD__)
-inline void Acquired(const void* mu) { __tsan_acquire(const_cast<void*>(mu)); }
-inline void Releasing(const void* mu) { __tsan_release(const_cast<void*>(mu)); }
-#else
-inline void Acquired(const void*) {}
-inline void Releasing(const void*) {}
-#endif
-}  // namespace tsan
+namespace internal {
+
+// pthread_rwlock_t that lets waiting writers go before new readers.
+class RwLock {
+ public:
+  void Lock() { pthread_rwlock_wrlock(&lock_); }
+  void Unlock() { pthread_rwlock_unlock(&lock_); }
+  void ReaderLock() { pthread_rwlock_rdlock(&lock_); }
+  void ReaderUnlock() { pthread_rwlock_unlock(&lock_); }
+
+ private:
+  pthread_rwlock_t lock_ = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+};
+
+}  // namespace internal
 
 template <LockClass kClass>
 class ABSL_LOCKABLE Mutex {
@@ -59,7 +61,8 @@ class ABSL_LOCKABLE Mutex {
   Mutex(const Mutex&) = delete;
   Mutex& operator=(const Mutex&) = delete;
 
-  void AssertHeld() const ABSL_ASSERT_EXCLUSIVE_LOCK() { mu_.AssertHeld(); }
+  // Tells the analysis; checks nothing.
+  void AssertHeld() const ABSL_ASSERT_EXCLUSIVE_LOCK() {}
 
  private:
   template <LockClass>
@@ -69,7 +72,7 @@ class ABSL_LOCKABLE Mutex {
   template <LockClass>
   friend class LockBoth;
   friend class CondVar;
-  mutable absl::Mutex mu_;
+  mutable internal::RwLock mu_;
 };
 
 // Holds a mutex for a scope: `MutexLock lock(mu_);`. Unlock() gives it back early.
@@ -79,7 +82,6 @@ class ABSL_SCOPED_LOCKABLE MutexLock {
   explicit MutexLock(const Mutex<kClass>& mu) ABSL_EXCLUSIVE_LOCK_FUNCTION(mu) : mu_(&mu) {
     lockdep::BeforeLock(kClass, false);
     mu_->mu_.Lock();
-    tsan::Acquired(mu_);
   }
   ~MutexLock() ABSL_UNLOCK_FUNCTION() {
     if (mu_ != nullptr) Release();
@@ -90,7 +92,6 @@ class ABSL_SCOPED_LOCKABLE MutexLock {
 
  private:
   void Release() NO_THREAD_SAFETY_ANALYSIS {
-    tsan::Releasing(mu_);
     std::exchange(mu_, nullptr)->mu_.Unlock();
     lockdep::AfterUnlock(kClass);
   }
@@ -104,7 +105,6 @@ class ABSL_SCOPED_LOCKABLE ReaderLock {
   explicit ReaderLock(const Mutex<kClass>& mu) ABSL_SHARED_LOCK_FUNCTION(mu) : mu_(mu) {
     lockdep::BeforeLock(kClass, false);
     mu_.mu_.ReaderLock();
-    tsan::Acquired(&mu_);
   }
   ~ReaderLock() ABSL_UNLOCK_FUNCTION() { Release(); }
   ReaderLock(const ReaderLock&) = delete;
@@ -112,7 +112,6 @@ class ABSL_SCOPED_LOCKABLE ReaderLock {
 
  private:
   void Release() NO_THREAD_SAFETY_ANALYSIS {
-    tsan::Releasing(&mu_);
     mu_.mu_.ReaderUnlock();
     lockdep::AfterUnlock(kClass);
   }
@@ -127,11 +126,9 @@ class ABSL_SCOPED_LOCKABLE LockBoth {
       : first_(&a < &b ? &a : &b), second_(&a == &b ? nullptr : (&a < &b ? &b : &a)) {
     lockdep::BeforeLock(kClass, false);
     first_->mu_.Lock();
-    tsan::Acquired(first_);
     if (second_ != nullptr) {
       lockdep::BeforeLock(kClass, true);
       second_->mu_.Lock();
-      tsan::Acquired(second_);
     }
   }
   ~LockBoth() ABSL_UNLOCK_FUNCTION() { Release(); }
@@ -141,11 +138,9 @@ class ABSL_SCOPED_LOCKABLE LockBoth {
  private:
   void Release() NO_THREAD_SAFETY_ANALYSIS {
     if (second_ != nullptr) {
-      tsan::Releasing(second_);
       second_->mu_.Unlock();
       lockdep::AfterUnlock(kClass);
     }
-    tsan::Releasing(first_);
     first_->mu_.Unlock();
     lockdep::AfterUnlock(kClass);
   }
@@ -153,19 +148,24 @@ class ABSL_SCOPED_LOCKABLE LockBoth {
   const Mutex<kClass>* second_;
 };
 
+// Wakes threads that wait for a change of what a mutex guards. Wakes without cause happen: wait in a
+// loop that looks at the condition.
 class CondVar {
  public:
   template <LockClass kClass>
-  void Wait(const Mutex<kClass>& mu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
-    tsan::Releasing(&mu);
-    cv_.Wait(&mu.mu_);
-    tsan::Acquired(&mu);
+  void Wait(const Mutex<kClass>& mu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) NO_THREAD_SAFETY_ANALYSIS {
+    const uint32_t seen = changes_.load(std::memory_order_acquire);
+    mu.mu_.Unlock();
+    Sleep(seen);
+    mu.mu_.Lock();
   }
-  void Signal() { cv_.Signal(); }
-  void SignalAll() { cv_.SignalAll(); }
+  void Signal() { Wake(1); }
+  void SignalAll() { Wake(INT32_MAX); }
 
  private:
-  absl::CondVar cv_;
+  void Sleep(uint32_t seen);
+  void Wake(int count);
+  std::atomic<uint32_t> changes_{0};
 };
 
 // A value that can be reached only with its lock held: guarded.With([](T& value) {...}).
