@@ -108,6 +108,16 @@ Disassembler::~Disassembler() {
   cs_close(&handle);
 }
 
+void Disassembler::Prepare() {
+  Disassembler decoder;
+  decoder.SetDetail(true);
+  static constexpr uint8_t kAdd[] = {0x01, 0xc8};  // add %ecx, %eax: names registers
+  const uint8_t* code = kAdd;
+  size_t left = sizeof(kAdd);
+  uint64_t addr = 0;
+  cs_disasm_iter(decoder.handle_, &code, &left, &addr, static_cast<cs_insn*>(decoder.insn_));
+}
+
 void Disassembler::SetDetail(bool on) {
   if (detail_ == on) return;
   cs_option(handle_, CS_OPT_DETAIL, on ? CS_OPT_ON : CS_OPT_OFF);

@@ -17,6 +17,10 @@ class Disassembler {
   Disassembler(const Disassembler&) = delete;
   Disassembler& operator=(const Disassembler&) = delete;
 
+  // Has capstone sort its tables, for which the C library asks for the memory's size: before the
+  // filter goes up.
+  static void Prepare();
+
   // The length of the instruction at addr; 0 when the bytes are none or leave the view.
   uint8_t Length(const CodeView& code, uint64_t addr);
   // The instruction at addr when it can run elsewhere.

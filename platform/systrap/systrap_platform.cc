@@ -1,5 +1,7 @@
 #include "platform/systrap/systrap_platform.h"
 
+#include "platform/systrap/disassembler.h"
+
 #include <cpuid.h>
 #include <sys/auxv.h>
 
@@ -26,6 +28,7 @@ HostResult<std::unique_ptr<Platform>> SystrapPlatform::Create() {
   if (const char* missing = Missing()) {
     return HostError::Message(std::string("the systrap platform needs ") + missing);
   }
+  systrap::Disassembler::Prepare();
   Ref<StubHost> host = TRY(StubHost::Create(GuestSignals::kStub));
   Ref<SystrapCore> core = MakeRef<SystrapCore>(std::move(host));
   TRY(core->Init());

@@ -99,9 +99,9 @@ HostResult<void> PrepareBoot(BootArgs& args) {
     if (CPU_ISSET(cpu, &args.cpus) && left-- <= 0) CPU_CLR(cpu, &args.cpus);
   }
   TRY(PrepareThreads());
-  // libc would count the CPUs, in a file, when it wants one more arena.
-  constexpr int kArenas = 4;
-  mallopt(M_ARENA_MAX, kArenas);
+  // More arenas than the main one would have libc read files: to count the CPUs, and to see whether
+  // memory given back may be wanted again.
+  mallopt(M_ARENA_MAX, 1);
   struct sysinfo host;
   if (sysinfo(&host) != 0) return HostError::Last("ask for the host's memory");
   const uint64_t memory = host.totalram * host.mem_unit;

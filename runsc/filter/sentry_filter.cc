@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -92,9 +93,22 @@ constexpr size_t AllowedCalls() {
 }
 static_assert(AllowedCalls() <= kSentryFilterMaxCalls);
 
-void OnUnlistedCall(int, siginfo_t* info, void*) {
-  LogMessage(LogLevel::kError, "host system call %d is not in the Sentry's filter",
-             info->si_syscall);
+extern "C" const char __executable_start;
+
+void OnUnlistedCall(int, siginfo_t* info, void* context) {
+  const auto offset = [](uint64_t address) {
+    return address - reinterpret_cast<uint64_t>(&__executable_start);
+  };
+  LogMessage(LogLevel::kError, "host system call %d is not in the Sentry's filter (at %#lx)",
+             info->si_syscall, offset(reinterpret_cast<uint64_t>(info->si_call_addr)));
+  // What looks like return addresses, for addr2line.
+  const ucontext_t* uc = static_cast<const ucontext_t*>(context);
+  const uint64_t* stack = reinterpret_cast<const uint64_t*>(uc->uc_mcontext.gregs[REG_RSP]);
+  constexpr int kWords = 200;
+  constexpr uint64_t kImage = 32 << 20;
+  for (int i = 0; i < kWords; i++) {
+    if (offset(stack[i]) < kImage) LogMessage(LogLevel::kDebug, "  %#lx", offset(stack[i]));
+  }
   syscall(SYS_exit_group, 128 + SIGSYS);
 }
 
