@@ -215,10 +215,7 @@ Result<void> OverlayInode::Empty() {
     std::vector<std::string> names;
   } left;
   Ref<File> dir = TRY(upper_part->Open(Path(), O_RDONLY | O_DIRECTORY | O_NOATIME, *root));
-  {
-    MutexLock lock(dir->offset_lock());
-    TRY(dir->ReadDir(left));
-  }
+  TRY(ReadPrivate(*dir, left));
   for (const std::string& name : left.names) {
     Ref<Inode> whiteout = TRY(upper_part->Lookup(name));
     TRY(upper_part->Unlink(name, *whiteout));

@@ -115,6 +115,8 @@ class OverlayInode final : public Inode {
   uint64_t listing_generation_ GUARDED_BY(mu_) = 0;
 };
 
+// All entries of a file that was opened for this.
+Result<void> ReadPrivate(File& file, DirSink& sink);
 Ref<File> MakeOverlayDirFile(const Path& path, uint32_t flags, OverlayInode& inode);
 // A file of a lower layer, open for reading: reads the upper part once there is one.
 Ref<File> MakeOverlayLowerFile(const Path& path, uint32_t flags, OverlayInode& inode,
