@@ -1,6 +1,9 @@
 #include "fs/vfs/file.h"
 
+#include <sys/inotify.h>
+
 #include "fs/vfs/dentry.h"
+#include "fs/vfs/inotify.h"
 #include "fs/vfs/locks.h"
 
 namespace ringwall {
@@ -9,6 +12,7 @@ File::File(Path path, uint32_t flags) : path_(std::move(path)), flags_(flags) {}
 
 File::~File() {
   if (!path_ || path_.dentry().negative()) return;
+  NotifyFile(*this, writable() ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
   if (FileLocks* locks = inode().locks_if_any()) {
     locks->DropOwner(this, true);
     locks->Funlock(this);

@@ -1,4 +1,7 @@
 // Changing attributes and extended attributes. Compare Linux fs/attr.c, fs/open.c, fs/xattr.c.
+#include <sys/inotify.h>
+
+#include "fs/vfs/inotify.h"
 #include "fs/vfs/permission.h"
 #include "fs/vfs/vfs.h"
 
@@ -7,6 +10,23 @@ namespace ringwall {
 namespace {
 
 Inode& InodeOf(const Path& path) { return *path.dentry().inode(); }
+
+// Changes the attributes and tells who watches.
+Result<void> Apply(const Path& path, const SetAttr& set) {
+  TRY(InodeOf(path).Set(set));
+  uint32_t events = 0;
+  if (set.mode || set.uid || set.gid) events |= IN_ATTRIB;
+  if (set.size) events |= IN_MODIFY;
+  if (set.atime && set.mtime) {
+    events |= IN_ATTRIB;
+  } else if (set.atime) {
+    events |= IN_ACCESS;
+  } else if (set.mtime) {
+    events |= IN_MODIFY;
+  }
+  if (events != 0) NotifyPath(path, events);
+  return {};
+}
 
 Result<void> WantWrite(const Path& path) {
   if (path.mount().read_only()) return Errno(EROFS);
@@ -63,7 +83,7 @@ Result<void> Vfs::Chmod(const Credentials& creds, const Path& path, uint32_t mod
   }
   SetAttr set;
   set.mode = mode;
-  return inode.Set(set);
+  return Apply(path, set);
 }
 
 Result<void> Vfs::Chown(const Credentials& creds, const Path& path, std::optional<Uid> uid,
@@ -89,7 +109,7 @@ Result<void> Vfs::Chown(const Credentials& creds, const Path& path, std::optiona
     }
     if (mode != (attr.mode & 07777)) set.mode = mode;
   }
-  return inode.Set(set);
+  return Apply(path, set);
 }
 
 Result<void> Vfs::DropPrivileges(const Credentials& creds, Inode& inode) {
@@ -117,14 +137,14 @@ Result<void> Vfs::Truncate(const Credentials& creds, const Path& path, uint64_t 
   TRY(DropPrivileges(creds, inode));
   SetAttr set;
   set.size = size;
-  return inode.Set(set);
+  return Apply(path, set);
 }
 
 Result<void> Vfs::Ftruncate(File& file, uint64_t size) {
   if (!file.writable() || !file.inode().is_regular()) return Errno(EINVAL);
   SetAttr set;
   set.size = size;
-  return file.inode().Set(set);
+  return Apply(file.path(), set);
 }
 
 Result<void> Vfs::SetTimes(const Credentials& creds, const Path& path,
@@ -142,7 +162,7 @@ Result<void> Vfs::SetTimes(const Credentials& creds, const Path& path,
   SetAttr set;
   set.atime = atime;
   set.mtime = mtime;
-  return inode.Set(set);
+  return Apply(path, set);
 }
 
 Result<std::string> Vfs::GetXattr(const Credentials& creds, const Path& path,
@@ -157,7 +177,9 @@ Result<void> Vfs::SetXattr(const Credentials& creds, const Path& path, std::stri
   TRY(XattrPermission(creds, path, name, true));
   if (OnlyPrefix(name)) return Errno(EINVAL);
   TRY(AclOwner(creds, path, name));
-  return InodeOf(path).SetXattr(name, value, flags);
+  TRY(InodeOf(path).SetXattr(name, value, flags));
+  NotifyPath(path, IN_ATTRIB);
+  return {};
 }
 
 Result<std::vector<std::string>> Vfs::ListXattr(const Credentials& creds, const Path& path) {
@@ -172,7 +194,9 @@ Result<void> Vfs::RemoveXattr(const Credentials& creds, const Path& path, std::s
   TRY(XattrPermission(creds, path, name, true));
   if (OnlyPrefix(name)) return Errno(EINVAL);
   TRY(AclOwner(creds, path, name));
-  return InodeOf(path).RemoveXattr(name);
+  TRY(InodeOf(path).RemoveXattr(name));
+  NotifyPath(path, IN_ATTRIB);
+  return {};
 }
 
 }  // namespace ringwall

@@ -2,7 +2,9 @@
 // programs and tests see which errno comes first.
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <sys/inotify.h>
 
+#include "fs/vfs/inotify.h"
 #include "fs/vfs/path_walk.h"
 #include "fs/vfs/permission.h"
 #include "fs/vfs/vfs.h"
@@ -42,6 +44,7 @@ Result<Path> CreateAt(const Walk& walk, std::string_view path, bool directory, u
   const NewInode args = TRY(InitOwner(walk.creds, *dir.inode(), mode, rdev));
   Ref<Inode> inode = TRY(make(*dir.inode(), w.name(), args));
   Ref<Dentry> made = dir.AddChildLocked(w.name(), std::move(inode));
+  NotifyName(*dir.inode(), IN_CREATE, w.name(), directory);
   return Path(w.dir().mount_ref(), std::move(made));
 }
 
@@ -114,6 +117,8 @@ Result<void> Vfs::Link(const Path& target, const Walk& walk, std::string_view pa
   TRY(dir.inode()->Link(w.name(), inode));
   inode.set_linkable(false);
   dir.AddChildLocked(w.name(), Ref<Inode>(inode));
+  NotifyInode(inode, IN_ATTRIB);
+  NotifyName(*dir.inode(), IN_CREATE, w.name(), false);
   return {};
 }
 
@@ -132,6 +137,8 @@ Result<void> Vfs::Unlink(const Walk& walk, std::string_view path) {
   if (IsMountPoint(walk, w.dir(), child)) return Errno(EBUSY);
   TRY(dir.inode()->Unlink(w.name(), *child->inode()));
   dir.RemoveChildLocked(w.name(), true);
+  NotifyUnlinked(*child->inode());
+  NotifyName(*dir.inode(), IN_DELETE, w.name(), false);
   return {};
 }
 
@@ -157,6 +164,8 @@ Result<void> Vfs::Rmdir(const Walk& walk, std::string_view path) {
   if (IsMountPoint(walk, w.dir(), child)) return Errno(EBUSY);
   TRY(dir.inode()->Rmdir(w.name(), *child->inode()));
   dir.RemoveChildLocked(w.name(), true);
+  NotifyUnlinked(*child->inode());
+  NotifyName(*dir.inode(), IN_DELETE, w.name(), true);
   return {};
 }
 
@@ -207,10 +216,22 @@ Result<void> RenameLocked(const Walk& walk, const PathWalk& from, const PathWalk
   const uint32_t fs_flags = flags & ~static_cast<uint32_t>(RENAME_NOREPLACE);
   TRY(old_dir.inode()->Rename(from.name(), *old->inode(), *new_dir.inode(), to.name(),
                               fresh->inode().get(), fs_flags));
+  const auto moved = [](Dentry& from_dir, std::string_view from_name, Dentry& to_dir,
+                        std::string_view to_name, Inode& inode) {
+    const uint32_t cookie = NextInotifyCookie();
+    NotifyName(*from_dir.inode(), IN_MOVED_FROM, from_name, inode.is_directory(), cookie);
+    NotifyName(*to_dir.inode(), IN_MOVED_TO, to_name, inode.is_directory(), cookie);
+  };
+  moved(old_dir, from.name(), new_dir, to.name(), *old->inode());
   if (exchange) {
     Dentry::ExchangeLocked(*old, *fresh);
+    NotifyInode(*old->inode(), IN_MOVE_SELF);
+    moved(new_dir, to.name(), old_dir, from.name(), *fresh->inode());
+    NotifyInode(*fresh->inode(), IN_MOVE_SELF);
     return {};
   }
+  if (!fresh->negative()) NotifyUnlinked(*fresh->inode());
+  NotifyInode(*old->inode(), IN_MOVE_SELF);
   Dentry::MoveLocked(*old, old_dir, new_dir, to.name());
   if (flags & RENAME_WHITEOUT) old_dir.RemoveChildLocked(from.name(), false);
   return {};

@@ -1,7 +1,9 @@
 // open(2). Compare Linux fs/namei.c: path_openat(), open_last_lookups(), lookup_open(), do_open(),
 // may_open().
 #include <fcntl.h>
+#include <sys/inotify.h>
 
+#include "fs/vfs/inotify.h"
 #include "fs/vfs/path_walk.h"
 #include "fs/vfs/permission.h"
 #include "fs/vfs/vfs.h"
@@ -75,6 +77,10 @@ Result<Ref<File>> OpenObject(const Walk& walk, const Path& at, uint32_t flags, b
   if (!file.ok() && file.error().Is(EAGAIN) && !(flags & O_NONBLOCK) && retry_on != nullptr) {
     *retry_on = inode.open_wait_queue();
   }
+  if (file.ok()) {
+    NotifyPath(at, IN_OPEN);
+    if (!created && (flags & O_TRUNC) && inode.is_regular()) NotifyPath(at, IN_MODIFY);
+  }
   return file;
 }
 
@@ -101,6 +107,7 @@ Result<Ref<Dentry>> LookupOrCreate(const Walk& walk, const Path& dir, std::strin
     return parent.LookupChildLocked(name);
   }
   *created = true;
+  NotifyName(*parent.inode(), IN_CREATE, name, false);
   return parent.AddChildLocked(name, std::move(*inode));
 }
 

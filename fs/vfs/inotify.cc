@@ -1,0 +1,277 @@
+#include "fs/vfs/inotify.h"
+
+#include <sys/epoll.h>
+#include <sys/inotify.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "fs/vfs/anon_inode.h"
+#include "fs/vfs/dentry.h"
+#include "fs/vfs/vfs.h"
+
+namespace ringwall {
+
+namespace {
+
+constexpr uint32_t kAllEvents = IN_ALL_EVENTS;
+// Delivered whether asked for or not.
+constexpr uint32_t kAlways = IN_IGNORED | IN_Q_OVERFLOW | IN_UNMOUNT;
+
+std::atomic<size_t> watches{0};
+std::atomic<uint32_t> next_cookie{1};
+
+bool AnythingWatched() { return watches.load(std::memory_order_relaxed) != 0; }
+
+uint32_t DirectoryBit(const Inode& inode) { return inode.is_directory() ? uint32_t{IN_ISDIR} : 0; }
+
+class InotifyInode final : public AnonInode {
+ public:
+  InotifyInode() : AnonInode(0600, 0, 0) {}
+  static constexpr char kKind = 0;
+  const void* kind() const override { return &kKind; }
+};
+
+class InotifyFile final : public File {
+ public:
+  InotifyFile(Path path, uint32_t flags) : File(std::move(path), flags) {}
+  ~InotifyFile() override { group_->RemoveAll(); }
+  Result<size_t> Read(IoDst& dst, uint64_t, int) override { return group_->Read(dst); }
+  EventMask Poll(EventMask wanted) override {
+    return group_->pending_bytes() != 0 ? wanted & (EPOLLIN | EPOLLRDNORM) : 0;
+  }
+  WaitQueue* queue() override { return &group_->queue(); }
+  InotifyGroup& group() { return *group_; }
+
+ private:
+  const Ref<InotifyGroup> group_ = MakeRef<InotifyGroup>();
+};
+
+}  // namespace
+
+InotifyMark::InotifyMark(Ref<InotifyGroup> g, Ref<Inode> i, int32_t number)
+    : wd(number), group(std::move(g)), inode(std::move(i)) {
+  watches.fetch_add(1, std::memory_order_relaxed);
+}
+
+InotifyMark::~InotifyMark() { watches.fetch_sub(1, std::memory_order_relaxed); }
+
+void InotifyMarks::Add(Ref<InotifyMark> mark) {
+  MutexLock lock(mu_);
+  marks_.push_back(std::move(mark));
+}
+
+void InotifyMarks::Remove(const InotifyMark& mark) {
+  RefPtr<InotifyMark> gone;  // ended after the lock
+  MutexLock lock(mu_);
+  const auto it = std::find_if(marks_.begin(), marks_.end(),
+                               [&](const Ref<InotifyMark>& m) { return m.get() == &mark; });
+  if (it == marks_.end()) return;
+  gone = *it;
+  marks_.erase(it);
+  lock.Unlock();
+}
+
+void InotifyMarks::Notify(uint32_t mask, uint32_t cookie, std::string_view name) {
+  std::vector<Ref<InotifyMark>> marks;
+  {
+    MutexLock lock(mu_);
+    marks = marks_;
+  }
+  for (const Ref<InotifyMark>& m : marks) {
+    const uint32_t wanted = m->mask.load(std::memory_order_relaxed);
+    if ((mask & wanted & kAllEvents) == 0) continue;
+    m->group->Post(m->wd, mask, cookie, name);
+    if (wanted & IN_ONESHOT) m->group->Ended(*m);
+  }
+}
+
+Result<int32_t> InotifyGroup::AddWatch(Inode& inode, uint32_t mask) {
+  if ((mask & (kAllEvents | kAlways)) == 0) return Errno(EINVAL);
+  if ((mask & IN_MASK_ADD) && (mask & IN_MASK_CREATE)) return Errno(EINVAL);
+  if ((mask & IN_ONLYDIR) && !inode.is_directory()) return Errno(ENOTDIR);
+  const uint32_t kept = mask & (kAllEvents | IN_EXCL_UNLINK | IN_ONESHOT);
+  RefPtr<InotifyMark> fresh;
+  {
+    MutexLock lock(mu_);
+    const auto known = by_inode_.find(&inode);
+    if (known != by_inode_.end()) {
+      if (mask & IN_MASK_CREATE) return Errno(EEXIST);
+      InotifyMark& mark = *watches_.at(known->second);
+      mark.mask.store(mask & IN_MASK_ADD ? mark.mask.load() | kept : kept);
+      return known->second;
+    }
+    if (watches_.size() >= kMaxWatches) return Errno(ENOSPC);
+    fresh = MakeRef<InotifyMark>(Ref<InotifyGroup>(*this), Ref<Inode>(inode), next_wd_++);
+    fresh->mask.store(kept);
+    watches_.emplace(fresh->wd, Ref<InotifyMark>(fresh));
+    by_inode_.emplace(&inode, fresh->wd);
+  }
+  const int32_t wd = fresh->wd;
+  inode.MakeMarks().Add(Ref<InotifyMark>(std::move(fresh)));
+  return wd;
+}
+
+void InotifyGroup::Ended(InotifyMark& mark) {
+  RefPtr<InotifyMark> gone;
+  {
+    MutexLock lock(mu_);
+    const auto it = watches_.find(mark.wd);
+    if (it == watches_.end()) return;
+    gone = it->second;
+    watches_.erase(it);
+    by_inode_.erase(gone->inode.get());
+  }
+  gone->inode->MakeMarks().Remove(*gone);
+  Post(gone->wd, IN_IGNORED, 0, {});
+}
+
+Result<void> InotifyGroup::RemoveWatch(int32_t wd) {
+  RefPtr<InotifyMark> mark;
+  {
+    MutexLock lock(mu_);
+    const auto it = watches_.find(wd);
+    if (it == watches_.end()) return Errno(EINVAL);
+    mark = it->second;
+  }
+  Ended(*mark);
+  return {};
+}
+
+void InotifyGroup::RemoveAll() {
+  absl::flat_hash_map<int32_t, Ref<InotifyMark>> all;
+  {
+    MutexLock lock(mu_);
+    std::swap(all, watches_);
+    by_inode_.clear();
+    events_.clear();
+  }
+  for (auto& [wd, mark] : all) mark->inode->MakeMarks().Remove(*mark);
+}
+
+size_t InotifyGroup::Event::name_room() const {
+  return name.empty() ? 0 : (name.size() + 1 + 15) / 16 * 16;
+}
+
+void InotifyGroup::Post(int32_t wd, uint32_t mask, uint32_t cookie, std::string_view name) {
+  {
+    MutexLock lock(mu_);
+    if (!events_.empty()) {
+      const Event& last = events_.back();
+      if (last.wd == wd && last.mask == mask && last.cookie == cookie && last.name == name) return;
+      if (last.mask == IN_Q_OVERFLOW) return;
+    }
+    if (events_.size() >= kMaxEvents) {
+      events_.push_back({-1, IN_Q_OVERFLOW, 0, {}});
+    } else {
+      events_.push_back({wd, mask, cookie, std::string(name)});
+    }
+  }
+  queue_.Notify(EPOLLIN | EPOLLRDNORM);
+}
+
+size_t InotifyGroup::pending_bytes() const {
+  MutexLock lock(mu_);
+  size_t bytes = 0;
+  for (const Event& e : events_) bytes += sizeof(inotify_event) + e.name_room();
+  return bytes;
+}
+
+Result<size_t> InotifyGroup::Read(IoDst& dst) {
+  size_t done = 0;
+  for (;;) {
+    Event event;
+    {
+      MutexLock lock(mu_);
+      if (events_.empty()) break;
+      const size_t size = sizeof(inotify_event) + events_.front().name_room();
+      if (size > dst.remaining()) {
+        if (done == 0) return Errno(EINVAL);
+        break;
+      }
+      event = std::move(events_.front());
+      events_.pop_front();
+    }
+    // The buffer is sized for the longest name, and cleared: the padding is NULs.
+    std::byte buffer[sizeof(inotify_event) + 256] = {};
+    const inotify_event header = {event.wd, event.mask, event.cookie,
+                                  static_cast<uint32_t>(event.name_room())};
+    memcpy(buffer, &header, sizeof(header));
+    if (!event.name.empty()) {
+      memcpy(buffer + sizeof(header), event.name.data(), event.name.size());
+    }
+    const size_t size = sizeof(header) + event.name_room();
+    const Result<size_t> put = dst.Put(std::span(buffer, size));
+    if (!put.ok()) return done != 0 ? Result<size_t>(done) : Result<size_t>(put.error());
+    done += *put;
+  }
+  if (done == 0) return Errno(EAGAIN);
+  return done;
+}
+
+Ref<File> MakeInotifyFile(uint32_t flags) {
+  Ref<Inode> inode = MakeRef<InotifyInode>();
+  return MakeRef<InotifyFile>(AnonymousPath(std::move(inode), "anon_inode:inotify"),
+                              O_RDONLY | flags);
+}
+
+InotifyGroup* InotifyGroupOf(File& file) {
+  if (file.path().dentry().negative() || file.inode().kind() != &InotifyInode::kKind) {
+    return nullptr;
+  }
+  if (file.flags() & O_PATH) return nullptr;
+  return &static_cast<InotifyFile&>(file).group();
+}
+
+void NotifyInode(Inode& inode, uint32_t mask) {
+  if (!AnythingWatched()) return;
+  if (InotifyMarks* marks = inode.marks()) marks->Notify(mask | DirectoryBit(inode), 0, {});
+}
+
+void NotifyPath(const Path& path, uint32_t mask) {
+  if (!AnythingWatched() || !path || path.dentry().negative()) return;
+  const RefPtr<Dentry> parent = path.dentry().parent();
+  Inode& inode = *path.dentry().inode();
+  if (parent && parent->inode()) {
+    if (InotifyMarks* marks = parent->inode()->marks()) {
+      marks->Notify(mask | DirectoryBit(inode), 0, path.dentry().name());
+    }
+  }
+  NotifyInode(inode, mask);
+}
+
+void NotifyFile(const File& file, uint32_t mask) {
+  if (AnythingWatched() && !(file.flags() & O_PATH)) NotifyPath(file.path(), mask);
+}
+
+void NotifyName(Inode& dir, uint32_t mask, std::string_view name, bool is_directory,
+                uint32_t cookie) {
+  if (!AnythingWatched()) return;
+  if (InotifyMarks* marks = dir.marks()) {
+    marks->Notify(mask | (is_directory ? uint32_t{IN_ISDIR} : 0), cookie, name);
+  }
+}
+
+void NotifyUnlinked(Inode& inode) {
+  if (!AnythingWatched()) return;
+  InotifyMarks* marks = inode.marks();
+  if (marks == nullptr) return;
+  if (!inode.is_directory()) marks->Notify(IN_ATTRIB, 0, {});
+  const Result<Attr> attr = inode.GetAttr();
+  if (!attr.ok() || attr->nlink != 0) return;
+  marks->Notify(IN_DELETE_SELF, 0, {});
+  marks->EndAll();
+}
+
+uint32_t NextInotifyCookie() { return next_cookie.fetch_add(1, std::memory_order_relaxed); }
+
+void InotifyMarks::EndAll() {
+  std::vector<Ref<InotifyMark>> marks;
+  {
+    MutexLock lock(mu_);
+    marks = marks_;
+  }
+  for (const Ref<InotifyMark>& m : marks) m->group->Ended(*m);
+}
+
+}  // namespace ringwall
