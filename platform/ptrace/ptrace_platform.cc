@@ -3,6 +3,12 @@
 #include "platform/ptrace/ptrace_context.h"
 
 namespace ringwall {
+namespace {
+
+// The first task of a stub comes at once, so its guest thread is started with the stub.
+constexpr StubCall kStartThread = {RW_OP_THREAD, {RW_ENTRY_PTRACE, 0, 0, 0, 0, 0}, 0};
+
+}  // namespace
 void PtraceCounters::AddTo(PlatformStats& stats) const {
   for (size_t i = 0; i < PlatformStats::kSyscalls; ++i) {
     stats.trapped[i] += trapped_[i].load(std::memory_order_relaxed);
@@ -21,7 +27,8 @@ Result<pid_t> PtraceAddressSpace::TakeThread() {
       return tid;
     }
   }
-  return stub().StartThread(RW_ENTRY_PTRACE, {}, 0);
+  const uint32_t tid = TRY(stub().Order({&kStartThread, 1}));
+  return static_cast<pid_t>(tid);
 }
 
 void PtraceAddressSpace::GiveBackThread(pid_t tid) {
@@ -29,8 +36,23 @@ void PtraceAddressSpace::GiveBackThread(pid_t tid) {
   idle_.push_back(tid);
 }
 
-Result<Ref<AddressSpace>> PtraceAddressSpace::Adopt(std::unique_ptr<StubProcess> child) {
-  return Ref<AddressSpace>(MakeRef<PtraceAddressSpace>(Ref<StubHost>(host()), std::move(child)));
+Ref<AddressSpace> PtraceAddressSpace::Make(Ref<StubHost> host, std::unique_ptr<StubProcess> stub,
+                                           const Result<uint32_t>& thread) {
+  Ref<PtraceAddressSpace> as = MakeRef<PtraceAddressSpace>(std::move(host), std::move(stub));
+  if (thread.ok()) as->GiveBackThread(static_cast<pid_t>(*thread));
+  return as;
+}
+
+Result<Ref<AddressSpace>> PtraceAddressSpace::Create(Ref<StubHost> host) {
+  Result<uint32_t> thread = 0U;
+  std::unique_ptr<StubProcess> stub = TRY(host->NewStub({&kStartThread, 1}, &thread));
+  return Make(std::move(host), std::move(stub), thread);
+}
+
+Result<Ref<AddressSpace>> PtraceAddressSpace::Fork() {
+  Result<uint32_t> thread = 0U;
+  std::unique_ptr<StubProcess> child = TRY(stub().Fork({&kStartThread, 1}, &thread));
+  return Make(Ref<StubHost>(host()), std::move(child), thread);
 }
 
 HostResult<std::unique_ptr<Platform>> PtracePlatform::Create() {
@@ -39,8 +61,7 @@ HostResult<std::unique_ptr<Platform>> PtracePlatform::Create() {
 }
 
 Result<Ref<AddressSpace>> PtracePlatform::NewAddressSpace() {
-  std::unique_ptr<StubProcess> stub = TRY(host_->NewStub());
-  return Ref<AddressSpace>(MakeRef<PtraceAddressSpace>(host_, std::move(stub)));
+  return PtraceAddressSpace::Create(host_);
 }
 
 Result<std::unique_ptr<Context>> PtracePlatform::NewContext(AddressSpace& as, Context* parent) {

@@ -29,6 +29,8 @@ class PtraceCounters {
 class PtraceAddressSpace final : public StubAddressSpace {
  public:
   PtraceAddressSpace(Ref<StubHost> host, std::unique_ptr<StubProcess> stub);
+  static Result<Ref<AddressSpace>> Create(Ref<StubHost> host);
+  Result<Ref<AddressSpace>> Fork() override;
 
   // A guest thread that is parked or on its way there.
   Result<pid_t> TakeThread() EXCLUDES(mu_);
@@ -39,7 +41,9 @@ class PtraceAddressSpace final : public StubAddressSpace {
   uint64_t park_end() { return host().header().ptrace_park_end; }
 
  private:
-  Result<Ref<AddressSpace>> Adopt(std::unique_ptr<StubProcess> child) override;
+  // With the thread that kStartThread has made of it.
+  static Ref<AddressSpace> Make(Ref<StubHost> host, std::unique_ptr<StubProcess> stub,
+                                const Result<uint32_t>& thread);
 
   Mutex<LockClass::kPlatform> mu_;
   std::vector<pid_t> idle_ GUARDED_BY(mu_);

@@ -30,6 +30,17 @@ uint64_t ProcessClock(pid_t pid, unsigned which) {
   return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
 }
 
+StubCall MapCall(const AddressSpace::Mapping& m) {
+  // NOREPLACE would be refused for what is there; here the Sentry has decided.
+  const int flags = (m.flags & ~MAP_FIXED_NOREPLACE) | MAP_FIXED;
+  const uint64_t fd =
+      (flags & MAP_ANONYMOUS) != 0 ? ~uint64_t{0} : static_cast<uint64_t>(m.host_fd);
+  return {SYS_mmap,
+          {m.range.start.value(), m.range.size(), static_cast<uint64_t>(m.prot),
+           static_cast<uint64_t>(flags), fd, m.offset},
+          0};
+}
+
 }  // namespace
 
 StubAddressSpace::StubAddressSpace(Ref<StubHost> host, std::unique_ptr<StubProcess> stub)
@@ -37,8 +48,10 @@ StubAddressSpace::StubAddressSpace(Ref<StubHost> host, std::unique_ptr<StubProce
 
 Result<void> StubAddressSpace::Map(GuestRange range, int prot, int flags, int host_fd,
                                    uint64_t offset) {
-  const Mapping mapping{range, prot, flags, host_fd, offset};
-  return MapAll({&mapping, 1});
+  if (!MayChange(range)) return Errno(EINVAL);
+  const StubCall call = MapCall({range, prot, flags, host_fd, offset});
+  TRY(stub_->Order({&call, 1}));
+  return {};
 }
 
 Result<void> StubAddressSpace::MapAll(std::span<const Mapping> mappings) {
@@ -46,16 +59,8 @@ Result<void> StubAddressSpace::MapAll(std::span<const Mapping> mappings) {
   while (!mappings.empty()) {
     const size_t n = std::min(mappings.size(), calls.size());
     for (size_t i = 0; i < n; ++i) {
-      const Mapping& m = mappings[i];
-      if (!MayChange(m.range)) return Errno(EINVAL);
-      // NOREPLACE would be refused for what is there; here the Sentry has decided.
-      const int flags = (m.flags & ~MAP_FIXED_NOREPLACE) | MAP_FIXED;
-      const uint64_t fd =
-          (flags & MAP_ANONYMOUS) != 0 ? ~uint64_t{0} : static_cast<uint64_t>(m.host_fd);
-      calls[i] = {SYS_mmap,
-                  {m.range.start.value(), m.range.size(), static_cast<uint64_t>(m.prot),
-                   static_cast<uint64_t>(flags), fd, m.offset},
-                  0};
+      if (!MayChange(mappings[i].range)) return Errno(EINVAL);
+      calls[i] = MapCall(mappings[i]);
     }
     TRY(stub_->Order(std::span(calls).first(n)));
     mappings = mappings.subspan(n);
@@ -104,14 +109,6 @@ Result<void> StubAddressSpace::Advise(int what, GuestRange range, int arg) {
 Result<void> StubAddressSpace::Mincore(GuestRange range, std::span<uint8_t> out) {
   if (!MayChange(range) || out.size() < range.size() / kPageSize) return Errno(EINVAL);
   return stub_->Mincore(range, out);
-}
-
-Result<Ref<AddressSpace>> StubAddressSpace::Fork() {
-  BeforeFork();
-  Result<std::unique_ptr<StubProcess>> child = stub_->Fork();
-  AfterFork();
-  if (!child.ok()) return child.error();
-  return Adopt(std::move(child.value()));
 }
 
 Result<size_t> StubAddressSpace::Read(GuestAddr from, std::span<std::byte> to) {

@@ -1,5 +1,5 @@
 // StubAddressSpace: the AddressSpace of both platforms, on a stub process. A platform derives from
-// it for what it keeps per address space (idle guest threads, trampolines).
+// it for what it keeps per address space (idle guest threads, trampolines), and forks.
 #ifndef RINGWALL_PLATFORM_STUB_ADDRESS_SPACE_H_
 #define RINGWALL_PLATFORM_STUB_ADDRESS_SPACE_H_
 
@@ -20,7 +20,6 @@ class StubAddressSpace : public AddressSpace {
   Result<void> Remap(GuestRange from, uint64_t new_size, int flags, GuestAddr to) override;
   Result<void> Advise(int what, GuestRange range, int arg) override;
   Result<void> Mincore(GuestRange range, std::span<uint8_t> out) override;
-  Result<Ref<AddressSpace>> Fork() override;
   Result<size_t> Read(GuestAddr from, std::span<std::byte> to) override;
   Result<size_t> Write(GuestAddr to, std::span<const std::byte> from) override;
   Result<uint32_t> CompareExchange(GuestAddr addr, uint32_t expected, uint32_t desired) override;
@@ -37,13 +36,6 @@ class StubAddressSpace : public AddressSpace {
 
  protected:
   StubAddressSpace(Ref<StubHost> host, std::unique_ptr<StubProcess> stub);
-
-  // The platform's object for the child of a fork of this one; may order things of the child.
-  virtual Result<Ref<AddressSpace>> Adopt(std::unique_ptr<StubProcess> child) = 0;
-  // Called on the parent before its memory thread forks, for instance to hold patching off, and
-  // after.
-  virtual void BeforeFork() {}
-  virtual void AfterFork() {}
 
   StubHost& host() { return *host_; }
 

@@ -59,6 +59,9 @@
 // 32-39 the index of the call that failed or this, bits 0-31 the result or the negative errno.
 #define RW_REPLY_ALL_DONE 0xff
 
+// The order that a new stub replies to without having got it, unless it has got the next.
+#define RW_FIRST_ORDER 1
+
 // Flags of the clones; the memory thread's filter allows these values only.
 #define RW_CLONE_THREAD 0x50f00  // VM|FS|FILES|SIGHAND|THREAD|SYSVSEM
 #define RW_CLONE_FORK 0x8400     // FILES|PARENT, no exit signal

@@ -77,7 +77,7 @@ stub_start:
         syscall
         test    %rax, %rax
         jnz     stub_exit
-        mov     $1, %r14d
+        mov     $RW_FIRST_ORDER, %r14d
         xor     %ebx, %ebx
         mov     $RW_REPLY_ALL_DONE, %r12d
         jmp     .Lreply
@@ -267,7 +267,9 @@ stub_exit:
         LOAD(RW_STUB_COMMAND, %r13)
         cmp     RW_CMD_SENTRY_PID(%r13), %eax
         jne     stub_exit
-        mov     $1, %r14d
+        mov     $RW_FIRST_ORDER, %r14d
+        cmp     %r14d, RW_CMD_SEQ(%r13)         // an order already? Its reply will do.
+        jne     .Lidle
         xor     %ebx, %ebx
         mov     $RW_REPLY_ALL_DONE, %r12d
         jmp     .Lreply

@@ -20,9 +20,6 @@
 namespace ringwall {
 namespace {
 
-// The order that a new stub replies to without having got it.
-constexpr uint32_t kFirstOrder = 1;
-
 // How long to sleep before looking whether the stub still lives, and after a forged hint.
 constexpr long kFirstWaitNs = 1'000'000;
 constexpr long kLongestWaitNs = 100'000'000;
@@ -51,10 +48,13 @@ bool IsDead(pid_t pid) {
 
 }  // namespace
 
-StubProcess::StubProcess(StubHost& host, pid_t pid, StubSlot slot, int cpu)
-    : host_(host), pid_(pid), slot_(slot), cpu_(cpu) {}
+StubProcess::StubProcess(StubHost& host, StubSlot slot) : host_(host), slot_(slot) {}
 
 StubProcess::~StubProcess() {
+  if (pid_ == 0) {
+    if (!disowned_) host_.GiveBackSlot(slot_);
+    return;
+  }
   syscall(SYS_tgkill, pid_, pid_, SIGKILL);
   host_.Retire(pid_, slot_);
 }
@@ -90,8 +90,11 @@ uint64_t StubProcess::AwaitReply(uint32_t seq) {
     const uint32_t seen = LoadWord(done);
     if (seen == seq || look) {
       reply = KernelReply();
-      if (IsReplyTo(reply, seq)) break;
-      if (reply == 0 && (seq != kFirstOrder || IsDead(pid_))) {
+      if (IsReplyTo(reply, seq)) {
+        started_ = true;
+        break;
+      }
+      if (reply == 0 && (started_ || IsDead(pid_))) {
         lost_.store(true, std::memory_order_relaxed);
         break;
       }
@@ -120,15 +123,19 @@ void StubProcess::ComeToThisCpu() {
   if (sched_setaffinity(pid_, sizeof(set), &set) == 0) cpu_ = cpu;
 }
 
+void StubProcess::Fill(std::span<const StubCall> calls) {
+  RW_CHECK(!calls.empty() && calls.size() <= RW_CMD_MAX_CALLS);
+  memcpy(slot_.command->calls, calls.data(), calls.size_bytes());
+  slot_.command->count = static_cast<uint32_t>(calls.size());
+  StoreWord(&slot_.command->seq, ++seq_);
+}
+
 uint32_t StubProcess::Post(std::span<const StubCall> calls) {
-  StubCommand& command = *slot_.command;
-  memcpy(command.calls, calls.data(), calls.size_bytes());
-  command.count = static_cast<uint32_t>(calls.size());
   ComeToThisCpu();
-  StoreWord(&command.seq, ++seq_);
+  Fill(calls);
   // The memory thread sets `sleeping` and then looks at seq, so one of us sees the other.
   if (LoadWord(&slot_.reply->sleeping) != 0) {
-    Futex(&command.seq, FUTEX_WAKE, INT32_MAX, nullptr);
+    Futex(&slot_.command->seq, FUTEX_WAKE, INT32_MAX, nullptr);
   }
   return seq_;
 }
@@ -143,18 +150,17 @@ Result<uint32_t> StubProcess::ResultOf(uint64_t reply, size_t* failed) {
 }
 
 Result<uint32_t> StubProcess::OrderLocked(std::span<const StubCall> calls, size_t* failed) {
-  RW_CHECK(!calls.empty() && calls.size() <= RW_CMD_MAX_CALLS);
   if (lost_.load(std::memory_order_relaxed)) return Errno(ESRCH);
   const uint32_t seq = Post(calls);
   return ResultOf(AwaitReply(seq), failed);
 }
 
 Result<uint32_t> StubProcess::Order(std::span<const StubCall> calls, size_t* failed) {
-  const uint32_t result = TRY([&] {
+  Result<uint32_t> result = [&] {
     MutexLock lock(mu_);
     return OrderLocked(calls, failed);
-  }());
-  if (calls.back().nr == RW_OP_THREAD) host_.FreeThread(static_cast<pid_t>(result));
+  }();
+  AfterOrder(calls, result);
   return result;
 }
 
@@ -188,34 +194,63 @@ Result<pid_t> StubProcess::StartThread(uint64_t entry, std::array<uint64_t, 4> a
   return static_cast<pid_t>(tid);
 }
 
-Result<std::unique_ptr<StubProcess>> StubProcess::Fork() {
-  const StubSlot child_slot = TRY(host_.TakeSlot());
+Result<std::unique_ptr<StubProcess>> StubProcess::Fork(std::span<const StubCall> first,
+                                                       Result<uint32_t>* first_result) {
+  const StubSlot slot = TRY(host_.TakeSlot());
   const StubCall call = {RW_OP_FORK,
                          {static_cast<uint64_t>(host_.slot_fd_.get()),
-                          uint64_t{child_slot.index} * RW_STUB_SLOT_SIZE, 0, 0, 0, 0},
+                          uint64_t{slot.index} * RW_STUB_SLOT_SIZE, 0, 0, 0, 0},
                          0};
-  MutexLock lock(mu_);
-  if (lost_.load(std::memory_order_relaxed)) {
-    host_.GiveBackSlot(child_slot);
-    return Errno(ESRCH);
+  auto child = std::make_unique<StubProcess>(host_, slot);
+  if (!first.empty()) {
+    MutexLock lock(child->mu_);
+    child->Fill(first);
   }
-  child_slot.command->waiter = 1;
-  const uint32_t seq = Post({&call, 1});
-  // The child is up after its parent has replied, so sleep once, for the child. (If the clone fails,
-  // the time limit ends this.)
-  const timespec timeout = {0, kFirstWaitNs};
-  Futex(&child_slot.reply->done, FUTEX_WAIT, 0, &timeout);
-  const Result<uint32_t> pid = ResultOf(AwaitReply(seq), nullptr);
+  slot.command->waiter = 1;
+  int cpu;
+  Result<uint32_t> pid = Errno(ESRCH);
+  {
+    MutexLock lock(mu_);
+    if (lost_.load(std::memory_order_relaxed)) return Errno(ESRCH);
+    const uint32_t seq = Post({&call, 1});
+    // The child is up after its parent has replied, so sleep once, for the child. (If the clone
+    // fails, the time limit ends this.)
+    const timespec timeout = {0, kFirstWaitNs};
+    Futex(&slot.reply->done, FUTEX_WAIT, 0, &timeout);
+    pid = ResultOf(AwaitReply(seq), nullptr);
+    cpu = cpu_;
+  }
   if (!pid.ok()) {
-    host_.GiveBackSlot(child_slot);
+    if (pid.error().Is(ESRCH)) child->Disown();
     return pid.error();
   }
-  const int cpu = cpu_;
-  lock.Unlock();
-  auto child = std::make_unique<StubProcess>(host_, static_cast<pid_t>(*pid), child_slot, cpu);
-  MutexLock child_lock(child->mu_);
-  if (child->AwaitReply(kFirstOrder) == 0) return Errno(EAGAIN);
+  child->pid_ = static_cast<pid_t>(*pid);
+  uint64_t reply;
+  {
+    MutexLock lock(child->mu_);
+    child->cpu_ = cpu;
+    reply = child->AwaitReply(child->seq_);
+  }
+  if (reply == 0) return Errno(EAGAIN);
+  if (!first.empty()) {
+    *first_result = ResultOf(reply, nullptr);
+    child->AfterOrder(first, *first_result);
+  }
   return child;
+}
+
+void StubProcess::Disown() {
+  const StubCall exit = {SYS_exit_group, {}, 0};
+  MutexLock lock(mu_);
+  Fill({&exit, 1});
+  Futex(&slot_.command->seq, FUTEX_WAKE, INT32_MAX, nullptr);
+  disowned_ = true;
+}
+
+void StubProcess::AfterOrder(std::span<const StubCall> calls, const Result<uint32_t>& result) {
+  if (calls.back().nr == RW_OP_THREAD && result.ok()) {
+    host_.FreeThread(static_cast<pid_t>(*result));
+  }
 }
 
 Result<size_t> StubProcess::Read(GuestAddr from, std::span<std::byte> to) const {
@@ -268,7 +303,7 @@ Result<StubSlot> StubHost::TakeSlot() {
   const StubSlot slot = SlotAt(index);
   memset(slot.command, 0, RW_CMD_CALLS);
   memset(slot.reply, 0, RW_REPLY_BYTES);
-  slot.command->seq = kFirstOrder;
+  slot.command->seq = RW_FIRST_ORDER;
   slot.command->sentry_pid = static_cast<uint32_t>(sentry_pid_);
   return slot;
 }

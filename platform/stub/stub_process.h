@@ -42,8 +42,7 @@ struct StubSlot {
 // One stub process. Thread-safe. Destroying it kills the process.
 class StubProcess {
  public:
-  // `cpu` is where the memory thread is bound to, or -1.
-  StubProcess(StubHost& host, pid_t pid, StubSlot slot, int cpu);
+  StubProcess(StubHost& host, StubSlot slot);
   ~StubProcess();
   StubProcess(const StubProcess&) = delete;
   StubProcess& operator=(const StubProcess&) = delete;
@@ -63,8 +62,12 @@ class StubProcess {
   Result<pid_t> StartThread(uint64_t entry, std::array<uint64_t, 4> args, uint64_t sp)
       EXCLUDES(mu_);
 
-  // A stub with a copy of this one's memory and no guest thread.
-  Result<std::unique_ptr<StubProcess>> Fork() EXCLUDES(mu_);
+  // A stub with a copy of this one's memory and no guest thread. ESRCH when this stub is gone, and a
+  // child then perhaps not quite yet; no child after any other error. When there are calls in `first`,
+  // they are its first order, whose result goes to *first_result: cheaper than an order afterwards.
+  Result<std::unique_ptr<StubProcess>> Fork(std::span<const StubCall> first = {},
+                                            Result<uint32_t>* first_result = nullptr)
+      EXCLUDES(mu_);
 
   // process_vm_readv and writev: the bytes up to the first fault, EFAULT when there are none.
   // Does not look at the stub's own range: the caller has.
@@ -81,9 +84,15 @@ class StubProcess {
  private:
   friend class StubHost;
   Result<uint32_t> OrderLocked(std::span<const StubCall> calls, size_t* failed) REQUIRES(mu_);
+  // Writes the order, which the memory thread sees once it looks.
+  void Fill(std::span<const StubCall> calls) REQUIRES(mu_);
   // Gives the order and returns its number.
   uint32_t Post(std::span<const StubCall> calls) REQUIRES(mu_);
   static Result<uint32_t> ResultOf(uint64_t reply, size_t* failed);
+  // Of a child whose parent died while it forked: whether there is one, and its pid, cannot be known.
+  // If there is, it ends; its slot is never used again.
+  void Disown() EXCLUDES(mu_);
+  void AfterOrder(std::span<const StubCall> calls, const Result<uint32_t>& result);
   // Blocks until order `seq` is done and returns the word that the kernel keeps for the memory
   // thread; 0 when the stub is lost.
   uint64_t AwaitReply(uint32_t seq) REQUIRES(mu_);
@@ -92,12 +101,14 @@ class StubProcess {
   void ComeToThisCpu() REQUIRES(mu_);
 
   StubHost& host_;
-  const pid_t pid_;
+  pid_t pid_ = 0;  // set once, before anyone else knows of this object
   const StubSlot slot_;
+  bool disowned_ = false;
   mutable std::atomic<bool> lost_{false};
   mutable Mutex<LockClass::kAddressSpace> mu_;
-  uint32_t seq_ GUARDED_BY(mu_) = 1;
-  int cpu_ GUARDED_BY(mu_);
+  uint32_t seq_ GUARDED_BY(mu_) = RW_FIRST_ORDER;
+  bool started_ GUARDED_BY(mu_) = false;  // has replied once
+  int cpu_ GUARDED_BY(mu_) = -1;          // where the memory thread is bound to
 };
 
 // Who answers the signals of guest threads.
@@ -113,8 +124,11 @@ class StubHost : public RefCounted<StubHost> {
   // Sentry does, since stubs die with it.
   static HostResult<Ref<StubHost>> Create(GuestSignals signals);
 
-  // A stub with nothing mapped but its own range and the vDSO.
-  Result<std::unique_ptr<StubProcess>> NewStub() { return zygote_->Fork(); }
+  // A stub with nothing mapped but its own range and the vDSO. `first` as in StubProcess::Fork.
+  Result<std::unique_ptr<StubProcess>> NewStub(std::span<const StubCall> first = {},
+                                               Result<uint32_t>* first_result = nullptr) {
+    return zygote_->Fork(first, first_result);
+  }
 
   // The vDSO and its data in every stub; empty when the host has none.
   GuestRange vdso() const { return vdso_; }

@@ -16,6 +16,7 @@
 
 #include <set>
 #include <string>
+#include <thread>
 
 namespace ringwall {
 namespace {
@@ -136,6 +137,55 @@ TEST_F(StubTest, StubSharesDescriptorsAndOwnsNothingElse) {
   const int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
   EXPECT_EQ(access((proc + "/fd/" + std::to_string(fd)).c_str(), F_OK), 0);
   close(fd);
+}
+
+TEST_F(StubTest, FirstOrderOfAChildIsMade) {
+  const StubCall calls[] = {MapCall(kAddr), {SYS_mprotect, {kAddr + 1, 1, 0, 0, 0, 0}, 0}};
+  Result<uint32_t> result = 0U;
+  Result<std::unique_ptr<StubProcess>> child = stub_->Fork(std::span(calls).first(1), &result);
+  ASSERT_EQ(child.error_value(), 0);
+  EXPECT_EQ(result.error_value(), 0);
+  EXPECT_FALSE(Mapped(kAddr));
+  stub_ = child.TakeValue();
+  EXPECT_TRUE(Mapped(kAddr));
+  child = stub_->Fork(calls, &result);
+  ASSERT_EQ(child.error_value(), 0);
+  EXPECT_EQ(result.error_value(), EINVAL);
+  EXPECT_EQ((*child)->Syscall(SYS_munmap, {kAddr, kPageSize}).error_value(), 0);
+}
+
+// Children of this process that run.
+int LivingChildren() {
+  FILE* f = fopen(("/proc/self/task/" + std::to_string(getpid()) + "/children").c_str(), "r");
+  if (f == nullptr) return -1;
+  int pid, alive = 0;
+  while (fscanf(f, "%d", &pid) == 1) {
+    siginfo_t info = {};
+    waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT | __WALL);
+    if (info.si_pid == 0) ++alive;
+  }
+  fclose(f);
+  return alive;
+}
+
+TEST_F(StubTest, ForksOfAStubThatIsKilledLeaveNothingBehind) {
+  ASSERT_EQ(LivingChildren(), 2);  // the zygote and one stub
+  for (unsigned i = 0; i < 60; ++i) {
+    std::unique_ptr<StubProcess> parent = New();
+    std::thread killer([&] {
+      usleep(i * 7);
+      kill(parent->pid(), SIGKILL);
+    });
+    while (parent->Fork().ok()) continue;
+    killer.join();
+  }
+  int alive = 0;
+  for (int i = 0; i < 500; ++i) {
+    alive = LivingChildren();
+    if (alive == 2) break;
+    usleep(10'000);
+  }
+  EXPECT_EQ(alive, 2);
 }
 
 // What a memory thread does for a living; the rest must end it.

@@ -162,11 +162,12 @@ HostResult<void> StubHost::StartZygote(GuestSignals signals) {
   }
 
   SetSlice(static_cast<pid_t>(pid), kMemoryThreadSliceNs);
-  zygote_ = std::make_unique<StubProcess>(*this, static_cast<pid_t>(pid), *slot, -1);
+  zygote_ = std::make_unique<StubProcess>(*this, *slot);
+  zygote_->pid_ = static_cast<pid_t>(pid);
   bool up;
   {
     MutexLock lock(zygote_->mu_);
-    up = zygote_->AwaitReply(1) != 0;
+    up = zygote_->AwaitReply(RW_FIRST_ORDER) != 0;
   }
   const int step = plan.failed_step, error = plan.failed_errno;
   unmap();

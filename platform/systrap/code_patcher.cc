@@ -367,9 +367,11 @@ void CodePatcher::BeforeStep(uint64_t rip) {
   if (IsCoveredLocked(rip)) RestoreLocked(Range(rip, 1));
 }
 
-Result<std::unique_ptr<StubProcess>> CodePatcher::Fork(State* state) {
+Result<std::unique_ptr<StubProcess>> CodePatcher::Fork(State* state,
+                                                       std::span<const StubCall> first,
+                                                       Result<uint32_t>* first_result) {
   MutexLock lock(mu_);
-  std::unique_ptr<StubProcess> child = TRY(stub_.Fork());
+  std::unique_ptr<StubProcess> child = TRY(stub_.Fork(first, first_result));
   *state = {map_, patches_, areas_, hits_};
   return child;
 }

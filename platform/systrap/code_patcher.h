@@ -94,7 +94,9 @@ class CodePatcher {
   void BeforeStep(uint64_t rip) EXCLUDES(mu_);
 
   // Forks the stub; `state` is what the child's memory has, for its Adopt.
-  Result<std::unique_ptr<StubProcess>> Fork(State* state) EXCLUDES(mu_);
+  // `first` and its result as in StubProcess::Fork.
+  Result<std::unique_ptr<StubProcess>> Fork(State* state, std::span<const StubCall> first,
+                                            Result<uint32_t>* first_result) EXCLUDES(mu_);
   void Adopt(State state) EXCLUDES(mu_);
 
  private:

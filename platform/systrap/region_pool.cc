@@ -57,4 +57,10 @@ void RegionPool::GiveBack(pid_t pid, const std::vector<uint32_t>& regions) {
   if (dying_.size() > 64) ReapLocked();
 }
 
+void RegionPool::GiveBackUnmapped(uint32_t index) {
+  MutexLock lock(mu_);
+  ::madvise(At(index), RW_REGION_SIZE, MADV_REMOVE);
+  free_.push_back(index);
+}
+
 }  // namespace ringwall::systrap

@@ -34,6 +34,8 @@ class RegionPool {
   // Gives back regions of a stub that has been killed: they are used again only when `pid` is gone,
   // since until then its threads could still write them.
   void GiveBack(pid_t pid, const std::vector<uint32_t>& regions) EXCLUDES(mu_);
+  // Gives back a region that no stub has mapped.
+  void GiveBackUnmapped(uint32_t index) EXCLUDES(mu_);
 
   // The region as the Sentry sees it: hostile.
   Region* At(uint32_t index) const {

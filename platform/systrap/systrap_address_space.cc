@@ -49,24 +49,28 @@ Result<GuestThread> SystrapAddressSpace::TakeThread() {
       return thread;
     }
   }
-  const uint32_t index = TRY(core_->regions().Take());
+  StubCall calls[2];
+  const uint32_t index = TRY(StartCalls(*core_, calls));
   {
     MutexLock lock(mu_);
     regions_.push_back(index);  // given back with all others, also when the start fails
   }
-  Region* const region = core_->regions().At(index);
+  const uint32_t tid = TRY(stub().Order(calls));
+  return GuestThread{index, static_cast<pid_t>(tid), false};
+}
+
+Result<uint32_t> SystrapAddressSpace::StartCalls(SystrapCore& core, std::span<StubCall> calls) {
+  const uint32_t index = TRY(core.regions().Take());
+  Region* const region = core.regions().At(index);
   memset(region, 0, sizeof *region);
   region->state = RW_STATE_STARTING;
   const uint64_t at = RegionPool::StubAddress(index);
-  const StubCall calls[] = {
-      {SYS_mmap,
-       {at, RW_REGION_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-        static_cast<uint64_t>(core_->regions().fd()), uint64_t{index} * RW_REGION_SIZE},
-       0},
-      {RW_OP_THREAD, {RW_ENTRY_SYSTRAP, at, 0, 0, 0, 0}, 0},
-  };
-  const uint32_t tid = TRY(stub().Order(calls));
-  return GuestThread{index, static_cast<pid_t>(tid), false};
+  calls[0] = {SYS_mmap,
+              {at, RW_REGION_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+               static_cast<uint64_t>(core.regions().fd()), uint64_t{index} * RW_REGION_SIZE},
+              0};
+  calls[1] = {RW_OP_THREAD, {RW_ENTRY_SYSTRAP, at, 0, 0, 0, 0}, 0};
+  return index;
 }
 
 void SystrapAddressSpace::GiveBackThread(GuestThread thread) {
@@ -75,14 +79,46 @@ void SystrapAddressSpace::GiveBackThread(GuestThread thread) {
   idle_.push_back(thread);
 }
 
-Result<Ref<AddressSpace>> SystrapAddressSpace::Adopt(std::unique_ptr<StubProcess> child) {
-  return Ref<AddressSpace>(MakeRef<SystrapAddressSpace>(core_, std::move(child)));
+Ref<SystrapAddressSpace> SystrapAddressSpace::Make(Ref<SystrapCore> core,
+                                                   std::unique_ptr<StubProcess> stub,
+                                                   uint32_t region,
+                                                   const Result<uint32_t>& thread) {
+  Ref<SystrapAddressSpace> as = MakeRef<SystrapAddressSpace>(std::move(core), std::move(stub));
+  MutexLock lock(as->mu_);
+  as->regions_.push_back(region);
+  if (thread.ok()) as->idle_.push_back({region, static_cast<pid_t>(*thread), false});
+  return as;
+}
+
+void SystrapAddressSpace::GiveBack(SystrapCore& core, uint32_t region, Errno error) {
+  // A region that a stub may still map is never used again.
+  if (!error.Is(ESRCH)) core.regions().GiveBackUnmapped(region);
+}
+
+// The first task of a stub comes at once, so its thread is started with the stub.
+Result<Ref<AddressSpace>> SystrapAddressSpace::Create(Ref<SystrapCore> core) {
+  StubCall calls[2];
+  const uint32_t region = TRY(StartCalls(*core, calls));
+  Result<uint32_t> thread = 0U;
+  Result<std::unique_ptr<StubProcess>> stub = core->host().NewStub(calls, &thread);
+  if (!stub.ok()) {
+    GiveBack(*core, region, stub.error());
+    return stub.error();
+  }
+  return Ref<AddressSpace>(Make(std::move(core), std::move(stub.value()), region, thread));
 }
 
 Result<Ref<AddressSpace>> SystrapAddressSpace::Fork() {
+  StubCall calls[2];
+  const uint32_t region = TRY(StartCalls(*core_, calls));
+  Result<uint32_t> thread = 0U;
   systrap::CodePatcher::State state;
-  std::unique_ptr<StubProcess> stub = TRY(patcher_.Fork(&state));
-  Ref<SystrapAddressSpace> child = MakeRef<SystrapAddressSpace>(core_, std::move(stub));
+  Result<std::unique_ptr<StubProcess>> stub = patcher_.Fork(&state, calls, &thread);
+  if (!stub.ok()) {
+    GiveBack(*core_, region, stub.error());
+    return stub.error();
+  }
+  Ref<SystrapAddressSpace> child = Make(core_, std::move(stub.value()), region, thread);
   child->patcher_.Adopt(std::move(state));
   return Ref<AddressSpace>(std::move(child));
 }

@@ -25,6 +25,8 @@ class SystrapAddressSpace final : public StubAddressSpace, private systrap::Worl
  public:
   SystrapAddressSpace(Ref<SystrapCore> core, std::unique_ptr<StubProcess> stub);
   ~SystrapAddressSpace() override;
+  // On a fresh stub.
+  static Result<Ref<AddressSpace>> Create(Ref<SystrapCore> core);
 
   Result<void> Map(GuestRange range, int prot, int flags, int host_fd, uint64_t offset) override;
   Result<void> Unmap(GuestRange range) override;
@@ -50,10 +52,17 @@ class SystrapAddressSpace final : public StubAddressSpace, private systrap::Worl
   void GiveBackThread(GuestThread thread) EXCLUDES(mu_);
 
  private:
-  Result<Ref<AddressSpace>> Adopt(std::unique_ptr<StubProcess> child) override;
   // systrap::World
   bool Stop() override EXCLUDES(contexts_mu_);
   void Start() override;
+
+  // A new region, and the calls that map it and start a guest thread on it.
+  static Result<uint32_t> StartCalls(SystrapCore& core, std::span<StubCall> calls);
+  // A stub could not be made; its calls were those for this region.
+  static void GiveBack(SystrapCore& core, uint32_t region, Errno error);
+  // On a stub that has made the calls, with what came of them.
+  static Ref<SystrapAddressSpace> Make(Ref<SystrapCore> core, std::unique_ptr<StubProcess> stub,
+                                       uint32_t region, const Result<uint32_t>& thread);
 
   const Ref<SystrapCore> core_;
   systrap::CodePatcher patcher_;

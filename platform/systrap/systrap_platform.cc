@@ -36,8 +36,7 @@ HostResult<std::unique_ptr<Platform>> SystrapPlatform::Create() {
 }
 
 Result<Ref<AddressSpace>> SystrapPlatform::NewAddressSpace() {
-  std::unique_ptr<StubProcess> stub = TRY(core_->host().NewStub());
-  return Ref<AddressSpace>(MakeRef<SystrapAddressSpace>(core_, std::move(stub)));
+  return SystrapAddressSpace::Create(core_);
 }
 
 Result<std::unique_ptr<Context>> SystrapPlatform::NewContext(AddressSpace& as, Context* parent) {
