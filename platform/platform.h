@@ -100,6 +100,8 @@ struct LocalAnswers {
   // Off while the task is traced, has a seccomp filter of its own, or --strace is on: then every
   // call reaches the Sentry.
   bool enabled = false;
+  // Whether private futex calls are among them; see Context::HostFutex().
+  bool futex = false;
 };
 
 enum class EventKind : uint8_t {
@@ -107,6 +109,20 @@ enum class EventKind : uint8_t {
   kFault,        // a host signal for guest code: SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP
   kInterrupted,  // Interrupt() was called (before or during Switch)
   kStubLost,     // the stub thread or process is gone; the Context is of no more use
+};
+
+// A private futex call (not PI) to be made on the host. `op` has no FUTEX_PRIVATE_FLAG; a wait has an
+// absolute time limit or none.
+struct HostFutexCall {
+  uint64_t uaddr = 0;
+  uint32_t op = 0;
+  uint32_t val = 0;
+  bool has_deadline = false;  // of FUTEX_WAIT_BITSET; with FUTEX_CLOCK_REALTIME in op or monotonic
+  int64_t deadline_sec = 0;
+  int64_t deadline_nsec = 0;
+  uint64_t val2 = 0;
+  uint64_t uaddr2 = 0;
+  uint32_t val3 = 0;
 };
 
 // What ended a Switch.
@@ -190,6 +206,19 @@ class Context {
   // then reads signal_mask(); the stub stores the mask and then reads the flag (both sequentially
   // consistent), so one of the two sees the other.
   virtual void set_signals_pending(bool pending) { static_cast<void>(pending); }
+
+  // Whether the platform makes private futex calls on the host, where all threads of the process
+  // meet: then LocalAnswers::futex may be set, and the Sentry must queue no private futex call of any
+  // task itself. Those that reach it (with a relative time limit, of a task whose local answers are
+  // off, interrupted ones) it makes with HostFutex. Where false, the Sentry queues them all.
+  virtual bool has_host_futex() const { return false; }
+  // Makes the call in the guest thread, after kSyscall and before the next Switch, and blocks until
+  // it returns: the call's result. EINTR when Interrupt() was called, which the next Switch then
+  // still reports. Restartable: nothing has happened on EINTR. ENOSYS without host futexes.
+  virtual Result<int64_t> HostFutex(const HostFutexCall& call) {
+    static_cast<void>(call);
+    return Errno(ENOSYS);
+  }
 
   // CPU time of the stub thread, in nanoseconds, user and system.
   virtual void CpuTime(uint64_t* user_ns, uint64_t* system_ns) = 0;

@@ -125,7 +125,7 @@ struct Region {
   uint32_t signals_pending;
   int32_t pid, tid, ppid;
   uint32_t uid, euid, gid, egid;
-  uint32_t vdso_enabled;
+  uint32_t local_futex;  // not 0: private futex calls too
   uint64_t vdso_clock_gettime, vdso_gettimeofday;
   // Line 5.
   uint64_t vdso_time, xstate_mask;

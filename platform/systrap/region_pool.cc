@@ -1,9 +1,9 @@
 #include "platform/systrap/region_pool.h"
 
-#include <sys/syscall.h>
 #include <errno.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "sentry/base/check.h"

@@ -100,7 +100,7 @@ static int Sigprocmask(struct Region* region) {
 // whose words hold thread ids) is handed over; the Sentry has it done by command.
 static int Futex(struct Region* region, uint32_t* flags) {
   const uint32_t op = (uint32_t)region->rsi;
-  if ((op & FUTEX_PRIVATE_FLAG) == 0) return 0;
+  if (region->local_futex == 0 || (op & FUTEX_PRIVATE_FLAG) == 0) return 0;
   switch (op & FUTEX_CMD_MASK) {
     case FUTEX_WAIT:
       if (region->r10 != 0) return 0;

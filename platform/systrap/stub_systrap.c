@@ -160,7 +160,9 @@ static uint32_t Serve(struct Region* region, uint32_t message, struct KernelUcon
     if ((command & RW_CMD_FUTEX) != 0) {
       uint64_t args[6];
       for (int i = 0; i < 6; ++i) args[i] = region->call[i];
+      region->waiting = 1;
       region->call[0] = (uint64_t)stub_futex(region, args);
+      region->waiting = 0;
       message = RW_EVENT_DONE;
       continue;
     }

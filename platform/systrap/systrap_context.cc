@@ -466,6 +466,7 @@ void SystrapContext::SetLocalAnswers(const LocalAnswers& answers) {
   Store(r.pid, answers.pid), Store(r.tid, answers.tid), Store(r.ppid, answers.ppid);
   Store(r.uid, answers.uid), Store(r.euid, answers.euid);
   Store(r.gid, answers.gid), Store(r.egid, answers.egid);
+  Store(r.local_futex, answers.futex ? 1U : 0U);
   __atomic_store_n(&r.local_enabled, answers.enabled ? 1U : 0U, __ATOMIC_RELEASE);
 }
 
@@ -479,6 +480,78 @@ void SystrapContext::set_signal_mask(uint64_t mask) {
 
 void SystrapContext::set_signals_pending(bool pending) {
   __atomic_store_n(&region_->signals_pending, pending ? 1U : 0U, __ATOMIC_SEQ_CST);
+}
+
+Result<int64_t> SystrapContext::HostFutex(const HostFutexCall& call) {
+  // In a signal handler the kick is held back: wait in slices, and look in between.
+  constexpr int64_t kSliceNs = 10'000'000;
+  const bool in_slices = (message_ & RW_FLAG_IN_HANDLER) != 0;
+  const uint32_t op = call.op & static_cast<uint32_t>(FUTEX_CMD_MASK);
+  const bool waits = op == FUTEX_WAIT || op == FUTEX_WAIT_BITSET;
+  if (lost_) return Errno(ESRCH);
+  if (op != FUTEX_WAKE && op != FUTEX_WAKE_BITSET && op != FUTEX_REQUEUE &&
+      op != FUTEX_CMP_REQUEUE && op != FUTEX_WAKE_OP && !waits) {
+    return Errno(ENOSYS);
+  }
+  systrap::Region& r = *region_;
+  const uint64_t timeout_at =
+      systrap::RegionPool::StubAddress(thread_.region) + offsetof(systrap::Region, call_timeout);
+  for (;;) {
+    timespec limit = {call.deadline_sec, call.deadline_nsec};
+    bool limited = call.has_deadline && waits;
+    bool is_slice = false;
+    if (in_slices && waits) {
+      timespec now;
+      ::clock_gettime((call.op & FUTEX_CLOCK_REALTIME) != 0 ? CLOCK_REALTIME : CLOCK_MONOTONIC,
+                      &now);
+      now.tv_nsec += kSliceNs;
+      now.tv_sec += now.tv_nsec / 1'000'000'000;
+      now.tv_nsec %= 1'000'000'000;
+      is_slice = !limited || now.tv_sec < limit.tv_sec ||
+                 (now.tv_sec == limit.tv_sec && now.tv_nsec < limit.tv_nsec);
+      if (is_slice) limit = now;
+      limited = true;
+    }
+    Store(r.call[0], call.uaddr);
+    // Always with an absolute time limit.
+    const uint32_t real_op =
+        op == FUTEX_WAIT ? FUTEX_WAIT_BITSET | (call.op & FUTEX_CLOCK_REALTIME) : call.op;
+    Store(r.call[1], uint64_t{real_op | FUTEX_PRIVATE_FLAG});
+    Store(r.call[2], uint64_t{call.val});
+    Store(r.call[3], limited ? timeout_at : waits ? 0 : call.val2);
+    Store(r.call[4], call.uaddr2);
+    Store(r.call[5], uint64_t{op == FUTEX_WAIT ? FUTEX_BITSET_MATCH_ANY : call.val3});
+    Store(r.call_timeout[0], static_cast<uint64_t>(limit.tv_sec));
+    Store(r.call_timeout[1], static_cast<uint64_t>(limit.tv_nsec));
+
+    if (kicked_.load(std::memory_order_relaxed)) {
+      kicked_.store(false);
+      Store(region_->kick, 0U);
+    }
+    in_guest_.store(true);
+    if (as_->stopped()) {
+      in_guest_.store(false);
+      as_->AwaitStart();
+      continue;
+    }
+    if (interrupted_.load()) {
+      in_guest_.store(false);
+      return Errno(EINTR);
+    }
+    const bool alive = Command(RW_CMD_FUTEX);
+    in_guest_.store(false);
+    if (!alive) {
+      Lost();
+      return Errno(ESRCH);
+    }
+    const auto result = static_cast<int64_t>(Load(r.call[0]));
+    if (result == -EINTR || (result == -ETIMEDOUT && is_slice)) {
+      if (interrupted_.load()) return Errno(EINTR);
+      continue;  // to stop for a patch, or the end of a slice
+    }
+    if (result < 0) return Errno(result < -4095 ? EFAULT : static_cast<int>(-result));
+    return result;
+  }
 }
 
 void SystrapContext::CpuTime(uint64_t* user_ns, uint64_t* system_ns) {

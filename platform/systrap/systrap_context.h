@@ -47,6 +47,8 @@ class SystrapContext final : public Context {
   uint64_t signal_mask() const override;
   void set_signal_mask(uint64_t mask) override;
   void set_signals_pending(bool pending) override;
+  bool has_host_futex() const override { return true; }
+  Result<int64_t> HostFutex(const HostFutexCall& call) override;
   void CpuTime(uint64_t* user_ns, uint64_t* system_ns) override;
   pid_t host_tid() const override { return thread_.tid; }
 
