@@ -103,6 +103,9 @@ SysResult SysMlock2(Task& t, GuestAddr addr, uint64_t length, int flags);
 SysResult SysMunlock(Task& t, GuestAddr addr, uint64_t length);
 SysResult SysMlockall(Task& t, int flags);
 SysResult SysMunlockall(Task& t);
+SysResult SysMseal(Task& t, GuestAddr addr, uint64_t length, uint64_t flags);
+SysResult SysRemapFilePages(Task& t, GuestAddr addr, uint64_t length, uint64_t prot,
+                            uint64_t pgoff, uint64_t flags);
 
 // sys_open.cc
 SysResult SysOpen(Task& t, UserPath path, int flags, uint32_t mode);

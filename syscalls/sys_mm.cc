@@ -50,7 +50,7 @@ SysResult SysMunmap(Task& t, GuestAddr addr, uint64_t length) {
 }
 
 SysResult SysMprotect(Task& t, GuestAddr addr, uint64_t length, int prot) {
-  return Zero(t.mm().Mprotect(addr, length, prot));
+  return Zero(t.mm().Mprotect(addr, length, prot, LimitsOf(t)));
 }
 
 SysResult SysMremap(Task& t, GuestAddr old, uint64_t old_size, uint64_t new_size, int flags,
@@ -91,5 +91,15 @@ SysResult SysMunlock(Task& t, GuestAddr addr, uint64_t length) {
 SysResult SysMlockall(Task& t, int flags) { return Zero(t.mm().Mlockall(flags, LimitsOf(t))); }
 
 SysResult SysMunlockall(Task& t) { return Zero(t.mm().Munlockall()); }
+
+SysResult SysMseal(Task& t, GuestAddr addr, uint64_t length, uint64_t flags) {
+  return Zero(t.mm().Mseal(addr, length, flags));
+}
+
+SysResult SysRemapFilePages(Task& t, GuestAddr addr, uint64_t length, uint64_t prot,
+                            uint64_t pgoff, uint64_t flags) {
+  return Zero(t.mm().RemapFilePages(addr, length, static_cast<int>(prot), pgoff,
+                                    static_cast<int>(flags), LimitsOf(t)));
+}
 
 }  // namespace ringwall

@@ -236,7 +236,7 @@ constexpr SyscallRow kRows[] = {
     {213, "epoll_create", nullptr, Support::kNone, ""},
     {214, "epoll_ctl_old", nullptr, Support::kNone, ""},
     {215, "epoll_wait_old", nullptr, Support::kNone, ""},
-    {216, "remap_file_pages", nullptr, Support::kNone, ""},
+    {216, "remap_file_pages", Adapt<&SysRemapFilePages>, Support::kFull, ""},
     {217, "getdents64", Adapt<&SysGetdents64>, Support::kFull, "", 0, "fpu"},
     {218, "set_tid_address", Adapt<&SysSetTidAddress>, Support::kFull, "", 0, "p"},
     {219, "restart_syscall", nullptr, Support::kNone, ""},
@@ -395,7 +395,7 @@ constexpr SyscallRow kRows[] = {
     {459, "lsm_get_self_attr", nullptr, Support::kNone, ""},
     {460, "lsm_set_self_attr", nullptr, Support::kNone, ""},
     {461, "lsm_list_modules", nullptr, Support::kNone, ""},
-    {462, "mseal", nullptr, Support::kNone, ""},
+    {462, "mseal", Adapt<&SysMseal>, Support::kFull, ""},
 };
 // clang-format on
 

@@ -235,6 +235,12 @@ void Task::HandleFault(const Event& e) {
   fault_trap_no_ = e.trap_no;
   fault_addr_ = e.addr;
   if (e.signo == SIGSEGV && (e.code == SEGV_MAPERR || e.code == SEGV_ACCERR)) {
+    // Below a stack: it grows and the access is made again.
+    const MemoryLimits limits{.address_space = tg_->limit(RLIMIT_AS),
+                              .data = tg_->limit(RLIMIT_DATA),
+                              .stack = tg_->limit(RLIMIT_STACK),
+                              .locked = tg_->limit(RLIMIT_MEMLOCK)};
+    if (mm_->GrowStack(GuestAddr(e.addr), limits)) return;
     info.code = mm_->SegvCode(GuestAddr(e.addr));
   }
   ForceSignal(info);

@@ -3,7 +3,6 @@
 #include <array>
 
 #include "sentry/mm/memory_manager.h"
-#include "sentry/mm/shared_anon.h"
 
 namespace ringwall {
 
@@ -93,7 +92,7 @@ MemoryManager::Usage MemoryManager::usage(bool with_rss) const {
       const uint64_t n = ResidentLocked(vma.range);
       if (!vma.file) {
         u.rss_anon += n;
-      } else if (IsSharedAnon(*vma.file)) {
+      } else if (vma.file->inode().fs().type_name() == "tmpfs") {
         u.rss_shmem += n;
       } else {
         u.rss_file += n;
