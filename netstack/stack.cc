@@ -45,7 +45,7 @@ Stack::Stack(StackHost& host, const StackConfig& config)
   now_ = host_.Now();
   tcp_ = std::make_unique<TcpProtocol>(*this);
   udp_ = std::make_unique<UdpProtocol>(*this);
-  raw_ = std::make_unique<RawProtocol>(*this);
+  raw_ = std::make_unique<RawProtocol>();
 }
 
 Stack::~Stack() = default;
@@ -95,17 +95,24 @@ void Stack::OnDeadline() {
   timers_.Run(now_);
 }
 
-Ref<TcpEndpoint> Stack::NewTcp(Family family) { return MakeRef<TcpEndpoint>(Ref(*this), family); }
-Ref<UdpEndpoint> Stack::NewUdp(Family family) { return MakeRef<UdpEndpoint>(Ref(*this), family); }
-Ref<RawEndpoint> Stack::NewRaw(Family family, uint8_t protocol, bool ping) {
-  Ref<RawEndpoint> e = MakeRef<RawEndpoint>(Ref(*this), family, protocol, ping);
+// Endpoints are made under the lock: their constructors read the sysctls.
+Ref<TcpEndpoint> Stack::NewTcp(Family family) {
   StackEntry entry(*this);
+  return MakeRef<TcpEndpoint>(Ref(*this), family);
+}
+Ref<UdpEndpoint> Stack::NewUdp(Family family) {
+  StackEntry entry(*this);
+  return MakeRef<UdpEndpoint>(Ref(*this), family);
+}
+Ref<RawEndpoint> Stack::NewRaw(Family family, uint8_t protocol, bool ping) {
+  StackEntry entry(*this);
+  Ref<RawEndpoint> e = MakeRef<RawEndpoint>(Ref(*this), family, protocol, ping);
   raw_->Add(e.get());
   return e;
 }
 Ref<PacketEndpoint> Stack::NewPacket(bool raw, uint16_t ethertype) {
-  Ref<PacketEndpoint> e = MakeRef<PacketEndpoint>(Ref(*this), raw, ethertype);
   StackEntry entry(*this);
+  Ref<PacketEndpoint> e = MakeRef<PacketEndpoint>(Ref(*this), raw, ethertype);
   AddTap(e.get());
   return e;
 }

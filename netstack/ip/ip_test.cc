@@ -909,6 +909,15 @@ TEST_F(RawTest, RawHearsWithTheHeader) {  // raw(7)
   EXPECT_EQ(d->data.size(), 20u + 8 + 3);
 }
 
+TEST_F(RawTest, RawHearsTheLoopbackToo) {  // raw(7); not the short way then
+  Ref<RawEndpoint> r = stack_->NewRaw(Family::kV4, kProtoUdp);
+  kept_.push_back(r);
+  Ref<UdpEndpoint> u = NewUdp(Family::kV4, 1000);
+  ASSERT_TRUE(SendTo(*u, IpAddr::Loopback(Family::kV4), 1000, "loop").ok());
+  EXPECT_EQ(Receive(*u), "loop");
+  EXPECT_EQ(r->Receive()->data.size(), 20u + 8 + 4);
+}
+
 TEST_F(RawTest, PacketEndpointSeesBothDirections) {  // packet(7)
   KnowPeer();
   Ref<PacketEndpoint> p = stack_->NewPacket(true, 3);

@@ -2,6 +2,7 @@
 // loopback. Read RFC 1122 3.3, RFC 6724 and RFC 8200 5 before editing.
 #include <algorithm>
 
+#include "netstack/ip/raw_endpoint.h"
 #include "netstack/stack.h"
 #include "netstack/tcp/protocol.h"
 #include "netstack/udp/endpoint.h"
@@ -312,7 +313,7 @@ void Stack::SendToNextHop(const Route& route, Packet packet) {
 // ---- The loopback: queued here, delivered when the entry into the stack ends. ----
 
 bool Stack::ShortWay(const Route& route) const {
-  return route.kind == Route::Kind::kLocal && taps_.empty();
+  return route.kind == Route::Kind::kLocal && taps_.empty() && !raw_->HearsTransports();
 }
 
 void Stack::LoopTcp(const IpAddr& src, const IpAddr& dst, uint8_t tos, const TcpSegment& seg,

@@ -280,6 +280,13 @@ void RawProtocol::ErrorIn(const IcmpError& e) {
   }
 }
 
+bool RawProtocol::HearsTransports() const {
+  for (const RawEndpoint* e : endpoints_) {
+    if (!e->ping() && (e->protocol() == kProtoTcp || e->protocol() == kProtoUdp)) return true;
+  }
+  return false;
+}
+
 bool RawProtocol::IdentTaken(Family family, uint16_t ident) const {
   for (const RawEndpoint* e : endpoints_) {
     if (e->ping() && e->family() == family && e->ident() == ident) return true;

@@ -57,7 +57,6 @@ class RawEndpoint final : public Endpoint {
 
 class RawProtocol {
  public:
-  explicit RawProtocol(Stack& stack) : stack_(stack) {}
   void Add(RawEndpoint* e) { endpoints_.push_back(e); }
   void Remove(RawEndpoint* e) { std::erase(endpoints_, e); }
   // Copies the packet to all that hear it; true when there was one.
@@ -65,9 +64,10 @@ class RawProtocol {
   void PingIn(const IpReceived& rx, const IcmpView& view, const Slice& message);
   void ErrorIn(const IcmpError& e);
   bool IdentTaken(Family family, uint16_t ident) const;
+  // Someone listens to whole TCP or UDP packets, so they must be made.
+  bool HearsTransports() const;
 
  private:
-  Stack& stack_;
   std::vector<RawEndpoint*> endpoints_;
 };
 

@@ -72,6 +72,8 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
                                     const Route& route, const TcpAgreed& agreed,
                                     uint32_t send_window, std::optional<Duration> rtt);
   void Abort();
+  // The table has no entry for it: its end must not remove another's.
+  void MarkUnregistered() { registered_ = false; }
   // The MSS of a route before TCP options.
   static uint32_t MssOf(Stack& stack, const Route& route);
   void NotifyReadable() { Notify(kReadable); }

@@ -226,6 +226,7 @@ bool TcpListener::Complete(const FourTuple& tuple, IfIndex iface, const TcpAgree
   Ref<TcpEndpoint> child =
       TcpEndpoint::MakeChild(endpoint_, tuple, iface, *route, agreed, window, rtt);
   if (!stack().tcp().Register(child.get(), tuple, route->kind == Route::Kind::kLocal)) {
+    child->MarkUnregistered();
     child->Abort();
     return true;
   }
