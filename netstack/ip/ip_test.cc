@@ -242,7 +242,8 @@ TEST_F(ArpTest, StaleNeighbourIsProbedByUnicast) {  // RFC 4861 7.3.3, RFC 1122 
 TEST_F(ArpTest, FloodOfNeighboursIsBounded) {  // hostile peer
   for (int i = 0; i < 5000; i++) {
     Packet p;
-    ArpPacket{ArpOp::kRequest, kPeerMac, IpAddr::V4(0x0a000100u + static_cast<uint32_t>(i)), {}, kOur}
+    ArpPacket{
+        ArpOp::kRequest, kPeerMac, IpAddr::V4(0x0a000100u + static_cast<uint32_t>(i)), {}, kOur}
         .Write(p.Prepend(ArpPacket::kSize));
     SendFrame(kEthArp, std::move(p));
     sink_->frames.clear();
@@ -675,7 +676,8 @@ TEST_F(UdpTest, ErrorQueueQuotesThePacket) {  // ip(7) IP_RECVERR
   EXPECT_EQ(e->type, 3);
   EXPECT_EQ(e->code, 3);
   EXPECT_EQ(e->destination.port, 9);
-  EXPECT_EQ(std::string(reinterpret_cast<const char*>(e->payload.data()), e->payload.size()), "lost");
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(e->payload.data()), e->payload.size()),
+            "lost");
 }
 
 TEST_F(UdpTest, BroadcastNeedsTheOption) {  // socket(7) SO_BROADCAST
@@ -807,7 +809,9 @@ TEST_F(RouteTest, LongestPrefixThenMetric) {
   add("20.0.0.0", 8, "10.0.0.10", 100);
   add("20.0.0.0", 8, "10.0.0.11", 50);
   add("20.1.0.0", 16, "10.0.0.12", 0);
-  auto hop = [&](const char* a) { return stack_->LookupRoute({.dst = *IpAddr::Parse(a)})->next_hop; };
+  auto hop = [&](const char* a) {
+    return stack_->LookupRoute({.dst = *IpAddr::Parse(a)})->next_hop;
+  };
   EXPECT_EQ(hop("8.8.8.8"), IpAddr::V4(10, 0, 0, 254));
   EXPECT_EQ(hop("20.2.2.2"), IpAddr::V4(10, 0, 0, 11));
   EXPECT_EQ(hop("20.1.2.2"), IpAddr::V4(10, 0, 0, 12));

@@ -34,8 +34,8 @@ IpAddr Interface::LinkLocalFromMac() const {
 void Interface::SendSolicit(const IpAddr& addr, std::optional<MacAddr> unicast) {
   const IpAddr src = stack.SelectSource(addr, index);
   if (addr.is_v4()) {
-    const ArpPacket arp{ArpOp::kRequest, config.mac, src.IsNone() ? IpAddr::Any(Family::kV4) : src, MacAddr{},
-                        addr};
+    const ArpPacket arp{ArpOp::kRequest, config.mac, src.IsNone() ? IpAddr::Any(Family::kV4) : src,
+                        MacAddr{}, addr};
     stack.SendArp(*this, arp, unicast.value_or(MacAddr::Broadcast()));
     return;
   }

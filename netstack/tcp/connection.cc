@@ -249,7 +249,8 @@ void TcpConnection::ChangeSettings(const TcpSettings& settings, TimePoint now) {
   const size_t receive_buffer = settings_.receive_buffer;
   settings_ = settings;
   // What tuning has reached stays unless the user fixed a size.
-  if (!settings.send_buffer_locked) settings_.send_buffer = std::max(send_buffer, settings.send_buffer);
+  if (!settings.send_buffer_locked)
+    settings_.send_buffer = std::max(send_buffer, settings.send_buffer);
   if (!settings.receive_buffer_locked) {
     settings_.receive_buffer = std::max(receive_buffer, settings.receive_buffer);
   }

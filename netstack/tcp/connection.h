@@ -72,7 +72,9 @@ class TcpConnection {
   bool read_shut() const { return read_shut_ || fin_received_; }
   bool fin_received() const { return fin_received_; }
   bool orphaned() const { return orphaned_; }
-  size_t unsent() const { return static_cast<size_t>(send_.end() - std::min(snd_nxt_, send_.end())); }
+  size_t unsent() const {
+    return static_cast<size_t>(send_.end() - std::min(snd_nxt_, send_.end()));
+  }
   size_t unacked() const { return send_.bytes(); }
   uint32_t mss() const { return EffectiveMss(); }
   uint16_t peer_mss() const { return agreed_.peer_mss; }
@@ -145,7 +147,9 @@ class TcpConnection {
   void SendResetSegment();
   void FillHeader(TcpSegment& seg, TimePoint now);
   uint16_t WindowField(bool syn);
-  uint64_t Pipe() const { return snd_nxt_ - snd_una_ - board_.sacked() - board_.lost() - NoSackDup(); }
+  uint64_t Pipe() const {
+    return snd_nxt_ - snd_una_ - board_.sacked() - board_.lost() - NoSackDup();
+  }
   uint64_t NoSackDup() const;
   uint32_t EffectiveMss() const;
   uint64_t SendLimit() const { return snd_una_ + snd_wnd_; }

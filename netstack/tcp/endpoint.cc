@@ -51,7 +51,8 @@ TcpSettings TcpEndpoint::MakeSettings() const {
   s.orphan_retries = c.tcp_orphan_retries;
   s.user_timeout = Duration::Millis(opt(Option::kUserTimeout));
   const int64_t linger2 = opt(Option::kLinger2);
-  s.fin_timeout = linger2 == 0 ? c.tcp_fin_timeout : Duration::Seconds(std::min<int64_t>(linger2, 120));
+  s.fin_timeout =
+      linger2 == 0 ? c.tcp_fin_timeout : Duration::Seconds(std::min<int64_t>(linger2, 120));
   s.window_clamp = static_cast<uint32_t>(opt(Option::kWindowClamp));
   s.notsent_lowat = static_cast<uint64_t>(opt(Option::kNotSentLowat));
   s.sack = c.tcp_sack;
@@ -456,8 +457,8 @@ void TcpEndpoint::Emit(TcpSegment& seg, Chain payload, uint32_t mss, bool ecn_ca
   Interface* out = stack_->FindInterface(route->oif);
   const bool tso = out != nullptr && out->config.tx_tso && out->config.tx_checksum;
   const size_t size = payload.size();
-  const size_t step = tso || mss == 0 || route->kind == Route::Kind::kLocal ? std::max<size_t>(size, 1)
-                                                                             : mss;
+  const size_t step =
+      tso || mss == 0 || route->kind == Route::Kind::kLocal ? std::max<size_t>(size, 1) : mss;
   size_t at = 0;
   do {
     const size_t n = std::min(step, size - at);
@@ -588,7 +589,8 @@ uint32_t TcpEndpoint::DoPoll() {
   if (read_end && write_end) bits |= kHangup;
   if (read_end) bits |= kReadable | kReadHangup;
   if (state == TcpState::kSynSent || state == TcpState::kSynReceived) return bits;
-  if (connection_->Readable() >= static_cast<size_t>(std::max<int64_t>(opt(Option::kReceiveLowat), 1))) {
+  if (connection_->Readable() >=
+      static_cast<size_t>(std::max<int64_t>(opt(Option::kReceiveLowat), 1))) {
     bits |= kReadable;
   }
   if (write_end ||

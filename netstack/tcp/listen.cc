@@ -250,7 +250,8 @@ uint32_t TcpListener::Cookie(const FourTuple& tuple, uint32_t irs, uint32_t coun
   Store32(in + 40, count);
   in[44] = static_cast<uint8_t>(mss_index);
   in[45] = 0xc0;
-  const uint32_t hash = static_cast<uint32_t>(SipHash(stack().key(), in)) & ((1u << kCookieBits) - 1);
+  const uint32_t hash =
+      static_cast<uint32_t>(SipHash(stack().key(), in)) & ((1u << kCookieBits) - 1);
   return (count & 0x1f) << 27 | mss_index << 24 | hash;
 }
 

@@ -43,7 +43,8 @@ class TcpListener {
   void Syn(const FourTuple& tuple, const IpReceived& rx, const TcpSegment& s);
   void RequestSegment(Request& r, const IpReceived& rx, const TcpSegment& s, Chain payload);
   void CookieAck(const FourTuple& tuple, const IpReceived& rx, const TcpSegment& s, Chain payload);
-  void SendSynAck(const FourTuple& tuple, IfIndex iface, const TcpAgreed& agreed, uint32_t ts_value);
+  void SendSynAck(const FourTuple& tuple, IfIndex iface, const TcpAgreed& agreed,
+                  uint32_t ts_value);
   bool Complete(const FourTuple& tuple, IfIndex iface, const TcpAgreed& agreed,
                 std::optional<Duration> rtt, const IpReceived& rx, const TcpSegment& s,
                 Chain payload);

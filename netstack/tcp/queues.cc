@@ -47,7 +47,8 @@ void SendQueue::AppendCopy(ByteSpan bytes) {
   while (!bytes.empty()) {
     const size_t n = std::min(bytes.size(), kLargeBuffer);
     // A first small write gets a small buffer, a stream of them larger ones.
-    const size_t capacity = pieces_.empty() ? std::max(n, kSmallBuffer) : std::max(n, size_t{16384});
+    const size_t capacity =
+        pieces_.empty() ? std::max(n, kSmallBuffer) : std::max(n, size_t{16384});
     pieces_.push_back({end_, NewSlice(bytes.first(n), capacity)});
     end_ += n;
     bytes = bytes.subspan(n);

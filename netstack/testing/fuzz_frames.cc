@@ -161,7 +161,8 @@ class World {
         } else if (what < 48) {
           (void)e.Connect({IpAddr(), 0});
         } else {
-          (void)e.SetOption(static_cast<Option>(what % static_cast<int>(Option::kCount)), in.Word());
+          (void)e.SetOption(static_cast<Option>(what % static_cast<int>(Option::kCount)),
+                            in.Word());
         }
         break;
       }

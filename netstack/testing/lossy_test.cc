@@ -130,14 +130,17 @@ Rate Throughput(uint64_t seed, int64_t bps, Duration one_way, double loss, bool 
 
 TEST(ThroughputTest, CleanLinkIsFilled) {  // RFC 5681, RFC 7323
   EXPECT_GT(Throughput(1, 10000000, Duration::Millis(10), 0, true, 8 << 20, 64000).fraction, 0.85);
-  EXPECT_GT(Throughput(2, 100000000, Duration::Millis(10), 0, true, 40 << 20, 256000).fraction, 0.7);
+  EXPECT_GT(Throughput(2, 100000000, Duration::Millis(10), 0, true, 40 << 20, 256000).fraction,
+            0.7);
   EXPECT_GT(Throughput(3, 10000000, Duration::Millis(10), 0, false, 8 << 20, 64000).fraction, 0.85);
 }
 
 TEST(ThroughputTest, LittleLossCostsLittle) {  // RFC 6675, RFC 8985, RFC 9438
-  EXPECT_GT(Throughput(4, 10000000, Duration::Millis(5), 0.001, true, 8 << 20, 64000).fraction, 0.75);
+  EXPECT_GT(Throughput(4, 10000000, Duration::Millis(5), 0.001, true, 8 << 20, 64000).fraction,
+            0.75);
   EXPECT_GT(Throughput(5, 10000000, Duration::Millis(5), 0.01, true, 4 << 20, 64000).fraction, 0.4);
-  EXPECT_GT(Throughput(6, 10000000, Duration::Millis(5), 0.01, false, 4 << 20, 64000).fraction, 0.3);
+  EXPECT_GT(Throughput(6, 10000000, Duration::Millis(5), 0.01, false, 4 << 20, 64000).fraction,
+            0.3);
 }
 
 }  // namespace

@@ -144,7 +144,8 @@ NetResult<size_t> UdpEndpoint::Send(Chain data, const SendParams& params) {
   const size_t size = data.size();
   const size_t gso = params.gso_size;
   // RFC 768's length field; GSO batches are bounded alike (UDP_MAX_SEGMENTS, 64 segments).
-  if (size > 65535 - kUdpHeader - (to.addr.is_v4() ? kIpv4Header : 0)) return NetError::kMessageSize;
+  if (size > 65535 - kUdpHeader - (to.addr.is_v4() ? kIpv4Header : 0))
+    return NetError::kMessageSize;
   if (gso != 0 && size > gso * 64) return NetError::kInvalid;
 
   IfIndex oif = params.iface != 0 ? params.iface : static_cast<IfIndex>(opt(Option::kBindToDevice));
