@@ -70,6 +70,8 @@ Result<Ref<GoferListing>> GoferInode::Listing() {
     if (batch.end || batch.entries.empty()) break;
     offset = batch.entries.back().next;
   }
+  listing->names.reserve(listing->entries.size());
+  for (const GoferListing::Entry& e : listing->entries) listing->names.insert(e.name);
   MutexLock lock(mu_);
   if (!gofer_fs_.shared()) listing_ = listing;
   return listing;
@@ -78,6 +80,7 @@ Result<Ref<GoferListing>> GoferInode::Listing() {
 void GoferInode::EntriesChanged() {
   MutexLock lock(mu_);
   listing_.reset();
+  misses_.store(0, std::memory_order_relaxed);
   stale_ = true;
 }
 
@@ -93,13 +96,34 @@ void GoferInode::LostName() {
   if (last) gofer_fs_.Forget(*this);
 }
 
+bool GoferInode::KnownMissing(std::string_view name) {
+  if (gofer_fs_.shared()) return false;
+  RefPtr<GoferListing> listing;
+  {
+    MutexLock lock(mu_);
+    listing = listing_;
+    if (!listing && (misses_.load(std::memory_order_relaxed) < kMissesToList ||
+                     attr_.size > kLargeDirectory)) {
+      return false;
+    }
+  }
+  if (!listing) {
+    Result<Ref<GoferListing>> all = Listing();
+    if (!all.ok()) return false;
+    listing = RefPtr<GoferListing>(std::move(*all));
+  }
+  return !listing->names.contains(name);
+}
+
 Result<Ref<Inode>> GoferInode::Lookup(std::string_view name) {
   if (!is_directory()) return Errno(ENOTDIR);
+  if (KnownMissing(name)) return Errno(ENOENT);
   const gofer::GoferHandle* handle = TRY(Handle());
   const std::string_view names[] = {name};
   gofer::WalkResult walk =
       TRY(gofer_fs_.client().Walk(*handle, names, gofer::kWalkHandleLast));
   if (walk.stop != gofer::WalkStop::kDone || walk.nodes.empty()) {
+    if (walk.error == ENOENT) misses_.fetch_add(1, std::memory_order_relaxed);
     return Errno(walk.error != 0 ? walk.error : EIO);
   }
   Ref<GoferInode> inode =

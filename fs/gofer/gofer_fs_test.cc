@@ -5,6 +5,7 @@
 #include <linux/fs.h>
 #include <sys/mman.h>
 
+#include "fs/overlay/memory_upper.h"
 #include "fs/vfs/testing/ops.h"
 #include "fs/vfs/vfs.h"
 #include "gofer/testing/fixture.h"
@@ -84,6 +85,60 @@ TEST_P(GoferFsTest, RandomOperationsLeaveTheSameTreeAsOnTheHost) {
       if (HasFailure()) return;
     }
   }
+}
+
+TEST_P(GoferFsTest, AnOverlayOnTopLeavesTheHostAlone) {
+  const auto fill = [](testing::Ops& o) {
+    for (const char* d : {"a", "b", "a/b", "a/b/c", "b/c"}) o.Mkdir(d, 0755);
+    for (const char* f : {"c", "a/a", "a/b/a", "b/c/b"}) {
+      o.Open(f, O_CREAT | O_WRONLY, 0644, std::string("lower ") + f);
+    }
+    o.Link("c", "b/a", false);
+    o.Symlink("a/b", "l");
+  };
+  fill(*ops_);
+  const std::string before = testing::DescribeTree(*ops_, "", true);
+  for (unsigned seed = 1; seed <= 8; seed++) {
+    Result<Ref<GoferFileSystem>> lower =
+        GoferFileSystem::Create(Ref<gofer::GoferClient>(client_), 1, {});
+    ASSERT_TRUE(lower.ok());
+    Result<Ref<FileSystem>> fs = OverlayOnMemory(std::move(*lower), {});
+    ASSERT_TRUE(fs.ok());
+    MountNamespace space(ringwall::Mount::Make(std::move(*fs), 0, "overlay"));
+    const auto ops = testing::MakeVfsOps(space, *creds_);
+    const bool ran = testing::InHostSandbox([&] {
+      const auto host = testing::MakeHostOps();
+      host->Chmod("/", 0755);
+      ops->Chmod("/", 0755);
+      fill(*host);
+      std::mt19937 random(seed);
+      std::string history;
+      for (int i = 0; i < 300; i++) {
+        const testing::RandomOp op = testing::MakeRandomOp(random);
+        const std::string want = op.run(*host), got = op.run(*ops);
+        history += op.text + " = " + want + "\n";
+        ASSERT_EQ(want, got) << "seed " << seed << "\n" << history;
+      }
+      EXPECT_EQ(testing::DescribeTree(*host, "", false), testing::DescribeTree(*ops, "", false))
+          << "seed " << seed << "\n" << history;
+    });
+    if (!ran) GTEST_SKIP() << "the host permits no chroot";
+    if (HasFailure()) return;
+  }
+  Mount(false, 0);
+  EXPECT_EQ(before, testing::DescribeTree(*ops_, "", true));
+}
+
+TEST_P(GoferFsTest, ManyMissingNamesAreNoneOfTheHostsBusiness) {
+  gofer::WriteFile(dir_ / "there", "x");
+  for (int i = 0; i < 20; i++) EXPECT_EQ(ops_->Stat("no" + std::to_string(i), true), "ENOENT");
+  // By now the directory has been listed; a name that comes later on the host is not seen, one that
+  // the guest makes is.
+  gofer::WriteFile(dir_ / "late", "");
+  EXPECT_EQ(ops_->Stat("late", true), "ENOENT");
+  EXPECT_EQ(ops_->Open("there", O_RDONLY, 0, ""), "ok read x");
+  EXPECT_EQ(ops_->Open("mine", O_CREAT | O_RDWR, 0600, "y"), "ok wrote 1 read y");
+  EXPECT_EQ(ops_->Stat("mine", true).substr(0, 14), "ok mode 100600");
 }
 
 TEST_P(GoferFsTest, ReadsAndWritesReachTheHost) {

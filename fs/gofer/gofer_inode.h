@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "fs/gofer/gofer.h"
 #include "fs/vfs/file.h"
 #include "sentry/base/unique_fd.h"
@@ -35,6 +36,7 @@ class GoferListing final : public RefCounted<GoferListing> {
     uint8_t type;
   };
   std::vector<Entry> entries;
+  absl::flat_hash_set<std::string_view> names;  // of the entries
 };
 
 class GoferInode final : public Inode {
@@ -89,7 +91,13 @@ class GoferInode final : public Inode {
   Mutex<LockClass::kInodeData>& append_lock() ABSL_LOCK_RETURNED(append_mu_) { return append_mu_; }
 
  private:
-  static constexpr uint32_t kAccessModes = 3;
+  // After this many names that were not there, the whole directory is listed, unless it is large:
+  // then the rest costs no round trip (search paths, temporary files).
+  static constexpr uint32_t kMissesToList = 8;
+  static constexpr uint64_t kLargeDirectory = 256 << 10;
+
+  // Whether the listing at hand says that there is no such name; may get one.
+  bool KnownMissing(std::string_view name);
 
   void StoreLocked(const gofer::Attr& attr) REQUIRES(mu_);
   // Takes size, blocks and times from an open descriptor.
@@ -109,6 +117,7 @@ class GoferInode final : public Inode {
   std::string target_ GUARDED_BY(mu_);
   RefPtr<GoferFd> read_fd_ GUARDED_BY(mu_), write_fd_ GUARDED_BY(mu_);
   RefPtr<GoferListing> listing_ GUARDED_BY(mu_);
+  std::atomic<uint32_t> misses_{0};
   // Where it was found, while it has no handle.
   RefPtr<GoferInode> found_in_ GUARDED_BY(mu_);
   std::string found_as_ GUARDED_BY(mu_);

@@ -60,8 +60,7 @@ Result<void> OverlayInode::CopyUpOne(Contents contents) {
   if (gone && !is_regular()) return Errno(ENOENT);
   // A regular file with several names in the lower layer keeps them there: all of them lead to this
   // inode, and this inode to a nameless upper file.
-  const bool named =
-      !gone && (!is_regular() || lower_names_.load(std::memory_order_relaxed) == 1);
+  const bool named = !gone && (!is_regular() || !lower_links_);
   Inode& upper_dir = *parent->upper();
   Ref<Inode> copy = TRY(CopyToUpper(upper_dir, name, named, contents));
   const Attr attr = TRY(copy->GetAttr());

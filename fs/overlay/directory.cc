@@ -154,6 +154,8 @@ Result<void> OverlayInode::Link(std::string_view name, Inode& target) {
 
 void OverlayInode::LostLowerName() {
   if (lower_names_.load(std::memory_order_relaxed) != 0) lower_names_.fetch_sub(1);
+  // The lower layer still counts the name that went.
+  if (lower_names_.load(std::memory_order_relaxed) != 0) overlay_.Pin(*this);
   LostName();
 }
 

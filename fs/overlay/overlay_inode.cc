@@ -16,6 +16,7 @@ OverlayInode::OverlayInode(OverlayFileSystem& fs, RefPtr<Inode> upper,
       ino_(ino),
       upper_(upper.Leak()),
       lowers_(std::move(lowers)),
+      lower_links_(!is_directory() && attr.nlink > 1),
       parent_(std::move(parent)),
       name_(name) {
   if (upper_.load(std::memory_order_relaxed) == nullptr && !is_directory()) {

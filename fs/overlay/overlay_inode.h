@@ -103,6 +103,7 @@ class OverlayInode final : public Inode {
   const uint64_t ino_;
   std::atomic<Inode*> upper_;  // holds a reference
   const std::vector<Ref<Inode>> lowers_;
+  const bool lower_links_;  // the lower file had several names: name_ is just one of them
   std::atomic<uint32_t> lower_names_{0};  // how many names it has that are not in the upper layer
   std::atomic<bool> gone_{false};         // a directory: removed; a file: all its names
   Mutex<LockClass::kUpperDirectory> entries_mu_;

@@ -146,6 +146,20 @@ TEST_F(OverlayTest, HardLinksStayTogether) {
   EXPECT_EQ(ops_->Stat("b", false), "ENOENT");
 }
 
+// A copy-up once went to a name that had been removed, when one other name was left.
+TEST_F(OverlayTest, TheLastOfTwoLowerNamesIsCopiedUpAsItself) {
+  lower_->Open("a", O_CREAT | O_WRONLY, 0644, "old");
+  lower_->Link("a", "b", false);
+  MountOverlay();
+  EXPECT_EQ(Stat("a").nlink, 2u);
+  EXPECT_EQ(ops_->Unlink("a"), "ok");
+  EXPECT_EQ(ops_->Open("b", O_WRONLY, 0, "new"), "ok wrote 3");
+  root_.dentry().Prune();
+  EXPECT_EQ(ops_->Stat("a", false), "ENOENT");
+  EXPECT_EQ(ops_->Open("b", O_RDONLY, 0, ""), "ok read new");
+  EXPECT_EQ(Stat("b").nlink, 1u);
+}
+
 TEST_F(OverlayTest, LowerDirectoriesCanBeMoved) {
   lower_->Mkdir("d", 0755);
   lower_->Mkdir("d/sub", 0755);

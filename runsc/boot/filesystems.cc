@@ -5,6 +5,7 @@
 #include "fs/dev/devtmpfs.h"
 #include "fs/dev/mem_devices.h"
 #include "fs/gofer/gofer.h"
+#include "fs/overlay/memory_upper.h"
 #include "fs/tmpfs/tmpfs.h"
 #include "fs/vfs/vfs.h"
 #include "gofer/client/client.h"
@@ -76,7 +77,11 @@ class Mounter {
     options.exclusive = mount.cache_exclusive;
     Ref<FileSystem> lower = TRY(GoferFileSystem::Create(
         Ref<gofer::GoferClient>(client_), static_cast<uint32_t>(mount.gofer_root), options));
-    return lower;
+    if (mount.overlay == OverlayMode::kNone) return lower;
+    // A host file behind the upper layer (kFile) is not used yet: its contents stay in memory too.
+    TmpfsOptions upper;
+    upper.size = mount.overlay_size != 0 ? mount.overlay_size : args_.memory_limit / 2;
+    return OverlayOnMemory(std::move(lower), upper);
   }
 
   // Mounts on the destination, making it when it is missing.
