@@ -10,8 +10,12 @@
 
 namespace ringwall {
 
-// Bytes of an area with every feature that the host has enabled for user code.
+// Bytes of an area with every feature that guests may use: all that the host has enabled for user
+// code but AMX's tiles, which a program must ask the kernel for. A signal frame of a program that has
+// not asked is as small on Linux.
 size_t XStateSize();
+// Bytes of the host's area with all of its features, as PTRACE_SETREGSET wants it.
+size_t HostXStateSize();
 // These features, as bits of XCR0.
 uint64_t XStateFeatures();
 

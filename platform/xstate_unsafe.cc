@@ -19,19 +19,27 @@ constexpr size_t kMxcsrMask = 28;
 constexpr uint32_t kDefaultMxcsr = 0x1f80;
 constexpr uint16_t kDefaultFcw = 0x37f;
 
+constexpr uint64_t kAmx = uint64_t{3} << 17;
+
 struct HostXState {
-  size_t size = kLegacySize + kHeaderSize;
+  size_t host_size = kLegacySize + kHeaderSize;
+  size_t size = kLegacySize + kHeaderSize;  // without AMX
   uint64_t features = 3;  // XCR0
   uint32_t mxcsr_mask = 0xffbf;
   HostXState() {
     unsigned eax, ebx, ecx, edx;
     if (__get_cpuid_count(0xd, 0, &eax, &ebx, &ecx, &edx) != 0 && ebx != 0) {
-      size = ebx;
+      host_size = ebx;
       features = (uint64_t{edx} << 32 | eax);
       uint32_t low, high;
       // SAFETY: reads XCR0; CPUID leaf 0xd exists only with OSXSAVE in effect on Linux.
       __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-      features &= uint64_t{high} << 32 | low;
+      features &= (uint64_t{high} << 32 | low) & ~kAmx;
+      for (unsigned feature = 2; feature < 63; ++feature) {
+        if ((features >> feature & 1) == 0) continue;
+        __cpuid_count(0xd, feature, eax, ebx, ecx, edx);
+        size = std::max<size_t>(size, eax + ebx);
+      }
     }
     alignas(16) unsigned char area[kLegacySize] = {};
     // SAFETY: writes 512 bytes to an aligned buffer of that size.
@@ -58,6 +66,7 @@ T At(std::span<const std::byte> area, size_t offset) {
 }  // namespace
 
 size_t XStateSize() { return Host().size; }
+size_t HostXStateSize() { return Host().host_size; }
 uint64_t XStateFeatures() { return Host().features; }
 
 void InitXState(std::span<std::byte> area) {

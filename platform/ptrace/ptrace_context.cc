@@ -44,11 +44,11 @@ uint64_t TrapNumber(int signo, int code) {
 
 PtraceContext::PtraceContext(Ref<PtraceAddressSpace> as, pid_t tid,
                              std::shared_ptr<PtraceCounters> counters)
-    : as_(std::move(as)), tid_(tid), counters_(std::move(counters)), xstate_(XStateSize()) {
+    : as_(std::move(as)), tid_(tid), counters_(std::move(counters)), xstate_(HostXStateSize()) {
   regs_.cs = abi::kUserCs;
   regs_.ss = abi::kUserSs;
   regs_.eflags = kInitialFlags;
-  InitXState(xstate_);
+  InitXState(std::span(xstate_).first(XStateSize()));
 }
 
 PtraceContext::~PtraceContext() {
@@ -68,7 +68,7 @@ PtraceContext::~PtraceContext() {
 
 Result<void> PtraceContext::CopyFrom(PtraceContext& parent) {
   regs_ = parent.regs_;
-  TRY(parent.GetXState(xstate_));
+  TRY(parent.GetXState(std::span(xstate_).first(XStateSize())));
   xstate_dirty_ = true;
   signal_mask_ = parent.signal_mask_;
   return {};
@@ -197,7 +197,7 @@ bool PtraceContext::OnSignalStop(int signo, Event* event) {
 }
 
 Result<void> PtraceContext::GetXState(std::span<std::byte> out) {
-  if (out.size() != xstate_.size()) return Errno(EINVAL);
+  if (out.size() != XStateSize()) return Errno(EINVAL);
   if (!xstate_dirty_) {
     iovec area = {xstate_.data(), xstate_.size()};
     if (Ptrace(PTRACE_GETREGSET, tid_, NT_X86_XSTATE, &area) != 0) return Errno(ESRCH);
