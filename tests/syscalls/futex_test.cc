@@ -223,10 +223,12 @@ TEST(FutexTest, WaitvWaitsForAnyOf) {
     uint32_t flags, reserved;
   } waiters[2] = {{0, reinterpret_cast<uint64_t>(&a), 2 | 128, 0},
                   {0, reinterpret_cast<uint64_t>(&b), 2 | 128, 0}};
+  std::atomic<bool> back{false};
   std::thread waker([&] {
-    while (Futex(&b, FUTEX_WAKE_PRIVATE, 1) == 0) usleep(200);
+    while (!back && Futex(&b, FUTEX_WAKE_PRIVATE, 1) == 0) usleep(200);
   });
   EXPECT_EQ(syscall(449, waiters, 2, 0, nullptr, 0), 1);
+  back = true;
   waker.join();
   waiters[1].value = 5;
   EXPECT_FAILS(syscall(449, waiters, 2, 0, nullptr, 0), EAGAIN);

@@ -216,7 +216,7 @@ TEST(SpliceTest, MovesBetweenFileAndPipe) {
 }
 
 TEST(SpliceTest, TeeDuplicatesWithoutConsuming) {
-  Pipe a, b;
+  Pipe a(O_NONBLOCK), b(O_NONBLOCK);
   ASSERT_EQ(write(a.writer.get(), "tee", 3), 3);
   EXPECT_EQ(tee(a.reader.get(), b.writer.get(), 10, 0), 3);
   char x[4], y[4];
