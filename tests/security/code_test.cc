@@ -94,7 +94,7 @@ TEST(JumpTest, ToSystemCallsInTheStub) {
   }
   for (uint64_t place : places) {
     for (const Evil& e : kEvils) {
-      EXPECT_TRUE(AimFailed(RunHostile([&] { return Attack(place, e); }, 3000)))
+      EXPECT_TRUE(NeverReached(RunHostile([&] { return Attack(place, e); }, 3000)))
           << e.name << " at " << std::hex << place;
     }
   }
@@ -107,7 +107,7 @@ TEST(JumpTest, ToSystemCallsInTheVdso) {
   for (uint64_t place : FindCalls(vdso, vdso + 0x2000)) {
     for (const Evil& e : kEvils) {
       if (!Inside() && e.nr != SYS_mmap) continue;
-      EXPECT_TRUE(AimFailed(RunHostile([&] { return Attack(place, e); }, 3000)))
+      EXPECT_TRUE(NeverReached(RunHostile([&] { return Attack(place, e); }, 3000)))
           << e.name << " at " << std::hex << place;
     }
   }
@@ -117,11 +117,11 @@ TEST(JumpTest, ToSystemCallsInTheVdso) {
 TEST(JumpTest, ToTheStartsOfTheStubsPagesAndLines) {
   for (uint64_t place = RW_STUB_TEXT; place < RW_STUB_TEXT + 0x4000; place += 64) {
     if (!Inside() && place > RW_STUB_TEXT + 0x200) break;
-    EXPECT_TRUE(AimFailed(RunHostile([&] { return Attack(place, kEvils[0]); }, 3000)))
+    EXPECT_TRUE(NeverReached(RunHostile([&] { return Attack(place, kEvils[0]); }, 3000)))
         << std::hex << place;
   }
   for (uint64_t place : SafePlaces()) {
-    EXPECT_TRUE(AimFailed(RunHostile([&] { return Attack(place, kEvils[0]); }, 3000)))
+    EXPECT_TRUE(NeverReached(RunHostile([&] { return Attack(place, kEvils[0]); }, 3000)))
         << std::hex << place;
   }
   ExpectWell();

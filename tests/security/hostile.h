@@ -54,6 +54,14 @@ int RunHostile(F body, int limit_ms = 8000) {
   return status;
 }
 
+// For code that runs on somewhere unforeseen: any end will do but the one that says escape.
+inline ::testing::AssertionResult NeverReached(int status) {
+  if (WIFEXITED(status) && WEXITSTATUS(status) == kReached) {
+    return ::testing::AssertionFailure() << "the aim was reached";
+  }
+  return ::testing::AssertionSuccess();
+}
+
 inline ::testing::AssertionResult AimFailed(int status) {
   if (WIFSIGNALED(status)) return ::testing::AssertionSuccess();
   if (WIFEXITED(status) && WEXITSTATUS(status) == kFailed) return ::testing::AssertionSuccess();
