@@ -7,6 +7,8 @@
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
 
+#include <array>
+
 #include "fs/host/host_file.h"
 #include "fs/tmpfs/tmpfs.h"
 #include "runsc/boot/control.h"
@@ -76,11 +78,20 @@ class Handler final : public ControlHandler {
 
 namespace {
 
+// The first time that malloc gives memory of a thread's heap back, it reads how the host overcommits.
+void* ShrinkHeap(void*) {
+  constexpr size_t kSize = 96 << 10;  // below malloc's threshold for mmap
+  std::array<void*, 4> pieces;
+  for (void*& piece : pieces) piece = malloc(kSize);
+  for (void* piece : pieces) free(piece);
+  return nullptr;
+}
+
 // libc sets up signals for its own use when the first thread starts, by calls that the filter refuses
 // later.
 HostResult<void> PrepareThreads() {
   pthread_t thread;
-  const int error = pthread_create(&thread, nullptr, [](void*) -> void* { return nullptr; }, nullptr);
+  const int error = pthread_create(&thread, nullptr, ShrinkHeap, nullptr);
   if (error != 0) return HostError::WithErrno(error, "start a thread");
   pthread_join(thread, nullptr);
   return {};

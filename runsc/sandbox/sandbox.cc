@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -18,7 +19,6 @@
 #include "runsc/sandbox/namespaces.h"
 #include "runsc/sandbox/privileges.h"
 #include "sentry/base/log.h"
-#include "sentry/base/mutex.h"
 #include "sentry/base/result.h"
 
 namespace ringwall {
@@ -88,6 +88,13 @@ void ResetSignals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
+// libc asks for the size of the host's memory when it first sorts more than a kilobyte, as capstone
+// has it do. Afterwards it remembers.
+void PrepareQsort() {
+  static char items[2][1024];
+  qsort(items, 2, sizeof(items[0]), [](const void*, const void*) { return 0; });
+}
+
 [[noreturn]] void RunSentry(const SandboxOptions& options, const IdMaps& maps,
                             const Granted& granted, Channels channels, BootArgs boot) {
   if (options.die_with_caller) DieWithParent();
@@ -152,6 +159,7 @@ void ResetSignals() {
     status.Fail(128, prepared.error().message().c_str());
     _exit(128);
   }
+  PrepareQsort();
   HostResult<void> filter = InstallSentryFilter();
   note(filter.ok(), Layer::kSeccomp, filter.ok() ? 0 : filter.error().error());
   layers.Log("sentry");
