@@ -38,14 +38,6 @@ bool IsReplyTo(uint64_t reply, uint32_t seq) {
   return reply >> 63 == 1 && (reply >> 40 & 0x7fffff) == (seq & 0x7fffff);
 }
 
-// Of a stub without guest threads: those that are traced hold their dead process back.
-bool IsDead(pid_t pid) {
-  siginfo_t info = {};
-  const int r = RetryEintr(
-      [&] { return waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT | __WALL); });
-  return r != 0 || info.si_pid != 0;
-}
-
 }  // namespace
 
 StubProcess::StubProcess(StubHost& host, StubSlot slot) : host_(host), slot_(slot) {}
@@ -79,6 +71,12 @@ uint64_t StubProcess::KernelReply() const {
   return head;
 }
 
+bool StubProcess::ReapAtStart() {
+  if (!StubHost::Reap(pid_, false)) return false;
+  pid_ = 0;
+  return true;
+}
+
 uint64_t StubProcess::AwaitReply(uint32_t seq) {
   uint32_t* const done = &slot_.reply->done;
   uint32_t* const waiter = &slot_.command->waiter;
@@ -94,7 +92,7 @@ uint64_t StubProcess::AwaitReply(uint32_t seq) {
         started_ = true;
         break;
       }
-      if (reply == 0 && (started_ || IsDead(pid_))) {
+      if (reply == 0 && (started_ || ReapAtStart())) {
         lost_.store(true, std::memory_order_relaxed);
         break;
       }

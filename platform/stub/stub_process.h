@@ -97,11 +97,13 @@ class StubProcess {
   // thread; 0 when the stub is lost.
   uint64_t AwaitReply(uint32_t seq) REQUIRES(mu_);
   uint64_t KernelReply() const;
+  // Whether a stub that has not replied yet has died; it is reaped then.
+  bool ReapAtStart();
   // Moves the sleeping memory thread to the CPU of the calling thread, which is about to sleep.
   void ComeToThisCpu() REQUIRES(mu_);
 
   StubHost& host_;
-  pid_t pid_ = 0;  // set once, before anyone else knows of this object
+  pid_t pid_ = 0;  // set before anyone else knows of this object; 0 when there is none
   const StubSlot slot_;
   bool disowned_ = false;
   mutable std::atomic<bool> lost_{false};

@@ -168,6 +168,7 @@ bool SystrapContext::SleepUntilChange() {
   constexpr uint64_t kPatienceNs = 2'000'000'000;
   timespec timeout = {0, kFirstNs};
   uint64_t kicked_at_cpu = 0, waited = 0;
+  bool first = true;
   for (;;) {
     const uint32_t state = __atomic_load_n(&region_->state, __ATOMIC_ACQUIRE);
     if ((state & (RW_STATE_SENTRY | RW_STATE_DIED)) != 0) return true;
@@ -178,10 +179,17 @@ bool SystrapContext::SleepUntilChange() {
                                      __ATOMIC_SEQ_CST)) {
       continue;
     }
-    // Before the sleep: dead already, without having owned the word?
-    if (::syscall(SYS_tgkill, as_->host_pid(), thread_.tid, 0) != 0) return false;
-    const bool kicked = interrupted_.load() || as_->stopped();
-    if (Futex(&region_->state, FUTEX_WAIT, sleeping, kicked ? &timeout : nullptr) == 0 ||
+    // Before the sleep: dead already, without having owned the word? A thread that is past that
+    // point of its end still takes signals for a while, but has no robust list any more. One that
+    // starts has none yet, so that wait ends by itself.
+    uint64_t list = 0;
+    size_t length = 0;
+    if (::syscall(SYS_get_robust_list, thread_.tid, &list, &length) != 0) return false;
+    if (list == 0 && (ready_once_ || thread_.used)) return false;
+    // Nor may the first sleep be for ever: the list is looked through before it goes.
+    const bool limited = first || list == 0 || interrupted_.load() || as_->stopped();
+    first = false;
+    if (Futex(&region_->state, FUTEX_WAIT, sleeping, limited ? &timeout : nullptr) == 0 ||
         errno != ETIMEDOUT) {
       continue;
     }
@@ -221,7 +229,7 @@ bool SystrapContext::Await() {
     if (!SleepUntilChange()) return false;
   }
   if (spins_) Judge(spin_score_, true);
-  ready_ = true;
+  ready_ = ready_once_ = true;
   return true;
 }
 

@@ -93,6 +93,7 @@ class SystrapContext final : public Context {
   bool xstate_fresh_ = false;
   bool lost_ = false;
   bool ready_ = false;
+  bool ready_once_ = false;
   // How the last event came.
   uint32_t message_ = 0;
   bool local_pending_ = false;  // a call that the stub is to go on with by itself
