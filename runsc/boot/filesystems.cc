@@ -6,6 +6,8 @@
 #include "fs/dev/mem_devices.h"
 #include "fs/gofer/gofer.h"
 #include "fs/overlay/memory_upper.h"
+#include "fs/proc/proc.h"
+#include "fs/sys/sysfs.h"
 #include "fs/tmpfs/tmpfs.h"
 #include "fs/vfs/vfs.h"
 #include "gofer/client/client.h"
@@ -65,6 +67,8 @@ class Mounter {
       Ref<FileSystem> fs = TRY(NewDevTmpfs());
       return RefPtr<FileSystem>(std::move(fs));
     }
+    if (mount.type == "proc") return RefPtr<FileSystem>(NewProcFs(kernel_));
+    if (mount.type == "sysfs") return RefPtr<FileSystem>(NewSysFs(kernel_.cpus()));
     return RefPtr<FileSystem>();
   }
 

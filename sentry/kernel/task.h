@@ -157,6 +157,13 @@ class Task : public RefCounted<Task> {
   // /proc/PID/stat's letter: R, S, D, T, t, Z.
   char state() const { return state_.load(std::memory_order_relaxed); }
   Rusage OwnRusage() const;
+  // What /proc/PID/status shows: its own pending signals, the process's, and its mask as it was a
+  // moment ago.
+  struct SignalSets {
+    abi::SigSet own = 0, shared = 0, blocked = 0;
+    size_t queued = 0;
+  };
+  SignalSets signal_sets() const;
 
   // Where its stub thread may run; remembered until the stub exists.
   cpu_set_t affinity() const;

@@ -39,6 +39,19 @@ void Task::DropPending(abi::SigSet set) {
   for (Task* t : tg_->threads) t->pending_.Remove(set);
 }
 
+Task::SignalSets Task::signal_sets() const {
+  SignalSets s;
+  {
+    MutexLock lock(tg_->siglock);
+    s.own = pending_.mask();
+    s.shared = tg_->pending.mask();
+    s.queued = pending_.queued() + tg_->pending.queued();
+  }
+  MutexLock lock(mu_);
+  if (context_ != nullptr) s.blocked = context_->signal_mask();
+  return s;
+}
+
 void Task::UnshareFds() {
   if (fds_->ref_count_for_test() == 1) return;
   RefPtr<FdTable> own = fds_->Fork();

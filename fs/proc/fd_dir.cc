@@ -1,0 +1,132 @@
+// /proc/PID/fd, fdinfo.
+#include <dirent.h>
+
+#include <charconv>
+
+#include "fs/proc/internal.h"
+
+namespace ringwall::proc {
+
+namespace {
+
+Result<FdTable::Entry> FindEntry(const Subject& s, int fd) {
+  Ref<Task> task = TRY(s.Get());
+  RefPtr<FdTable> table = task->fds_ref();
+  if (!table) return Errno(ENOENT);
+  Result<FdTable::Entry> entry = table->GetEntry(fd);
+  if (!entry.ok()) return Errno(ENOENT);
+  return entry;
+}
+
+Result<std::string> InfoText(const Subject& s, int fd) {
+  const FdTable::Entry entry = TRY(FindEntry(s, fd));
+  File& file = *entry.file;
+  long long pos = 0;
+  {
+    MutexLock lock(file.offset_lock());
+    pos = file.offset();
+  }
+  // Files of 64-bit programs are large files, whatever they asked for.
+  uint32_t flags = file.flags() | 0100000;
+  if (entry.cloexec) flags |= O_CLOEXEC;
+  std::string text = Format("pos:\t%lli\nflags:\t0%o\nmnt_id:\t%i\n", pos, flags,
+                            file.path().mount().id());
+  Result<Attr> attr = file.inode().GetAttr();
+  if (attr.ok()) AppendFormat(&text, "ino:\t%llu\n", static_cast<unsigned long long>(attr->ino));
+  return text;
+}
+
+class DescriptorDirectory final : public SyntheticDirectory {
+ public:
+  DescriptorDirectory(FileSystem& fs, Subject s, uint64_t ino, bool info)
+      : SyntheticDirectory(fs, S_IFDIR | (info ? 0555 : 0500), ino), s_(std::move(s)),
+        info_(info) {}
+
+  Caching caching() const override { return Caching::kRevalidate; }
+  Owner owner() override { return OwnerOf(s_); }
+  Result<void> CheckOpen() override {
+    Ref<Task> task = TRY(s_.Get());
+    return MayLook(*task);
+  }
+  // A process may look at its own descriptors whatever user it has become.
+  std::optional<Result<void>> CheckPermission(const Credentials&, uint32_t want) override {
+    const Task* current = Task::Current();
+    if (current != nullptr && &current->tg() == s_.tg.get() && !(want & kMayWrite)) {
+      return Result<void>();
+    }
+    return std::nullopt;
+  }
+
+  Result<Ref<Inode>> Lookup(std::string_view name) override {
+    int fd = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), fd);
+    if (error != std::errc() || end != name.data() + name.size() || fd < 0 ||
+        (name.size() > 1 && name.front() == '0')) {
+      return Errno(ENOENT);
+    }
+    const FdTable::Entry entry = TRY(FindEntry(s_, fd));
+    const uint64_t child = InoOf(ino(), name);
+    if (info_) {
+      TextOps ops;
+      ops.read = [s = s_, fd] { return InfoText(s, fd); };
+      ops.owner = [s = s_] { return OwnerOf(s); };
+      ops.at_open = true;
+      return Ref<Inode>(MakeRef<TextInode>(fs(), child, 0444u, std::move(ops)));
+    }
+    LinkInode::Ops ops;
+    ops.follow = [s = s_, fd]() -> Result<Path> {
+      Ref<Task> task = TRY(s.Get());
+      TRY(MayLook(*task));
+      const FdTable::Entry e = TRY(FindEntry(s, fd));
+      return Path(e.file->path());
+    };
+    ops.read = [follow = ops.follow]() -> Result<std::string> {
+      const Path path = TRY(follow());
+      Task* current = Task::Current();
+      RefPtr<FsContext> context = current == nullptr ? nullptr : current->fs_ref();
+      if (!context) return Errno(ESRCH);
+      return Vfs::FullName(path, context->root(), *current->mounts_ref());
+    };
+    ops.owner = [s = s_] { return OwnerOf(s); };
+    const bool is_path = (entry.file->flags() & O_PATH) != 0;
+    uint32_t permissions = 0100;
+    if (entry.file->readable() || is_path) permissions |= 0400;
+    if (entry.file->writable()) permissions |= 0200;
+    return Ref<Inode>(MakeRef<LinkInode>(fs(), child, permissions, std::move(ops)));
+  }
+
+  Result<std::vector<DirEntry>> Entries() override {
+    Ref<Task> task = TRY(s_.Get());
+    std::vector<DirEntry> all;
+    RefPtr<FdTable> table = task->fds_ref();
+    if (!table) return all;
+    for (const int fd : table->List()) {
+      std::string name = Format("%d", fd);
+      const uint64_t child = InoOf(ino(), name);
+      all.push_back({std::move(name), child, static_cast<uint8_t>(info_ ? DT_REG : DT_LNK)});
+    }
+    return all;
+  }
+
+ protected:
+  uint64_t size() override {
+    Result<std::vector<DirEntry>> entries = Entries();
+    return info_ || !entries.ok() ? 0 : entries->size();
+  }
+
+ private:
+  const Subject s_;
+  const bool info_;
+};
+
+}  // namespace
+
+Ref<SyntheticInode> NewFdDirectory(FileSystem& fs, Subject subject, uint64_t ino) {
+  return MakeRef<DescriptorDirectory>(fs, std::move(subject), ino, false);
+}
+
+Ref<SyntheticInode> NewFdinfoDirectory(FileSystem& fs, Subject subject, uint64_t ino) {
+  return MakeRef<DescriptorDirectory>(fs, std::move(subject), ino, true);
+}
+
+}  // namespace ringwall::proc

@@ -1,0 +1,69 @@
+// The parts of procfs. Internal to fs/proc.
+//
+// No generator here holds the TaskSet's lock while it asks a memory map or a mount namespace: those
+// locks come first. It takes a reference to the task and goes on without.
+#ifndef RINGWALL_FS_PROC_INTERNAL_H_
+#define RINGWALL_FS_PROC_INTERNAL_H_
+
+#include <string>
+#include <vector>
+
+#include "fs/proc/nodes.h"
+#include "sentry/kernel/task.h"
+
+namespace ringwall::proc {
+
+// A process, or one thread of it, that may end at any time.
+struct Subject {
+  Kernel& kernel;
+  Ref<ThreadGroup> tg;
+  int tid;
+  bool thread;  // below task/: this thread and not the process
+
+  // ESRCH once it is gone. A zombie is still there.
+  Result<Ref<Task>> Get() const;
+};
+
+// Whether the current task may look at `target` (PTRACE_MODE_READ_FSCREDS, _ATTACH). EACCES.
+Result<void> MayLook(Task& target);
+// Who owns the files of a task: root when it must not be looked at (not dumpable).
+Owner OwnerOf(const Subject& subject);
+
+Ref<SyntheticInode> NewTaskDirectory(FileSystem& fs, Subject subject);
+Ref<SyntheticInode> NewFdDirectory(FileSystem& fs, Subject subject, uint64_t ino);
+Ref<SyntheticInode> NewFdinfoDirectory(FileSystem& fs, Subject subject, uint64_t ino);
+Ref<SyntheticInode> NewMemFile(FileSystem& fs, Subject subject, uint64_t ino);
+
+// Texts of /proc/PID.
+Result<std::string> StatText(const Subject& s, Task& t);
+Result<std::string> StatusText(const Subject& s, Task& t);
+Result<std::string> StatmText(const Subject& s, Task& t);
+Result<std::string> LimitsText(const Subject& s, Task& t);
+Result<std::string> CmdlineText(const Subject& s, Task& t);
+Result<std::string> EnvironText(const Subject& s, Task& t);
+Result<std::string> AuxvText(const Subject& s, Task& t);
+Result<std::string> MapsText(const Subject& s, Task& t);
+Result<std::string> SmapsText(const Subject& s, Task& t);
+Result<std::string> SmapsRollupText(const Subject& s, Task& t);
+Result<std::string> MountsText(const Subject& s, Task& t);
+Result<std::string> MountinfoText(const Subject& s, Task& t);
+Result<std::string> MountstatsText(const Subject& s, Task& t);
+
+// Of the system.
+void AddSystemFiles(StaticDirectory& root, Kernel& kernel);
+void AddNetFiles(StaticDirectory& net);
+void AddSysctls(StaticDirectory& sys, Kernel& kernel);
+std::string CpuinfoText(const cpu_set_t& cpus, uint64_t tsc_khz);
+
+// CPU time of a whole process so far. With the TaskSet's lock held.
+Rusage ProcessRusageLocked(const ThreadGroup& tg);
+// "name" with what would break a line of a table as octal escapes: space, tab, newline, backslash
+// and the characters of `more`.
+std::string Escape(std::string_view name, std::string_view more);
+
+inline constexpr int kTicksPerSecond = 100;
+inline uint64_t ToTicks(uint64_t ns) { return ns / (1'000'000'000 / kTicksPerSecond); }
+
+}  // namespace ringwall::proc
+
+#endif  // RINGWALL_FS_PROC_INTERNAL_H_

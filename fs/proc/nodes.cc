@@ -1,0 +1,225 @@
+#include "fs/proc/nodes.h"
+
+#include <dirent.h>
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+
+#include "sentry/base/mutex.h"
+
+namespace ringwall {
+
+namespace {
+
+constexpr size_t kMaxWrite = 4096;
+
+class TextFile final : public File {
+ public:
+  TextFile(const Path& path, uint32_t flags, TextInode& inode) : File(path, flags), inode_(inode) {}
+  bool seekable() const override { return true; }
+
+  Result<void> Prepare() {
+    if (!inode_->ops().at_open || !readable()) return {};
+    std::string text = TRY(inode_->ops().read());
+    Keep(std::move(text));
+    return {};
+  }
+
+  Result<size_t> Read(IoDst& dst, uint64_t pos, int) override {
+    if (!inode_->ops().read) return Errno(EINVAL);
+    std::shared_ptr<const std::string> text = Kept();
+    // From the start it is made anew, so that a program may keep the file open and look again.
+    if (!text || (pos == 0 && !inode_->ops().at_open)) {
+      std::string fresh = TRY(inode_->ops().read());
+      text = Keep(std::move(fresh));
+    }
+    if (pos >= text->size()) return size_t{0};
+    const size_t n = std::min<size_t>(text->size() - pos, dst.remaining());
+    return dst.Put(std::as_bytes(std::span(text->data() + pos, n)));
+  }
+
+  Result<size_t> Write(IoSrc& src, uint64_t* pos, int) override {
+    if (!inode_->ops().write) return Errno(EINVAL);
+    std::string text(std::min(src.remaining(), kMaxWrite), '\0');
+    const size_t n = TRY(src.Get(std::as_writable_bytes(std::span(text.data(), text.size()))));
+    TRY(inode_->ops().write(std::string_view(text).substr(0, n)));
+    *pos += n;
+    return n;
+  }
+
+ private:
+  std::shared_ptr<const std::string> Kept() {
+    MutexLock lock(mu_);
+    return text_;
+  }
+  std::shared_ptr<const std::string> Keep(std::string text) {
+    auto fresh = std::make_shared<const std::string>(std::move(text));
+    MutexLock lock(mu_);
+    text_ = fresh;
+    return fresh;
+  }
+
+  const Ref<TextInode> inode_;
+  Mutex<LockClass::kLeaf> mu_;
+  std::shared_ptr<const std::string> text_ GUARDED_BY(mu_);
+};
+
+class DirectoryFile final : public File {
+ public:
+  DirectoryFile(const Path& path, uint32_t flags, SyntheticDirectory& dir)
+      : File(path, flags), dir_(dir) {}
+  bool seekable() const override { return true; }
+  Result<int64_t> Seek(int64_t offset, int whence) override NO_THREAD_SAFETY_ANALYSIS {
+    const int64_t to = whence == SEEK_SET ? offset : this->offset() + offset;
+    if ((whence != SEEK_SET && whence != SEEK_CUR) || to < 0) return Errno(EINVAL);
+    return to;
+  }
+
+  Result<void> ReadDir(DirSink& sink) override NO_THREAD_SAFETY_ANALYSIS {
+    int64_t at = offset();
+    if (at == 0 || !listed_) {
+      entries_ = TRY(dir_->Entries());
+      listed_ = true;
+    }
+    for (; at < static_cast<int64_t>(entries_.size()) + 2; at++) {
+      const DirEntry* e = at < 2 ? nullptr : &entries_[static_cast<size_t>(at) - 2];
+      const bool taken =
+          e == nullptr ? sink.Add(at == 0 ? "." : "..", at == 0 ? dir_->ino() : ParentIno(),
+                                  DT_DIR, at + 1)
+                       : sink.Add(e->name, e->ino, e->type, at + 1);
+      if (!taken) break;
+      set_offset(at + 1);
+    }
+    return {};
+  }
+
+ private:
+  uint64_t ParentIno() const { return dir_->ino(); }
+
+  const Ref<SyntheticDirectory> dir_;
+  // Under the offset lock.
+  std::vector<DirEntry> entries_;
+  bool listed_ = false;
+};
+
+void AppendV(std::string* out, const char* format, va_list args) {
+  char buffer[512];
+  va_list again;
+  va_copy(again, args);
+  const int n = vsnprintf(buffer, sizeof(buffer), format, args);
+  if (n >= 0 && static_cast<size_t>(n) < sizeof(buffer)) {
+    out->append(buffer, static_cast<size_t>(n));
+  } else if (n > 0) {
+    const size_t old = out->size();
+    out->resize(old + static_cast<size_t>(n) + 1);
+    vsnprintf(out->data() + old, static_cast<size_t>(n) + 1, format, again);
+    out->pop_back();
+  }
+  va_end(again);
+}
+
+}  // namespace
+
+std::string Format(const char* format, ...) {
+  std::string out;
+  va_list args;
+  va_start(args, format);
+  AppendV(&out, format, args);
+  va_end(args);
+  return out;
+}
+
+void AppendFormat(std::string* out, const char* format, ...) {
+  va_list args;
+  va_start(args, format);
+  AppendV(out, format, args);
+  va_end(args);
+}
+
+uint64_t InoOf(uint64_t parent, std::string_view name) {
+  uint64_t h = 0xcbf29ce484222325u ^ (parent * 0x9e3779b97f4a7c15u);
+  for (const char c : name) h = (h ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
+  // 32 bits, as Linux's /proc: old programs read no more.
+  return ((h >> 32) ^ h) & 0xffffffffu;
+}
+
+Result<Attr> SyntheticInode::GetAttr() {
+  Attr a;
+  a.ino = ino_;
+  a.mode = mode_;
+  a.nlink = is_directory() ? 2 : 1;
+  const Owner who = owner();
+  a.uid = who.uid;
+  a.gid = who.gid;
+  a.size = size();
+  a.blksize = 1024;
+  a.atime = a.mtime = a.ctime = made_;
+  return a;
+}
+
+Result<void> SyntheticInode::Set(const SetAttr& attr) {
+  if (attr.mode || attr.uid || attr.gid) return Errno(EPERM);
+  return {};
+}
+
+Result<Ref<File>> SyntheticDirectory::Open(const Path& path, uint32_t flags, const Credentials&) {
+  TRY(CheckOpen());
+  return Ref<File>(MakeRef<DirectoryFile>(path, flags, *this));
+}
+
+Result<Ref<Inode>> StaticDirectory::Lookup(std::string_view name) {
+  const auto it = children_.find(name);
+  if (it == children_.end()) return Errno(ENOENT);
+  return Ref<Inode>(it->second);
+}
+
+Result<std::vector<DirEntry>> StaticDirectory::Entries() {
+  std::vector<DirEntry> all;
+  for (const auto& [name, child] : children_) {
+    all.push_back({name, child->ino(), static_cast<uint8_t>(child->type() >> 12)});
+  }
+  return all;
+}
+
+void StaticDirectory::Add(std::string_view name, Ref<SyntheticInode> child) {
+  children_.emplace(std::string(name), std::move(child));
+}
+
+Ref<StaticDirectory> StaticDirectory::AddDirectory(std::string_view name) {
+  Ref<StaticDirectory> dir = MakeRef<StaticDirectory>(fs(), InoOf(ino(), name));
+  Add(name, dir);
+  return dir;
+}
+
+void StaticDirectory::AddLink(std::string_view name, std::string target) {
+  LinkInode::Ops ops;
+  ops.read = [target = std::move(target)]() -> Result<std::string> { return std::string(target); };
+  Add(name, MakeRef<LinkInode>(fs(), InoOf(ino(), name), 0777u, std::move(ops)));
+}
+
+void StaticDirectory::AddText(std::string_view name, std::string text, uint32_t permissions) {
+  AddFile(
+      name, [text = std::move(text)]() -> Result<std::string> { return std::string(text); },
+      permissions);
+}
+
+void StaticDirectory::AddFile(std::string_view name, std::function<Result<std::string>()> read,
+                              uint32_t permissions,
+                              std::function<Result<void>(std::string_view)> write) {
+  TextOps ops;
+  ops.read = std::move(read);
+  ops.write = std::move(write);
+  Add(name, MakeRef<TextInode>(fs(), InoOf(ino(), name), permissions, std::move(ops)));
+}
+
+Result<Ref<File>> TextInode::Open(const Path& path, uint32_t flags, const Credentials&) {
+  // Root passes the mode bits, but what cannot be changed says so here.
+  if ((flags & O_ACCMODE) != O_RDONLY && !ops_.write) return Errno(EACCES);
+  if (ops_.check_open) TRY(ops_.check_open());
+  Ref<TextFile> file = MakeRef<TextFile>(path, flags, *this);
+  TRY(file->Prepare());
+  return Ref<File>(std::move(file));
+}
+
+}  // namespace ringwall

@@ -1,0 +1,15 @@
+// procfs: processes and the sandbox's system as files.
+#ifndef RINGWALL_FS_PROC_PROC_H_
+#define RINGWALL_FS_PROC_PROC_H_
+
+#include "fs/vfs/inode.h"
+
+namespace ringwall {
+
+class Kernel;
+
+Ref<FileSystem> NewProcFs(Kernel& kernel);
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_FS_PROC_PROC_H_

@@ -1,0 +1,138 @@
+// /proc/sys: the values that programs ask for. They are fixed but for the two names.
+#include <sys/random.h>
+
+#include "fs/proc/internal.h"
+
+namespace ringwall::proc {
+
+namespace {
+
+std::string NewUuid() {
+  uint8_t b[16] = {};
+  // Cannot fail for so few bytes once the host is up.
+  (void)!getrandom(b, sizeof(b), 0);
+  b[6] = static_cast<uint8_t>((b[6] & 0x0f) | 0x40);
+  b[8] = static_cast<uint8_t>((b[8] & 0x3f) | 0x80);
+  std::string out;
+  for (size_t i = 0; i < sizeof(b); i++) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) out += '-';
+    AppendFormat(&out, "%02x", b[i]);
+  }
+  return out + "\n";
+}
+
+void AddNames(StaticDirectory& kernel) {
+  kernel.AddText("ostype", "Linux\n");
+  kernel.AddText("osrelease", "6.12.0\n");
+  kernel.AddText("version", "#1 SMP PREEMPT_DYNAMIC Ringwall\n");
+  struct Name {
+    const char* file;
+    std::string UtsName::*field;
+  };
+  for (const Name& name : {Name{"hostname", &UtsName::hostname},
+                           Name{"domainname", &UtsName::domainname}}) {
+    const auto read = [field = name.field]() -> Result<std::string> {
+      Task* task = Task::Current();
+      if (task == nullptr) return Errno(ESRCH);
+      return task->uts().name.With([field](const UtsName& n) { return n.*field + "\n"; });
+    };
+    const auto write = [field = name.field](std::string_view text) -> Result<void> {
+      Task* task = Task::Current();
+      if (task == nullptr || !task->creds().Has(Capability::kSysAdmin)) return Errno(EPERM);
+      std::string value(text.substr(0, std::min(text.find('\n'), size_t{64})));
+      task->uts().name.With([&](UtsName& n) { n.*field = std::move(value); });
+      return {};
+    };
+    kernel.AddFile(name.file, read, 0644, write);
+  }
+}
+
+}  // namespace
+
+void AddSysctls(StaticDirectory& sys, Kernel& k) {
+  Ref<StaticDirectory> kernel = sys.AddDirectory("kernel");
+  AddNames(*kernel);
+  kernel->AddText("pid_max", Format("%d\n", TaskSet::kPidMax));
+  kernel->AddText("threads-max", Format("%d\n", k.tasks().max_tasks));
+  kernel->AddText("cap_last_cap", "40\n");
+  kernel->AddText("ngroups_max", "65536\n");
+  kernel->AddText("overflowuid", "65534\n");
+  kernel->AddText("overflowgid", "65534\n");
+  kernel->AddText("core_pattern", "core\n");
+  kernel->AddText("core_uses_pid", "0\n");
+  kernel->AddText("randomize_va_space", "2\n");
+  kernel->AddText("dmesg_restrict", "1\n");
+  kernel->AddText("kptr_restrict", "1\n");
+  kernel->AddText("perf_event_paranoid", "4\n");
+  kernel->AddText("tainted", "0\n");
+  kernel->AddText("panic", "0\n");
+  kernel->AddText("sched_rt_period_us", "1000000\n");
+  kernel->AddText("sched_rt_runtime_us", "950000\n");
+  kernel->AddText("shmmax", "18446744073692774399\n");
+  kernel->AddText("shmall", "18446744073692774399\n");
+  kernel->AddText("shmmni", "4096\n");
+  kernel->AddText("msgmax", "8192\n");
+  kernel->AddText("msgmnb", "16384\n");
+  kernel->AddText("msgmni", "32000\n");
+  kernel->AddText("sem", "32000\t1024000000\t500\t32000\n");
+  Ref<StaticDirectory> random = kernel->AddDirectory("random");
+  random->AddText("boot_id", NewUuid());
+  random->AddFile("uuid", []() -> Result<std::string> { return NewUuid(); });
+  random->AddText("entropy_avail", "256\n");
+  random->AddText("poolsize", "256\n");
+
+  Ref<StaticDirectory> vm = sys.AddDirectory("vm");
+  vm->AddText("overcommit_memory", "0\n");
+  vm->AddText("overcommit_ratio", "50\n");
+  vm->AddText("max_map_count", Format("%zu\n", kMaxMapCount));
+  vm->AddText("mmap_min_addr", Format("%llu\n", static_cast<unsigned long long>(kGuestMinAddr)));
+  vm->AddText("swappiness", "60\n");
+  vm->AddText("nr_hugepages", "0\n");
+
+  Ref<StaticDirectory> fs = sys.AddDirectory("fs");
+  fs->AddText("file-max", "9223372036854775807\n");
+  fs->AddFile("file-nr", [&k]() -> Result<std::string> {
+    // Descriptors of all processes; files that several share count several times.
+    std::vector<RefPtr<FdTable>> tables;
+    {
+      TaskSet& set = k.tasks();
+      MutexLock lock(set.mu);
+      for (const auto& [tid, task] : set.tasks) {
+        if (task->tgid() == tid) tables.push_back(task->fds_ref());
+      }
+    }
+    size_t open = 0;
+    for (const RefPtr<FdTable>& table : tables) open += table ? table->List().size() : 0;
+    return Format("%zu\t0\t9223372036854775807\n", open);
+  });
+  fs->AddText("nr_open", "1048576\n");
+  fs->AddText("pipe-max-size", "1048576\n");
+  fs->AddText("pipe-user-pages-hard", "0\n");
+  fs->AddText("pipe-user-pages-soft", "16384\n");
+  fs->AddText("aio-max-nr", "65536\n");
+  fs->AddText("protected_hardlinks", "0\n");
+  fs->AddText("protected_symlinks", "0\n");
+  fs->AddText("suid_dumpable", "0\n");
+  Ref<StaticDirectory> inotify = fs->AddDirectory("inotify");
+  inotify->AddText("max_user_watches", "65536\n");
+  inotify->AddText("max_user_instances", "128\n");
+  inotify->AddText("max_queued_events", "16384\n");
+
+  Ref<StaticDirectory> net = sys.AddDirectory("net");
+  Ref<StaticDirectory> core = net->AddDirectory("core");
+  core->AddText("somaxconn", "4096\n");
+  core->AddText("rmem_default", "212992\n");
+  core->AddText("rmem_max", "212992\n");
+  core->AddText("wmem_default", "212992\n");
+  core->AddText("wmem_max", "212992\n");
+  Ref<StaticDirectory> ipv4 = net->AddDirectory("ipv4");
+  ipv4->AddText("ip_local_port_range", "32768\t60999\n");
+  ipv4->AddText("ip_forward", "0\n");
+  ipv4->AddText("tcp_rmem", "4096\t131072\t6291456\n");
+  ipv4->AddText("tcp_wmem", "4096\t16384\t4194304\n");
+  ipv4->AddText("tcp_keepalive_time", "7200\n");
+  ipv4->AddText("tcp_keepalive_intvl", "75\n");
+  ipv4->AddText("tcp_keepalive_probes", "9\n");
+}
+
+}  // namespace ringwall::proc

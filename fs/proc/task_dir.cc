@@ -1,0 +1,407 @@
+// /proc/PID and /proc/PID/task/TID.
+#include <dirent.h>
+
+#include <charconv>
+
+#include "fs/proc/internal.h"
+#include "fs/vfs/anon_inode.h"
+
+namespace ringwall::proc {
+
+namespace {
+
+using TextFn = Result<std::string> (*)(const Subject&, Task&);
+using WriteFn = Result<void> (*)(const Subject&, Task&, std::string_view);
+
+// Reads a decimal number with white space around it. EINVAL.
+Result<int64_t> ParseNumber(std::string_view text) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' ' || text.back() == '\0')) {
+    text.remove_suffix(1);
+  }
+  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return Errno(EINVAL);
+  return value;
+}
+
+Result<std::string> CommText(const Subject&, Task& t) { return t.comm() + "\n"; }
+
+Result<void> WriteComm(const Subject& s, Task& t, std::string_view text) {
+  const Task* current = Task::Current();
+  if (current == nullptr || &current->tg() != s.tg.get()) return Errno(EINVAL);
+  if (!text.empty() && text.back() == '\n') text.remove_suffix(1);
+  t.set_comm(text.substr(0, text.find('\0')));
+  return {};
+}
+
+Result<std::string> OomScoreAdjText(const Subject& s, Task&) {
+  return Format("%d\n", s.tg->oom_score_adj.load());
+}
+
+Result<void> WriteOomScoreAdj(const Subject& s, Task&, std::string_view text) {
+  const int64_t value = TRY(ParseNumber(text));
+  if (value < -1000 || value > 1000) return Errno(EINVAL);
+  const Task* current = Task::Current();
+  if (value < s.tg->oom_score_adj.load() &&
+      (current == nullptr || !current->creds().Has(Capability::kSysResource))) {
+    return Errno(EACCES);
+  }
+  s.tg->oom_score_adj.store(static_cast<int>(value));
+  return {};
+}
+
+// Linux's own formula: the share of memory in thousandths, moved by the adjustment.
+Result<std::string> OomScoreText(const Subject& s, Task& t) {
+  int64_t points = s.tg->oom_score_adj.load();
+  if (RefPtr<MemoryManager> mm = t.mm_ref()) {
+    const uint64_t total = s.kernel.options().memory_limit;
+    if (total != 0) points += static_cast<int64_t>(mm->usage().rss * 1000 / total);
+  }
+  if (s.tg->oom_score_adj.load() == -1000) points = -1000;
+  return Format("%lld\n", static_cast<long long>((1000 + points) * 2 / 3));
+}
+
+Result<std::string> TimerSlackText(const Subject&, Task& t) {
+  return Format("%llu\n", static_cast<unsigned long long>(t.timer_slack_ns.load()));
+}
+
+Result<std::string> CgroupText(const Subject&, Task&) { return std::string("0::/\n"); }
+Result<std::string> PersonalityText(const Subject&, Task&) { return std::string("00000000\n"); }
+Result<std::string> WchanText(const Subject&, Task&) { return std::string("0"); }
+Result<std::string> LoginuidText(const Subject&, Task&) { return std::string("4294967295"); }
+Result<std::string> IdMapText(const Subject&, Task&) {
+  return std::string("         0          0 4294967295\n");
+}
+Result<std::string> SetgroupsText(const Subject&, Task&) { return std::string("allow\n"); }
+Result<std::string> CpusetText(const Subject&, Task&) { return std::string("/\n"); }
+Result<std::string> CoredumpFilterText(const Subject&, Task&) { return std::string("00000033\n"); }
+// Reads and writes are not counted.
+Result<std::string> IoText(const Subject&, Task&) {
+  return std::string(
+      "rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\n"
+      "cancelled_write_bytes: 0\n");
+}
+// Time on a CPU; neither the wait for one nor the number of slices is known.
+Result<std::string> SchedstatText(const Subject&, Task& t) {
+  const Rusage r = t.OwnRusage();
+  return Format("%llu 0 0\n", static_cast<unsigned long long>(r.utime_ns + r.stime_ns));
+}
+
+struct FileRow {
+  const char* name;
+  uint32_t permissions;
+  TextFn read;
+  WriteFn write = nullptr;
+  bool private_to_lookers = false;  // needs MayLook to open
+  bool at_open = false;
+  bool process_only = false;  // not below task/
+};
+
+constexpr FileRow kFiles[] = {
+    {"auxv", 0400, AuxvText, nullptr, true},
+    {"cgroup", 0444, CgroupText},
+    {"cmdline", 0444, CmdlineText},
+    {"comm", 0644, CommText, WriteComm},
+    {"coredump_filter", 0444, CoredumpFilterText, nullptr, false, false, true},
+    {"cpuset", 0444, CpusetText},
+    {"environ", 0400, EnvironText, nullptr, true},
+    {"gid_map", 0444, IdMapText},
+    {"io", 0400, IoText, nullptr, true},
+    {"limits", 0444, LimitsText},
+    {"loginuid", 0444, LoginuidText},
+    {"maps", 0444, MapsText, nullptr, true},
+    {"mountinfo", 0444, MountinfoText, nullptr, false, true},
+    {"mounts", 0444, MountsText, nullptr, false, true},
+    {"mountstats", 0400, MountstatsText, nullptr, false, true, true},
+    {"oom_score", 0444, OomScoreText},
+    {"oom_score_adj", 0644, OomScoreAdjText, WriteOomScoreAdj},
+    {"personality", 0400, PersonalityText, nullptr, true},
+    {"projid_map", 0444, IdMapText},
+    {"schedstat", 0444, SchedstatText},
+    {"sessionid", 0444, LoginuidText},
+    {"setgroups", 0444, SetgroupsText, nullptr, false, false, true},
+    {"smaps", 0444, SmapsText, nullptr, true},
+    {"smaps_rollup", 0444, SmapsRollupText, nullptr, true},
+    {"stat", 0444, StatText},
+    {"statm", 0444, StatmText},
+    {"status", 0444, StatusText},
+    {"timerslack_ns", 0444, TimerSlackText, nullptr, false, false, true},
+    {"uid_map", 0444, IdMapText},
+    {"wchan", 0444, WchanText},
+};
+
+constexpr const char* kLinks[] = {"cwd", "exe", "root"};
+
+Result<Path> LinkTarget(const Subject& s, std::string_view name) {
+  Ref<Task> task = TRY(s.Get());
+  TRY(MayLook(*task));
+  if (name == "exe") {
+    RefPtr<MemoryManager> mm = task->mm_ref();
+    RefPtr<File> file = mm ? mm->executable() : RefPtr<File>();
+    if (!file) return Errno(ENOENT);
+    return Path(file->path());
+  }
+  RefPtr<FsContext> context = task->fs_ref();
+  if (!context) return Errno(ENOENT);
+  return name == "cwd" ? context->cwd() : context->root();
+}
+
+Result<std::string> NameFor(Task& looker, const Path& path) {
+  RefPtr<FsContext> context = looker.fs_ref();
+  if (!context) return Errno(ESRCH);
+  return Vfs::FullName(path, context->root(), *looker.mounts_ref());
+}
+
+// The links of ns/. All namespaces but uts and mnt are one in a sandbox, and those are told apart
+// by their addresses' hash; the numbers of the others are those of Linux's initial ones.
+struct NamespaceRow {
+  const char* name;
+  const char* kind;
+  uint64_t number;
+};
+constexpr NamespaceRow kNamespaces[] = {
+    {"cgroup", "cgroup", 4026531835},
+    {"ipc", "ipc", 4026531839},
+    {"mnt", "mnt", 0},
+    {"net", "net", 4026531840},
+    {"pid", "pid", 4026531836},
+    {"pid_for_children", "pid", 4026531836},
+    {"time", "time", 4026531834},
+    {"time_for_children", "time", 4026531834},
+    {"user", "user", 4026531837},
+    {"uts", "uts", 4026531838},
+};
+
+uint64_t NamespaceNumber(const NamespaceRow& row, Task& task) {
+  if (row.number != 0) return row.number;
+  // The id of the root's mount: unique to the namespace and the same for all in it.
+  const Path root = task.mounts_ref()->root();
+  return 4026532000u + static_cast<uint64_t>(root.mount().id());
+}
+
+class NamespaceInode final : public SyntheticInode {
+ public:
+  NamespaceInode(FileSystem& fs, uint64_t number) : SyntheticInode(fs, S_IFREG | 0444, number) {}
+  Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials&) override {
+    class NamespaceFile final : public File {
+     public:
+      NamespaceFile(const Path& path, uint32_t flags) : File(path, flags) {}
+    };
+    return Ref<File>(MakeRef<NamespaceFile>(path, flags));
+  }
+};
+
+class NsDirectory final : public SyntheticDirectory {
+ public:
+  NsDirectory(FileSystem& fs, Subject s, uint64_t ino)
+      : SyntheticDirectory(fs, S_IFDIR | 0511, ino), s_(std::move(s)) {}
+  Caching caching() const override { return Caching::kRevalidate; }
+  Owner owner() override { return OwnerOf(s_); }
+
+  Result<Ref<Inode>> Lookup(std::string_view name) override {
+    for (const NamespaceRow& row : kNamespaces) {
+      if (name != row.name) continue;
+      LinkInode::Ops ops;
+      ops.read = [s = s_, &row]() -> Result<std::string> {
+        Ref<Task> task = TRY(s.Get());
+        TRY(MayLook(*task));
+        return Format("%s:[%llu]", row.kind,
+                      static_cast<unsigned long long>(NamespaceNumber(row, *task)));
+      };
+      ops.follow = [s = s_, &row, fs = Ref<FileSystem>(this->fs())]() -> Result<Path> {
+        Ref<Task> task = TRY(s.Get());
+        TRY(MayLook(*task));
+        const uint64_t number = NamespaceNumber(row, *task);
+        return AnonymousPath(MakeRef<NamespaceInode>(*fs, number),
+                             Format("%s:[%llu]", row.kind,
+                                    static_cast<unsigned long long>(number)));
+      };
+      ops.owner = [s = s_] { return OwnerOf(s); };
+      return Ref<Inode>(MakeRef<LinkInode>(fs(), InoOf(ino(), name), 0777u, std::move(ops)));
+    }
+    return Errno(ENOENT);
+  }
+
+  Result<std::vector<DirEntry>> Entries() override {
+    std::vector<DirEntry> all;
+    for (const NamespaceRow& row : kNamespaces) {
+      all.push_back({row.name, InoOf(ino(), row.name), DT_LNK});
+    }
+    return all;
+  }
+
+ private:
+  const Subject s_;
+};
+
+// task/: the threads.
+class ThreadsDirectory final : public SyntheticDirectory {
+ public:
+  ThreadsDirectory(FileSystem& fs, Subject s, uint64_t ino)
+      : SyntheticDirectory(fs, S_IFDIR | 0555, ino), s_(std::move(s)) {}
+  Caching caching() const override { return Caching::kRevalidate; }
+  Owner owner() override { return OwnerOf(s_); }
+
+  Result<Ref<Inode>> Lookup(std::string_view name) override {
+    int tid = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), tid);
+    if (error != std::errc() || end != name.data() + name.size() || name.front() == '0') {
+      return Errno(ENOENT);
+    }
+    Subject one{s_.kernel, s_.tg, tid, true};
+    Result<Ref<Task>> task = one.Get();
+    if (!task.ok()) return Errno(ENOENT);
+    return Ref<Inode>(NewTaskDirectory(fs(), std::move(one)));
+  }
+
+  Result<std::vector<DirEntry>> Entries() override {
+    std::vector<DirEntry> all;
+    TaskSet& set = s_.kernel.tasks();
+    MutexLock lock(set.mu);
+    if (set.FindThreadGroup(s_.tg->tgid()) != s_.tg.get()) return Errno(ENOENT);
+    for (const auto& [tid, task] : set.tasks) {
+      if (&task->tg() != s_.tg.get()) continue;
+      std::string name = Format("%d", tid);
+      const uint64_t ino = InoOf(this->ino(), name);
+      all.push_back({std::move(name), ino, DT_DIR});
+    }
+    return all;
+  }
+
+ private:
+  const Subject s_;
+};
+
+class TaskDirectory final : public SyntheticDirectory {
+ public:
+  TaskDirectory(FileSystem& fs, Subject s)
+      : SyntheticDirectory(fs, S_IFDIR | 0555,
+                           InoOf(s.thread ? 2 : 1, Format("%d", s.thread ? s.tid : s.tg->tgid()))),
+        s_(std::move(s)) {}
+
+  Caching caching() const override { return Caching::kRevalidate; }
+  Owner owner() override {
+    Result<Ref<Task>> task = s_.Get();
+    if (!task.ok()) return {};
+    Ref<const Credentials> creds = (*task)->creds_ref();
+    return {creds->euid, creds->egid};
+  }
+  std::optional<Result<void>> CheckPermission(const Credentials&, uint32_t) override {
+    Result<Ref<Task>> task = s_.Get();
+    if (!task.ok()) return Result<void>(task.error());
+    return std::nullopt;
+  }
+
+  Result<Ref<Inode>> Lookup(std::string_view name) override {
+    const uint64_t child = InoOf(ino(), name);
+    for (const FileRow& row : kFiles) {
+      if (name != row.name || (row.process_only && s_.thread)) continue;
+      return Ref<Inode>(MakeFile(row, child));
+    }
+    for (const char* link : kLinks) {
+      if (name == link) return Ref<Inode>(MakeLink(link, child));
+    }
+    if (name == "fd") return Ref<Inode>(NewFdDirectory(fs(), s_, child));
+    if (name == "fdinfo") return Ref<Inode>(NewFdinfoDirectory(fs(), s_, child));
+    if (name == "mem") return Ref<Inode>(NewMemFile(fs(), s_, child));
+    if (name == "ns") return Ref<Inode>(MakeRef<NsDirectory>(fs(), s_, child));
+    if (name == "task" && !s_.thread) {
+      return Ref<Inode>(MakeRef<ThreadsDirectory>(fs(), s_, child));
+    }
+    if (name == "net") {
+      Ref<StaticDirectory> net = MakeRef<StaticDirectory>(fs(), child);
+      AddNetFiles(*net);
+      return Ref<Inode>(std::move(net));
+    }
+    return Errno(ENOENT);
+  }
+
+  Result<std::vector<DirEntry>> Entries() override {
+    TRY(s_.Get());
+    std::vector<DirEntry> all;
+    const auto add = [&](const char* name, uint8_t type) {
+      all.push_back({name, InoOf(ino(), name), type});
+    };
+    for (const FileRow& row : kFiles) {
+      if (!row.process_only || !s_.thread) add(row.name, DT_REG);
+    }
+    for (const char* link : kLinks) add(link, DT_LNK);
+    add("mem", DT_REG);
+    for (const char* dir : {"fd", "fdinfo", "net", "ns"}) add(dir, DT_DIR);
+    if (!s_.thread) add("task", DT_DIR);
+    return all;
+  }
+
+ private:
+  Ref<SyntheticInode> MakeFile(const FileRow& row, uint64_t ino) {
+    TextOps ops;
+    ops.read = [s = s_, read = row.read]() -> Result<std::string> {
+      Ref<Task> task = TRY(s.Get());
+      return read(s, *task);
+    };
+    if (row.write != nullptr) {
+      ops.write = [s = s_, write = row.write](std::string_view text) -> Result<void> {
+        Ref<Task> task = TRY(s.Get());
+        return write(s, *task, text);
+      };
+    }
+    if (row.private_to_lookers) {
+      ops.check_open = [s = s_]() -> Result<void> {
+        Ref<Task> task = TRY(s.Get());
+        return MayLook(*task);
+      };
+    }
+    ops.owner = [s = s_] { return OwnerOf(s); };
+    ops.at_open = row.at_open;
+    return MakeRef<TextInode>(fs(), ino, row.permissions, std::move(ops));
+  }
+
+  Ref<SyntheticInode> MakeLink(const char* name, uint64_t ino) {
+    LinkInode::Ops ops;
+    ops.read = [s = s_, name]() -> Result<std::string> {
+      const Path path = TRY(LinkTarget(s, name));
+      Task* current = Task::Current();
+      if (current == nullptr) return Errno(ESRCH);
+      return NameFor(*current, path);
+    };
+    ops.follow = [s = s_, name] { return LinkTarget(s, name); };
+    ops.owner = [s = s_] { return OwnerOf(s); };
+    return MakeRef<LinkInode>(fs(), ino, 0777u, std::move(ops));
+  }
+
+  const Subject s_;
+};
+
+}  // namespace
+
+Result<void> MayLook(Task& target) {
+  const Task* current = Task::Current();
+  if (current == nullptr || &current->tg() == &target.tg()) return {};
+  const Credentials& mine = current->creds();
+  const bool trusted = mine.Has(Capability::kSysPtrace);
+  Ref<const Credentials> theirs = target.creds_ref();
+  const bool same = mine.fsuid == theirs->euid && mine.fsuid == theirs->suid &&
+                    mine.fsuid == theirs->ruid && mine.fsgid == theirs->egid &&
+                    mine.fsgid == theirs->sgid && mine.fsgid == theirs->rgid;
+  if (!same && !trusted) return Errno(EACCES);
+  RefPtr<MemoryManager> mm = target.mm_ref();
+  if (mm && mm->dumpable() != 1 && !trusted) return Errno(EACCES);
+  if ((theirs->cap_permitted & ~mine.cap_permitted) != 0 && !trusted) return Errno(EACCES);
+  return {};
+}
+
+Owner OwnerOf(const Subject& subject) {
+  Result<Ref<Task>> task = subject.Get();
+  if (!task.ok()) return {};
+  RefPtr<MemoryManager> mm = (*task)->mm_ref();
+  if (mm && mm->dumpable() != 1) return {};
+  Ref<const Credentials> creds = (*task)->creds_ref();
+  return {creds->euid, creds->egid};
+}
+
+Ref<SyntheticInode> NewTaskDirectory(FileSystem& fs, Subject subject) {
+  return MakeRef<TaskDirectory>(fs, std::move(subject));
+}
+
+}  // namespace ringwall::proc

@@ -1,0 +1,262 @@
+// maps, smaps and mem (fs/proc/task_mmu.c, mem of fs/proc/base.c).
+#include <sys/sysmacros.h>
+
+#include "fs/proc/internal.h"
+
+namespace ringwall::proc {
+
+namespace {
+
+using Ull = unsigned long long;
+
+// Names of mapped files as the current task sees them.
+class Namer {
+ public:
+  Namer() {
+    if (Task* current = Task::Current()) {
+      if (RefPtr<FsContext> context = current->fs_ref()) {
+        root_ = context->root();
+        mounts_ = current->mounts_ref();
+      }
+    }
+  }
+  std::string Name(const Path& path) const {
+    if (!mounts_) return {};
+    return Escape(Vfs::FullName(path, root_, *mounts_), "\n");
+  }
+
+ private:
+  Path root_;
+  RefPtr<MountNamespace> mounts_;
+};
+
+void AppendVma(std::string* out, const Vma& vma, const Namer& namer) {
+  uint64_t dev = 0, ino = 0;
+  std::string name = vma.name != nullptr ? vma.name : "";
+  if (vma.file && !vma.file->maps_as_anonymous()) {
+    Result<Attr> attr = Vfs::Stat(vma.file->path());
+    if (attr.ok()) {
+      dev = attr->dev;
+      ino = attr->ino;
+    }
+    if (name.empty()) name = namer.Name(vma.file->path());
+  }
+  const size_t line = out->size();
+  AppendFormat(out, "%08llx-%08llx %c%c%c%c %08llx %02x:%02x %llu ", Ull{vma.range.start.value()},
+               Ull{vma.range.end.value()}, vma.prot & PROT_READ ? 'r' : '-',
+               vma.prot & PROT_WRITE ? 'w' : '-', vma.prot & PROT_EXEC ? 'x' : '-',
+               vma.shared ? 's' : 'p', Ull{vma.file ? vma.offset : 0}, major(dev), minor(dev),
+               Ull{ino});
+  if (!name.empty()) {
+    // Names stand in one column where they can.
+    constexpr size_t kNameColumn = 73;
+    const size_t used = out->size() - line;
+    if (used < kNameColumn) out->append(kNameColumn - used, ' ');
+    *out += name;
+  }
+  *out += '\n';
+}
+
+struct Figures {
+  uint64_t size = 0, rss = 0, anonymous = 0, dirty_private = 0, clean_private = 0, locked = 0;
+  uint64_t dirty_shared = 0, clean_shared = 0;
+
+  void Add(const Figures& o) {
+    size += o.size;
+    rss += o.rss;
+    anonymous += o.anonymous;
+    dirty_private += o.dirty_private;
+    clean_private += o.clean_private;
+    dirty_shared += o.dirty_shared;
+    clean_shared += o.clean_shared;
+    locked += o.locked;
+  }
+};
+
+// What is resident is known, who shares it is not: private memory counts as this process's own, and
+// file pages as clean ones.
+Figures FiguresOf(const MemoryManager& mm, const Vma& vma) {
+  Figures f;
+  f.size = vma.range.end - vma.range.start;
+  f.rss = mm.ResidentIn(vma.range);
+  if (vma.locked) f.locked = f.rss;
+  if (!vma.file) {
+    f.anonymous = f.dirty_private = f.rss;
+  } else if (vma.shared) {
+    f.clean_shared = f.rss;
+  } else if (vma.prot & PROT_WRITE) {
+    f.anonymous = f.dirty_private = f.rss;
+  } else {
+    f.clean_private = f.rss;
+  }
+  return f;
+}
+
+void AppendFigures(std::string* out, const Figures& f, bool rollup) {
+  const auto kb = [out](const char* name, uint64_t bytes) {
+    AppendFormat(out, "%-15s %8llu kB\n", name, Ull{bytes / 1024});
+  };
+  if (!rollup) {
+    kb("Size:", f.size);
+    kb("KernelPageSize:", kPageSize);
+    kb("MMUPageSize:", kPageSize);
+  }
+  kb("Rss:", f.rss);
+  kb("Pss:", f.rss);
+  kb("Pss_Dirty:", f.dirty_private + f.dirty_shared);
+  if (rollup) {
+    kb("Pss_Anon:", f.anonymous);
+    kb("Pss_File:", f.rss - f.anonymous);
+    kb("Pss_Shmem:", 0);
+  }
+  kb("Shared_Clean:", f.clean_shared);
+  kb("Shared_Dirty:", f.dirty_shared);
+  kb("Private_Clean:", f.clean_private);
+  kb("Private_Dirty:", f.dirty_private);
+  kb("Referenced:", f.rss);
+  kb("Anonymous:", f.anonymous);
+  for (const char* unknown :
+       {"KSM:", "LazyFree:", "AnonHugePages:", "ShmemPmdMapped:", "FilePmdMapped:",
+        "Shared_Hugetlb:", "Private_Hugetlb:", "Swap:", "SwapPss:"}) {
+    kb(unknown, 0);
+  }
+  kb("Locked:", f.locked);
+}
+
+std::string FlagsOf(const Vma& vma) {
+  std::string flags;
+  const auto add = [&flags](bool on, const char* name) {
+    if (on) flags += name, flags += ' ';
+  };
+  add(vma.prot & PROT_READ, "rd");
+  add(vma.prot & PROT_WRITE, "wr");
+  add(vma.prot & PROT_EXEC, "ex");
+  add(vma.shared, "sh");
+  add(vma.max_prot & PROT_READ, "mr");
+  add(vma.max_prot & PROT_WRITE, "mw");
+  add(vma.max_prot & PROT_EXEC, "me");
+  add(vma.shared, "ms");
+  add(vma.grows_down, "gd");
+  add(vma.locked, "lo");
+  add(vma.dont_fork, "dc");
+  add(vma.dont_dump, "dd");
+  add(!vma.file, "ac");
+  add(vma.wipe_on_fork, "wf");
+  add(vma.sealed, "sl");
+  return flags;
+}
+
+class MemFile final : public File {
+ public:
+  MemFile(const Path& path, uint32_t flags, Ref<MemoryManager> mm)
+      : File(path, flags), mm_(std::move(mm)) {}
+  bool seekable() const override { return true; }
+  Result<int64_t> Seek(int64_t offset, int whence) override NO_THREAD_SAFETY_ANALYSIS {
+    // Addresses: the sign does not matter, and there is no end.
+    if (whence == SEEK_SET) return offset;
+    if (whence == SEEK_CUR) return this->offset() + offset;
+    return Errno(EINVAL);
+  }
+
+  Result<size_t> Read(IoDst& dst, uint64_t pos, int) override {
+    size_t done = 0;
+    std::byte chunk[kPageSize];
+    while (dst.remaining() > 0) {
+      const size_t want = std::min(dst.remaining(), sizeof(chunk) - ((pos + done) & kPageMask));
+      Result<size_t> got = mm_->CopyInPartial(GuestAddr(pos + done), std::span(chunk, want));
+      if (!got.ok() || *got == 0) break;
+      Result<size_t> put = dst.Put(std::span(chunk, *got));
+      if (!put.ok()) return done != 0 ? Result<size_t>(done) : Result<size_t>(put.error());
+      done += *put;
+      if (*put < want) break;
+    }
+    if (done == 0) return Errno(EIO);
+    return done;
+  }
+
+  // Linux would also write to pages that the program itself may only read.
+  Result<size_t> Write(IoSrc& src, uint64_t* pos, int) override {
+    size_t done = 0;
+    std::byte chunk[kPageSize];
+    while (src.remaining() > 0) {
+      const size_t want = std::min(src.remaining(), sizeof(chunk) - (*pos & kPageMask));
+      Result<size_t> got = src.Get(std::span(chunk, want));
+      if (!got.ok()) return done != 0 ? Result<size_t>(done) : Result<size_t>(got.error());
+      Result<size_t> put = mm_->CopyOutPartial(GuestAddr(*pos), std::span(chunk, *got));
+      if (!put.ok() || *put == 0) break;
+      done += *put;
+      *pos += *put;
+      if (*put < want) break;
+    }
+    if (done == 0) return Errno(EIO);
+    return done;
+  }
+
+ private:
+  const Ref<MemoryManager> mm_;
+};
+
+class MemInode final : public SyntheticInode {
+ public:
+  MemInode(FileSystem& fs, Subject s, uint64_t ino)
+      : SyntheticInode(fs, S_IFREG | 0600, ino), s_(std::move(s)) {}
+  Owner owner() override { return OwnerOf(s_); }
+  Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials&) override {
+    Ref<Task> task = TRY(s_.Get());
+    TRY(MayLook(*task));
+    RefPtr<MemoryManager> mm = task->mm_ref();
+    if (!mm) return Errno(ESRCH);
+    return Ref<File>(MakeRef<MemFile>(path, flags, Ref<MemoryManager>(std::move(mm))));
+  }
+
+ private:
+  const Subject s_;
+};
+
+}  // namespace
+
+Result<std::string> MapsText(const Subject&, Task& t) {
+  std::string out;
+  RefPtr<MemoryManager> mm = t.mm_ref();
+  if (!mm) return out;
+  const Namer namer;
+  for (const Vma& vma : mm->List()) AppendVma(&out, vma, namer);
+  return out;
+}
+
+Result<std::string> SmapsText(const Subject&, Task& t) {
+  std::string out;
+  RefPtr<MemoryManager> mm = t.mm_ref();
+  if (!mm) return out;
+  const Namer namer;
+  for (const Vma& vma : mm->List()) {
+    AppendVma(&out, vma, namer);
+    AppendFigures(&out, FiguresOf(*mm, vma), false);
+    const bool thp = !vma.file && vma.range.end - vma.range.start >= (2 << 20);
+    AppendFormat(&out, "THPeligible:    %8d\nVmFlags: %s\n", thp, FlagsOf(vma).c_str());
+  }
+  return out;
+}
+
+Result<std::string> SmapsRollupText(const Subject&, Task& t) {
+  RefPtr<MemoryManager> mm = t.mm_ref();
+  if (!mm) return Errno(ESRCH);
+  Figures sum;
+  const std::vector<Vma> vmas = mm->List();
+  for (const Vma& vma : vmas) sum.Add(FiguresOf(*mm, vma));
+  std::string out;
+  if (!vmas.empty()) {
+    AppendFormat(&out, "%08llx-%08llx ---p 00000000 00:00 0 ",
+                 Ull{vmas.front().range.start.value()}, Ull{vmas.back().range.end.value()});
+    out.append(out.size() < 73 ? 73 - out.size() : 0, ' ');
+    out += "[rollup]\n";
+  }
+  AppendFigures(&out, sum, true);
+  return out;
+}
+
+Ref<SyntheticInode> NewMemFile(FileSystem& fs, Subject subject, uint64_t ino) {
+  return MakeRef<MemInode>(fs, std::move(subject), ino);
+}
+
+}  // namespace ringwall::proc

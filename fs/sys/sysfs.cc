@@ -1,0 +1,71 @@
+#include "fs/sys/sysfs.h"
+
+#include <linux/magic.h>
+
+#include "fs/proc/cpu_list.h"
+#include "fs/proc/nodes.h"
+
+namespace ringwall {
+
+namespace {
+
+void AddCpus(StaticDirectory& devices, const cpu_set_t& cpus) {
+  Ref<StaticDirectory> cpu = devices.AddDirectory("system")->AddDirectory("cpu");
+  const std::string list = CpuList(cpus) + "\n";
+  cpu->AddText("online", list);
+  cpu->AddText("possible", list);
+  cpu->AddText("present", list);
+  cpu->AddText("offline", "\n");
+  cpu->AddText("isolated", "\n");
+  cpu->AddText("kernel_max", "8191\n");
+  for (int n = 0; n < CPU_SETSIZE; n++) {
+    if (!CPU_ISSET(n, &cpus)) continue;
+    Ref<StaticDirectory> one = cpu->AddDirectory(Format("cpu%d", n));
+    one->AddText("online", "1\n");
+    // Each CPU a core of its own: the host's topology is not the guest's business, and what it is
+    // shown in /proc/cpuinfo says the same.
+    Ref<StaticDirectory> topology = one->AddDirectory("topology");
+    const std::string self = Format("%d\n", n);
+    cpu_set_t alone;
+    CPU_ZERO(&alone);
+    CPU_SET(static_cast<size_t>(n), &alone);
+    topology->AddText("core_id", self);
+    topology->AddText("physical_package_id", "0\n");
+    topology->AddText("thread_siblings_list", self);
+    topology->AddText("core_cpus_list", self);
+    topology->AddText("thread_siblings", CpuMask(alone) + "\n");
+    topology->AddText("core_cpus", CpuMask(alone) + "\n");
+    topology->AddText("core_siblings_list", list);
+    topology->AddText("package_cpus_list", list);
+    topology->AddText("core_siblings", CpuMask(cpus) + "\n");
+    topology->AddText("package_cpus", CpuMask(cpus) + "\n");
+  }
+}
+
+}  // namespace
+
+Ref<FileSystem> NewSysFs(const cpu_set_t& cpus) {
+  Ref<SyntheticFs> fs = MakeRef<SyntheticFs>("sysfs", static_cast<uint64_t>(SYSFS_MAGIC));
+  Ref<StaticDirectory> root = MakeRef<StaticDirectory>(*fs, uint64_t{1});
+  for (const char* name : {"block", "bus", "dev", "firmware", "hypervisor", "module", "power"}) {
+    root->AddDirectory(name);
+  }
+  root->AddDirectory("class")->AddDirectory("net");
+  root->AddDirectory("fs")->AddDirectory("cgroup");
+  Ref<StaticDirectory> devices = root->AddDirectory("devices");
+  devices->AddDirectory("virtual")->AddDirectory("net");
+  AddCpus(*devices, cpus);
+  Ref<StaticDirectory> mm = root->AddDirectory("kernel")->AddDirectory("mm");
+  Ref<StaticDirectory> thp = mm->AddDirectory("transparent_hugepage");
+  // What the host does for a stub's memory when asked by madvise; it may do more.
+  thp->AddText("enabled", "always [madvise] never\n");
+  thp->AddText("defrag", "always defer defer+madvise [madvise] never\n");
+  thp->AddText("shmem_enabled", "always within_size advise [never] deny force\n");
+  thp->AddText("hpage_pmd_size", "2097152\n");
+  thp->AddText("use_zero_page", "1\n");
+  mm->AddDirectory("hugepages");
+  fs->set_root(root);
+  return Ref<FileSystem>(std::move(fs));
+}
+
+}  // namespace ringwall
