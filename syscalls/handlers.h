@@ -255,6 +255,35 @@ SysResult SysTime(Task& t, GuestAddr out);
 SysResult SysTimes(Task& t, GuestAddr out);
 SysResult SysGetrusage(Task& t, int who, GuestAddr out);
 
+// sys_epoll.cc
+SysResult SysEpollCreate(Task& t, int size);
+SysResult SysEpollCreate1(Task& t, int flags);
+SysResult SysEpollCtl(Task& t, int epfd, int op, int fd, GuestAddr addr);
+SysResult SysEpollWait(Task& t, int epfd, GuestAddr out, int max, int timeout_ms);
+SysResult SysEpollPwait(Task& t, int epfd, GuestAddr out, int max, int timeout_ms, GuestAddr mask,
+                        uint64_t size);
+SysResult SysEpollPwait2(Task& t, int epfd, GuestAddr out, int max, GuestAddr timeout,
+                         GuestAddr mask, uint64_t size);
+SysResult SysEventfd(Task& t, uint32_t count);
+SysResult SysEventfd2(Task& t, uint32_t count, int flags);
+
+// sys_xattr.cc
+SysResult SysSetxattr(Task& t, UserPath path, GuestAddr name, GuestAddr value, uint64_t size,
+                      int flags);
+SysResult SysLsetxattr(Task& t, UserPath path, GuestAddr name, GuestAddr value, uint64_t size,
+                       int flags);
+SysResult SysFsetxattr(Task& t, int fd, GuestAddr name, GuestAddr value, uint64_t size,
+                       int flags);
+SysResult SysGetxattr(Task& t, UserPath path, GuestAddr name, GuestAddr value, uint64_t size);
+SysResult SysLgetxattr(Task& t, UserPath path, GuestAddr name, GuestAddr value, uint64_t size);
+SysResult SysFgetxattr(Task& t, int fd, GuestAddr name, GuestAddr value, uint64_t size);
+SysResult SysListxattr(Task& t, UserPath path, GuestAddr list, uint64_t size);
+SysResult SysLlistxattr(Task& t, UserPath path, GuestAddr list, uint64_t size);
+SysResult SysFlistxattr(Task& t, int fd, GuestAddr list, uint64_t size);
+SysResult SysRemovexattr(Task& t, UserPath path, GuestAddr name);
+SysResult SysLremovexattr(Task& t, UserPath path, GuestAddr name);
+SysResult SysFremovexattr(Task& t, int fd, GuestAddr name);
+
 }  // namespace ringwall
 
 #endif  // RINGWALL_SYSCALLS_HANDLERS_H_

@@ -19,6 +19,11 @@ File::~File() {
   }
 }
 
+void File::LastRelease() const {
+  if (LastReleaseHook hook = hook_.load()) hook(*this);
+  RefCounted<File>::LastRelease();
+}
+
 Inode& File::inode() const { return *path_.dentry().inode(); }
 
 Result<void> File::SetFlags(uint32_t flags) {

@@ -116,6 +116,10 @@ class File : public RefCounted<File> {
   int64_t offset() const REQUIRES(offset_mu_) { return offset_; }
   void set_offset(int64_t o) REQUIRES(offset_mu_) { offset_ = o; }
 
+  // Called once, when the last reference is gone, before the file is: epoll takes it off its lists.
+  using LastReleaseHook = void (*)(const File&);
+  void set_last_release_hook(LastReleaseHook hook) { hook_.store(hook); }
+
   // F_SETOWN, F_SETSIG for O_ASYNC.
   std::atomic<int32_t> async_owner{0};
   std::atomic<int32_t> async_signal{0};
@@ -123,10 +127,12 @@ class File : public RefCounted<File> {
  protected:
   File(Path path, uint32_t flags);
   ~File() override;  // drops flock and OFD locks
+  void LastRelease() const override;
 
  private:
   const Path path_;
   std::atomic<uint32_t> flags_;
+  std::atomic<LastReleaseHook> hook_{nullptr};
   mutable Mutex<LockClass::kFileOffset> offset_mu_;
   int64_t offset_ GUARDED_BY(offset_mu_) = 0;
 };

@@ -33,6 +33,8 @@ class IoSrc {
   virtual size_t remaining() const = 0;
   // Fills `bytes` (at most remaining()); the same rules as Put.
   virtual Result<size_t> Get(std::span<std::byte> bytes) = 0;
+  // Get without consuming, for a write that may have to wait.
+  virtual Result<size_t> Peek(std::span<std::byte> bytes) = 0;
   // A readable view of the next bytes, at most `want` long, consumed by the call; maybe shorter.
   // EFAULT.
   virtual Result<std::span<const std::byte>> Take(size_t want) = 0;
@@ -69,6 +71,11 @@ class SpanSrc final : public IoSrc {
     const size_t n = bytes.size() < left_.size() ? bytes.size() : left_.size();
     if (n != 0) memcpy(bytes.data(), left_.data(), n);
     left_ = left_.subspan(n);
+    return n;
+  }
+  Result<size_t> Peek(std::span<std::byte> bytes) override {
+    const size_t n = bytes.size() < left_.size() ? bytes.size() : left_.size();
+    if (n != 0) memcpy(bytes.data(), left_.data(), n);
     return n;
   }
   Result<std::span<const std::byte>> Take(size_t want) override {

@@ -81,7 +81,7 @@ class Mounter {
     options.exclusive = mount.cache_exclusive;
     Ref<FileSystem> lower = TRY(GoferFileSystem::Create(
         Ref<gofer::GoferClient>(client_), static_cast<uint32_t>(mount.gofer_root), options));
-    if (mount.overlay == OverlayMode::kNone) return lower;
+    if (mount.overlay == OverlayMode::kNone || mount.is_file) return lower;
     // A host file behind the upper layer (kFile) is not used yet: its contents stay in memory too.
     TmpfsOptions upper;
     upper.size = mount.overlay_size != 0 ? mount.overlay_size : args_.memory_limit / 2;

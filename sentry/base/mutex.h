@@ -75,12 +75,19 @@ class ABSL_LOCKABLE Mutex {
   mutable internal::RwLock mu_;
 };
 
+struct Nested {};
+
 // Holds a mutex for a scope: `MutexLock lock(mu_);`. Unlock() gives it back early.
 template <LockClass kClass>
 class ABSL_SCOPED_LOCKABLE MutexLock {
  public:
   explicit MutexLock(const Mutex<kClass>& mu) ABSL_EXCLUSIVE_LOCK_FUNCTION(mu) : mu_(&mu) {
     lockdep::BeforeLock(kClass, false);
+    mu_->mu_.Lock();
+  }
+  // Inside another lock of the same class; the caller knows why that cannot go round.
+  MutexLock(const Mutex<kClass>& mu, Nested) ABSL_EXCLUSIVE_LOCK_FUNCTION(mu) : mu_(&mu) {
+    lockdep::BeforeLock(kClass, true);
     mu_->mu_.Lock();
   }
   ~MutexLock() ABSL_UNLOCK_FUNCTION() {

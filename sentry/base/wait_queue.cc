@@ -44,6 +44,16 @@ void WaitQueue::Remove(Waiter& w) {
 void WaitQueue::Notify(EventMask events) {
   if (empty()) return;
   MutexLock lock(mu_);
+  NotifyLocked(events);
+}
+
+void WaitQueue::NotifyNested(EventMask events) {
+  if (empty()) return;
+  MutexLock lock(mu_, Nested{});
+  NotifyLocked(events);
+}
+
+void WaitQueue::NotifyLocked(EventMask events) {
   for (Waiter* w = head_; w != nullptr; w = w->next_) {
     const EventMask hit = events & w->mask_;
     if (hit == 0) continue;

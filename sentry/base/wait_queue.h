@@ -48,12 +48,15 @@ class WaitQueue {
   // registered here.
   void Remove(Waiter& w);
   void Notify(EventMask events);
+  // From another queue's OnEvent. Queues that notify each other form no ring: epolls refuse one.
+  void NotifyNested(EventMask events);
   // Whether anyone listens. A hint: may be stale when it returns.
   bool empty() const NO_THREAD_SAFETY_ANALYSIS {
     return __atomic_load_n(&head_, __ATOMIC_ACQUIRE) == nullptr;
   }
 
  private:
+  void NotifyLocked(EventMask events) REQUIRES(mu_);
   mutable Mutex<LockClass::kWaitQueue> mu_;
   Waiter* head_ GUARDED_BY(mu_) = nullptr;
   Waiter* tail_ GUARDED_BY(mu_) = nullptr;

@@ -120,6 +120,13 @@ Result<size_t> GuestSrc::Get(std::span<std::byte> bytes) {
   return done;
 }
 
+Result<size_t> GuestSrc::Peek(std::span<std::byte> bytes) {
+  const GuestBuffers before = buffers_;
+  Result<size_t> n = Get(bytes);
+  buffers_ = before;
+  return n;
+}
+
 Result<std::span<const std::byte>> GuestSrc::Take(size_t want) {
   std::span<std::byte> s = Scratch(std::min(want, remaining()));
   const size_t n = TRY(Get(s));

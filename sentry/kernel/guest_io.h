@@ -53,6 +53,7 @@ class GuestSrc final : public IoSrc {
   GuestSrc(Task& t, GuestBuffers buffers) : task_(t), buffers_(std::move(buffers)) {}
   size_t remaining() const override { return buffers_.total(); }
   Result<size_t> Get(std::span<std::byte> bytes) override;
+  Result<size_t> Peek(std::span<std::byte> bytes) override;
   Result<std::span<const std::byte>> Take(size_t want) override;
 
  private:

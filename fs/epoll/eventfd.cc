@@ -1,0 +1,73 @@
+#include "fs/epoll/eventfd.h"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#include "fs/vfs/anon_inode.h"
+#include "fs/vfs/vfs.h"
+
+namespace ringwall {
+
+namespace {
+
+constexpr uint64_t kMax = UINT64_MAX - 1;
+
+class EventFd final : public File {
+ public:
+  EventFd(Path path, uint32_t flags, uint64_t initial, bool semaphore)
+      : File(std::move(path), flags), semaphore_(semaphore), count_(initial) {}
+
+  Result<size_t> Read(IoDst& dst, uint64_t, int) override {
+    if (dst.remaining() < sizeof(uint64_t)) return Errno(EINVAL);
+    uint64_t value;
+    {
+      MutexLock lock(mu_);
+      if (count_ == 0) return Errno(EAGAIN);
+      value = semaphore_ ? 1 : count_;
+      count_ -= value;
+    }
+    queue_.Notify(EPOLLOUT);
+    return dst.Put(std::as_bytes(std::span(&value, 1)));
+  }
+
+  Result<size_t> Write(IoSrc& src, uint64_t*, int) override {
+    if (src.remaining() < sizeof(uint64_t)) return Errno(EINVAL);
+    uint64_t value;
+    TRY(src.Peek(std::as_writable_bytes(std::span(&value, 1))));
+    if (value == UINT64_MAX) return Errno(EINVAL);
+    {
+      MutexLock lock(mu_);
+      if (value > kMax - count_) return Errno(EAGAIN);
+      count_ += value;
+    }
+    queue_.Notify(EPOLLIN);
+    return sizeof(value);
+  }
+
+  EventMask Poll(EventMask wanted) override {
+    MutexLock lock(mu_);
+    EventMask mask = 0;
+    if (count_ > 0) mask |= EPOLLIN;
+    if (count_ == UINT64_MAX) mask |= EPOLLERR;
+    if (count_ < kMax) mask |= EPOLLOUT;
+    return mask & (wanted | EPOLLERR);
+  }
+  WaitQueue* queue() override { return &queue_; }
+
+ private:
+  const bool semaphore_;
+  Mutex<LockClass::kPipe> mu_;
+  uint64_t count_ GUARDED_BY(mu_);
+  WaitQueue queue_;
+};
+
+}  // namespace
+
+Ref<File> NewEventFd(uint32_t initial, int flags) {
+  const uint32_t open_flags = O_RDWR | ((flags & EFD_NONBLOCK) != 0 ? O_NONBLOCK : 0);
+  return MakeRef<EventFd>(
+      AnonymousPath(MakeRef<AnonInode>(0600, 0, 0), "anon_inode:[eventfd]"), open_flags, initial,
+      (flags & EFD_SEMAPHORE) != 0);
+}
+
+}  // namespace ringwall
