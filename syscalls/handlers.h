@@ -284,6 +284,19 @@ SysResult SysRemovexattr(Task& t, UserPath path, GuestAddr name);
 SysResult SysLremovexattr(Task& t, UserPath path, GuestAddr name);
 SysResult SysFremovexattr(Task& t, int fd, GuestAddr name);
 
+// sys_sync.cc
+SysResult SysFsync(Task& t, int fd);
+SysResult SysFdatasync(Task& t, int fd);
+SysResult SysSync(Task& t);
+SysResult SysSyncfs(Task& t, int fd);
+SysResult SysSyncFileRange(Task& t, int fd, int64_t offset, int64_t size, uint32_t flags);
+SysResult SysFallocate(Task& t, int fd, int mode, int64_t offset, int64_t length);
+SysResult SysFadvise64(Task& t, int fd, int64_t, int64_t length, int advice);
+SysResult SysReadahead(Task& t, int fd, int64_t, uint64_t);
+SysResult SysSendfile(Task& t, int out_fd, int in_fd, GuestAddr offset, uint64_t count);
+SysResult SysCopyFileRange(Task& t, int in_fd, GuestAddr in_offset, int out_fd,
+                           GuestAddr out_offset, uint64_t count, uint32_t flags);
+
 }  // namespace ringwall
 
 #endif  // RINGWALL_SYSCALLS_HANDLERS_H_
