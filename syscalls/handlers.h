@@ -297,6 +297,30 @@ SysResult SysSendfile(Task& t, int out_fd, int in_fd, GuestAddr offset, uint64_t
 SysResult SysCopyFileRange(Task& t, int in_fd, GuestAddr in_offset, int out_fd,
                            GuestAddr out_offset, uint64_t count, uint32_t flags);
 
+// sys_socket.cc
+SysResult SysSocket(Task& t, int domain, int type, int protocol);
+SysResult SysSocketpair(Task& t, int domain, int type, int protocol, GuestAddr out);
+SysResult SysBind(Task& t, int fd, GuestAddr addr, int length);
+SysResult SysListen(Task& t, int fd, int backlog);
+SysResult SysConnect(Task& t, int fd, GuestAddr addr, int length);
+SysResult SysAccept(Task& t, int fd, GuestAddr addr, GuestAddr length);
+SysResult SysAccept4(Task& t, int fd, GuestAddr addr, GuestAddr length, int flags);
+SysResult SysGetsockname(Task& t, int fd, GuestAddr addr, GuestAddr length);
+SysResult SysGetpeername(Task& t, int fd, GuestAddr addr, GuestAddr length);
+SysResult SysSendto(Task& t, int fd, GuestAddr buf, uint64_t size, int flags, GuestAddr addr,
+                    int length);
+SysResult SysRecvfrom(Task& t, int fd, GuestAddr buf, uint64_t size, int flags, GuestAddr addr,
+                      GuestAddr length);
+SysResult SysSendmsg(Task& t, int fd, GuestAddr message, int flags);
+SysResult SysRecvmsg(Task& t, int fd, GuestAddr message, int flags);
+SysResult SysShutdown(Task& t, int fd, int how);
+SysResult SysSetsockopt(Task& t, int fd, int level, int option, GuestAddr value, int length);
+SysResult SysGetsockopt(Task& t, int fd, int level, int option, GuestAddr value,
+                        GuestAddr length_addr);
+
+// sys_sync.cc
+
+
 }  // namespace ringwall
 
 #endif  // RINGWALL_SYSCALLS_HANDLERS_H_

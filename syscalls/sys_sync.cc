@@ -26,12 +26,12 @@ SysResult CopyBetween(Task& t, File& in, uint64_t* in_pos, File& out, uint64_t* 
   std::vector<std::byte> buffer(std::min<uint64_t>(count, kCopyChunk));
   int64_t done = 0;
   while (count > 0) {
-    SpanDst dst(std::span(buffer).first(std::min<uint64_t>(count, buffer.size())));
+    SpanDst dst{std::span<std::byte>(buffer).first(std::min<uint64_t>(count, buffer.size()))};
     Result<size_t> got = t.Retry(in.nonblocking() ? nullptr : in.queue(), EPOLLIN, kNoDeadline,
                                  [&] { return in.Read(dst, *in_pos, 0); });
     if (!got.ok()) return done > 0 ? SysResult(done) : got.error();
     if (*got == 0) break;
-    SpanSrc src(std::span<const std::byte>(buffer).first(*got));
+    SpanSrc src{std::span<const std::byte>(buffer).first(*got)};
     size_t sent = 0;
     while (sent < *got) {
       Result<size_t> put = t.Retry(out.nonblocking() ? nullptr : out.queue(), EPOLLOUT,
