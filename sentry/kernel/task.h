@@ -119,7 +119,8 @@ class Task : public RefCounted<Task> {
   bool Interrupted() const { return interrupted_.load(std::memory_order_acquire); }
   // Computes Interrupted() anew. With the siglock held.
   void RecalcInterruptedLocked();
-  abi::SigSet signal_mask() const { return context_->signal_mask(); }
+  // Any thread. Everything once the task has no processor state any more.
+  abi::SigSet signal_mask() const;
   // sigprocmask and its relatives. Task thread only.
   void SetSignalMask(abi::SigSet mask);
   // For sigsuspend, ppoll, pselect, epoll_pwait: this mask until the call is over and its signals

@@ -32,6 +32,12 @@ abi::SigInfo MakeSigInfo(int signo, int code) {
   return info;
 }
 
+abi::SigSet Task::signal_mask() const {
+  if (Current() == this) return context_ != nullptr ? context_->signal_mask() : ~abi::SigSet{0};
+  MutexLock lock(mu_);
+  return context_ != nullptr ? context_->signal_mask() : ~abi::SigSet{0};
+}
+
 void Task::RecalcInterruptedLocked() {
   const abi::SigSet deliverable = (pending_.mask() | tg_->pending.mask()) & ~signal_mask();
   const bool now = deliverable != 0 || dying_.load() || tg_->group_exit || stop_counted_ ||
