@@ -155,16 +155,18 @@ SysResult SysSysinfo(Task& t, GuestAddr out) {
   s.uptime = up.tv_sec;
   s.totalram = t.kernel().options().memory_limit;
   s.mem_unit = 1;
-  uint64_t used = 0;
+  std::vector<RefPtr<MemoryManager>> maps;  // asked without the lock, which comes after theirs
   {
     TaskSet& set = t.kernel().tasks();
     MutexLock lock(set.mu);
     s.procs = static_cast<uint16_t>(set.live);
     for (const auto& [tid, task] : set.tasks) {
       if (task->tgid() != tid) continue;
-      if (RefPtr<MemoryManager> mm = task->mm_ref()) used += mm->usage().rss;
+      if (RefPtr<MemoryManager> mm = task->mm_ref()) maps.push_back(std::move(mm));
     }
   }
+  uint64_t used = 0;
+  for (const RefPtr<MemoryManager>& mm : maps) used += mm->usage().rss;
   s.freeram = s.totalram - std::min(used, s.totalram);
   return Zero(UserOut<SysinfoAbi>(out).CopyOut(t, s));
 }

@@ -22,14 +22,17 @@ namespace {
 
 constexpr size_t kChunk = 128 << 10;
 
+// Owns the descriptor; the File it came with and the mappings use it as long as they hold the inode.
 class HostInode final : public AnonInode {
  public:
-  HostInode(int fd, const struct stat& st) : AnonInode(st.st_mode, 0, 0), fd_(fd) {}
+  HostInode(UniqueFd fd, const struct stat& st)
+      : AnonInode(st.st_mode, 0, 0), fd_(std::move(fd)) {}
+  int fd() const { return fd_.get(); }
   static constexpr char kKind = 0;
   const void* kind() const override { return &kKind; }
   Result<Attr> GetAttr() override {
     struct stat st;
-    if (fstat(fd_, &st) != 0) return Errno(errno);
+    if (fstat(fd_.get(), &st) != 0) return Errno(errno);
     Attr a;
     a.ino = st.st_ino, a.mode = st.st_mode, a.nlink = static_cast<uint32_t>(st.st_nlink);
     a.uid = st.st_uid, a.gid = st.st_gid, a.rdev = st.st_rdev;
@@ -42,35 +45,41 @@ class HostInode final : public AnonInode {
   }
   Result<void> Set(const SetAttr& attr) override {
     if (attr.size && is_regular()) {
-      TRY(FromHost(ftruncate(fd_, static_cast<off_t>(*attr.size))));
+      TRY(FromHost(ftruncate(fd_.get(), static_cast<off_t>(*attr.size))));
       return {};
     }
     // The host file's owner and mode are not the guest's to change.
     return Errno(EPERM);
   }
+  // Through /proc/PID/fd (and so /dev/stdout): the same host description, for no more than it was
+  // opened for. EACCES.
+  Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials& creds) override;
 
  private:
-  const int fd_;  // owned by the HostFile, which holds this inode
+  const UniqueFd fd_;
 };
 
 class HostFile final : public File {
  public:
-  HostFile(Path path, uint32_t flags, UniqueFd fd, bool seekable, bool tty)
-      : File(std::move(path), flags), fd_(std::move(fd)), seekable_(seekable), tty_(tty) {
-    has_events_ = !seekable_ && HostNotifier::Add(fd_.get(), queue_);
+  // own_offset: the position is kept on the host, not in this File.
+  HostFile(Path path, uint32_t flags, int fd, bool seekable, bool tty, bool own_offset = true)
+      : File(std::move(path), flags), fd_(fd), seekable_(seekable), tty_(tty),
+        own_offset_(own_offset) {
+    has_events_ = !seekable_ && HostNotifier::Add(fd_, queue_);
   }
   ~HostFile() override {
-    if (has_events_) HostNotifier::Remove(fd_.get(), queue_);
+    if (has_events_) HostNotifier::Remove(fd_, queue_);
   }
 
   bool seekable() const override { return seekable_; }
-  bool keeps_own_offset() const override { return true; }
+  bool keeps_own_offset() const override { return own_offset_; }
   bool tty() const { return tty_; }
 
   // Regular files keep their position on the host, where others may share it: a shell's redirection
   // that several commands append to.
-  Result<int64_t> Seek(int64_t offset, int whence) override {
-    return FromHost(int64_t{lseek(fd_.get(), offset, whence)});
+  Result<int64_t> Seek(int64_t offset, int whence) override NO_THREAD_SAFETY_ANALYSIS {
+    if (!own_offset_) return File::Seek(offset, whence);
+    return FromHost(int64_t{lseek(fd_, offset, whence)});
   }
 
   Result<size_t> Read(IoDst& dst, uint64_t pos, int) override {
@@ -82,12 +91,12 @@ class HostFile final : public File {
     const iovec v = {room.data(), room.size()};
     ssize_t n;
     if (seekable_) {
-      n = preadv2(fd_.get(), &v, 1, static_cast<off_t>(pos), 0);
+      n = preadv2(fd_, &v, 1, static_cast<off_t>(pos), 0);
     } else {
-      n = preadv2(fd_.get(), &v, 1, -1, RWF_NOWAIT);
+      n = preadv2(fd_, &v, 1, -1, RWF_NOWAIT);
       if (n < 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) {
         if (!HostReady(POLLIN)) return Errno(EAGAIN);
-        n = preadv2(fd_.get(), &v, 1, -1, 0);
+        n = preadv2(fd_, &v, 1, -1, 0);
       }
     }
     if (n < 0) return Errno(errno);
@@ -106,11 +115,11 @@ class HostFile final : public File {
     const iovec v = {const_cast<std::byte*>(bytes.data()), bytes.size()};
     ssize_t n;
     if (!seekable_) {
-      n = pwritev2(fd_.get(), &v, 1, -1, 0);
+      n = pwritev2(fd_, &v, 1, -1, 0);
     } else {
       // kOwnOffset is -1: at the host's position, which moves.
       const int flag = (flags() & O_APPEND) != 0 ? RWF_APPEND : 0;
-      n = pwritev2(fd_.get(), &v, 1, static_cast<off_t>(*pos), flag);
+      n = pwritev2(fd_, &v, 1, static_cast<off_t>(*pos), flag);
       if (n > 0 && *pos != kOwnOffset) *pos += static_cast<uint64_t>(n);
     }
     if (n < 0) return Errno(errno);
@@ -118,7 +127,7 @@ class HostFile final : public File {
   }
 
   EventMask Poll(EventMask wanted) override {
-    pollfd p = {fd_.get(), static_cast<int16_t>(wanted), 0};
+    pollfd p = {fd_, static_cast<int16_t>(wanted), 0};
     constexpr timespec kNow = {0, 0};
     if (ppoll(&p, 1, &kNow, nullptr) <= 0) return 0;
     return static_cast<uint16_t>(p.revents);
@@ -127,21 +136,22 @@ class HostFile final : public File {
 
   Result<HostMapping> Map(uint64_t offset, uint64_t, int, bool) override {
     if (!inode().is_regular()) return Errno(ENODEV);
-    return HostMapping{fd_.get(), offset};
+    return HostMapping{fd_, offset};
   }
 
   Result<void> Fsync(bool) override {
-    TRY(FromHost(fsync(fd_.get())));
+    TRY(FromHost(fsync(fd_)));
     return {};
   }
 
   Result<int64_t> Ioctl(Task& task, uint32_t cmd, uint64_t arg) override;
 
+  void Hold(UniqueFd fd) { held_ = std::move(fd); }
   void SetSession(Session& session) { session_ = RefPtr<Session>(&session); }
 
  private:
   bool HostReady(int16_t events) const {
-    pollfd p = {fd_.get(), events, 0};
+    pollfd p = {fd_, events, 0};
     constexpr timespec kNow = {0, 0};
     return ppoll(&p, 1, &kNow, nullptr) > 0;
   }
@@ -164,19 +174,20 @@ class HostFile final : public File {
   template <typename T>
   Result<int64_t> PassOut(Task& task, uint32_t cmd, uint64_t arg) {
     T value;
-    TRY(FromHost(ioctl(fd_.get(), cmd, &value)));
+    TRY(FromHost(ioctl(fd_, cmd, &value)));
     TRY(UserOut<T>(GuestAddr(arg)).CopyOut(task, value));
     return 0;
   }
   template <typename T>
   Result<int64_t> PassIn(Task& task, uint32_t cmd, uint64_t arg) {
     T value = TRY(UserIn<T>(GuestAddr(arg)).CopyIn(task));
-    const int r = TRY(FromHost(ioctl(fd_.get(), cmd, &value)));
+    const int r = TRY(FromHost(ioctl(fd_, cmd, &value)));
     return r;
   }
 
-  const UniqueFd fd_;
-  const bool seekable_, tty_;
+  const int fd_;  // the inode's, or held_
+  const bool seekable_, tty_, own_offset_;
+  UniqueFd held_;  // of a file that was opened again
   bool has_events_ = false;
   WaitQueue queue_;
   RefPtr<Session> session_;  // of which it is the controlling terminal; under the TaskSet's lock
@@ -212,7 +223,7 @@ Result<int64_t> HostFile::Ioctl(Task& task, uint32_t cmd, uint64_t arg) {
     case TCSBRK:
     case TCXONC:
     case TCFLSH: {
-      const int r = TRY(FromHost(ioctl(fd_.get(), cmd, static_cast<int>(arg))));
+      const int r = TRY(FromHost(ioctl(fd_, cmd, static_cast<int>(arg))));
       return r;
     }
     case TIOCGPGRP: {
@@ -270,6 +281,20 @@ Result<int64_t> HostFile::Ioctl(Task& task, uint32_t cmd, uint64_t arg) {
   }
 }
 
+Result<Ref<File>> HostInode::Open(const Path& path, uint32_t flags, const Credentials&) {
+  const int host_flags = TRY(FromHost(fcntl(fd_.get(), F_GETFL)));
+  const uint32_t have = static_cast<uint32_t>(host_flags) & O_ACCMODE, want = flags & O_ACCMODE;
+  if (have != O_RDWR && want != have) return Errno(EACCES);
+  // The notifier knows files by their descriptors: a number of its own for each.
+  UniqueFd copy(TRY(FromHost(fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0))));
+  KernelTermios unused;
+  const bool tty = type() == S_IFCHR && ioctl(copy.get(), TCGETS, &unused) == 0;
+  const bool seekable = is_regular() || type() == S_IFBLK;
+  Ref<HostFile> file = MakeRef<HostFile>(path, flags, copy.get(), seekable, tty, !seekable);
+  file->Hold(std::move(copy));
+  return Ref<File>(std::move(file));
+}
+
 }  // namespace
 
 HostResult<void> PrepareHostFiles() { return HostNotifier::Prepare(); }
@@ -282,12 +307,16 @@ Result<Ref<File>> NewHostFile(UniqueFd fd) {
   KernelTermios unused;
   const bool tty = S_ISCHR(st.st_mode) && ioctl(fd.get(), TCGETS, &unused) == 0;
   const bool seekable = S_ISREG(st.st_mode) || S_ISBLK(st.st_mode);
-  Ref<HostInode> inode = MakeRef<HostInode>(fd.get(), st);
+  const int number = fd.get();
+  Ref<HostInode> inode = MakeRef<HostInode>(std::move(fd), st);
   const uint32_t flags =
       static_cast<uint32_t>(host_flags) & (O_ACCMODE | O_APPEND | O_NONBLOCK);
-  const char* kind = tty ? "host:tty" : S_ISFIFO(st.st_mode) ? "host:pipe" : "host:file";
+  const char* kind = tty                    ? "host:tty"
+                     : S_ISFIFO(st.st_mode) ? "pipe"
+                     : S_ISSOCK(st.st_mode) ? "socket"
+                                            : "host:file";
   const std::string name = std::string(kind) + ":[" + std::to_string(inode->ino()) + "]";
-  return Ref<File>(MakeRef<HostFile>(AnonymousPath(inode, name), flags, std::move(fd), seekable, tty));
+  return Ref<File>(MakeRef<HostFile>(AnonymousPath(inode, name), flags, number, seekable, tty));
 }
 
 bool IsHostTty(File& file) {

@@ -1,5 +1,6 @@
 #include "sentry/loader/loader.h"
 
+#include <cpuid.h>
 #include <elf.h>
 #include <sys/auxv.h>
 #include <sys/mount.h>
@@ -227,7 +228,10 @@ std::vector<AuxEntry> Loader::Auxv(const MemoryManager& mm, const ExecIdentity& 
   const GuestRange vdso = const_cast<MemoryManager&>(mm).address_space().vdso();
   if (!vdso.empty()) aux.push_back({AT_SYSINFO_EHDR, vdso.start.value()});
   aux.push_back({AT_MINSIGSTKSZ, ::getauxval(AT_MINSIGSTKSZ)});
-  aux.push_back({AT_HWCAP, ::getauxval(AT_HWCAP)});
+  // CPUID.1:EDX, as Linux has it; libc's getauxval gives something else.
+  uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+  __get_cpuid(1, &eax, &ebx, &ecx, &edx);
+  aux.push_back({AT_HWCAP, edx});
   aux.push_back({AT_PAGESZ, kPageSize});
   aux.push_back({AT_CLKTCK, 100});
   aux.push_back({AT_PHDR, elf_.table_vaddr == 0 ? 0 : elf_.table_vaddr + bias});
