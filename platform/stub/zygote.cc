@@ -15,6 +15,7 @@
 
 #include "platform/platform.h"
 #include "platform/stub/stub_process.h"
+#include "platform/stub/vdso.h"
 #include "sentry/base/log.h"
 
 extern "C" {
@@ -54,8 +55,21 @@ HostResult<UniqueFd> MakeTextFile() {
   return fd;
 }
 
-// Finds the vDSO and its data pages. Without /proc there is none to keep.
-void FindVdso(StubBootPlan& plan, GuestRange& vdso, GuestRange& vvar) {
+// The mappings of the vDSO and its data pages, as RememberVdso() has seen them.
+struct VdsoParts {
+  struct Part {
+    unsigned long start, end;
+    bool is_vdso;
+  };
+  Part parts[8];
+  size_t count = 0;
+};
+VdsoParts g_vdso;
+
+}  // namespace
+
+void RememberVdso() {
+  if (g_vdso.count != 0) return;
   FILE* maps = ::fopen("/proc/self/maps", "re");
   if (maps == nullptr) return;
   char line[512];
@@ -65,13 +79,24 @@ void FindVdso(StubBootPlan& plan, GuestRange& vdso, GuestRange& vvar) {
     if (::sscanf(line, "%lx-%lx %*s %*s %*s %*s %31s", &start, &end, name) != 3) continue;
     const bool is_vdso = strcmp(name, "[vdso]") == 0;
     const bool is_vvar = strncmp(name, "[vvar", 5) == 0;
-    if ((!is_vdso && !is_vvar) || plan.kept == std::size(plan.keep)) continue;
-    plan.keep[plan.kept++] = {start, end, 0};
-    GuestRange& range = is_vdso ? vdso : vvar;
-    if (range.empty()) range.start = GuestAddr(start);
-    range.end = GuestAddr(end);
+    if ((!is_vdso && !is_vvar) || g_vdso.count == std::size(g_vdso.parts)) continue;
+    g_vdso.parts[g_vdso.count++] = {start, end, is_vdso};
   }
   ::fclose(maps);
+}
+
+namespace {
+
+// Without /proc there is none to keep.
+void FindVdso(StubBootPlan& plan, GuestRange& vdso, GuestRange& vvar) {
+  RememberVdso();
+  for (size_t i = 0; i < g_vdso.count && plan.kept < std::size(plan.keep); i++) {
+    const VdsoParts::Part& part = g_vdso.parts[i];
+    plan.keep[plan.kept++] = {part.start, part.end, 0};
+    GuestRange& range = part.is_vdso ? vdso : vvar;
+    if (range.empty()) range.start = GuestAddr(part.start);
+    range.end = GuestAddr(part.end);
+  }
   if (vdso.empty() || vvar.empty() || vvar.end != vdso.start) {
     // Not the shape that this code knows; guests do without.
     plan.kept = 0;

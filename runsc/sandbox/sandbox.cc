@@ -14,6 +14,7 @@
 
 #include <array>
 
+#include "platform/stub/vdso.h"
 #include "runsc/boot/control.h"
 #include "runsc/filter/sentry_filter.h"
 #include "runsc/sandbox/namespaces.h"
@@ -142,6 +143,7 @@ void PrepareQsort() {
   boot.control_connection = std::move(channels.control_sentry);
   boot.status_pipe = std::move(channels.status_write);
 
+  RememberVdso();  // before /proc is out of reach
   UnshareMounts(layers);
   EnterEmptyRoot(layers);
   LimitResources(layers);
