@@ -124,7 +124,8 @@ Result<void> ReadControl(Task& t, const MsgHdrAbi& h, UnixSocket::SendArgs& args
       for (size_t i = 0; i < n; i++) {
         int32_t fd;
         memcpy(&fd, data.data() + i * sizeof(fd), sizeof(fd));
-        args.files.push_back(TRY(t.GetFile(fd)));
+        Ref<File> file = TRY(t.GetFile(fd));
+        args.files.push_back(std::move(file));
       }
     } else if (c.level == SOL_SOCKET && c.type == SCM_CREDENTIALS) {
       if (data.size() != sizeof(UnixCred)) return Errno(EINVAL);
@@ -271,7 +272,8 @@ SysResult ReceiveMessage(Task& t, int fd, GuestAddr addr, int flags) {
   h.flags = r.truncated ? MSG_TRUNC : 0;
   if (s.socket.endpoint().type == SOCK_SEQPACKET && r.size > 0) h.flags |= MSG_EOR;
   if (h.control != 0 || !r.files.empty()) {
-    h.flags |= TRY(WriteControl(t, s.socket, h, r, flags));
+    const uint32_t more = TRY(WriteControl(t, s.socket, h, r, flags));
+    h.flags |= more;
   } else {
     h.control_len = 0;
   }
@@ -439,7 +441,8 @@ SysResult SysSetsockopt(Task& t, int fd, int level, int option, GuestAddr value,
     }
     case SO_PASSCRED: {
       if (length < 4) return Errno(EINVAL);
-      s.socket.pass_cred = TRY(UserIn<int32_t>(value).CopyIn(t)) != 0;
+      const int32_t on = TRY(UserIn<int32_t>(value).CopyIn(t));
+      s.socket.pass_cred = on != 0;
       return 0;
     }
     case SO_REUSEADDR:

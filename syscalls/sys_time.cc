@@ -141,7 +141,8 @@ SysResult SysClockNanosleep(Task& t, int clock, int flags, GuestAddr request, Gu
   }
   const int64_t until = ToNs(ts);
   for (;;) {
-    const int64_t left = until - TRY(ReadClock(t, clock));
+    const int64_t now = TRY(ReadClock(t, clock));
+    const int64_t left = until - now;
     if (left <= 0) return 0;
     Result<void> slept = t.Block(AddSaturating(MonotonicNow(), left));
     if (!slept.ok() && !slept.error().Is(ETIMEDOUT)) return Errno(kErestartNoHand);

@@ -70,7 +70,10 @@ HostResult<void> SetUpConsole(const std::string& console_socket, BootProcess* pr
     ioctl(slave.get(), TIOCSWINSZ, &size);
   }
   TRY(SendMaster(console_socket, master.get(), name));
-  for (UniqueFd& fd : process->stdio) fd = TRY(Copy(slave.get()));
+  for (UniqueFd& fd : process->stdio) {
+    UniqueFd copy = TRY(Copy(slave.get()));
+    fd = std::move(copy);
+  }
   process->terminal = true;
   return {};
 }
@@ -78,7 +81,8 @@ HostResult<void> SetUpConsole(const std::string& console_socket, BootProcess* pr
 HostResult<void> PassStdio(int64_t preserve_fds, BootProcess* process) {
   for (int fd = 0; fd <= 2; fd++) {
     if (StdioWasClosed(fd)) continue;
-    process->stdio[static_cast<size_t>(fd)] = TRY(Copy(fd));
+    UniqueFd copy = TRY(Copy(fd));
+    process->stdio[static_cast<size_t>(fd)] = std::move(copy);
     process->host_tty |= isatty(fd) != 0;
   }
   for (int fd = 3; fd < 3 + preserve_fds; fd++) {

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "platform/xstate.h"
 #include "sentry/kernel/task.h"
 
 namespace ringwall {
@@ -14,12 +15,6 @@ constexpr uint64_t kRedZone = 128;
 // AC, TF, DF, OF, SF, ZF, AF, PF, CF, RF and ID-less: what FIX_EFLAGS of Linux lets through.
 constexpr uint64_t kFixEflags = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x800 | 0x10000 | 0x40000;
 constexpr uint64_t kEflagsForHandler = ~uint64_t{0x100 | 0x400 | 0x10000};  // no TF, DF, RF
-
-uint64_t EnabledXfeatures() {
-  uint32_t lo, hi;
-  asm volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
-  return (uint64_t{hi} << 32) | lo;
-}
 
 bool OnAltStack(const abi::StackT& s, uint64_t sp) {
   return (s.flags & abi::kSsAutodisarm) == 0 && sp > s.sp && sp - s.sp <= s.size;
@@ -93,7 +88,7 @@ bool Task::SetUpFrame(const abi::SigInfo& info, const abi::SigAction& action,
   const std::span<std::byte> x(image.data() + (fp - frame), xsize);
   if (!context_->GetXState(x).ok()) return false;
   const FpxSwBytes sw = {kFpXstateMagic1, static_cast<uint32_t>(xsize + sizeof(kFpXstateMagic2)),
-                         EnabledXfeatures(), static_cast<uint32_t>(xsize), {}};
+                         XStateFeatures(), static_cast<uint32_t>(xsize), {}};
   memcpy(x.data() + kFpxSwOffset, &sw, sizeof(sw));
   memcpy(x.data() + xsize, &kFpXstateMagic2, sizeof(kFpXstateMagic2));
   if (!mm().CopyOut(GuestAddr(frame), image).ok()) return false;
