@@ -2,6 +2,8 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <algorithm>
+
 #include "sentry/base/log.h"
 #include "sentry/kernel/guest_io.h"
 #include "sentry/kernel/syscall_table.h"
@@ -157,8 +159,12 @@ void Task::HandleEvent(const Event& e) {
     case EventKind::kFault:
       HandleFault(e);
       break;
-    case EventKind::kInterrupted:
+    case EventKind::kInterrupted: {
+      // Perhaps the stub has unblocked a signal that QueueLocked found blocked.
+      MutexLock lock(tg_->siglock);
+      RecalcInterruptedLocked();
       break;
+    }
     case EventKind::kStubLost: {
       RW_LOG(kWarning, "task %d lost its stub", tid_);
       MutexLock lock(tg_->siglock);
@@ -174,7 +180,6 @@ void Task::HandleEvent(const Event& e) {
 }
 
 void Task::DoSyscall(bool compat, bool vsyscall) {
-  abi::Registers& r = regs();
   if (compat) {
     // A kernel without IA32 emulation has no gate 0x80: a general protection fault.
     fault_error_code_ = 0x402;
@@ -183,9 +188,12 @@ void Task::DoSyscall(bool compat, bool vsyscall) {
     return;
   }
   static_cast<void>(vsyscall);
-  const uint64_t nr = r.orig_rax;
+  // Not regs(): most calls need nothing else of them, and fetching the rest costs.
+  const SyscallRequest request = context_->syscall_request();
+  const uint64_t nr = request.nr;
   syscall_nr_ = static_cast<int64_t>(nr);
-  const RawArgs args = {{r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9}};
+  RawArgs args;
+  std::copy(std::begin(request.args), std::end(request.args), args.v.begin());
   keep_registers_ = false;
   const SyscallRow* row = (nr & kX32Bit) != 0 ? nullptr : kernel_.syscalls().Find(nr);
   const bool traced = kernel_.strace() && StraceWanted(kernel_, nr);
@@ -217,7 +225,7 @@ Result<int64_t> Task::RestartSyscall() {
 void Task::FinishSyscall(Result<int64_t> result) {
   if (keep_registers_) return;
   if (result.ok()) {
-    regs().rax = static_cast<uint64_t>(*result);
+    context_->set_result(static_cast<uint64_t>(*result));
     return;
   }
   const int error = result.error().value();
@@ -225,7 +233,7 @@ void Task::FinishSyscall(Result<int64_t> result) {
     restart_errno_ = error;
     return;
   }
-  regs().rax = static_cast<uint64_t>(-static_cast<int64_t>(error));
+  context_->set_result(static_cast<uint64_t>(-static_cast<int64_t>(error)));
 }
 
 void Task::HandleFault(const Event& e) {
