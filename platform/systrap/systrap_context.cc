@@ -351,6 +351,8 @@ Event SystrapContext::Switch() {
         kicked_.store(true);  // perhaps by the stub itself
         // Else a kick that was meant for an earlier run, or to stop for a patch.
         if (interrupted_.exchange(false)) return event;
+        // The stub kicks itself when it has changed the mask while a signal came.
+        if (Load(region_->signals_pending) != 0) return event;
         break;
       case EventKind::kSyscall:
         if ((message_ & (RW_FLAG_TRAPPED | RW_FLAG_IN_HANDLER | RW_FLAG_VSYSCALL)) ==

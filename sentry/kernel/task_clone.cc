@@ -121,6 +121,7 @@ Result<Ref<Task>> Task::Clone(const CloneArgs& args) {
     set.live++;
     if (thread) {
       tg_->threads.push_back(child.get());
+      child->NoteSignalsPendingLocked();
       if (tg_->stop_state == StopState::kStopping) {
         child->stop_counted_ = true;
         tg_->stop_count++;

@@ -106,6 +106,7 @@ Result<void> Task::Exec(ExecArgs args) {
   context_->regs() = image.regs;
   context_->RegsChanged();
   context_->set_signal_mask(mask);
+  NoteSignalsPending();
   clear_child_tid = robust_list = rseq_area = GuestAddr();
   alt_stack = abi::StackT{};
   set_comm(image.comm);

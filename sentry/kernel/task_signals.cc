@@ -88,8 +88,11 @@ void Task::QueueLocked(const abi::SigInfo& info, bool group) {
     }
     return;
   }
+  // Stubs change their masks alone until they see that signals wait: only a mask that is read after
+  // this is sure to be known.
+  for (Task* t : tg.threads) t->NoteSignalsPendingLocked();
   // Wake the target if it takes the signal, else any thread of the group that does.
-  Task* target = blocked ? nullptr : this;
+  Task* target = (signal_mask() & bit) != 0 ? nullptr : this;
   if (target == nullptr && group) {
     for (Task* t : tg.threads) {
       if ((t->signal_mask() & bit) == 0 && !t->exiting_) {
@@ -98,7 +101,6 @@ void Task::QueueLocked(const abi::SigInfo& info, bool group) {
       }
     }
   }
-  for (Task* t : tg.threads) t->NoteSignalsPendingLocked();
   if (target != nullptr) {
     target->interrupted_.store(true);
     target->Kick();
@@ -194,6 +196,7 @@ std::optional<abi::SigInfo> Task::TakeSignal(abi::SigSet set) {
   MutexLock lock(tg_->siglock);
   std::optional<abi::SigInfo> info = pending_.Take(~set);
   if (!info) info = tg_->pending.Take(~set);
+  if (info) NoteSignalsPendingLocked();
   RecalcInterruptedLocked();
   return info;
 }
