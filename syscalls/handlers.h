@@ -27,8 +27,6 @@ SysResult PutWaitInfo(Task& t, const WaitResult& r, GuestAddr infop, GuestAddr r
 // fcntl's and flock's locks (sys_lock.cc).
 SysResult FcntlLock(Task& t, File& file, int cmd, GuestAddr lock);
 SysResult Flock(Task& t, File& file, int operation);
-// close: the process's POSIX locks on the file go.
-void DropPosixLocks(File& file, const FdTable& table);
 // A terminal that a session leader opens without O_NOCTTY becomes its controlling one.
 void OpenedTerminal(Task& t, File& file, uint32_t flags);
 

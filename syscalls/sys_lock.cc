@@ -108,8 +108,4 @@ SysResult Flock(Task& t, File& file, int operation) {
                       [&] { return locks.Flock(&file, type); }));
 }
 
-void DropPosixLocks(File& file, const FdTable& table) {
-  if (FileLocks* locks = file.inode().locks_if_any()) locks->DropOwner(&table, false);
-}
-
 }  // namespace ringwall

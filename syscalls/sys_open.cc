@@ -89,13 +89,6 @@ SysResult SysOpenat2(Task& t, int dirfd, UserPath path, GuestAddr how_addr, uint
                 how.resolve);
 }
 
-void CloseFile(Task& t, Ref<File> file, FdTable& table) {
-  Result<void> ignored = file->Flush();
-  static_cast<void>(ignored);
-  static_cast<void>(t);
-  DropPosixLocks(*file, table);
-}
-
 SysResult SysClose(Task& t, int fd) {
   Ref<File> file = TRY(t.fds().Remove(fd));
   Result<void> flushed = file->Flush();

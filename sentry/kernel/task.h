@@ -325,6 +325,8 @@ bool IsOrphanedLocked(const ThreadGroup& tg);
 
 // Closes one descriptor's use of `file`: Flush, and the process's POSIX locks on it.
 void CloseFile(Task& t, Ref<File> file, FdTable& table);
+// close: the process's POSIX locks on the file go.
+void DropPosixLocks(File& file, const FdTable& table);
 // The session's leader is gone: SIGHUP and SIGCONT to the foreground group, no terminal any more.
 // TaskSet's lock held.
 void HangUpSessionLocked(Kernel& kernel, Session& session) NO_THREAD_SAFETY_ANALYSIS;

@@ -1,9 +1,20 @@
 // What a task does with files and terminals beyond the VFS.
 #include <sys/epoll.h>
 
+#include "fs/vfs/locks.h"
 #include "sentry/kernel/task.h"
 
 namespace ringwall {
+
+void DropPosixLocks(File& file, const FdTable& table) {
+  if (FileLocks* locks = file.inode().locks_if_any()) locks->DropOwner(&table, false);
+}
+
+void CloseFile(Task&, Ref<File> file, FdTable& table) {
+  Result<void> ignored = file->Flush();
+  static_cast<void>(ignored);
+  DropPosixLocks(*file, table);
+}
 
 void HangUpSessionLocked(Kernel& kernel, Session& session) {
   session.tty.reset();
