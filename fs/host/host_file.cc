@@ -286,7 +286,8 @@ Result<Ref<File>> HostInode::Open(const Path& path, uint32_t flags, const Creden
   const uint32_t have = static_cast<uint32_t>(host_flags) & O_ACCMODE, want = flags & O_ACCMODE;
   if (have != O_RDWR && want != have) return Errno(EACCES);
   // The notifier knows files by their descriptors: a number of its own for each.
-  UniqueFd copy(TRY(FromHost(fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0))));
+  const int number = TRY(FromHost(fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0)));
+  UniqueFd copy(number);
   KernelTermios unused;
   const bool tty = type() == S_IFCHR && ioctl(copy.get(), TCGETS, &unused) == 0;
   const bool seekable = is_regular() || type() == S_IFBLK;
