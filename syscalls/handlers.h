@@ -253,6 +253,21 @@ SysResult SysTime(Task& t, GuestAddr out);
 SysResult SysTimes(Task& t, GuestAddr out);
 SysResult SysGetrusage(Task& t, int who, GuestAddr out);
 
+// sys_timer.cc
+SysResult SysGetitimer(Task& t, int which, GuestAddr out);
+SysResult SysSetitimer(Task& t, int which, GuestAddr in, GuestAddr out);
+SysResult SysAlarm(Task& t, uint32_t seconds);
+SysResult SysTimerCreate(Task& t, int clock, GuestAddr event, GuestAddr id);
+SysResult SysTimerSettime(Task& t, int id, int flags, GuestAddr in, GuestAddr out);
+SysResult SysTimerGettime(Task& t, int id, GuestAddr out);
+SysResult SysTimerGetoverrun(Task& t, int id);
+SysResult SysTimerDelete(Task& t, int id);
+SysResult SysTimerfdCreate(Task& t, int clock, int flags);
+SysResult SysTimerfdSettime(Task& t, int fd, int flags, GuestAddr in, GuestAddr out);
+SysResult SysTimerfdGettime(Task& t, int fd, GuestAddr out);
+SysResult SysSignalfd(Task& t, int fd, GuestAddr mask, uint64_t size);
+SysResult SysSignalfd4(Task& t, int fd, GuestAddr mask, uint64_t size, int flags);
+
 // sys_epoll.cc
 SysResult SysEpollCreate(Task& t, int size);
 SysResult SysEpollCreate1(Task& t, int flags);

@@ -7,6 +7,7 @@
 #include "sentry/kernel/futex.h"
 #include "sentry/kernel/syscall_table.h"
 #include "sentry/kernel/task.h"
+#include "sentry/kernel/timer_queue.h"
 
 namespace ringwall {
 
@@ -49,6 +50,7 @@ size_t TaskSet::TasksOfUserLocked(Uid uid) {
 Kernel::Kernel(KernelOptions options)
     : options_(std::move(options)),
       futexes_(std::make_unique<FutexTable>()),
+      timers_(*new TimerQueue),
       strace_(options_.strace) {
   timespec now;
   clock_gettime(CLOCK_BOOTTIME, &now);

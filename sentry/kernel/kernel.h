@@ -23,6 +23,7 @@ namespace ringwall {
 
 class FutexTable;
 class SyscallTable;
+class TimerQueue;
 
 struct UtsName {
   std::string hostname = "ringwall";
@@ -76,6 +77,7 @@ class Kernel {
   const KernelOptions& options() const { return options_; }
   TaskSet& tasks() { return tasks_; }
   FutexTable& futexes() { return *futexes_; }
+  TimerQueue& timers() { return timers_; }
 
   // The CPUs that the sandbox may use.
   const cpu_set_t& cpus() const { return options_.cpus; }
@@ -126,6 +128,8 @@ class Kernel {
   KernelOptions options_;
   TaskSet tasks_;
   const std::unique_ptr<FutexTable> futexes_;
+  // Never destroyed: timers of files may outlive the kernel.
+  TimerQueue& timers_;
   std::atomic<bool> strace_;
   uint64_t start_boottime_ns_;
   RefPtr<ThreadGroup> init_;

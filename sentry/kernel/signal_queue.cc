@@ -26,6 +26,14 @@ std::optional<abi::SigInfo> PendingSignals::Take(abi::SigSet blocked) {
   return info;
 }
 
+abi::SigInfo* PendingSignals::FindTimer(int signo, int timer_id) {
+  if (!Has(signo)) return nullptr;
+  for (abi::SigInfo& i : queue_) {
+    if (i.signo == signo && i.code == SI_TIMER && i.At<int32_t>(0) == timer_id) return &i;
+  }
+  return nullptr;
+}
+
 void PendingSignals::Remove(abi::SigSet signals) {
   if ((mask_ & signals) == 0) return;
   std::erase_if(queue_, [&](const abi::SigInfo& i) { return (abi::SigBit(i.signo) & signals) != 0; });

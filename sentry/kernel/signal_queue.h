@@ -18,6 +18,8 @@ class PendingSignals {
   bool Add(const abi::SigInfo& info);
   // Takes the next one not in `blocked`: synchronous first, then by number, then in order.
   std::optional<abi::SigInfo> Take(abi::SigSet blocked);
+  // The signal of a POSIX timer that waits already; null when none does.
+  abi::SigInfo* FindTimer(int signo, int timer_id);
   void Remove(abi::SigSet signals);
   size_t queued() const { return queue_.size(); }
 

@@ -131,6 +131,8 @@ class Task : public RefCounted<Task> {
   abi::SigSet PendingMask() const;
   // rt_sigtimedwait: takes one of `set`.
   std::optional<abi::SigInfo> TakeSignal(abi::SigSet set);
+  // Wakes the task for these from now on though it blocks them: it reads another process's signalfd.
+  void WakeForBlocked(abi::SigSet set) { sigwait_set_.fetch_or(set); }
   // Waits for one of `set`, which the caller blocks. EAGAIN at the deadline, EINTR.
   Result<abi::SigInfo> WaitForSignal(abi::SigSet set, int64_t deadline);
   Result<int64_t> SigReturn();
@@ -187,6 +189,7 @@ class Task : public RefCounted<Task> {
   friend class Kernel;
   friend class ThreadGroup;
   friend Result<void> SendSignalToGroup(ThreadGroup&, const abi::SigInfo&);
+  friend class PosixTimer;
   friend class TaskLife;
 
   Task(Kernel& kernel, Ref<ThreadGroup> tg, int tid);

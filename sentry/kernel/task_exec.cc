@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "sentry/base/log.h"
+#include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/task_futex.h"
 #include "sentry/kernel/task.h"
 #include "sentry/loader/loader.h"
@@ -95,6 +96,7 @@ Result<void> Task::Exec(ExecArgs args) {
 
   // ---- No failure below this line. ----
   ExitFutexes(*this);
+  ProcessTimers::ProcessExecs(*tg_);
   const abi::SigSet mask = saved_mask_.value_or(signal_mask());
   saved_mask_.reset();
   ReleaseMm();

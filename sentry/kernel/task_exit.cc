@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "sentry/base/log.h"
+#include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/task_futex.h"
 #include "sentry/kernel/task.h"
 
@@ -136,6 +137,8 @@ void Task::FinishExit() {
   if (tg.leader != this) set.tasks.erase(tid_);
   if (group_done) TaskLife::GroupExited(tg);
   if (group_done || set.live == 0) kernel_.group_exited_.SignalAll();
+  lock.Unlock();
+  if (group_done) ProcessTimers::ProcessEnds(tg);
 }
 
 ThreadGroup* TaskLife::NewParent(ThreadGroup& tg) {

@@ -1,10 +1,10 @@
 #include "sentry/kernel/timer_queue.h"
 
-#include <poll.h>
+#include <linux/futex.h>
 #include <signal.h>
-#include <sys/eventfd.h>
-#include <sys/timerfd.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -17,8 +17,6 @@ namespace {
 constexpr int64_t kNsPerSec = 1'000'000'000;
 // How closely CPU clocks are watched; Linux looks at them once a tick.
 constexpr int64_t kCpuGrain = 1'000'000;
-// timerfd counts from 0 on; a deadline before that is due.
-constexpr int64_t kEarliest = 1;
 constexpr size_t kStackSize = 256 << 10;
 constexpr int64_t kNever = INT64_MAX;
 
@@ -31,6 +29,10 @@ int64_t Now(clockid_t clock) {
   timespec now;
   RW_CHECK(clock_gettime(clock, &now) == 0);
   return int64_t{now.tv_sec} * kNsPerSec + now.tv_nsec;
+}
+
+void FutexWake(std::atomic<uint32_t>& word) {
+  syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
 }
 
 }  // namespace
@@ -61,26 +63,20 @@ int64_t TimerClockNow(TimerClock clock) { return Now(kHostClocks[Index(clock)]);
 
 Timer::~Timer() { RW_CHECK(state_ == State::kIdle); }
 
-TimerQueue::TimerQueue() : stop_(::eventfd(0, EFD_CLOEXEC)) {
-  RW_CHECK(stop_.valid());
-  for (size_t i = 0; i < kTimerClocks; ++i) {
-    fds_[i].reset(::timerfd_create(kHostClocks[i], TFD_NONBLOCK | TFD_CLOEXEC));
-    RW_CHECK(fds_[i].valid());
-  }
+TimerQueue::TimerQueue() {
   MutexLock lock(mu_);
   programmed_.fill(kNever);
 }
 
 TimerQueue::~TimerQueue() {
-  bool started;
   {
     MutexLock lock(mu_);
     for (const std::set<Entry>& armed : armed_) RW_CHECK(armed.empty());
-    started = started_;
+    if (!started_) return;
+    stop_ = true;
+    wakes_.fetch_add(1);
+    FutexWake(wakes_);
   }
-  if (!started) return;
-  const uint64_t one = 1;
-  RW_CHECK(::write(stop_.get(), &one, sizeof(one)) == sizeof(one));
   pthread_join(thread_, nullptr);
 }
 
@@ -107,7 +103,7 @@ void TimerQueue::InsertLocked(Timer& timer) {
 }
 
 void TimerQueue::EraseLocked(Timer& timer) {
-  // The host is not told: one look too many is cheaper than a call for each cancelled timer.
+  // The thread is not woken: one look too many is cheaper than a call for each cancelled timer.
   if (timer.state_ == Timer::State::kArmed) {
     armed_[Index(timer.clock_)].erase({timer.deadline_, &timer});
   }
@@ -116,12 +112,47 @@ void TimerQueue::EraseLocked(Timer& timer) {
 
 void TimerQueue::ProgramLocked(TimerClock clock) {
   const std::set<Entry>& armed = armed_[Index(clock)];
-  int64_t& programmed = programmed_[Index(clock)];
-  if (armed.empty() || armed.begin()->first >= programmed) return;
-  programmed = armed.begin()->first;
-  const int64_t at = std::max(programmed, kEarliest);
-  const itimerspec when = {{0, 0}, {at / kNsPerSec, at % kNsPerSec}};
-  RW_CHECK(::timerfd_settime(fds_[Index(clock)].get(), TFD_TIMER_ABSTIME, &when, nullptr) == 0);
+  if (!asleep_ || armed.empty() || armed.begin()->first >= programmed_[Index(clock)]) return;
+  asleep_ = false;  // one wake is enough
+  wakes_.fetch_add(1);
+  FutexWake(wakes_);
+}
+
+bool TimerQueue::Sleep() {
+  uint32_t seen;
+  size_t first = Index(TimerClock::kMonotonic);
+  int64_t wait = kNever;
+  int64_t until = kNever;
+  {
+    MutexLock lock(mu_);
+    if (stop_) return false;
+    for (size_t i = 0; i < kTimerClocks; ++i) {
+      programmed_[i] = armed_[i].empty() ? kNever : armed_[i].begin()->first;
+      if (programmed_[i] == kNever) continue;
+      const int64_t now = Now(kHostClocks[i]);
+      if (programmed_[i] <= now) return true;
+      if (programmed_[i] - now < wait) {
+        first = i;
+        wait = programmed_[i] - now;
+        until = programmed_[i];
+      }
+    }
+    seen = wakes_.load();
+    asleep_ = true;
+  }
+  int op = FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG;
+  if (first == Index(TimerClock::kRealtime)) {
+    op |= FUTEX_CLOCK_REALTIME;
+  } else if (first == Index(TimerClock::kBoottime)) {
+    const int64_t now = Now(CLOCK_MONOTONIC);
+    until = wait > kNever - now ? kNever : now + wait;
+  }
+  timespec at = {until / kNsPerSec, until % kNsPerSec};
+  syscall(SYS_futex, &wakes_, op, seen, until == kNever ? nullptr : &at, nullptr,
+          FUTEX_BITSET_MATCH_ANY);
+  MutexLock lock(mu_);
+  asleep_ = false;
+  return !stop_;
 }
 
 void TimerQueue::Arm(Timer& timer, TimerClock clock, int64_t deadline_ns) {
@@ -186,27 +217,16 @@ void* TimerQueue::ThreadMain(void* self) {
 }
 
 void TimerQueue::Run() {
-  std::array<pollfd, kTimerClocks + 1> polled;
-  for (size_t i = 0; i < kTimerClocks; ++i) polled[i] = {fds_[i].get(), POLLIN, 0};
-  polled[kTimerClocks] = {stop_.get(), POLLIN, 0};
-  for (;;) {
-    if (::ppoll(polled.data(), polled.size(), nullptr, nullptr) < 0) continue;
-    if (polled[kTimerClocks].revents != 0) return;
-    for (size_t i = 0; i < kTimerClocks; ++i) {
-      if (polled[i].revents != 0) ExpireDue(static_cast<TimerClock>(i));
-    }
+  while (Sleep()) {
+    for (size_t i = 0; i < kTimerClocks; ++i) ExpireDue(static_cast<TimerClock>(i));
   }
 }
 
 void TimerQueue::ExpireDue(TimerClock clock) {
   const size_t i = Index(clock);
-  uint64_t times = 0;
-  // Makes it sleep again; EAGAIN when somebody programmed it anew meanwhile.
-  const ssize_t n = ::read(fds_[i].get(), &times, sizeof(times));
-  static_cast<void>(n);
   {
     MutexLock lock(mu_);
-    programmed_[i] = kNever;
+    if (armed_[i].empty()) return;
   }
   // One reading for all: a timer that arms itself in the past comes again with the next one.
   const int64_t now = TimerClockNow(clock);
@@ -214,10 +234,7 @@ void TimerQueue::ExpireDue(TimerClock clock) {
     Due due;
     {
       MutexLock lock(mu_);
-      if (armed_[i].empty() || armed_[i].begin()->first > now) {
-        ProgramLocked(clock);
-        return;
-      }
+      if (armed_[i].empty() || armed_[i].begin()->first > now) return;
       Timer& timer = *armed_[i].begin()->second;
       EraseLocked(timer);
       timer.rearmed_ = false;

@@ -3,8 +3,9 @@
 // next one is due; arming another costs one host call at most and wakes nobody. A wait that blocks a
 // task anyway (nanosleep, a futex with a time limit) needs no timer: Task::Block takes a deadline.
 //
-// The clocks are the host's, each with a timerfd, so that changes of the host's time and suspends
-// have the effect that Linux gives them.
+// The clocks are the host's. The thread sleeps by futex on the clock that is due first, so a change of
+// the host's time is seen when the timer that is slept for is one of CLOCK_REALTIME, and at the next
+// expiry otherwise.
 //
 // Lock order: mu_ (kTimer); callbacks run without it.
 #ifndef RINGWALL_SENTRY_KERNEL_TIMER_QUEUE_H_
@@ -13,13 +14,13 @@
 #include <pthread.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <set>
 #include <utility>
 
 #include "sentry/base/mutex.h"
-#include "sentry/base/unique_fd.h"
 
 namespace ringwall {
 
@@ -72,7 +73,6 @@ class Timer {
 
 class TimerQueue {
  public:
-  // Makes the descriptors; needs no thread yet.
   TimerQueue();
   // Preconditions: no timer is armed.
   ~TimerQueue();
@@ -95,8 +95,10 @@ class TimerQueue {
   void StartThreadLocked() REQUIRES(mu_);
   void InsertLocked(Timer& timer) REQUIRES(mu_);
   void EraseLocked(Timer& timer) REQUIRES(mu_);
-  // Tells the host when the clock's first timer is due.
+  // Wakes the thread when it sleeps for longer than until the clock's first timer.
   void ProgramLocked(TimerClock clock) REQUIRES(mu_);
+  // Sleeps until a timer of any clock is due or Arm wakes it. False: the queue ends.
+  bool Sleep() EXCLUDES(mu_);
   void ExpireDue(TimerClock clock) EXCLUDES(mu_);
   // What is due, as it was when it was taken out.
   struct Due {
@@ -110,10 +112,12 @@ class TimerQueue {
   void LookLocked(Timer& timer, const CpuClock::Reading& reading) REQUIRES(mu_);
 
   Mutex<LockClass::kTimer> mu_;
-  std::array<UniqueFd, kTimerClocks> fds_;
-  UniqueFd stop_;
   std::array<std::set<Entry>, kTimerClocks> armed_ GUARDED_BY(mu_);
+  // While asleep_: until when, of each clock.
   std::array<int64_t, kTimerClocks> programmed_ GUARDED_BY(mu_);
+  bool asleep_ GUARDED_BY(mu_) = false;
+  bool stop_ GUARDED_BY(mu_) = false;
+  std::atomic<uint32_t> wakes_{0};  // what the thread sleeps on
   Timer* running_ GUARDED_BY(mu_) = nullptr;
   CondVar finished_;  // running_ has become null; with mu_
   bool started_ GUARDED_BY(mu_) = false;

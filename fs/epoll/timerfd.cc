@@ -1,0 +1,132 @@
+#include "fs/epoll/timerfd.h"
+
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+
+#include <algorithm>
+
+#include "fs/vfs/anon_inode.h"
+#include "fs/vfs/vfs.h"
+
+namespace ringwall {
+
+namespace {
+
+class TimerFdInode final : public AnonInode {
+ public:
+  TimerFdInode() : AnonInode(0600, 0, 0) {}
+  static constexpr char kKind = 0;
+  const void* kind() const override { return &kKind; }
+};
+
+// A fast interval is not followed one by one: after the first expiry nothing more happens until
+// someone reads, who counts what has come.
+class TimerFd final : public File, public Timer {
+ public:
+  TimerFd(Path path, uint32_t flags, TimerQueue& queue, TimerClock clock, int64_t offset)
+      : File(std::move(path), flags), timers_(queue), clock_(clock), armed_on_(clock),
+        offset_(offset) {}
+  ~TimerFd() override { timers_.Cancel(*this); }
+
+  Result<size_t> Read(IoDst& dst, uint64_t, int) override {
+    if (dst.remaining() < sizeof(uint64_t)) return Errno(EINVAL);
+    uint64_t value;
+    {
+      MutexLock lock(mu_);
+      CountLocked();
+      if (count_ == 0) return Errno(EAGAIN);
+      value = std::exchange(count_, 0);
+      if (armed_) timers_.Arm(*this, armed_on_, deadline_);
+    }
+    return dst.Put(std::as_bytes(std::span(&value, 1)));
+  }
+  Result<size_t> Write(IoSrc&, uint64_t*, int) override { return Errno(EINVAL); }
+  EventMask Poll(EventMask wanted) override {
+    MutexLock lock(mu_);
+    return count_ > 0 ? wanted & EPOLLIN : 0;
+  }
+  WaitQueue* queue() override { return &queue_; }
+
+  TimerFdSetting Set(const TimerFdSetting& to, bool absolute) {
+    MutexLock lock(mu_);
+    const TimerFdSetting old = GetLocked();
+    count_ = 0;
+    armed_ = to.value != 0;
+    interval_ = to.interval;
+    // What is relative does not move with the host's time.
+    armed_on_ = !absolute && clock_ == TimerClock::kRealtime ? TimerClock::kMonotonic : clock_;
+    if (absolute) {
+      deadline_ = to.value - offset_;
+    } else {
+      const int64_t now = TimerClockNow(armed_on_);
+      deadline_ = to.value > INT64_MAX - now ? INT64_MAX : now + to.value;
+    }
+    if (armed_) timers_.Arm(*this, armed_on_, deadline_);
+    return old;
+  }
+  TimerFdSetting Get() {
+    MutexLock lock(mu_);
+    return GetLocked();
+  }
+
+  std::optional<int64_t> OnExpire(int64_t now_ns) override {
+    {
+      MutexLock lock(mu_);
+      if (!armed_) return std::nullopt;
+      if (now_ns < deadline_) return deadline_;
+      CountLocked();
+    }
+    queue_.Notify(EPOLLIN);
+    return std::nullopt;
+  }
+
+ private:
+  void CountLocked() REQUIRES(mu_) {
+    if (!armed_) return;
+    count_ += CountExpirations(&deadline_, interval_, TimerClockNow(armed_on_));
+    if (interval_ == 0 && count_ > 0) armed_ = false;
+  }
+  TimerFdSetting GetLocked() REQUIRES(mu_) {
+    CountLocked();
+    if (!armed_) return {0, interval_};
+    return {std::max<int64_t>(deadline_ - TimerClockNow(armed_on_), 1), interval_};
+  }
+
+  TimerQueue& timers_;
+  const TimerClock clock_;
+  WaitQueue queue_;
+  Mutex<LockClass::kPipe> mu_;
+  TimerClock armed_on_ GUARDED_BY(mu_);
+  const int64_t offset_;
+  bool armed_ GUARDED_BY(mu_) = false;
+  int64_t deadline_ GUARDED_BY(mu_) = 0, interval_ GUARDED_BY(mu_) = 0;
+  uint64_t count_ GUARDED_BY(mu_) = 0;
+};
+
+Result<TimerFd*> AsTimerFd(File& file) {
+  if (file.inode().kind() != &TimerFdInode::kKind) return Errno(EINVAL);
+  return static_cast<TimerFd*>(&file);
+}
+
+}  // namespace
+
+Result<Ref<File>> NewTimerFd(TimerQueue& queue, int clock_id, int flags) {
+  int64_t offset;
+  const std::optional<TimerClock> clock = TimerClockOf(clock_id, &offset);
+  if (!clock || clock_id == CLOCK_TAI) return Errno(EINVAL);
+  return Ref<File>(MakeRef<TimerFd>(
+      AnonymousPath(MakeRef<TimerFdInode>(), "anon_inode:[timerfd]"),
+      O_RDWR | ((flags & TFD_NONBLOCK) != 0 ? uint32_t{O_NONBLOCK} : 0), queue, *clock, offset));
+}
+
+Result<TimerFdSetting> SetTimerFd(File& file, const TimerFdSetting& to, bool absolute) {
+  TimerFd* timer = TRY(AsTimerFd(file));
+  return timer->Set(to, absolute);
+}
+
+Result<TimerFdSetting> GetTimerFd(File& file) {
+  TimerFd* timer = TRY(AsTimerFd(file));
+  return timer->Get();
+}
+
+}  // namespace ringwall

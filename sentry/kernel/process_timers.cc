@@ -1,0 +1,308 @@
+#include "sentry/kernel/process_timers.h"
+
+#include <sys/time.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "sentry/kernel/task.h"
+
+namespace ringwall {
+
+namespace {
+
+// A timer that repeats faster is looked at this often; its count is right all the same.
+constexpr int64_t kMinPeriod = 50'000;
+
+int64_t AddSaturating(int64_t a, int64_t b) { return a > INT64_MAX - b ? INT64_MAX : a + b; }
+
+}  // namespace
+
+TimerSetting RepeatingTimer::GetLocked(int64_t now) {
+  TimerSetting s{0, interval_};
+  if (!armed_) return s;
+  int64_t deadline = deadline_;
+  if (interval_ > 0) CountExpirations(&deadline, interval_, now);
+  s.value = std::max<int64_t>(deadline - now, 1);
+  return s;
+}
+
+TimerSetting RepeatingTimer::Get() {
+  CpuClock* cpu;
+  {
+    MutexLock lock(mu_);
+    if (cpu_ == nullptr) return GetLocked(TimerClockNow(clock_));
+    cpu = cpu_;
+  }
+  // A clock of CPU time takes the tasks' lock: it is read without ours.
+  const int64_t now = cpu->Read().now_ns;
+  MutexLock lock(mu_);
+  return GetLocked(now);
+}
+
+void RepeatingTimer::StoreLocked(const TimerSetting& to, int64_t now, bool absolute) {
+  armed_ = to.value != 0 && !stopped_;
+  interval_ = to.interval;
+  deadline_ = absolute ? to.value : AddSaturating(now, to.value);
+}
+
+TimerSetting RepeatingTimer::Set(const TimerSetting& to, TimerClock clock, bool absolute) {
+  MutexLock lock(mu_);
+  const TimerSetting old = GetLocked(TimerClockNow(clock_));
+  clock_ = clock;
+  StoreLocked(to, TimerClockNow(clock), absolute);
+  if (armed_) queue_.Arm(*this, clock_, deadline_);
+  return old;
+}
+
+TimerSetting RepeatingTimer::SetCpu(const TimerSetting& to, CpuClock& clock, bool absolute) {
+  const int64_t now = clock.Read().now_ns;
+  TimerSetting old;
+  int64_t deadline;
+  bool armed;
+  {
+    MutexLock lock(mu_);
+    old = GetLocked(now);
+    cpu_ = &clock;
+    StoreLocked(to, now, absolute);
+    armed = armed_;
+    deadline = deadline_;
+  }
+  if (armed) queue_.ArmCpu(*this, clock, deadline);
+  return old;
+}
+
+std::optional<int64_t> RepeatingTimer::OnExpire(int64_t now_ns) {
+  uint64_t times;
+  std::optional<int64_t> next;
+  {
+    MutexLock lock(mu_);
+    if (!armed_) return std::nullopt;
+    if (now_ns < deadline_) return deadline_;
+    times = CountExpirations(&deadline_, interval_, now_ns);
+    if (interval_ > 0) {
+      next = std::max(deadline_, AddSaturating(now_ns, kMinPeriod));
+    } else {
+      armed_ = false;
+    }
+  }
+  OnExpired(times);
+  return next;
+}
+
+void RepeatingTimer::Stop() {
+  {
+    MutexLock lock(mu_);
+    armed_ = false;
+    stopped_ = true;
+  }
+  queue_.Cancel(*this);
+}
+
+// CPU time of the process, which says it runs as long as it has threads: nobody tells when a thread
+// goes on.
+class ProcessTimers::ProcessCpuClock final : public CpuClock {
+ public:
+  ProcessCpuClock(ThreadGroup& tg, bool user_only) : tg_(tg), user_only_(user_only) {}
+  Reading Read() override {
+    MutexLock lock(tg_.kernel().tasks().mu);
+    Rusage sum = tg_.exited_threads;
+    int running = 0;
+    for (const Task* t : tg_.threads) {
+      sum.Add(t->OwnRusage());
+      running++;
+    }
+    return {static_cast<int64_t>(user_only_ ? sum.utime_ns : sum.utime_ns + sum.stime_ns), running};
+  }
+
+ private:
+  ThreadGroup& tg_;
+  const bool user_only_;
+};
+
+class ProcessTimers::Itimer final : public RepeatingTimer {
+ public:
+  Itimer(ThreadGroup& tg, int signo) : RepeatingTimer(tg.kernel().timers()), tg_(tg), signo_(signo) {}
+
+ private:
+  void OnExpired(uint64_t) override {
+    Result<void> ignored = SendSignalToGroup(tg_, MakeSigInfo(signo_, SI_KERNEL));
+    static_cast<void>(ignored);
+  }
+  ThreadGroup& tg_;
+  const int signo_;
+};
+
+class PosixTimer final : public RepeatingTimer, public RefCounted<PosixTimer> {
+ public:
+  PosixTimer(ThreadGroup& tg, int id, int clock_id, const ProcessTimers::Notify& notify)
+      : RepeatingTimer(tg.kernel().timers()), tg_(tg), id_(id), notify_(notify) {
+    clock_ = TimerClockOf(clock_id, &offset_).value_or(TimerClock::kMonotonic);
+  }
+  TimerSetting SetTo(TimerSetting to, bool absolute) {
+    if (absolute && to.value != 0) to.value = std::max<int64_t>(to.value - offset_, 1);
+    // What is relative does not move with the host's time.
+    const bool steady = !absolute && clock_ == TimerClock::kRealtime;
+    const TimerSetting old = Set(to, steady ? TimerClock::kMonotonic : clock_, absolute);
+    MutexLock lock(tg_.siglock);
+    overrun_ = last_overrun_ = 0;
+    return old;
+  }
+  int Overrun() {
+    MutexLock lock(tg_.siglock);
+    return Find(notify_.tid != 0 ? ThreadLocked() : nullptr) != nullptr
+               ? last_overrun_
+               : overrun_;
+  }
+
+ private:
+  Task* ThreadLocked() REQUIRES(tg_.siglock) {
+    for (Task* t : tg_.threads) {
+      if (t->tid() == notify_.tid) return t;
+    }
+    return nullptr;
+  }
+  abi::SigInfo* Find(Task* thread) REQUIRES(tg_.siglock) {
+    if (notify_.signo == 0) return nullptr;
+    if (notify_.tid == 0) return tg_.pending.FindTimer(notify_.signo, id_);
+    return thread != nullptr ? thread->pending_.FindTimer(notify_.signo, id_) : nullptr;
+  }
+  void OnExpired(uint64_t times) override {
+    if (notify_.signo == 0) return;
+    MutexLock lock(tg_.siglock);
+    Task* target = notify_.tid != 0 ? ThreadLocked() : nullptr;
+    if (target == nullptr && (notify_.tid != 0 || tg_.threads.empty())) return;
+    const uint64_t more = std::min<uint64_t>(times, INT32_MAX);
+    if (abi::SigInfo* waiting = Find(target)) {
+      overrun_ = static_cast<int>(std::min<uint64_t>(static_cast<uint64_t>(overrun_) + more,
+                                                     INT32_MAX));
+      waiting->Put(4, overrun_);
+      return;
+    }
+    last_overrun_ = overrun_;
+    overrun_ = static_cast<int>(more - 1);
+    abi::SigInfo info = MakeSigInfo(notify_.signo, SI_TIMER);
+    info.SetTimer(id_, overrun_,
+                  notify_.has_value ? notify_.value : static_cast<uint64_t>(id_));
+    if (target == nullptr) target = tg_.threads.front();
+    target->QueueLocked(info, notify_.tid == 0);
+  }
+
+  ThreadGroup& tg_;
+  const int id_;
+  const ProcessTimers::Notify notify_;
+  TimerClock clock_;
+  int64_t offset_ = 0;
+  int overrun_ GUARDED_BY(tg_.siglock) = 0;       // of the signal queued last
+  int last_overrun_ GUARDED_BY(tg_.siglock) = 0;  // of the one before
+};
+
+Ref<ProcessTimers> ProcessTimers::Of(ThreadGroup& tg) {
+  {
+    MutexLock lock(tg.siglock);
+    if (tg.timers) return Ref<ProcessTimers>(static_cast<ProcessTimers&>(*tg.timers));
+  }
+  Ref<ProcessTimers> fresh = MakeRef<ProcessTimers>(tg);
+  MutexLock lock(tg.siglock);
+  if (!tg.timers) tg.timers = fresh;
+  return Ref<ProcessTimers>(static_cast<ProcessTimers&>(*tg.timers));
+}
+
+void ProcessTimers::ProcessEnds(ThreadGroup& tg) {
+  RefPtr<RefCountedBase> timers;
+  {
+    MutexLock lock(tg.siglock);
+    timers = std::move(tg.timers);
+  }
+  if (!timers) return;
+  auto& t = static_cast<ProcessTimers&>(*timers);
+  for (std::unique_ptr<Itimer>& i : t.itimers_) i->Stop();
+  t.DeleteAll();
+}
+
+void ProcessTimers::ProcessExecs(ThreadGroup& tg) {
+  RefPtr<RefCountedBase> timers;
+  {
+    MutexLock lock(tg.siglock);
+    timers = tg.timers;
+  }
+  if (timers) static_cast<ProcessTimers&>(*timers).DeleteAll();
+}
+
+ProcessTimers::ProcessTimers(ThreadGroup& tg)
+    : tg_(tg),
+      user_clock_(std::make_unique<ProcessCpuClock>(tg, true)),
+      cpu_clock_(std::make_unique<ProcessCpuClock>(tg, false)) {
+  itimers_[ITIMER_REAL] = std::make_unique<Itimer>(tg, SIGALRM);
+  itimers_[ITIMER_VIRTUAL] = std::make_unique<Itimer>(tg, SIGVTALRM);
+  itimers_[ITIMER_PROF] = std::make_unique<Itimer>(tg, SIGPROF);
+}
+
+ProcessTimers::~ProcessTimers() = default;
+
+TimerSetting ProcessTimers::SetItimer(int which, const TimerSetting& to) {
+  if (which == ITIMER_REAL) return itimers_[which]->Set(to, TimerClock::kMonotonic, false);
+  return itimers_[which]->SetCpu(to, which == ITIMER_VIRTUAL ? *user_clock_ : *cpu_clock_, false);
+}
+
+TimerSetting ProcessTimers::GetItimer(int which) { return itimers_[which]->Get(); }
+
+Result<void> ProcessTimers::CheckClock(int clock_id) {
+  int64_t offset;
+  if (!TimerClockOf(clock_id, &offset)) return Errno(EINVAL);
+  return {};
+}
+
+Result<int> ProcessTimers::Create(int clock_id, const Notify& notify) {
+  const uint64_t limit = tg_.limit(RLIMIT_SIGPENDING);
+  MutexLock lock(mu_);
+  if (posix_.size() >= limit) return Errno(EAGAIN);
+  while (posix_.count(next_id_) != 0) next_id_ = (next_id_ + 1) & INT32_MAX;
+  const int id = next_id_;
+  next_id_ = (next_id_ + 1) & INT32_MAX;
+  posix_.emplace(id, MakeRef<PosixTimer>(tg_, id, clock_id, notify));
+  return id;
+}
+
+Result<Ref<PosixTimer>> ProcessTimers::Find(int id) {
+  MutexLock lock(mu_);
+  const auto it = posix_.find(id);
+  if (it == posix_.end()) return Errno(EINVAL);
+  return it->second;
+}
+
+Result<TimerSetting> ProcessTimers::Set(int id, const TimerSetting& to, bool absolute) {
+  Ref<PosixTimer> timer = TRY(Find(id));
+  return timer->SetTo(to, absolute);
+}
+
+Result<TimerSetting> ProcessTimers::Get(int id) {
+  Ref<PosixTimer> timer = TRY(Find(id));
+  return timer->Get();
+}
+
+Result<int> ProcessTimers::Overrun(int id) {
+  Ref<PosixTimer> timer = TRY(Find(id));
+  return timer->Overrun();
+}
+
+Result<void> ProcessTimers::Delete(int id) {
+  Ref<PosixTimer> timer = TRY(Find(id));
+  {
+    MutexLock lock(mu_);
+    if (posix_.erase(id) == 0) return Errno(EINVAL);
+  }
+  timer->Stop();
+  return {};
+}
+
+void ProcessTimers::DeleteAll() {
+  std::map<int, Ref<PosixTimer>> all;
+  {
+    MutexLock lock(mu_);
+    all.swap(posix_);
+  }
+  for (auto& [id, timer] : all) timer->Stop();
+}
+
+}  // namespace ringwall

@@ -1,0 +1,123 @@
+#include "sentry/kernel/signalfd.h"
+
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+
+#include "fs/vfs/anon_inode.h"
+#include "fs/vfs/vfs.h"
+
+namespace ringwall {
+
+namespace {
+
+signalfd_siginfo ToRecord(const abi::SigInfo& info) {
+  signalfd_siginfo r = {};
+  r.ssi_signo = static_cast<uint32_t>(info.signo);
+  r.ssi_errno = info.error;
+  r.ssi_code = info.code;
+  if (info.code == SI_TIMER) {
+    r.ssi_tid = info.At<uint32_t>(0);
+    r.ssi_overrun = info.At<uint32_t>(4);
+    r.ssi_ptr = info.At<uint64_t>(8);
+    r.ssi_int = info.At<int32_t>(8);
+    return r;
+  }
+  const bool fault = (abi::SigBit(info.signo) & abi::kSynchronous) != 0 && info.code > 0;
+  if (fault) {
+    r.ssi_addr = info.At<uint64_t>(0);
+    return r;
+  }
+  if (info.signo == SIGPOLL && info.code > 0) {
+    r.ssi_band = info.At<uint32_t>(0);
+    r.ssi_fd = info.At<int32_t>(8);
+    return r;
+  }
+  r.ssi_pid = info.At<uint32_t>(0);
+  r.ssi_uid = info.At<uint32_t>(4);
+  if (info.signo == SIGCHLD && info.code > 0) {
+    r.ssi_status = info.At<int32_t>(8);
+    r.ssi_utime = info.At<uint64_t>(16);
+    r.ssi_stime = info.At<uint64_t>(24);
+  } else {
+    r.ssi_ptr = info.At<uint64_t>(8);
+    r.ssi_int = info.At<int32_t>(8);
+  }
+  return r;
+}
+
+// Its queue is that of the process which made it. A reader of another process is woken by
+// WakeForBlocked.
+class SignalFdFile final : public File {
+ public:
+  SignalFdFile(Path path, uint32_t flags, ThreadGroup& tg, abi::SigSet set)
+      : File(std::move(path), flags), tg_(tg), set_(set) {}
+
+  Result<size_t> Read(IoDst& dst, uint64_t, int) override {
+    if (dst.remaining() < sizeof(signalfd_siginfo)) return Errno(EINVAL);
+    Task* t = Task::Current();
+    if (t == nullptr) return Errno(EAGAIN);
+    size_t done = 0;
+    while (dst.remaining() >= sizeof(signalfd_siginfo)) {
+      const std::optional<abi::SigInfo> info = TakeFor(*t);
+      if (!info) break;
+      const signalfd_siginfo record = ToRecord(*info);
+      const Result<size_t> n = dst.Put(std::as_bytes(std::span(&record, 1)));
+      if (!n.ok()) {
+        if (done > 0) break;
+        return n.error();
+      }
+      done += *n;
+    }
+    if (done == 0) return Errno(EAGAIN);
+    return done;
+  }
+  Result<size_t> Write(IoSrc&, uint64_t*, int) override { return Errno(EINVAL); }
+
+  EventMask Poll(EventMask wanted) override {
+    Task* t = Task::Current();
+    if (t == nullptr) return 0;
+    Listen(*t);
+    return (t->PendingMask() & set_.load()) != 0 ? wanted & EPOLLIN : 0;
+  }
+  WaitQueue* queue() override { return &tg_->signalfd_queue; }
+
+  void Change(abi::SigSet set) {
+    set_.store(set);
+    tg_->signalfd_queue.Notify(EPOLLIN);
+  }
+
+ private:
+  void Listen(Task& t) {
+    if (&t.tg() != tg_.get()) t.WakeForBlocked(set_.load());
+  }
+  std::optional<abi::SigInfo> TakeFor(Task& t) {
+    Listen(t);
+    return t.TakeSignal(set_.load());
+  }
+
+  const Ref<ThreadGroup> tg_;
+  std::atomic<abi::SigSet> set_;
+};
+
+class SignalFdInode final : public AnonInode {
+ public:
+  SignalFdInode() : AnonInode(0600, 0, 0) {}
+  static constexpr char kKind = 0;
+  const void* kind() const override { return &kKind; }
+};
+
+}  // namespace
+
+Ref<File> NewSignalFd(Task& t, abi::SigSet set, uint32_t flags) {
+  return MakeRef<SignalFdFile>(
+      AnonymousPath(MakeRef<SignalFdInode>(), "anon_inode:[signalfd]"),
+      O_RDWR | (flags & O_NONBLOCK), t.tg(), set & ~abi::kUnblockable);
+}
+
+Result<void> SetSignalFd(File& file, abi::SigSet set) {
+  if (file.inode().kind() != &SignalFdInode::kKind) return Errno(EINVAL);
+  static_cast<SignalFdFile&>(file).Change(set & ~abi::kUnblockable);
+  return {};
+}
+
+}  // namespace ringwall
