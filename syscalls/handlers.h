@@ -253,6 +253,9 @@ SysResult SysTime(Task& t, GuestAddr out);
 SysResult SysTimes(Task& t, GuestAddr out);
 SysResult SysGetrusage(Task& t, int who, GuestAddr out);
 
+// sys_memfd.cc
+SysResult SysMemfdCreate(Task& t, GuestAddr name_addr, uint32_t flags);
+
 // sys_timer.cc
 SysResult SysGetitimer(Task& t, int which, GuestAddr out);
 SysResult SysSetitimer(Task& t, int which, GuestAddr in, GuestAddr out);

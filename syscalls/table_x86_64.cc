@@ -340,7 +340,7 @@ constexpr SyscallRow kRows[] = {
     {316, "renameat2", Adapt<&SysRenameat2>, Support::kFull, "", 0, "dsdsx"},
     {317, "seccomp", nullptr, Support::kNone, ""},
     {318, "getrandom", Adapt<&SysGetrandom>, Support::kFull, "", 0, "pux"},
-    {319, "memfd_create", nullptr, Support::kNone, ""},
+    {319, "memfd_create", Adapt<&SysMemfdCreate>, Support::kPartial, "no huge pages; F_SEAL_EXEC seals nothing"},
     {320, "kexec_file_load", nullptr, Support::kNone, ""},
     {321, "bpf", nullptr, Support::kNone, ""},
     {322, "execveat", Adapt<&SysExecveat>, Support::kPartial, "file capabilities are not read"},

@@ -97,6 +97,10 @@ class TmpfsRegular final : public TmpfsInode {
   Result<int64_t> SeekHole(int64_t offset, int whence);
   Result<HostMapping> Map(bool may_write);
   Result<void> Fallocate(int mode, uint64_t offset, uint64_t length);
+  // F_SEAL_*. Files that have a name elsewhere are sealed against seals.
+  void AllowSeals();
+  Result<void> AddSeals(uint32_t seals);
+  uint32_t seals() const;
 
  protected:
   void FillSize(Attr* attr) override;
@@ -121,6 +125,7 @@ class TmpfsRegular final : public TmpfsInode {
   // count.
   uint64_t dense_ GUARDED_BY(data_mu_) = 0;
   bool written_by_mapping_ GUARDED_BY(data_mu_) = false;
+  uint32_t seals_ GUARDED_BY(data_mu_) = 1;  // F_SEAL_SEAL
 };
 
 }  // namespace ringwall

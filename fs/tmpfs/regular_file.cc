@@ -14,6 +14,8 @@ namespace {
 
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kMaxSize = INT64_MAX;
+constexpr uint32_t kSealFutureWrite = 0x10, kSealExec = 0x20;
+constexpr uint32_t kSealsWrites = F_SEAL_WRITE | kSealFutureWrite;
 
 uint64_t Pages(uint64_t bytes) { return (bytes + kPage - 1) / kPage; }
 
@@ -42,6 +44,14 @@ class TmpfsFile final : public File {
   }
   Result<void> Fallocate(int mode, uint64_t offset, uint64_t length) override {
     return regular().Fallocate(mode, offset, length);
+  }
+  Result<int64_t> Fcntl(Task& task, int cmd, uint64_t arg) override {
+    if (cmd == F_GET_SEALS) return int64_t{regular().seals()};
+    if (cmd != F_ADD_SEALS) return File::Fcntl(task, cmd, arg);
+    if (!writable()) return Errno(EPERM);
+    if (arg > UINT32_MAX) return Errno(EINVAL);
+    TRY(regular().AddSeals(static_cast<uint32_t>(arg)));
+    return 0;
   }
 
  private:
@@ -78,7 +88,7 @@ void TmpfsRegular::FillSize(Attr* attr) {
 
 Result<void> TmpfsRegular::ToMemfdLocked() {
   if (memfd_.valid()) return {};
-  UniqueFd fd(memfd_create("tmpfs", MFD_CLOEXEC));
+  UniqueFd fd(memfd_create("tmpfs", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd.valid()) return Errno(errno == EMFILE ? ENFILE : errno);
   size_t done = 0;
   while (done < heap_.size()) {
@@ -205,6 +215,8 @@ Result<size_t> TmpfsRegular::Write(IoSrc& src, uint64_t* pos, bool append) {
     MutexLock lock(data_mu_);
     const uint64_t size = size_.load(std::memory_order_relaxed);
     if (append) *pos = size;
+    if ((seals_ & kSealsWrites) != 0) return Errno(EPERM);
+    if ((seals_ & F_SEAL_GROW) != 0 && *pos + src.remaining() > size) return Errno(EPERM);
     if (*pos >= kMaxSize || src.remaining() > kMaxSize - *pos) return Errno(EFBIG);
     if (!memfd_.valid()) {
       const bool hole = *pos > Pages(size) * kPage;
@@ -225,6 +237,8 @@ Result<void> TmpfsRegular::Resize(uint64_t size) {
   if (size > kMaxSize) return Errno(EINVAL);
   MutexLock lock(data_mu_);
   const uint64_t old_size = size_.load(std::memory_order_relaxed);
+  if (size < old_size && (seals_ & F_SEAL_SHRINK) != 0) return Errno(EPERM);
+  if (size > old_size && (seals_ & F_SEAL_GROW) != 0) return Errno(EPERM);
   if (!memfd_.valid() && Pages(size) > Pages(old_size)) TRY(ToMemfdLocked());
   if (memfd_.valid()) {
     if (ftruncate(memfd_.get(), static_cast<off_t>(size)) != 0) return Errno(errno);
@@ -255,10 +269,35 @@ Result<int64_t> TmpfsRegular::SeekHole(int64_t offset, int whence) {
 
 Result<HostMapping> TmpfsRegular::Map(bool may_write) {
   MutexLock lock(data_mu_);
+  if (may_write && (seals_ & kSealsWrites) != 0) return Errno(EPERM);
   TRY(ToMemfdLocked());
   // The file may lie past the end of the heap's last write only by what ftruncate made.
   if (may_write) written_by_mapping_ = true;
   return HostMapping{memfd_.get(), 0};
+}
+
+void TmpfsRegular::AllowSeals() {
+  MutexLock lock(data_mu_);
+  seals_ &= ~static_cast<uint32_t>(F_SEAL_SEAL);
+}
+
+uint32_t TmpfsRegular::seals() const {
+  MutexLock lock(data_mu_);
+  return seals_;
+}
+
+Result<void> TmpfsRegular::AddSeals(uint32_t seals) {
+  constexpr uint32_t kAll = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | kSealsWrites | kSealExec;
+  if ((seals & ~kAll) != 0) return Errno(EINVAL);
+  MutexLock lock(data_mu_);
+  if ((seals_ & F_SEAL_SEAL) != 0) return Errno(EPERM);
+  // The host knows whether a mapping that can write is left.
+  if ((seals & ~seals_ & F_SEAL_WRITE) != 0 && memfd_.valid() &&
+      fcntl(memfd_.get(), F_ADD_SEALS, F_SEAL_WRITE) != 0) {
+    return Errno(errno);
+  }
+  seals_ |= seals;
+  return {};
 }
 
 Result<void> TmpfsRegular::Fallocate(int mode, uint64_t offset, uint64_t length) {
@@ -268,8 +307,13 @@ Result<void> TmpfsRegular::Fallocate(int mode, uint64_t offset, uint64_t length)
     MutexLock lock(data_mu_);
     TRY(ToMemfdLocked());
     if (mode & FALLOC_FL_PUNCH_HOLE) {
+      if ((seals_ & kSealsWrites) != 0) return Errno(EPERM);
       dense_ = std::min(dense_, offset / kPage);
     } else {
+      if ((seals_ & F_SEAL_GROW) != 0 &&
+          offset + length > size_.load(std::memory_order_relaxed)) {
+        return Errno(EPERM);
+      }
       // Refused before the host's memory is taken. Pages that are there already count twice here.
       RechargeLocked();
       const uint64_t pages = Pages(offset + length) - offset / kPage;

@@ -1,0 +1,17 @@
+// memfd_create (mm/memfd.c): a file of a tmpfs that is mounted nowhere.
+#ifndef RINGWALL_FS_TMPFS_MEMFD_H_
+#define RINGWALL_FS_TMPFS_MEMFD_H_
+
+#include <string>
+
+#include "fs/vfs/file.h"
+
+namespace ringwall {
+
+// With `sealable` it takes seals (MFD_ALLOW_SEALING).
+Result<Ref<File>> NewMemfd(const std::string& name, bool sealable, uint32_t mode,
+                           const Credentials& creds);
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_FS_TMPFS_MEMFD_H_
