@@ -68,6 +68,12 @@ SysResult SysGetsid(Task& t, int pid);
 SysResult SysSetpgid(Task& t, int pid, int pgid);
 SysResult SysSetsid(Task& t);
 
+// sys_inotify.cc
+SysResult SysInotifyInit(Task& t);
+SysResult SysInotifyInit1(Task& t, int flags);
+SysResult SysInotifyAddWatch(Task& t, int fd, UserPath path, uint32_t mask);
+SysResult SysInotifyRmWatch(Task& t, int fd, int wd);
+
 // sys_misc.cc
 SysResult SysUname(Task& t, GuestAddr out);
 SysResult SysSethostname(Task& t, GuestAddr name, int length);

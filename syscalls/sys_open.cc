@@ -3,6 +3,8 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 
+#include "fs/pipe/pipe.h"
+#include "fs/devpts/devpts.h"
 #include "fs/vfs/locks.h"
 #include "syscalls/handlers.h"
 
@@ -17,6 +19,14 @@ constexpr uint32_t kKnownOpenFlags = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O
 
 uint64_t FdLimit(Task& t) { return t.tg().limit(RLIMIT_NOFILE); }
 
+// What a FIFO's inode opens is a pipe's end, on every file system.
+Result<void> WaitForFifoPeer(Task& t, PipeFile& end) {
+  return t.Retry(end.queue(), EPOLLIN | EPOLLOUT, kNoDeadline, [&]() -> Result<void> {
+    if (!end.open_complete()) return Errno(EAGAIN);
+    return {};
+  });
+}
+
 SysResult OpenAt(Task& t, int dirfd, const std::string& path, uint32_t flags, uint32_t mode,
                  uint64_t resolve) {
   AtWalk at = TRY(AtWalk::Make(t, dirfd, path));
@@ -27,6 +37,9 @@ SysResult OpenAt(Task& t, int dirfd, const std::string& path, uint32_t flags, ui
     WaitQueue* queue = nullptr;
     Result<Ref<File>> file = Vfs::Open(at.walk(), path, flags, mode, &queue);
     if (file.ok()) {
+      if ((flags & (O_NONBLOCK | O_PATH)) == 0 && (*file)->inode().type() == S_IFIFO) {
+        TRY(WaitForFifoPeer(t, static_cast<PipeFile&>(**file)));
+      }
       const int fd = slot.fd();
       OpenedTerminal(t, **file, flags);
       slot.Commit(std::move(*file), (flags & O_CLOEXEC) != 0);
@@ -49,8 +62,7 @@ struct OpenHow {
 }  // namespace
 
 void OpenedTerminal(Task& t, File& file, uint32_t flags) {
-  // Terminals that the guest opens by name are devpts's; they ask for it themselves.
-  static_cast<void>(t), static_cast<void>(file), static_cast<void>(flags);
+  if ((flags & (O_NOCTTY | O_PATH)) == 0) OfferControllingTty(t, file);
 }
 
 SysResult SysOpen(Task& t, UserPath path, int flags, uint32_t mode) {

@@ -2,8 +2,10 @@
 #include "syscalls/handlers.h"
 
 #include <sys/epoll.h>
+#include <sys/inotify.h>
 #include <sys/uio.h>
 
+#include "fs/vfs/inotify.h"
 #include "sentry/kernel/guest_io.h"
 
 namespace ringwall {
@@ -16,10 +18,16 @@ constexpr int kRwfSupported = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RW
 SysResult ReadAt(Task& t, File& file, GuestBuffers buffers, uint64_t pos, int rwf) {
   GuestDst dst(t, std::move(buffers));
   const bool wait = !file.nonblocking() && (rwf & RWF_NOWAIT) == 0;
+  const int64_t deadline = wait ? file.read_deadline() : INT64_MAX;
   Result<size_t> n = t.Retry(wait ? file.queue() : nullptr, EPOLLIN | EPOLLRDHUP | EPOLLHUP,
-                             file.read_deadline(),
-                             [&] { return file.Read(dst, pos, rwf); });
+                             deadline, [&] { return file.Read(dst, pos, rwf); });
+  if (!n.ok() && n.error().Is(ETIMEDOUT) && deadline != INT64_MAX) {
+    // A terminal's VTIME has passed; a socket's SO_RCVTIMEO.
+    if (file.inode().type() == S_IFCHR) return 0;
+    return Errno(EAGAIN);
+  }
   if (!n.ok()) return n.error();
+  if (*n > 0) NotifyFile(file, IN_ACCESS);
   return static_cast<int64_t>(*n);
 }
 
@@ -42,6 +50,7 @@ SysResult WriteAt(Task& t, File& file, GuestBuffers buffers, uint64_t* pos, int 
       return n.error();
     }
     done += *n;
+    if (*n > 0) NotifyFile(file, IN_MODIFY);
     if (done >= total || *n == 0 || !wait || file.seekable()) return static_cast<int64_t>(done);
   }
 }

@@ -324,6 +324,8 @@ bool IsHostTty(File& file) {
   return file.inode().kind() == &HostInode::kKind && static_cast<HostFile&>(file).tty();
 }
 
+Ref<File> HostTtyFile(RefCountedBase& tty) { return Ref<File>(static_cast<HostFile&>(tty)); }
+
 void SetControllingTty(File& file, Session& session) {
   HostFile& tty = static_cast<HostFile&>(file);
   session.tty = RefPtr<RefCountedBase>(&tty);

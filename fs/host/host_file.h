@@ -20,6 +20,9 @@ Result<Ref<File>> NewHostFile(UniqueFd fd);
 // Whether `file` is a host terminal, and making it the controlling one of `session`.
 bool IsHostTty(File& file);
 void SetControllingTty(File& file, Session& session);
+// Session::tty of such a session, as a file. The descriptor is the container's only way to the
+// terminal: opening it anew is to share it.
+Ref<File> HostTtyFile(RefCountedBase& tty);
 
 }  // namespace ringwall
 

@@ -9,6 +9,7 @@
 #include <bit>
 
 #include "fs/vfs/anon_inode.h"
+#include "fs/vfs/special_files.h"
 #include "fs/vfs/vfs.h"
 #include "sentry/kernel/user_ptr.h"
 
@@ -72,12 +73,12 @@ Result<size_t> Pipe::Write(IoSrc& src) {
   return done;
 }
 
-EventMask Pipe::Poll(bool reader, bool writer) const {
+EventMask Pipe::Poll(bool reader, bool writer, uint64_t writers_before) const {
   MutexLock lock(mu_);
   EventMask mask = 0;
   if (reader) {
     if (used_ > 0) mask |= EPOLLIN | EPOLLRDNORM;
-    if (writers_ == 0 && writers_ever_ != 0) mask |= EPOLLHUP;
+    if (writers_ == 0 && writers_ever_ != writers_before) mask |= EPOLLHUP;
   }
   if (writer) {
     if (capacity_ - used_ >= PIPE_BUF) mask |= EPOLLOUT | EPOLLWRNORM;
@@ -130,6 +131,11 @@ void Pipe::RemoveEnd(bool reader, bool writer) {
     writers_ -= writer;
     if (reader && readers_ == 0) events |= EPOLLERR | EPOLLOUT;
     if (writer && writers_ == 0) events |= EPOLLHUP | EPOLLIN;
+    // What is left in a FIFO goes with its last end.
+    if (readers_ == 0 && writers_ == 0) {
+      ring_.reset();
+      start_ = used_ = 0;
+    }
   }
   if (events != 0) queue_.Notify(events);
 }
@@ -155,7 +161,9 @@ PipeFile::PipeFile(Path path, uint32_t flags, Ref<Pipe> pipe)
     : File(std::move(path), flags),
       pipe_(std::move(pipe)),
       reader_((flags & O_ACCMODE) != O_WRONLY),
-      writer_((flags & O_ACCMODE) != O_RDONLY) {
+      writer_((flags & O_ACCMODE) != O_RDONLY),
+      readers_before_(pipe_->readers_ever()),
+      writers_before_(pipe_->writers_ever()) {
   pipe_->AddEnd(reader_, writer_);
 }
 
@@ -166,7 +174,14 @@ Result<size_t> PipeFile::Read(IoDst& dst, uint64_t, int) { return pipe_->Read(ds
 Result<size_t> PipeFile::Write(IoSrc& src, uint64_t*, int) { return pipe_->Write(src); }
 
 EventMask PipeFile::Poll(EventMask wanted) {
-  return pipe_->Poll(reader_, writer_) & (wanted | EPOLLERR | EPOLLHUP);
+  return pipe_->Poll(reader_, writer_, writers_before_) & (wanted | EPOLLERR | EPOLLHUP);
+}
+
+bool PipeFile::open_complete() const {
+  if (reader_ && writer_) return true;
+  // A peer that came and went meanwhile was one.
+  if (reader_) return pipe_->writers() > 0 || pipe_->writers_ever() != writers_before_;
+  return pipe_->readers() > 0 || pipe_->readers_ever() != readers_before_;
 }
 
 Result<int64_t> PipeFile::Ioctl(Task& task, uint32_t cmd, uint64_t arg) {
@@ -187,6 +202,21 @@ Result<int64_t> PipeFile::Fcntl(Task& task, int cmd, uint64_t arg) {
   const size_t size = TRY(pipe_->SetCapacity(arg));
   return static_cast<int64_t>(size);
 }
+
+namespace {
+
+Result<Ref<File>> OpenFifo(Inode& inode, const Path& path, uint32_t flags, const Credentials&,
+                           uint64_t) {
+  Ref<RefCountedBase> attached = inode.AttachOnce(Ref<RefCountedBase>(MakeRef<Pipe>()));
+  Ref<Pipe> pipe(static_cast<Pipe&>(*attached));
+  const bool only_writes = (flags & O_ACCMODE) == O_WRONLY;
+  if (only_writes && (flags & O_NONBLOCK) && pipe->readers() == 0) return Errno(ENXIO);
+  return Ref<File>(MakeRef<PipeFile>(path, flags, std::move(pipe)));
+}
+
+}  // namespace
+
+void RegisterFifos() { RegisterFifo(OpenFifo); }
 
 PipePair MakePipe(uint32_t flags, Uid uid, Gid gid) {
   Ref<AnonInode> inode = MakeRef<AnonInode>(S_IFIFO | 0600, uid, gid);

@@ -25,7 +25,9 @@ class Pipe : public RefCounted<Pipe> {
   Result<size_t> Read(IoDst& dst);
   // Up to PIPE_BUF bytes all or nothing. EAGAIN when full; EPIPE without readers.
   Result<size_t> Write(IoSrc& src);
-  EventMask Poll(bool reader, bool writer) const;
+  // writers_before: how many there had been when the asking end was made; a FIFO's reader has
+  // not lost a writer before it had one.
+  EventMask Poll(bool reader, bool writer, uint64_t writers_before) const;
   WaitQueue& queue() { return queue_; }
 
   size_t used() const;
@@ -52,6 +54,9 @@ class Pipe : public RefCounted<Pipe> {
   uint64_t readers_ever_ GUARDED_BY(mu_) = 0, writers_ever_ GUARDED_BY(mu_) = 0;
 };
 
+// Opening a named pipe (fs/vfs/special_files.h).
+void RegisterFifos();
+
 // One end, or both (a FIFO opened O_RDWR).
 class PipeFile final : public File {
  public:
@@ -64,11 +69,16 @@ class PipeFile final : public File {
   WaitQueue* queue() override { return &pipe_->queue(); }
   Result<int64_t> Ioctl(Task& task, uint32_t cmd, uint64_t arg) override;
   Result<int64_t> Fcntl(Task& task, int cmd, uint64_t arg) override;
+  // Whether open(2) of a FIFO may return: an end is one from the start, so that its peer finds it,
+  // but its opener waits on queue() for that peer (unless O_NONBLOCK).
+  bool open_complete() const;
   Pipe& pipe() { return *pipe_; }
 
  private:
   const Ref<Pipe> pipe_;
   const bool reader_, writer_;
+  // Ends of the other kind there had been before this one.
+  const uint64_t readers_before_, writers_before_;
 };
 
 struct PipePair {

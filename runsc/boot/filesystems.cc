@@ -4,8 +4,10 @@
 
 #include "fs/dev/devtmpfs.h"
 #include "fs/dev/mem_devices.h"
+#include "fs/devpts/devpts.h"
 #include "fs/gofer/gofer.h"
 #include "fs/overlay/memory_upper.h"
+#include "fs/pipe/pipe.h"
 #include "fs/proc/proc.h"
 #include "fs/sys/sysfs.h"
 #include "fs/tmpfs/tmpfs.h"
@@ -67,6 +69,10 @@ class Mounter {
       Ref<FileSystem> fs = TRY(NewDevTmpfs());
       return RefPtr<FileSystem>(std::move(fs));
     }
+    if (mount.type == "devpts") {
+      Ref<FileSystem> fs = TRY(NewDevPts(kernel_, mount.data));
+      return RefPtr<FileSystem>(std::move(fs));
+    }
     if (mount.type == "proc") return RefPtr<FileSystem>(NewProcFs(kernel_));
     if (mount.type == "sysfs") return RefPtr<FileSystem>(NewSysFs(kernel_.cpus()));
     return RefPtr<FileSystem>();
@@ -125,7 +131,11 @@ class Mounter {
 
 }  // namespace
 
-void RegisterDrivers() { RegisterMemDevices(); }
+void RegisterDrivers() {
+  RegisterMemDevices();
+  RegisterFifos();
+  RegisterTtyDevices();
+}
 
 HostResult<Ref<MountNamespace>> MountAll(Kernel& kernel, BootArgs& args) {
   return Mounter(kernel, args).Run();

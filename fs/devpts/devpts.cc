@@ -1,0 +1,283 @@
+#include "fs/devpts/devpts.h"
+
+#include <dirent.h>
+#include <linux/magic.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <charconv>
+#include <map>
+
+#include "fs/devpts/tty.h"
+#include "fs/host/host_file.h"
+#include "fs/proc/nodes.h"
+#include "fs/vfs/special_files.h"
+#include "sentry/kernel/kernel.h"
+#include "sentry/kernel/task.h"
+
+namespace ringwall {
+
+namespace {
+
+constexpr uint32_t kTtyMajor = 5, kCurrentTty = 0, kPtmx = 2, kSlaveMajor = 136;
+constexpr uint64_t kRootIno = 1, kPtmxIno = 2, kFirstSlaveIno = 3;
+
+struct Options {
+  uint32_t mode = 0600, ptmx_mode = 0, max = 1 << 20;
+  std::optional<uint32_t> uid, gid;
+};
+
+Result<Options> ParseOptions(std::string_view data) {
+  Options o;
+  while (!data.empty()) {
+    const size_t comma = std::min(data.find(','), data.size());
+    const std::string_view option = data.substr(0, comma);
+    data.remove_prefix(std::min(comma + 1, data.size()));
+    const size_t equals = option.find('=');
+    if (equals == std::string_view::npos) continue;
+    const std::string_view key = option.substr(0, equals), value = option.substr(equals + 1);
+    const bool octal = key == "mode" || key == "ptmxmode";
+    if (!octal && key != "max" && key != "uid" && key != "gid") continue;
+    uint32_t n = 0;
+    const auto [end, error] =
+        std::from_chars(value.data(), value.data() + value.size(), n, octal ? 8 : 10);
+    if (error != std::errc() || end != value.data() + value.size()) return Errno(EINVAL);
+    if (key == "mode") o.mode = n & 07777;
+    if (key == "ptmxmode") o.ptmx_mode = n & 07777;
+    if (key == "max") o.max = n;
+    if (key == "uid") o.uid = n;
+    if (key == "gid") o.gid = n;
+  }
+  return o;
+}
+
+// A node with an owner and mode that can be changed (grantpt).
+class NodeInode : public Inode {
+ public:
+  NodeInode(FileSystem& fs, uint64_t ino, uint32_t mode, Uid uid, Gid gid, uint64_t rdev)
+      : Inode(fs, S_IFCHR) {
+    attr_.ino = ino, attr_.mode = S_IFCHR | mode, attr_.uid = uid, attr_.gid = gid;
+    attr_.rdev = rdev, attr_.blksize = 1024;
+    attr_.atime = attr_.mtime = attr_.ctime = CurrentTime();
+  }
+  Result<Attr> GetAttr() override {
+    MutexLock lock(mu_);
+    return attr_;
+  }
+  Result<void> Set(const SetAttr& set) override {
+    const Timespec now = CurrentTime();
+    MutexLock lock(mu_);
+    if (set.mode) attr_.mode = S_IFCHR | (*set.mode & 07777);
+    if (set.uid) attr_.uid = *set.uid;
+    if (set.gid) attr_.gid = *set.gid;
+    if (set.atime) attr_.atime = set.atime->now ? now : set.atime->time;
+    if (set.mtime) attr_.mtime = set.mtime->now ? now : set.mtime->time;
+    attr_.ctime = now;
+    return {};
+  }
+
+ private:
+  mutable Mutex<LockClass::kInode> mu_;
+  Attr attr_ GUARDED_BY(mu_);
+};
+
+class SlaveFile final : public File {
+ public:
+  SlaveFile(Path path, uint32_t flags, Ref<Tty> tty)
+      : File(std::move(path), flags), tty_(std::move(tty)) {}
+  ~SlaveFile() override { tty_->SlaveClosed(); }
+  Result<size_t> Read(IoDst& dst, uint64_t, int) override {
+    return tty_->SlaveRead(dst, nonblocking());
+  }
+  Result<size_t> Write(IoSrc& src, uint64_t*, int) override { return tty_->SlaveWrite(src); }
+  EventMask Poll(EventMask wanted) override {
+    return tty_->SlavePoll() & (wanted | EPOLLERR | EPOLLHUP);
+  }
+  WaitQueue* queue() override { return &tty_->slave_queue(); }
+  int64_t read_deadline() override { return tty_->SlaveReadDeadline(); }
+  Result<int64_t> Ioctl(Task& task, uint32_t cmd, uint64_t arg) override {
+    return tty_->Ioctl(task, false, cmd, arg);
+  }
+
+ private:
+  const Ref<Tty> tty_;
+};
+
+Result<Ref<File>> OpenSlave(Ref<Tty> tty, const Path& path, uint32_t flags) {
+  TRY(tty->SlaveOpened());
+  return Ref<File>(MakeRef<SlaveFile>(path, flags, std::move(tty)));
+}
+
+class SlaveInode final : public NodeInode {
+ public:
+  SlaveInode(FileSystem& fs, Ref<Tty> tty, uint32_t mode, Uid uid, Gid gid)
+      : NodeInode(fs, kFirstSlaveIno + tty->number(), mode, uid, gid,
+                  makedev(kSlaveMajor, tty->number())),
+        tty_(std::move(tty)) {}
+  static constexpr char kKind = 0;
+  const void* kind() const override { return &kKind; }
+  Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials&) override {
+    return OpenSlave(tty_, path, flags);
+  }
+  Tty& tty() const { return *tty_; }
+
+ private:
+  const Ref<Tty> tty_;
+};
+
+class DevPts final : public SyntheticFs {
+ public:
+  DevPts(Kernel& kernel, const Options& options)
+      : SyntheticFs("devpts", DEVPTS_SUPER_MAGIC), kernel_(kernel), options_(options) {}
+  std::string mount_options() const override {
+    return Format("mode=%03o,ptmxmode=%03o", options_.mode, options_.ptmx_mode);
+  }
+  const Options& options() const { return options_; }
+
+  Result<Ref<File>> OpenPtmx(const Path& path, uint32_t flags, const Credentials& creds);
+  RefPtr<Inode> Find(uint32_t number) {
+    MutexLock lock(mu_);
+    const auto it = slaves_.find(number);
+    return it == slaves_.end() ? RefPtr<Inode>() : RefPtr<Inode>(it->second);
+  }
+  std::vector<uint32_t> Numbers() {
+    MutexLock lock(mu_);
+    std::vector<uint32_t> all;
+    for (const auto& [number, inode] : slaves_) all.push_back(number);
+    return all;
+  }
+  void Remove(uint32_t number) {
+    RefPtr<Inode> gone;
+    MutexLock lock(mu_);
+    const auto it = slaves_.find(number);
+    gone = it->second;
+    slaves_.erase(it);
+    lock.Unlock();
+  }
+
+ private:
+  Kernel& kernel_;
+  const Options options_;
+  Mutex<LockClass::kInode> mu_;
+  std::map<uint32_t, Ref<SlaveInode>> slaves_ GUARDED_BY(mu_);
+};
+
+class MasterFile final : public File {
+ public:
+  MasterFile(Path path, uint32_t flags, Ref<DevPts> fs, Ref<Tty> tty)
+      : File(std::move(path), flags), fs_(std::move(fs)), tty_(std::move(tty)) {}
+  ~MasterFile() override {
+    fs_->Remove(tty_->number());
+    tty_->MasterClosed();
+  }
+  Result<size_t> Read(IoDst& dst, uint64_t, int) override { return tty_->MasterRead(dst); }
+  Result<size_t> Write(IoSrc& src, uint64_t*, int) override { return tty_->MasterWrite(src); }
+  EventMask Poll(EventMask wanted) override {
+    return tty_->MasterPoll() & (wanted | EPOLLERR | EPOLLHUP);
+  }
+  WaitQueue* queue() override { return &tty_->master_queue(); }
+  Result<int64_t> Ioctl(Task& task, uint32_t cmd, uint64_t arg) override {
+    return tty_->Ioctl(task, true, cmd, arg);
+  }
+
+ private:
+  const Ref<DevPts> fs_;
+  const Ref<Tty> tty_;
+};
+
+Result<Ref<File>> DevPts::OpenPtmx(const Path& path, uint32_t flags, const Credentials& creds) {
+  RefPtr<Tty> tty;
+  {
+    MutexLock lock(mu_);
+    uint32_t number = 0;
+    for (const auto& [used, inode] : slaves_) {
+      if (used != number) break;
+      number++;
+    }
+    if (number >= options_.max) return Errno(ENOSPC);
+    tty = MakeRef<Tty>(kernel_, number);
+    slaves_.emplace(number, MakeRef<SlaveInode>(*this, Ref<Tty>(tty), options_.mode,
+                                                options_.uid.value_or(creds.fsuid),
+                                                options_.gid.value_or(creds.fsgid)));
+  }
+  return Ref<File>(MakeRef<MasterFile>(path, flags, Ref<DevPts>(*this), Ref<Tty>(tty)));
+}
+
+class PtmxInode final : public NodeInode {
+ public:
+  explicit PtmxInode(DevPts& fs)
+      : NodeInode(fs, kPtmxIno, fs.options().ptmx_mode, 0, 0, makedev(kTtyMajor, kPtmx)) {}
+  Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials& creds) override {
+    return static_cast<DevPts&>(fs()).OpenPtmx(path, flags, creds);
+  }
+};
+
+class PtsDirectory final : public SyntheticDirectory {
+ public:
+  explicit PtsDirectory(DevPts& fs)
+      : SyntheticDirectory(fs, S_IFDIR | 0755, kRootIno), ptmx_(MakeRef<PtmxInode>(fs)) {}
+  Caching caching() const override { return Caching::kRevalidate; }
+  Result<Ref<Inode>> Lookup(std::string_view name) override {
+    if (name == "ptmx") return Ref<Inode>(ptmx_);
+    uint32_t number = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (error != std::errc() || end != name.data() + name.size() ||
+        (name.size() > 1 && name.front() == '0')) {
+      return Errno(ENOENT);
+    }
+    RefPtr<Inode> found = static_cast<DevPts&>(fs()).Find(number);
+    if (!found) return Errno(ENOENT);
+    return Ref<Inode>(std::move(found));
+  }
+  Result<std::vector<DirEntry>> Entries() override {
+    std::vector<DirEntry> all = {{"ptmx", kPtmxIno, DT_CHR}};
+    for (const uint32_t n : static_cast<DevPts&>(fs()).Numbers()) {
+      all.push_back({Format("%u", n), kFirstSlaveIno + n, DT_CHR});
+    }
+    return all;
+  }
+
+ private:
+  const Ref<PtmxInode> ptmx_;
+};
+
+// Lives as long as the Sentry.
+DevPts* first_devpts = nullptr;
+
+Result<Ref<File>> OpenTtyDevice(Inode&, const Path& path, uint32_t flags, const Credentials& creds,
+                                uint64_t rdev) {
+  if (minor(rdev) == kPtmx) {
+    if (first_devpts == nullptr) return Errno(ENODEV);
+    return first_devpts->OpenPtmx(path, flags, creds);
+  }
+  Task* task = Task::Current();
+  if (minor(rdev) != kCurrentTty || task == nullptr) return Errno(ENXIO);
+  RefPtr<RefCountedBase> tty;
+  {
+    MutexLock lock(task->kernel().tasks().mu);
+    tty = task->tg().pgrp->session->tty;
+  }
+  if (!tty) return Errno(ENXIO);
+  if (!Tty::IsPty(*tty)) return HostTtyFile(*tty);
+  return OpenSlave(Ref<Tty>(static_cast<Tty&>(*tty)), path, flags);
+}
+
+}  // namespace
+
+Result<Ref<FileSystem>> NewDevPts(Kernel& kernel, std::string_view data) {
+  const Options options = TRY(ParseOptions(data));
+  Ref<DevPts> fs = MakeRef<DevPts>(kernel, options);
+  fs->set_root(MakeRef<PtsDirectory>(*fs));
+  if (first_devpts == nullptr) first_devpts = Ref<DevPts>(fs).Leak();
+  return Ref<FileSystem>(std::move(fs));
+}
+
+void RegisterTtyDevices() { RegisterDevice(S_IFCHR, kTtyMajor, 0, 3, OpenTtyDevice); }
+
+void OfferControllingTty(Task& task, File& file) {
+  if (!file.readable() || file.inode().kind() != &SlaveInode::kKind) return;
+  static_cast<SlaveInode&>(file.inode()).tty().OfferTo(task);
+}
+
+}  // namespace ringwall

@@ -1,0 +1,25 @@
+// devpts (fs/devpts/inode.c): /dev/pts with its ptmx and the terminals that it has made.
+#ifndef RINGWALL_FS_DEVPTS_DEVPTS_H_
+#define RINGWALL_FS_DEVPTS_DEVPTS_H_
+
+#include <string_view>
+
+#include "fs/vfs/file.h"
+
+namespace ringwall {
+
+class Kernel;
+class Task;
+
+// data: mode=, ptmxmode= (octal), gid=, uid=, max=; others are let pass. EINVAL.
+Result<Ref<FileSystem>> NewDevPts(Kernel& kernel, std::string_view data);
+// Nodes elsewhere: /dev/tty (5, 0), which is the caller's controlling terminal, and a ptmx (5, 2)
+// outside of a devpts, which makes terminals in the first one.
+void RegisterTtyDevices();
+
+// After an open without O_NOCTTY: a session leader without a terminal takes this one.
+void OfferControllingTty(Task& task, File& file);
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_FS_DEVPTS_DEVPTS_H_

@@ -1,0 +1,224 @@
+#include "fs/devpts/tty.h"
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include "sentry/kernel/kernel.h"
+#include "sentry/kernel/task.h"
+
+namespace ringwall {
+
+namespace {
+
+constexpr EventMask kIn = EPOLLIN | EPOLLRDNORM;
+constexpr EventMask kOut = EPOLLOUT | EPOLLWRNORM;
+// What one call moves at most; the system call comes again for the rest.
+constexpr size_t kTurn = 2048;
+
+using PtySet = Guarded<std::set<const RefCountedBase*>, LockClass::kLeaf>;
+PtySet& all_ptys() {
+  static PtySet* all = new PtySet;
+  return *all;
+}
+
+}  // namespace
+
+Tty::Tty(Kernel& kernel, uint32_t number) : kernel_(kernel), number_(number) {
+  all_ptys().With([this](auto& all) { all.insert(this); });
+}
+
+Tty::~Tty() {
+  all_ptys().With([this](auto& all) { all.erase(this); });
+}
+
+bool Tty::IsPty(const RefCountedBase& tty) {
+  return all_ptys().With([&](auto& all) { return all.contains(&tty); });
+}
+
+Result<size_t> Tty::MasterRead(IoDst& dst) {
+  if (dst.remaining() == 0) return size_t{0};
+  size_t n = 0;
+  {
+    MutexLock lock(mu_);
+    if (!line_.OutputReady()) return Errno(slave_gone_ ? EIO : EAGAIN);
+    const size_t got = TRY(line_.ReadOutput(dst));
+    n = got;
+  }
+  slave_queue_.Notify(kOut);
+  return n;
+}
+
+Result<size_t> Tty::MasterWrite(IoSrc& src) {
+  std::array<std::byte, kTurn> bytes;
+  const std::span<std::byte> want(bytes.data(), std::min(src.remaining(), bytes.size()));
+  if (want.empty()) return size_t{0};
+  std::vector<int> signals;
+  size_t n = 0;
+  {
+    MutexLock lock(mu_);
+    const size_t seen = TRY(src.Peek(want));
+    n = line_.Input(want.first(seen), &signals);
+    if (n == 0) return Errno(EAGAIN);
+    const size_t taken = TRY(src.Get(want.first(n)));
+    static_cast<void>(taken);
+  }
+  slave_queue_.Notify(kIn | kOut);
+  master_queue_.Notify(kIn);
+  SignalForeground(signals);
+  return n;
+}
+
+EventMask Tty::MasterPoll() {
+  MutexLock lock(mu_);
+  EventMask mask = 0;
+  if (line_.OutputReady()) mask |= kIn;
+  if (line_.InputHasRoom()) mask |= kOut;
+  if (slave_gone_) mask |= EPOLLHUP;
+  return mask;
+}
+
+void Tty::MasterClosed() {
+  {
+    MutexLock lock(mu_);
+    hung_up_ = true;
+    line_.FlushInput();
+  }
+  slave_queue_.Notify(kIn | kOut | EPOLLHUP | EPOLLERR);
+  MutexLock lock(kernel_.tasks().mu);
+  Session* session = SessionLocked();
+  if (session == nullptr) return;
+  const RefPtr<Session> keep = std::move(session_);
+  if (session->leader != nullptr) {
+    for (const int signo : {SIGHUP, SIGCONT}) {
+      Result<void> ignored = SendSignalToGroup(*session->leader, MakeSigInfo(signo, SI_KERNEL));
+      static_cast<void>(ignored);
+    }
+  }
+  HangUpSessionLocked(kernel_, *session);
+}
+
+Result<void> Tty::SlaveOpened() {
+  {
+    MutexLock lock(mu_);
+    if (locked_ || hung_up_) return Errno(EIO);
+    slaves_++;
+    slave_gone_ = false;
+  }
+  return {};
+}
+
+void Tty::SlaveClosed() {
+  {
+    MutexLock lock(mu_);
+    if (--slaves_ > 0) return;
+    slave_gone_ = true;
+  }
+  master_queue_.Notify(kIn | EPOLLHUP);
+}
+
+Result<size_t> Tty::SlaveRead(IoDst& dst, bool nonblocking) {
+  if (dst.remaining() == 0) return size_t{0};
+  if (Task* task = Task::Current()) {
+    TRY(CheckBackground(*task, SIGTTIN));
+  }
+  size_t n = 0;
+  {
+    MutexLock lock(mu_);
+    if (hung_up_) return size_t{0};
+    const size_t got = TRY(line_.Read(dst, nonblocking));
+    n = got;
+  }
+  master_queue_.Notify(kOut);
+  return n;
+}
+
+int64_t Tty::SlaveReadDeadline() {
+  constexpr int64_t kTenth = 100'000'000;
+  MutexLock lock(mu_);
+  const TtyTermios& t = line_.termios();
+  if (line_.canonical() || t.cc[VMIN] != 0 || t.cc[VTIME] == 0) return INT64_MAX;
+  return MonotonicNow() + t.cc[VTIME] * kTenth;
+}
+
+Result<size_t> Tty::SlaveWrite(IoSrc& src) {
+  bool may_stop = false;
+  {
+    MutexLock lock(mu_);
+    may_stop = (line_.termios().lflag & TOSTOP) != 0;
+  }
+  if (Task* task = Task::Current(); may_stop && task != nullptr) {
+    TRY(CheckBackground(*task, SIGTTOU));
+  }
+  std::array<std::byte, kTurn> bytes;
+  const std::span<std::byte> want(bytes.data(), std::min(src.remaining(), bytes.size()));
+  size_t n = 0;
+  {
+    MutexLock lock(mu_);
+    if (hung_up_) return Errno(EIO);
+    if (want.empty()) return size_t{0};
+    const size_t seen = TRY(src.Peek(want));
+    n = line_.Output(want.first(seen));
+    if (n == 0) return Errno(EAGAIN);
+    const size_t taken = TRY(src.Get(want.first(n)));
+    static_cast<void>(taken);
+  }
+  master_queue_.Notify(kIn);
+  return n;
+}
+
+EventMask Tty::SlavePoll() {
+  MutexLock lock(mu_);
+  if (hung_up_) return kIn | kOut | EPOLLERR | EPOLLHUP;
+  EventMask mask = 0;
+  if (line_.InputReady()) mask |= kIn;
+  if (line_.OutputHasRoom()) mask |= kOut;
+  return mask;
+}
+
+void Tty::Flush(bool input, bool output) {
+  {
+    MutexLock lock(mu_);
+    if (input) line_.FlushInput();
+    if (output) line_.FlushOutput();
+  }
+  if (input) master_queue_.Notify(kOut);
+  if (output) slave_queue_.Notify(kOut);
+}
+
+Session* Tty::SessionLocked() {
+  if (session_ && session_->tty.get() != this) session_.reset();
+  return session_.get();
+}
+
+void Tty::SignalForeground(const std::vector<int>& signals) {
+  if (signals.empty()) return;
+  TaskSet& set = kernel_.tasks();
+  MutexLock lock(set.mu);
+  Session* session = SessionLocked();
+  if (session == nullptr) return;
+  const auto it = set.groups.find(session->foreground_pgid);
+  if (it == set.groups.end()) return;
+  for (const int signo : signals) {
+    SendSignalToProcessGroupLocked(*it->second, MakeSigInfo(signo, SI_KERNEL));
+  }
+}
+
+// A process in the background of this terminal is stopped rather than answered. EIO for an orphan.
+Result<void> Tty::CheckBackground(Task& task, int signo) {
+  MutexLock lock(kernel_.tasks().mu);
+  Session* session = SessionLocked();
+  ProcessGroup& pg = *task.tg().pgrp;
+  if (session == nullptr || pg.session.get() != session) return {};
+  if (pg.pgid == session->foreground_pgid) return {};
+  const bool ignored = task.tg().actions().Get(signo).handler == 1 ||
+                       (task.signal_mask() & abi::SigBit(signo)) != 0;
+  if (signo == SIGTTOU && ignored) return {};
+  if (ignored || IsOrphanedLocked(task.tg())) return Errno(EIO);
+  SendSignalToProcessGroupLocked(pg, MakeSigInfo(signo, SI_KERNEL));
+  return Errno(kErestartSys);
+}
+
+}  // namespace ringwall

@@ -1,0 +1,83 @@
+// Tty: a pseudo-terminal pair (drivers/tty/pty.c, tty_io.c, tty_jobctrl.c): the line discipline
+// between its two sides, and the session that it controls.
+//
+// Lock order: the TaskSet's lock before mu_; signals are sent with the former only.
+#ifndef RINGWALL_FS_DEVPTS_TTY_H_
+#define RINGWALL_FS_DEVPTS_TTY_H_
+
+#include <vector>
+
+#include "fs/devpts/line_discipline.h"
+#include "fs/vfs/file.h"
+#include "sentry/base/mutex.h"
+#include "sentry/base/ref.h"
+#include "sentry/base/wait_queue.h"
+
+namespace ringwall {
+
+class Kernel;
+struct Session;
+
+class Tty final : public RefCounted<Tty> {
+ public:
+  Tty(Kernel& kernel, uint32_t number);
+  ~Tty() override;
+  // Whether a session's terminal is one of these (and not the host's).
+  static bool IsPty(const RefCountedBase& tty);
+  uint32_t number() const { return number_; }
+
+  // --- The side of the terminal emulator.
+  Result<size_t> MasterRead(IoDst& dst);
+  Result<size_t> MasterWrite(IoSrc& src);
+  EventMask MasterPoll();
+  WaitQueue& master_queue() { return master_queue_; }
+  // The emulator is gone: hangs up.
+  void MasterClosed();
+
+  // --- The side of the programs.
+  // EIO: locked, or hung up.
+  Result<void> SlaveOpened();
+  void SlaveClosed();
+  Result<size_t> SlaveRead(IoDst& dst, bool nonblocking);
+  Result<size_t> SlaveWrite(IoSrc& src);
+  EventMask SlavePoll();
+  int64_t SlaveReadDeadline();
+  WaitQueue& slave_queue() { return slave_queue_; }
+
+  Result<int64_t> Ioctl(Task& task, bool master, uint32_t cmd, uint64_t arg);
+  // The controlling terminal of a session leader that has none, unless it is another session's.
+  void OfferTo(Task& task);
+
+ private:
+  // Null once the session has let go. With the TaskSet's lock held.
+  Session* SessionLocked();
+  void ControlLocked(Session& session, int pgid);
+  Result<void> CheckBackground(Task& task, int signo);
+  void SignalForeground(const std::vector<int>& signals);
+  Result<int64_t> IoctlJobs(Task& task, bool master, uint32_t cmd, uint64_t arg);
+  Result<int64_t> SetTermios(Task& task, uint32_t cmd, uint64_t arg);
+  Result<int64_t> SetWindow(Task& task, uint64_t arg);
+  void FlowControl(uint64_t what);
+  void Flush(bool input, bool output);
+
+  struct WindowSize {
+    uint16_t row, col, xpixel, ypixel;
+    friend bool operator==(const WindowSize&, const WindowSize&) = default;
+  };
+
+  Kernel& kernel_;
+  const uint32_t number_;
+  RefPtr<Session> session_;  // under the TaskSet's lock
+  WaitQueue master_queue_, slave_queue_;
+  Mutex<LockClass::kTty> mu_;
+  LineDiscipline line_ GUARDED_BY(mu_);
+  WindowSize window_ GUARDED_BY(mu_) = {};
+  bool locked_ GUARDED_BY(mu_) = true;  // until unlockpt(3)
+  bool hung_up_ GUARDED_BY(mu_) = false;
+  bool slave_gone_ GUARDED_BY(mu_) = false;  // opened before, all closed now
+  int slaves_ GUARDED_BY(mu_) = 0;
+};
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_FS_DEVPTS_TTY_H_
