@@ -42,6 +42,7 @@ func main() {
 	var wg sync.WaitGroup
 	var sum atomic.Int64
 	for i := 0; i < 2000; i++ {
+		i := i // Before Go 1.22 all turns share one variable.
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
@@ -72,6 +73,7 @@ func main() {
 		fmt.Println("timer")
 	}
 	for i := 0; i < 20; i++ {
+		i := i
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
