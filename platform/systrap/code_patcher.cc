@@ -313,6 +313,24 @@ Result<void> CodePatcher::Map(GuestRange range, int prot, bool shared, const Cha
   return {};
 }
 
+Result<void> CodePatcher::MapAll(std::span<const AddressSpace::Mapping> mappings,
+                                 const Change& change) {
+  MutexLock lock(mu_);
+  for (const AddressSpace::Mapping& m : mappings) {
+    if (!EvictAreasLocked(m.range)) return Errno(ENOMEM);
+  }
+  Result<void> done = change();
+  for (const AddressSpace::Mapping& m : mappings) {
+    if (map_.Overlaps(m.range)) ForgetLocked(m.range);
+    if (done.ok()) {
+      map_.Mapped(m.range, m.prot, (m.flags & MAP_TYPE) != MAP_PRIVATE);
+    } else {
+      map_.Unmapped(m.range);
+    }
+  }
+  return done;
+}
+
 Result<void> CodePatcher::Unmap(GuestRange range, const Change& change) {
   MutexLock lock(mu_);
   if (!EvictAreasLocked(range)) return Errno(ENOMEM);

@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "platform/platform.h"
 #include "platform/stub/stub_process.h"
 #include "platform/systrap/code_map.h"
 #include "platform/systrap/patcher.h"
@@ -80,6 +81,9 @@ class CodePatcher {
   // Each makes the change by `change` and does what it means for the patches in the range.
   using Change = std::function<Result<void>()>;
   Result<void> Map(GuestRange range, int prot, bool shared, const Change& change) EXCLUDES(mu_);
+  // When `change` fails some may be mapped; none of their code is patched then.
+  Result<void> MapAll(std::span<const AddressSpace::Mapping> mappings, const Change& change)
+      EXCLUDES(mu_);
   Result<void> Unmap(GuestRange range, const Change& change) EXCLUDES(mu_);
   Result<void> Protect(GuestRange range, int prot, const Change& change) EXCLUDES(mu_);
   Result<void> Remap(GuestRange from, GuestRange to, bool keep, const Change& change) EXCLUDES(mu_);

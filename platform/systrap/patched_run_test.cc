@@ -1,6 +1,7 @@
 // Guest code at patched sites, on systrap: nothing of the patch may show.
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -63,6 +64,21 @@ TEST_P(PatchedTest, RegistersAndFlagsAreKept) {
     ASSERT_EQ(memcmp(&expected, &c->regs(), sizeof expected), 0)
         << std::hex << expected.eflags << " " << c->regs().eflags;
   }
+}
+
+// The text of a program that exec started is mapped in one order with its other segments.
+TEST_P(PatchedTest, TextMappedWithOthersIsPatched) {
+  const Code code = UmaskLoop();
+  const int file = memfd_create("text", MFD_CLOEXEC);
+  ASSERT_EQ(write(file, code.bytes().data(), code.size()), static_cast<ssize_t>(code.size()));
+  ASSERT_EQ(ftruncate(file, static_cast<off_t>(kTextRange.size())), 0);
+  auto c = Start(*as_, code);
+  const AddressSpace::Mapping mappings[] = {
+      {kDataRange, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0},
+      {kTextRange, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0}};
+  ASSERT_EQ(as_->MapAll(mappings).error_value(), 0);
+  close(file);
+  Warm(*c);
 }
 
 TEST_P(PatchedTest, RedZoneIsKept) {

@@ -131,6 +131,10 @@ Result<void> SystrapAddressSpace::Map(GuestRange range, int prot, int flags, int
                       [&] { return StubAddressSpace::Map(range, prot, flags, host_fd, offset); });
 }
 
+Result<void> SystrapAddressSpace::MapAll(std::span<const Mapping> mappings) {
+  return patcher_.MapAll(mappings, [&] { return StubAddressSpace::MapAll(mappings); });
+}
+
 Result<void> SystrapAddressSpace::Unmap(GuestRange range) {
   return patcher_.Unmap(range, [&] { return StubAddressSpace::Unmap(range); });
 }

@@ -29,6 +29,7 @@ class SystrapAddressSpace final : public StubAddressSpace, private systrap::Worl
   static Result<Ref<AddressSpace>> Create(Ref<SystrapCore> core);
 
   Result<void> Map(GuestRange range, int prot, int flags, int host_fd, uint64_t offset) override;
+  Result<void> MapAll(std::span<const Mapping> mappings) override;
   Result<void> Unmap(GuestRange range) override;
   Result<void> Protect(GuestRange range, int prot) override;
   Result<void> Remap(GuestRange from, uint64_t new_size, int flags, GuestAddr to) override;
