@@ -195,7 +195,8 @@ void Stack::FinishChecksum(const Route& route, const IpSend& ip, Packet& packet,
   c.AddPseudo(ip.src, ip.dst, ip.protocol, static_cast<uint32_t>(packet.size()));
   Interface* out = FindInterface(route.oif);
   uint8_t* at = packet.header_data() + field;
-  const bool fits = packet.size() + kIpv4Header <= PathMtu(route) || packet.offload.gso_size != 0;
+  const size_t header = ip.dst.is_v6() ? kIpv6Header : kIpv4Header;
+  const bool fits = packet.size() + header <= PathMtu(route) || packet.offload.gso_size != 0;
   if (out != nullptr && out->config.tx_checksum && fits && ip.protocol != kProtoIcmpv6) {
     Store16(at, c.Folded());
     packet.offload.needs_checksum = true;

@@ -33,6 +33,7 @@ LAYERS = {
     "fs": ["sentry", "platform", "netstack", "gofer/proto", "gofer/client", "fs"],
     "syscalls": ["sentry", "platform", "netstack", "gofer/proto", "fs"],
     "runsc/boot": ["sentry", "platform", "netstack", "gofer", "fs", "syscalls", "runsc"],
+    "runsc/net": ["sentry/base", "netstack", "runsc"],
     "runsc": ["sentry/base", "sentry/abi", "platform", "gofer", "fs/gofer", "runsc"],
     "tests": ["*"],
     "benchmarks": ["*"],

@@ -1,0 +1,29 @@
+// --network=sandbox, the CLI's part: takes the interfaces of a network namespace over.
+#ifndef RINGWALL_RUNSC_NET_HOST_NETWORK_H_
+#define RINGWALL_RUNSC_NET_HOST_NETWORK_H_
+
+#include "runsc/net/config.h"
+#include "sentry/base/host_error.h"
+
+namespace ringwall {
+
+// Holds the calling thread in another network namespace for a scope.
+class NetNamespaceScope {
+ public:
+  // `path`: as /proc/PID/ns/net or what an engine bound somewhere.
+  static HostResult<NetNamespaceScope> Enter(const std::string& path);
+  NetNamespaceScope(NetNamespaceScope&&) = default;
+  ~NetNamespaceScope();
+
+ private:
+  explicit NetNamespaceScope(UniqueFd before) : before_(std::move(before)) {}
+  UniqueFd before_;
+};
+
+// Reads the namespace that the caller is in, opens a packet socket for each interface that is up,
+// and takes the addresses away from the host's kernel, so that nobody but the Sentry answers there.
+HostResult<NetworkConfig> TakeOverNetwork();
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_RUNSC_NET_HOST_NETWORK_H_
