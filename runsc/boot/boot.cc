@@ -11,6 +11,7 @@
 
 #include "fs/host/host_file.h"
 #include "fs/tmpfs/tmpfs.h"
+#include "runsc/boot/container_handler.h"
 #include "runsc/boot/control.h"
 #include "runsc/boot/filesystems.h"
 #include "runsc/boot/process.h"
@@ -24,59 +25,6 @@ namespace ringwall {
 namespace {
 
 constexpr int kFailed = 128;
-
-// The container as the control channel sees it.
-class Handler final : public ControlHandler {
- public:
-  Handler(Kernel& kernel, Ref<MountNamespace> mounts, ThreadGroup& init)
-      : kernel_(kernel), mounts_(std::move(mounts)), init_(init) {}
-
-  Result<void> Start(control::Response&) override {
-    if (started_.exchange(true)) return Errno(EBUSY);
-    kernel_.Start(*init_);
-    return {};
-  }
-  Result<void> Exec(BootProcess, control::Response& reply) override {
-    reply.set_text("exec is not there yet");
-    return Errno(ENOSYS);
-  }
-  Result<void> Signal(const control::Request::Signal& request) override {
-    return SignalProcess(kernel_, *init_, request);
-  }
-  Result<void> Wait(int32_t, control::Response& reply) override {
-    reply.set_wait_status(kernel_.WaitForExit(*init_));
-    return {};
-  }
-  Result<void> Ps(control::Response& reply) override {
-    ListProcesses(kernel_, reply);
-    return {};
-  }
-  Result<void> Pause() override { return Errno(ENOSYS); }
-  Result<void> Resume() override { return Errno(ENOSYS); }
-  Result<void> Stats(bool syscalls, control::Response& reply) override {
-    CountUsage(kernel_, syscalls, reply);
-    return {};
-  }
-  Result<void> Strace(const control::Request::Strace& request) override {
-    kernel_.set_strace(request.on());
-    return {};
-  }
-  Result<void> Stacks(control::Response&) override { return Errno(ENOSYS); }
-  Result<void> State(control::Response& reply) override {
-    reply.set_state(started_ ? control::Response::RUNNING : control::Response::CREATED);
-    return {};
-  }
-
- private:
-  Kernel& kernel_;
-  const Ref<MountNamespace> mounts_;
-  const Ref<ThreadGroup> init_;
-  std::atomic<bool> started_{false};
-};
-
-}  // namespace
-
-namespace {
 
 // The first time that malloc gives memory of a thread's heap back, it reads how the host overcommits.
 void* ShrinkHeap(void*) {
@@ -129,10 +77,8 @@ int Boot(BootArgs&& args) {
   options.cpus = args.cpus;
   options.strace = args.strace;
   options.strace_syscalls = args.strace_syscalls;
-  // `do` runs its program beside the container's init, as it would run outside.
-  const bool is_do = args.container_id.starts_with("do-");
   Kernel& kernel = *new Kernel(std::move(options));  // lives as long as its threads: to the end
-  kernel.SetFirstPid(is_do ? 2 : 1);
+  kernel.SetFirstPid(args.beside_init ? 2 : 1);
 
   TmpfsFileSystem::SetMemory(args.memory_limit);
   RegisterDrivers();
@@ -142,17 +88,22 @@ int Boot(BootArgs&& args) {
     return kFailed;
   }
   int exit_code = 127;
-  UtsName uts;
-  if (!args.hostname.empty()) uts.hostname = args.hostname;
-  if (!args.domainname.empty()) uts.domainname = args.domainname;
+  Ref<UtsNamespace> uts = MakeRef<UtsNamespace>();
+  uts->name.With([&](UtsName& n) {
+    if (!args.hostname.empty()) n.hostname = args.hostname;
+    if (!args.domainname.empty()) n.domainname = args.domainname;
+  });
   HostResult<Ref<ThreadGroup>> init =
-      MakeProcess(kernel, **mounts, args.process, uts, &exit_code);
+      MakeProcess(kernel, **mounts, args.process, uts, Origin::kFirst, &exit_code);
   if (!init.ok()) {
     status.Fail(exit_code, init.error().message().c_str());
     return exit_code;
   }
-  Handler& handler = *new Handler(kernel, *mounts, **init);
+  ContainerHandler& handler = *new ContainerHandler(kernel, *mounts, std::move(uts), **init);
   ControlServer::Start(std::move(args.control_listen), std::move(args.control_connection), handler);
+  if (args.terminal_connection) {
+    ControlServer::AddConnection(std::move(args.terminal_connection), handler);
+  }
   status.Ready();
   if (args.start_now) {
     control::Response unused;
@@ -160,8 +111,11 @@ int Boot(BootArgs&& args) {
     if (started.ok()) status.Started();
   }
   const int wait_status = kernel.WaitForExit(**init);
+  handler.Close();
+  kernel.Resume();  // a paused task could not end
   kernel.KillAll();
   kernel.WaitForAll();
+  ControlServer::Drain();
   return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
 }
 

@@ -68,8 +68,10 @@ struct BootTerminalSize {
 // A process to run in the container: its first one, or one of `runsc exec`.
 struct BootProcess {
   std::vector<std::string> argv;  // never empty; argv[0] is looked up in envp's PATH
+  std::string program;            // run this instead of argv[0], if not empty
   std::vector<std::string> envp;
   std::string cwd = "/";
+  bool home_from_passwd = false;  // give it HOME, if envp has none, as /etc/passwd inside says
   uid_t uid = 0;
   gid_t gid = 0;
   std::vector<gid_t> groups;
@@ -129,6 +131,8 @@ struct BootArgs {
   std::unique_ptr<Platform> platform;
 
   std::string container_id;
+  // `runsc do`: the program is not init of its pid namespace but runs beside one, as it does outside.
+  bool beside_init = false;
   UniqueFd gofer;  // connection to the gofer (gofer/proto); its end means the gofer died
   std::vector<BootMount> mounts;
   std::vector<BootDevice> devices;  // beyond the default ones of /dev
@@ -150,6 +154,8 @@ struct BootArgs {
   // the start (`do` and `run` forward signals over it). Either may be -1.
   UniqueFd control_listen;
   UniqueFd control_connection;
+  // Connection to the terminal keeper, where process.terminal is set; -1: none.
+  UniqueFd terminal_connection;
   // Pipe to the CLI: see StatusPipe. -1: nobody listens any more.
   UniqueFd status_pipe;
 

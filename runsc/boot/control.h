@@ -46,6 +46,11 @@ class ControlServer {
   // Before Start: has its threads watch the gofer, too. When that ends, so does the sandbox, with
   // a message on `status_fd` that says how.
   static void WatchGofer(UniqueFd pidfd, pid_t pid, int status_fd);
+  // One more connection that exists already.
+  static void AddConnection(UniqueFd connection, ControlHandler& handler);
+  // Waits until what was asked has been answered, but for no more than a second: the process is
+  // about to end, and who waits for that end is to hear of it.
+  static void Drain();
   // `handler` outlives the process's threads. Either descriptor may be -1.
   static void Start(UniqueFd listen, UniqueFd connection, ControlHandler& handler);
 };

@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -82,6 +83,8 @@ void ToProto(const BootProcess& process, control::Process* out, std::vector<int>
   for (const std::string& arg : process.argv) out->add_argv(arg);
   for (const std::string& variable : process.envp) out->add_envp(variable);
   out->set_cwd(process.cwd);
+  out->set_program(process.program);
+  out->set_home_from_passwd(process.home_from_passwd);
   out->set_uid(process.uid);
   out->set_gid(process.gid);
   for (const gid_t group : process.groups) out->add_groups(group);
@@ -124,6 +127,8 @@ Result<BootProcess> FromProto(const control::Process& in, std::vector<UniqueFd> 
   process.argv.assign(in.argv().begin(), in.argv().end());
   process.envp.assign(in.envp().begin(), in.envp().end());
   process.cwd = in.cwd();
+  process.program = in.program();
+  process.home_from_passwd = in.home_from_passwd();
   process.uid = in.uid();
   process.gid = in.gid();
   process.groups.assign(in.groups().begin(), in.groups().end());
@@ -131,6 +136,9 @@ Result<BootProcess> FromProto(const control::Process& in, std::vector<UniqueFd> 
                   in.cap_permitted(), in.cap_ambient()};
   if (in.has_umask()) process.umask = in.umask() & 0777;
   for (const control::Rlimit& limit : in.rlimits()) {
+    if (limit.resource() < 0 || limit.resource() >= static_cast<int>(RLIM_NLIMITS)) {
+      return Errno(EINVAL);
+    }
     process.rlimits.push_back({limit.resource(), limit.soft(), limit.hard()});
   }
   process.no_new_privs = in.no_new_privs();

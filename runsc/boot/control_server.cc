@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <thread>
 
 #include "runsc/boot/control.h"
@@ -47,6 +48,8 @@ Result<void> Dispatch(ControlHandler& handler, const control::Request& request,
   }
   return Errno(ENOSYS);
 }
+
+std::atomic<int> unanswered{0};
 
 struct GoferWatch {
   UniqueFd pidfd;
@@ -96,10 +99,13 @@ void Serve(UniqueFd socket, ControlHandler& handler, bool watch) {
       break;
     }
     control::Response reply;
+    unanswered.fetch_add(1);
     const Result<void> done = Dispatch(handler, request, std::move(fds), reply);
     if (!done.ok()) reply.set_error(done.error().value());
-    if (request.no_reply()) continue;
-    if (!SendFrame(socket.get(), reply.SerializeAsString(), {}).ok()) break;
+    const bool sent = request.no_reply() ||
+                      SendFrame(socket.get(), reply.SerializeAsString(), {}).ok();
+    unanswered.fetch_sub(1);
+    if (!sent) break;
   }
   socket.reset();
   while (watch && gofer_watch.pidfd) AwaitReadable(-1, true);
@@ -123,8 +129,25 @@ void Accept(UniqueFd listen, ControlHandler& handler) {
 
 }  // namespace
 
+void ControlServer::Drain() {
+  const timespec moment = {0, 1'000'000};
+  for (int tries = 0; tries < 1000 && unanswered.load() != 0; tries++) {
+    ppoll(nullptr, 0, &moment, nullptr);
+  }
+}
+
 void ControlServer::WatchGofer(UniqueFd pidfd, pid_t pid, int status_fd) {
   gofer_watch = {std::move(pidfd), pid, status_fd};
+}
+
+void ControlServer::AddConnection(UniqueFd connection, ControlHandler& handler) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  Detach(std::thread([connection = std::move(connection), &handler]() mutable {
+    Serve(std::move(connection), handler, false);
+  }));
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 void ControlServer::Start(UniqueFd listen, UniqueFd connection, ControlHandler& handler) {

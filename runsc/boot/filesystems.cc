@@ -13,6 +13,7 @@
 #include "fs/tmpfs/tmpfs.h"
 #include "fs/vfs/vfs.h"
 #include "gofer/client/client.h"
+#include "runsc/boot/furnish.h"
 #include "sentry/base/log.h"
 #include "sentry/kernel/kernel.h"
 
@@ -22,8 +23,11 @@ namespace {
 
 // What a mount's errno becomes for people.
 HostError MountError(const BootMount& mount, Errno error) {
-  return HostError::WithErrno(error.value(),
-                              "mount " + mount.type + " on", mount.destination);
+  const std::string type = mount.type == "gofer" ? mount.source : mount.type;
+  HostError out = HostError::WithErrno(error.value(), "mount " + type + " on", mount.destination);
+  if (!error.Is(EROFS)) return out;
+  return HostError::Message(out.message() + "; the mount point is missing in a root that cannot be "
+                            "written: make it there, or let --overlay2 be other than none");
 }
 
 class Mounter {
@@ -32,6 +36,7 @@ class Mounter {
 
   HostResult<Ref<MountNamespace>> Run() {
     RefPtr<MountNamespace> ns;
+    std::vector<Ref<Mount>> read_only;
     for (BootMount& mount : args_.mounts) {
       Result<RefPtr<FileSystem>> fs = MakeFileSystem(mount);
       if (!fs.ok()) return MountError(mount, fs.error());
@@ -42,15 +47,21 @@ class Mounter {
       }
       Ref<FileSystem> made(*fs);
       Ref<Dentry> root = Dentry::MakeRoot(made->root());
-      Ref<Mount> m = MakeRef<Mount>(made, root, static_cast<uint32_t>(mount.flags), mount.source);
+      // Writable until all mount points and devices below are made.
+      const uint32_t flags = static_cast<uint32_t>(mount.flags);
+      Ref<Mount> m = MakeRef<Mount>(made, root, flags & ~uint32_t{MS_RDONLY}, mount.source);
+      if ((flags & MS_RDONLY) != 0) read_only.push_back(m);
       if (!ns) {
         ns = MakeRef<MountNamespace>(m);
-        continue;
+      } else {
+        Result<void> attached = AttachAt(*ns, std::move(m), mount);
+        if (!attached.ok()) return MountError(mount, attached.error());
       }
-      Result<void> attached = AttachAt(*ns, std::move(m), mount);
-      if (!attached.ok()) return MountError(mount, attached.error());
+      if (mount.propagation != 0) TRY(Propagate(*ns, mount));
     }
     if (!ns) return HostError::Message("the container has no root");
+    TRY(FurnishTree(*ns, args_));
+    for (const Ref<Mount>& m : read_only) m->set_flags(m->flags() | MS_RDONLY);
     return Ref<MountNamespace>(ns);
   }
 
@@ -106,6 +117,19 @@ class Mounter {
     }
     if (!at.ok()) return at.error();
     return ns.Attach(std::move(m), *at);
+  }
+
+  static HostResult<void> Propagate(MountNamespace& ns, const BootMount& mount) {
+    const Path root = ns.root();
+    Ref<const Credentials> creds = Credentials::Root();
+    const Walk walk{*creds, ns, root, root};
+    Result<Path> at = Vfs::Lookup(walk, mount.destination, {});
+    Result<void> done = at.ok() ? ns.SetPropagation(*at, static_cast<uint32_t>(mount.propagation))
+                                : Result<void>(at.error());
+    if (!done.ok()) {
+      return HostError::WithErrno(done.error().value(), "set the propagation of", mount.destination);
+    }
+    return {};
   }
 
   static Result<void> MakeDestination(const Walk& walk, const BootMount& mount) {

@@ -4,10 +4,15 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <array>
+
 #include "fs/host/host_file.h"
 #include "fs/vfs/fd_table.h"
+#include "fs/vfs/io.h"
 #include "fs/vfs/vfs.h"
 #include "sentry/base/log.h"
+#include "sentry/kernel/syscall_table.h"
 #include "sentry/kernel/task.h"
 
 namespace ringwall {
@@ -25,7 +30,7 @@ std::string PathVariable(const std::vector<std::string>& envp) {
 
 // Where argv[0] is, as execvp looks for it. ENOENT, EACCES.
 Result<std::string> FindProgram(const Walk& walk, const BootProcess& process) {
-  const std::string& name = process.argv[0];
+  const std::string& name = process.program.empty() ? process.argv[0] : process.program;
   if (name.find('/') != std::string::npos) return name;
   const std::string path = PathVariable(process.envp);
   int error = ENOENT;
@@ -44,6 +49,41 @@ Result<std::string> FindProgram(const Walk& walk, const BootProcess& process) {
     at = end + 1;
   }
   return Errno(error);
+}
+
+// The sixth field of the line of /etc/passwd that has `uid` as its third; "/" when there is none.
+std::string HomeOf(const Walk& walk, uid_t uid) {
+  constexpr size_t kPasswdMax = 1 << 20;
+  WaitQueue* unused = nullptr;
+  Result<Ref<File>> file = Vfs::Open(walk, "/etc/passwd", O_RDONLY | O_NONBLOCK, 0, &unused);
+  if (!file.ok() || !(*file)->inode().is_regular()) return "/";
+  std::string text;
+  std::array<std::byte, 16384> buffer;
+  while (text.size() < kPasswdMax) {
+    SpanDst into(buffer);
+    Result<size_t> n = (*file)->Read(into, text.size(), 0);
+    if (!n.ok() || *n == 0) break;
+    text.append(reinterpret_cast<const char*>(buffer.data()), *n);
+  }
+  const std::string wanted = std::to_string(uid);
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    std::array<std::string_view, 7> fields;
+    std::string_view line(text.data() + at, end - at);
+    for (std::string_view& field : fields) {
+      field = line.substr(0, line.find(':'));
+      line.remove_prefix(std::min(field.size() + 1, line.size()));
+    }
+    if (fields[2] == wanted && !fields[5].empty()) return std::string(fields[5]);
+    at = end + 1;
+  }
+  return "/";
+}
+
+bool HasVariable(const BootProcess& process, std::string_view name) {
+  return std::any_of(process.envp.begin(), process.envp.end(), [&](const std::string& e) {
+    return e.starts_with(name) && e.size() > name.size() && e[name.size()] == '=';
+  });
 }
 
 Ref<const Credentials> CredentialsOf(const BootProcess& p) {
@@ -103,8 +143,8 @@ HostResult<Ref<FdTable>> FilesOf(BootProcess& p, RefPtr<File>* tty) {
 }  // namespace
 
 HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
-                                         BootProcess& process, const UtsName& uts,
-                                         int* exit_code) {
+                                         BootProcess& process, Ref<UtsNamespace> uts,
+                                         Origin origin, int* exit_code) {
   *exit_code = kNotExecutable;
   Kernel::ProcessArgs args{.creds = CredentialsOf(process),
                            .mounts = Ref<MountNamespace>(mounts)};
@@ -126,11 +166,14 @@ HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
   args.fds = TRY(FilesOf(process, &tty));
   args.filename = *program;
   args.argv = process.argv;
+  if (process.home_from_passwd && !HasVariable(process, "HOME")) {
+    process.envp.push_back("HOME=" + HomeOf(at_root, process.uid));
+  }
   args.envp = process.envp;
   args.rlimits = LimitsOf(process);
   args.umask = process.umask.value_or(022);
-  args.uts = MakeRef<UtsNamespace>();
-  args.uts->name.With([&](UtsName& n) { n = uts; });
+  args.uts = std::move(uts);
+  args.from_outside = origin == Origin::kExec;
   args.ignored_signals = process.ignored_signals;
   args.blocked_signals = process.blocked_signals;
   Result<Ref<ThreadGroup>> tg = kernel.CreateProcess(args);
@@ -171,6 +214,29 @@ Result<void> SignalProcess(Kernel& kernel, ThreadGroup& init,
     }
   }
   return SendSignalToGroup(*tg, info);
+}
+
+std::string DescribeTasks(Kernel& kernel) {
+  std::string out;
+  TaskSet& set = kernel.tasks();
+  MutexLock lock(set.mu);
+  for (const auto& [tid, task] : set.tasks) {
+    char line[160];
+    snprintf(line, sizeof(line), "task %d (process %d) \"%s\" state %c", tid, task->tgid(),
+             task->comm().c_str(), task->state());
+    out += line;
+    if (task->in_syscall()) {
+      const int64_t nr = task->syscall_nr();
+      const SyscallRow* row = kernel.syscalls().Find(static_cast<uint64_t>(nr));
+      snprintf(line, sizeof(line), ": in system call %ld %s", nr, row != nullptr ? row->name : "?");
+      out += line;
+    } else if (task->state() == 'R') {
+      out += ": in guest code";
+    }
+    if (kernel.paused()) out += ", paused";
+    out += '\n';
+  }
+  return out;
 }
 
 void ListProcesses(Kernel& kernel, control::Response& reply) {

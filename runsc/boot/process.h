@@ -9,16 +9,20 @@
 
 namespace ringwall {
 
+enum class Origin : uint8_t { kFirst, kExec };
+
 // Loads the program; nothing runs yet. On failure *exit_code is 126 or 127 as a shell has it, and the
 // error says which file.
 HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
-                                         BootProcess& process, const UtsName& uts,
-                                         int* exit_code);
+                                         BootProcess& process, Ref<UtsNamespace> uts,
+                                         Origin origin, int* exit_code);
 
 Result<void> SignalProcess(Kernel& kernel, ThreadGroup& init,
                            const control::Request::Signal& request);
 void ListProcesses(Kernel& kernel, control::Response& reply);
 void CountUsage(Kernel& kernel, bool syscalls, control::Response& reply);
+// What every task is at: its state and, while the Sentry answers it, its system call.
+std::string DescribeTasks(Kernel& kernel);
 
 }  // namespace ringwall
 

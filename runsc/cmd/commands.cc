@@ -22,6 +22,8 @@ std::vector<std::unique_ptr<Command>> AllCommands() {
   commands.push_back(NewSpecCommand());
   commands.push_back(NewFeaturesCommand());
   commands.push_back(NewDebugCommand());
+  commands.push_back(NewInstallCommand());
+  commands.push_back(NewUninstallCommand());
   return commands;
 }
 

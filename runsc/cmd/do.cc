@@ -145,6 +145,7 @@ HostResult<int> Do::Run(Config& config, const std::vector<std::string>& args) {
   options.strict = config.strict;
   boot.platform_name = config.platform;
   boot.container_id = "do-" + std::to_string(getpid());
+  boot.beside_init = true;
 
   char root[PATH_MAX];
   if (realpath(root_dir_.c_str(), root) == nullptr) return HostError::Last("--root-dir", root_dir_);

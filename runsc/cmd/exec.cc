@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -123,6 +124,9 @@ HostResult<BootProcess> Exec::MakeProcess(const Container& container,
   if (!cwd_.empty()) wanted.set_cwd(cwd_);
   TRY(ValidateProcess(wanted, "process."));
   BootProcess process = TRY(ToBootProcess(wanted, &warnings));
+  if (container.Spec().linux().has_seccomp()) {
+    TRY(CompileSeccomp(container.Spec().linux().seccomp(), &process, &warnings));
+  }
   for (const std::string& variable : env_) SetVariable(process.envp, variable);
   process.no_new_privs |= no_new_privs_;
   TRY(ApplyUser(&process));
@@ -163,11 +167,14 @@ HostResult<int> WaitAttached(ControlClient& waiter, ControlClient& signals, int3
 }
 
 // A host process that stands for the one inside: an engine reaps it and takes its exit status.
-HostResult<pid_t> ForkProxy(ControlClient& waiter, ControlClient& signals, int32_t pid) {
+// With a `terminal` it leads that one's session, so that what is typed reaches the program.
+HostResult<pid_t> ForkProxy(ControlClient& waiter, ControlClient& signals, int32_t pid,
+                            const UniqueFd& terminal) {
   const pid_t proxy = fork();
   if (proxy < 0) return HostError::Last("start a process");
   if (proxy > 0) return proxy;
   setsid();
+  if (terminal) ioctl(terminal.get(), TIOCSCTTY, 0);
   UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
   CloseAllBut(null.get(), {waiter.fd(), signals.fd()});
   HostResult<int> code = WaitAttached(waiter, signals, pid);
@@ -204,6 +211,8 @@ HostResult<int> Exec::Run(Config& config, const std::vector<std::string>& args) 
     fprintf(stderr, "runsc: %s\n", error.message().c_str());
     return response.exit_code() != 0 ? response.exit_code() : kExitUsage;
   }
+  UniqueFd terminal_fd;
+  if (process.terminal) terminal_fd = std::move(process.stdio[0]);
   process = BootProcess();  // our copies of its descriptors
   const int32_t pid = response.pid();
   container.Unlock();
@@ -215,7 +224,7 @@ HostResult<int> Exec::Run(Config& config, const std::vector<std::string>& args) 
     return WaitAttached(waiter, signals, pid);
   }
   if (!pid_file_.empty()) {
-    const pid_t proxy = TRY(ForkProxy(waiter, signals, pid));
+    const pid_t proxy = TRY(ForkProxy(waiter, signals, pid, terminal_fd));
     TRY(WriteFileAtomically(pid_file_, std::to_string(proxy)));
   }
   return 0;

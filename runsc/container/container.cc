@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -25,6 +26,7 @@
 #include "runsc/container/files.h"
 #include "runsc/container/hooks.h"
 #include "runsc/container/json.h"
+#include "runsc/sandbox/caller.h"
 #include "sentry/base/log.h"
 #include "sentry/base/result.h"
 
@@ -54,10 +56,16 @@ HostResult<UniqueFd> TakeLock(int directory) {
   return lock;
 }
 
+HostError NoSuchContainer(const Config& config, const std::string& id) {
+  return HostError::WithErrno(ENOENT, "there is no container " + id + " in " + config.root +
+                                          " (container does not exist)");
+}
+
 }  // namespace
 
 const char* ContainerStatusName(ContainerStatus status) {
-  static constexpr const char* kNames[] = {"created", "running", "paused", "stopped"};
+  static constexpr const char* kNames[] = {"creating", "created", "running", "paused",
+                                           "stopped"};
   return kNames[static_cast<size_t>(status)];
 }
 
@@ -109,7 +117,9 @@ HostResult<void> Container::Fill(const Config& config, const CreateOptions& opti
   SandboxOptions sandbox;
   TRY(FillFromSpec(spec, bundle, config, &boot, &sandbox, &warnings));
   boot.container_id = options.id;
-  boot.start_now = options.start_now;
+  // Hooks of the start run inside, beside a program that has not begun.
+  const bool start_hooks = spec.hooks().start_container_size() > 0;
+  boot.start_now = options.start_now && !start_hooks;
   boot.control_listen = TRY(ListenControl(fd_.get(), kSocketFile));
   if (!options.user_log.empty()) {
     boot.user_log.reset(
@@ -135,31 +145,39 @@ HostResult<void> Container::Fill(const Config& config, const CreateOptions& opti
   state_.set_oci_version(spec.oci_version());
   *state_.mutable_annotations() = {spec.annotations().begin(), spec.annotations().end()};
   state_.set_spec(spec.SerializeAsString());
+  TRY(Save());  // from here on there is something to clean up
   if (!config.ignore_cgroups && config.privileged) {
     std::vector<std::string> groups =
         TRY(MakeCgroups(spec.linux().cgroups_path(), options.id, spec.linux().resources(),
                         &warnings));
     for (const std::string& group : groups) state_.add_cgroups(group);
+    TRY(Save());
   }
   for (const std::string& warning : warnings) RW_LOG(kWarning, "%s", warning.c_str());
-  if (spec.hooks().start_container_size() > 0) {
-    RW_LOG(kWarning, "config.json: hooks.startContainer is not run: no program of the host runs "
-                     "inside a sandbox");
-  }
 
   sandbox.die_with_caller = options.attached;
   sandbox.before_boot = [&](pid_t pid) -> HostResult<void> {
     state_.set_pid(pid);
     state_.set_pid_start(ProcessStartTime(pid).value_or(0));
     TRY(JoinCgroups({state_.cgroups().begin(), state_.cgroups().end()}, pid));
+    if (spec.process().has_oom_score_adj()) {
+      // Also for the host's choice, when it runs out of memory; an ordinary user may not lower it.
+      const std::string path = "/proc/" + std::to_string(pid) + "/oom_score_adj";
+      UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+      const std::string value = std::to_string(spec.process().oom_score_adj());
+      if (!fd || ::write(fd.get(), value.data(), value.size()) < 0) {
+        RW_LOG(kWarning, "config.json: process.oomScoreAdj holds inside only: %m");
+      }
+    }
     // For a command that comes between our own death and the end of this one.
     TRY(Save());
-    const std::string json = StateJson(ContainerStatus::kCreated);
+    const std::string json = StateJson(ContainerStatus::kCreating);
     TRY(RunHooks(spec.hooks().prestart(), "prestart", json));
     TRY(RunHooks(spec.hooks().create_runtime(), "createRuntime", json));
     TRY(RunHooks(spec.hooks().create_container(), "createContainer", json));
     return {};
   };
+  const bool boot_started = boot.start_now;
   process_ = TRY(StartSandbox(sandbox, std::move(boot)));
 
   const std::optional<StatusPipe::Message> message = StatusPipe::Read(process_.status.get());
@@ -172,10 +190,17 @@ HostResult<void> Container::Fill(const Config& config, const CreateOptions& opti
     *exit_code = message ? message->exit_code : std::max(code, 128);
     return HostError::Message(message ? message->text : death);
   }
-  state_.set_started(options.start_now);
+  state_.set_started(boot_started);
   TRY(Save());
   if (!options.pid_file.empty()) {
     TRY(WriteFileAtomically(options.pid_file, std::to_string(state_.pid())));
+  }
+  if (options.start_now && start_hooks) {
+    if (HostResult<void> started = Begin(); !started.ok()) {
+      kill(process_.pid, SIGKILL);
+      RetryEintr([&] { return waitpid(process_.pid, nullptr, 0); });
+      return started.error();
+    }
   }
   return {};
 }
@@ -186,13 +211,19 @@ HostResult<Container> Container::Load(const Config& config, const std::string& i
   UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd) {
     if (errno == ENOENT) {
-      return HostError::WithErrno(ENOENT, "there is no container " + id + " in " + config.root +
-                                              " (container does not exist)");
+      return NoSuchContainer(config, id);
     }
     return HostError::Last("open", directory);
   }
-  UniqueFd lock = TRY(TakeLock(fd.get()));
-  Container container(directory, std::move(fd), std::move(lock));
+  HostResult<UniqueFd> lock = TakeLock(fd.get());
+  struct stat attributes;
+  if ((!lock.ok() && lock.error().error() == ENOENT) ||
+      (fstat(fd.get(), &attributes) == 0 && attributes.st_nlink == 0)) {
+    // Deleted while we waited for the lock.
+    return NoSuchContainer(config, id);
+  }
+  if (!lock.ok()) return lock.error();
+  Container container(directory, std::move(fd), std::move(*lock));
   HostResult<std::string> text = ReadFileText(directory + "/" + kStateFile);
   // Without a state the creation was cut off: nothing runs.
   if (!text.ok() && text.error().error() != ENOENT) return text.error();
@@ -274,17 +305,59 @@ HostResult<control::Response> Container::Call(const control::Request& request,
   return response;
 }
 
+HostResult<void> Container::RunStartHooks() {
+  const oci::Spec spec = Spec();
+  for (const oci::Hook& hook : spec.hooks().start_container()) {
+    const std::string what = "the startContainer hook " + hook.path();
+    BootProcess process;
+    process.argv.assign(hook.args().begin(), hook.args().end());
+    if (process.argv.empty()) process.argv.push_back(hook.path());
+    process.program = hook.path();
+    process.envp.assign(hook.env().begin(), hook.env().end());
+    process.caps.bounding = process.caps.effective = process.caps.permitted = kAllCaps;
+    for (UniqueFd& fd : process.stdio) fd.reset(memfd_create("hook", MFD_CLOEXEC));
+    const std::string json = StateJson(ContainerStatus::kCreated);
+    if (!process.stdio[2] || ::pwrite(process.stdio[0].get(), json.data(), json.size(), 0) < 0) {
+      return HostError::Last(what + ": make its input");
+    }
+    ControlClient client = TRY(Connect());
+    control::Request request;
+    std::vector<int> fds;
+    ToProto(process, request.mutable_exec()->mutable_process(), &fds);
+    control::Response made = TRY(client.Call(request, fds));
+    if (made.error() != 0) return HostError::Message(what + ": " + made.text());
+    request.Clear();
+    request.mutable_wait()->set_pid(made.pid());
+    TRY(client.Send(request));
+    pollfd wait = {client.fd(), POLLIN, 0};
+    if (hook.has_timeout() &&
+        RetryEintr([&] { return poll(&wait, 1, hook.timeout() * 1000); }) == 0) {
+      return HostError::Message(what + " took longer than " + std::to_string(hook.timeout()) +
+                                " seconds");
+    }
+    control::Response ended = TRY(client.Receive());
+    const int code = ShellExitCode(ended.wait_status());
+    if (code != 0) return HostError::Message(what + " failed with exit code " + std::to_string(code));
+  }
+  return {};
+}
+
+HostResult<void> Container::Begin() {
+  TRY(RunStartHooks());
+  control::Request request;
+  request.mutable_start();
+  TRY(Call(request));
+  state_.set_started(true);
+  return Save();
+}
+
 HostResult<void> Container::Start() {
   const ContainerStatus status = Status();
   if (status != ContainerStatus::kCreated) {
     return HostError::Message("container " + state_.id() + " cannot be started: it is " +
                               ContainerStatusName(status));
   }
-  control::Request request;
-  request.mutable_start();
-  TRY(Call(request));
-  state_.set_started(true);
-  TRY(Save());
+  TRY(Begin());
   return RunHooks(Spec().hooks().poststart(), "poststart", StateJson(ContainerStatus::kRunning));
 }
 

@@ -26,7 +26,7 @@ struct CreateOptions {
   bool attached = false;  // dies with the caller
 };
 
-enum class ContainerStatus : uint8_t { kCreated, kRunning, kPaused, kStopped };
+enum class ContainerStatus : uint8_t { kCreating, kCreated, kRunning, kPaused, kStopped };
 const char* ContainerStatusName(ContainerStatus status);
 
 class Container {
@@ -67,6 +67,10 @@ class Container {
       : directory_(std::move(directory)), fd_(std::move(fd)), lock_(std::move(lock)) {}
   HostResult<void> Fill(const Config& config, const CreateOptions& options, int* exit_code);
   HostResult<void> Save() const;
+  // hooks.startContainer: programs of the container, run inside it before its own.
+  HostResult<void> RunStartHooks();
+  // Those, then the program.
+  HostResult<void> Begin();
   bool Alive() const;
 
   std::string directory_;

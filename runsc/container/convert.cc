@@ -84,6 +84,20 @@ HostResult<void> AddBind(const oci::Mount& mount, const MountOptions& parsed,
   return {};
 }
 
+// Takes one word out of a list by commas; whether it was there.
+bool DropOption(std::string* data, const std::string& word) {
+  std::string kept;
+  bool found = false;
+  for (const std::string& option : Split(*data, ',')) {
+    found |= option == word;
+    if (option == word || option.empty()) continue;
+    if (!kept.empty()) kept += ',';
+    kept += option;
+  }
+  if (found) *data = kept;
+  return found;
+}
+
 HostResult<void> AddMounts(const oci::Spec& spec, const std::string& bundle, const Config& config,
                            BootArgs* boot, SandboxOptions* options,
                            std::vector<std::string>* warnings) {
@@ -102,6 +116,9 @@ HostResult<void> AddMounts(const oci::Spec& spec, const std::string& bundle, con
     } else if (mount.type().empty()) {
       return HostError::Message("config.json: the mount of " + mount.destination() +
                                 " has no type");
+    } else if (mount.type() == "tmpfs" && DropOption(&out.data, "tmpcopyup")) {
+      warnings->push_back("config.json: the mount of " + mount.destination() +
+                          ": option tmpcopyup has no effect");
     } else if (out.destination == "/dev" && mount.type() == "tmpfs") {
       // Engines ask for an empty tmpfs and expect the runtime to fill it.
       out.type = "devtmpfs";
@@ -109,6 +126,16 @@ HostResult<void> AddMounts(const oci::Spec& spec, const std::string& bundle, con
     boot->mounts.push_back(std::move(out));
   }
   return {};
+}
+
+// "rslave" and friends; what a container's root is without: private.
+HostResult<uint64_t> RootPropagation(const std::string& name) {
+  if (name.empty()) return uint64_t{0};
+  const MountOptions parsed = ParseMountOptions({name});
+  if (parsed.propagation != 0) return parsed.propagation;
+  return HostError::Message("config.json: linux.rootfsPropagation: \"" + name +
+                            "\" is not shared, slave, private, unbindable or one of these with an r "
+                            "in front");
 }
 
 HostResult<void> AddRoot(const oci::Spec& spec, const std::string& bundle, const Config& config,
@@ -130,6 +157,7 @@ HostResult<void> AddRoot(const oci::Spec& spec, const std::string& bundle, const
   root.destination = "/";
   root.gofer_root = 0;
   root.cache_exclusive = config.file_access == "exclusive";
+  root.propagation = TRY(RootPropagation(spec.linux().rootfs_propagation()));
   bool read_only = spec.root().readonly();
   if (read_only) {
     root.flags |= MS_RDONLY;
@@ -161,7 +189,13 @@ void AddLinux(const oci::Linux& config, BootArgs* boot) {
   std::vector<std::pair<std::string, std::string>> sysctls(config.sysctl().begin(),
                                                            config.sysctl().end());
   std::sort(sysctls.begin(), sysctls.end());
-  for (auto& [name, value] : sysctls) boot->sysctls.push_back({name, value});
+  for (auto& [name, value] : sysctls) {
+    if (name == "kernel.domainname") {
+      boot->domainname = value;
+    } else {
+      boot->sysctls.push_back({name, value});
+    }
+  }
   const oci::Resources& resources = config.resources();
   if (resources.memory().limit() > 0) {
     boot->memory_limit = static_cast<uint64_t>(resources.memory().limit());
@@ -182,6 +216,7 @@ HostResult<BootProcess> ToBootProcess(const oci::Process& process,
   out.argv.assign(process.args().begin(), process.args().end());
   out.envp.assign(process.env().begin(), process.env().end());
   out.cwd = process.cwd();
+  out.home_from_passwd = true;
   out.uid = process.user().uid();
   out.gid = process.user().gid();
   out.groups.assign(process.user().additional_gids().begin(),

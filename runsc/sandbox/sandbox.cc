@@ -19,6 +19,7 @@
 #include "runsc/filter/sentry_filter.h"
 #include "runsc/sandbox/namespaces.h"
 #include "runsc/sandbox/privileges.h"
+#include "runsc/sandbox/terminal_keeper.h"
 #include "sentry/base/log.h"
 #include "sentry/base/result.h"
 
@@ -67,6 +68,7 @@ HostResult<Channels> MakeChannels() {
 std::vector<int> DescriptorsOf(const BootArgs& boot) {
   std::vector<int> fds = {boot.gofer.get(), boot.control_listen.get(),
                           boot.control_connection.get(), boot.status_pipe.get(),
+                          boot.terminal_connection.get(),
                           boot.user_log.get(), boot.network.helper.get(), GetLogConfig().fd};
   for (const UniqueFd& fd : boot.process.stdio) fds.push_back(fd.get());
   for (const UniqueFd& fd : boot.process.extra_fds) fds.push_back(fd.get());
@@ -142,6 +144,11 @@ void PrepareQsort() {
   channels.gofer_server.reset();
   boot.control_connection = std::move(channels.control_sentry);
   boot.status_pipe = std::move(channels.status_write);
+
+  if (boot.process.terminal && boot.process.stdio[0]) {
+    boot.terminal_connection =
+        StartTerminalKeeper(boot.process.stdio[0].get(), channels.null.get(), maps);
+  }
 
   RememberVdso();  // before /proc is out of reach
   UnshareMounts(layers);

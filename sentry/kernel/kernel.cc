@@ -1,7 +1,10 @@
 #include "sentry/kernel/kernel.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <time.h>
+
+#include <algorithm>
 
 #include "sentry/base/log.h"
 #include "sentry/kernel/futex.h"
@@ -52,6 +55,7 @@ Kernel::Kernel(KernelOptions options)
       futexes_(std::make_unique<FutexTable>()),
       timers_(*new TimerQueue),
       strace_(options_.strace) {
+  strace_only_.With([&](std::vector<std::string>& names) { names = options_.strace_syscalls; });
   timespec now;
   clock_gettime(CLOCK_BOOTTIME, &now);
   start_boottime_ns_ =
@@ -94,6 +98,45 @@ Result<void> Kernel::SendSignal(int tgid, int signo) {
   ThreadGroup* tg = tasks_.FindThreadGroup(tgid);
   if (tg == nullptr || tg->zombie) return Errno(ESRCH);
   return SendSignalToGroup(*tg, MakeSigInfo(signo, kFromOutside));
+}
+
+void Kernel::Pause() {
+  paused_.store(true);
+  for (bool running = true; running;) {
+    {
+      MutexLock lock(tasks_.mu);
+      running = false;
+      for (const auto& [tid, task] : tasks_.tasks) {
+        if (!task->in_guest_.load()) continue;
+        running = true;
+        task->Kick();
+      }
+    }
+    if (running) {
+      const timespec moment = {0, 500'000};
+      ppoll(nullptr, 0, &moment, nullptr);
+    }
+  }
+}
+
+void Kernel::Resume() {
+  paused_.store(false);
+  MutexLock lock(tasks_.mu);
+  for (const auto& [tid, task] : tasks_.tasks) task->Wake();
+}
+
+void Kernel::SetStrace(bool on, const std::vector<std::string>& only) {
+  strace_only_.With([&](std::vector<std::string>& names) { names = only; });
+  strace_.store(on);
+  // What stubs answered alone comes to the Sentry from now on, or the reverse.
+  MutexLock lock(tasks_.mu);
+  for (const auto& [tid, task] : tasks_.tasks) task->ParentChanged();
+}
+
+bool Kernel::StraceWanted(std::string_view name) const {
+  return strace_only_.With([&](const std::vector<std::string>& names) {
+    return names.empty() || std::find(names.begin(), names.end(), name) != names.end();
+  });
 }
 
 void Kernel::KillAll() {

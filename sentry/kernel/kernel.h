@@ -64,7 +64,7 @@ struct KernelOptions {
   uint64_t memory_limit = 0;  // bytes of memory to show
   cpu_set_t cpus = {};        // that the sandbox may use
   bool strace = false;
-  std::vector<std::string> strace_syscalls;
+  std::vector<std::string> strace_syscalls;  // only these; empty: all
 };
 
 class Kernel {
@@ -83,7 +83,15 @@ class Kernel {
   const cpu_set_t& cpus() const { return options_.cpus; }
 
   bool strace() const { return strace_.load(std::memory_order_relaxed); }
-  void set_strace(bool on) { strace_.store(on); }
+  // For what runs already, too. `only`: these system calls; empty: all.
+  void SetStrace(bool on, const std::vector<std::string>& only);
+  bool StraceWanted(std::string_view name) const;
+
+  // The freezer (runsc pause): no guest code runs and no system call begins from Pause()'s return
+  // until Resume(). Calls that wait go on waiting, SIGKILL still ends a process, clocks go on.
+  void Pause();
+  void Resume();
+  bool paused() const { return paused_.load(std::memory_order_acquire); }
 
   // CLOCK_BOOTTIME of the host at the sandbox's start: the guest's boot time is the sandbox's start
   // only in /proc/uptime and btime; the clocks themselves are the host's.
@@ -102,6 +110,8 @@ class Kernel {
     RefPtr<UtsNamespace> uts;
     // What the process inherits; bit n-1 is signal n.
     uint64_t ignored_signals = 0, blocked_signals = 0;
+    // Of `runsc exec`: its parent is outside, getppid says 0, nobody inside waits for it.
+    bool from_outside = false;
   };
   // Loads the program; nothing runs before Start(). ENOENT, EACCES, ENOEXEC ...
   Result<Ref<ThreadGroup>> CreateProcess(const ProcessArgs& args);
@@ -131,6 +141,8 @@ class Kernel {
   // Never destroyed: timers of files may outlive the kernel.
   TimerQueue& timers_;
   std::atomic<bool> strace_;
+  Guarded<std::vector<std::string>, LockClass::kLeaf> strace_only_;
+  std::atomic<bool> paused_{false};
   uint64_t start_boottime_ns_;
   RefPtr<ThreadGroup> init_;
   CondVar group_exited_;  // a process ended, or the last task is gone; with tasks_.mu

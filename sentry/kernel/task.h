@@ -152,7 +152,9 @@ class Task : public RefCounted<Task> {
   // A call that restarts with other arguments after a stop (ERESTART_RESTARTBLOCK).
   void set_restart(std::function<Result<int64_t>(Task&)> f) { restart_ = std::move(f); }
   Result<int64_t> RestartSyscall();
-  int64_t syscall_nr() const { return syscall_nr_; }
+  int64_t syscall_nr() const { return syscall_nr_.load(std::memory_order_relaxed); }
+  // Any thread: whether a call is being answered, as it was a moment ago.
+  bool in_syscall() const { return in_syscall_.load(std::memory_order_relaxed); }
 
   // --- Odds and ends that others read.
   std::string comm() const;
@@ -201,6 +203,7 @@ class Task : public RefCounted<Task> {
   void HandleEvent(const Event& e);
   void DoSyscall(bool compat, bool vsyscall);
   void FinishSyscall(Result<int64_t> result);
+  void SleepWhilePaused();
   void HandleFault(const Event& e);
   // task_signals.cc
   bool PrepareToReturn();  // false: the task ends
@@ -256,9 +259,9 @@ class Task : public RefCounted<Task> {
   std::atomic<bool> in_guest_{false};  // in or about to enter Context::Switch
 
   // The call.
-  int64_t syscall_nr_ = -1;
+  std::atomic<int64_t> syscall_nr_{-1};
   bool keep_registers_ = false;
-  bool in_syscall_ = false;
+  std::atomic<bool> in_syscall_{false};
   int restart_errno_ = 0;  // one of kErestart*: the call ended because of a signal
   bool redo_ = false;      // answer the same call again
   std::function<Result<int64_t>(Task&)> restart_;

@@ -67,6 +67,23 @@ void Task::SleepUninterrupted() {
   wake_.fetch_and(~kSleeping, std::memory_order_acq_rel);
 }
 
+void Task::SleepWhilePaused() {
+  state_.store('D', std::memory_order_relaxed);
+  while (kernel_.paused()) {
+    {
+      MutexLock lock(tg_->siglock);
+      if (tg_->group_exit || dying_ || pending_.Has(SIGKILL) || tg_->pending.Has(SIGKILL)) break;
+      // Other signals wait; what comes from here on ends the sleep, and the question is asked anew.
+      interrupted_.store(false);
+    }
+    Result<void> ignored = Block();
+    static_cast<void>(ignored);
+  }
+  state_.store('R', std::memory_order_relaxed);
+  MutexLock lock(tg_->siglock);
+  RecalcInterruptedLocked();
+}
+
 void Task::Wake() {
   const uint32_t old = wake_.fetch_add(kOneWake, std::memory_order_acq_rel);
   if ((old & kSleeping) != 0) {

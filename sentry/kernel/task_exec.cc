@@ -176,8 +176,15 @@ Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   task->uts_ = args.uts ? args.uts : RefPtr<UtsNamespace>(MakeRef<UtsNamespace>());
   task->creds_ = CredentialsAfterExec(*args.creds, image);
   task->set_comm(image.comm);
-  task->start_time_ns = start_boottime_ns_;
-  tg->start_time_ns = start_boottime_ns_;
+  if (args.from_outside) {
+    timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    tg->start_time_ns =
+        static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+  } else {
+    tg->start_time_ns = start_boottime_ns_;
+  }
+  task->start_time_ns = tg->start_time_ns;
 
   MutexLock lock(tasks_.mu);
   const int pid = TRY(tasks_.AllocatePid());
@@ -193,6 +200,11 @@ Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   tasks_.tasks[pid] = task.get();
   tasks_.live++;
   if (pid == 1) init_ = tg;
+  if (args.from_outside) {
+    tg->from_outside = true;
+    tg->self_owned = true;
+    tg->AddRef();  // until it ends
+  }
   task.Leak();  // the leader stays until the process is reaped
   return tg;
 }

@@ -30,6 +30,7 @@ class TaskLife {
 
 int ParentPidLocked(const ThreadGroup& tg) {
   if (tg.parent != nullptr) return tg.parent->tgid_;
+  if (tg.from_outside) return 0;
   return tg.kernel().init() == &tg ? 0 : 1;
 }
 

@@ -144,6 +144,11 @@ void Task::Run() {
       in_guest_.store(false);
       continue;
     }
+    if (kernel_.paused()) {
+      in_guest_.store(false);
+      SleepWhilePaused();
+      continue;
+    }
     const Event e = context_->Switch();
     in_guest_.store(false, std::memory_order_relaxed);
     HandleEvent(e);
@@ -191,7 +196,7 @@ void Task::DoSyscall(bool compat, bool vsyscall) {
   // Not regs(): most calls need nothing else of them, and fetching the rest costs.
   const SyscallRequest request = context_->syscall_request();
   const uint64_t nr = request.nr;
-  syscall_nr_ = static_cast<int64_t>(nr);
+  syscall_nr_.store(static_cast<int64_t>(nr), std::memory_order_relaxed);
   RawArgs args;
   std::copy(std::begin(request.args), std::end(request.args), args.v.begin());
   keep_registers_ = false;
@@ -200,13 +205,13 @@ void Task::DoSyscall(bool compat, bool vsyscall) {
   if (traced) StraceEnter(*this, row, args);
   Result<int64_t> result = Errno(ENOSYS);
   if (row != nullptr && row->fn != nullptr) {
-    in_syscall_ = true;
+    in_syscall_.store(true, std::memory_order_relaxed);
     if (restart_) {
       result = RestartSyscall();
     } else {
       result = row->fn(*this, args);
     }
-    in_syscall_ = false;
+    in_syscall_.store(false, std::memory_order_relaxed);
   } else {
     if (row != nullptr) result = Errno(row->error);
     LogUnsupported(*this, row, nr, args);

@@ -93,6 +93,7 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   RefPtr<ProcessGroup> pgrp;
   bool did_exec = false;
   bool is_child_subreaper = false;
+  bool from_outside = false;  // made by `runsc exec`: its parent is not in the container
   bool self_owned = false;  // has no parent to reap it: holds a reference to itself
   bool zombie = false;  // all threads are gone, the parent has not waited yet
   int exit_signal = SIGCHLD;

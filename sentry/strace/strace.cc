@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include <algorithm>
 #include <set>
 #include <string>
 
@@ -80,10 +79,8 @@ std::string Arguments(Task& t, const SyscallRow* row, const RawArgs& args) {
 }  // namespace
 
 bool StraceWanted(Kernel& kernel, uint64_t nr) {
-  const std::vector<std::string>& only = kernel.options().strace_syscalls;
-  if (only.empty()) return true;
   const SyscallRow* row = kernel.syscalls().Find(nr);
-  return row != nullptr && std::find(only.begin(), only.end(), row->name) != only.end();
+  return kernel.StraceWanted(row != nullptr ? row->name : "");
 }
 
 void StraceEnter(Task& t, const SyscallRow* row, const RawArgs& args) {

@@ -1,0 +1,53 @@
+// ContainerHandler: what the control channel's requests do to the running container.
+#ifndef RINGWALL_RUNSC_BOOT_CONTAINER_HANDLER_H_
+#define RINGWALL_RUNSC_BOOT_CONTAINER_HANDLER_H_
+
+#include <atomic>
+#include <map>
+
+#include "fs/vfs/mount.h"
+#include "runsc/boot/control.h"
+#include "sentry/base/mutex.h"
+#include "sentry/base/ref.h"
+#include "sentry/kernel/kernel.h"
+
+namespace ringwall {
+
+// Thread-safe: each connection has its own thread.
+class ContainerHandler final : public ControlHandler {
+ public:
+  ContainerHandler(Kernel& kernel, Ref<MountNamespace> mounts, Ref<UtsNamespace> uts,
+                   ThreadGroup& init)
+      : kernel_(kernel), mounts_(std::move(mounts)), uts_(std::move(uts)), init_(init) {}
+
+  Result<void> Start(control::Response& reply) override;
+  Result<void> Exec(BootProcess process, control::Response& reply) override;
+  Result<void> Signal(const control::Request::Signal& request) override;
+  Result<void> Wait(int32_t pid, control::Response& reply) override;
+  Result<void> Ps(control::Response& reply) override;
+  Result<void> Pause() override;
+  Result<void> Resume() override;
+  Result<void> Stats(bool syscalls, control::Response& reply) override;
+  Result<void> Strace(const control::Request::Strace& request) override;
+  Result<void> Stacks(control::Response& reply) override;
+  Result<void> State(control::Response& reply) override;
+
+  // The container ends: no process is made from here on.
+  void Close();
+
+ private:
+  Kernel& kernel_;
+  const Ref<MountNamespace> mounts_;
+  const Ref<UtsNamespace> uts_;
+  const Ref<ThreadGroup> init_;
+  std::atomic<bool> started_{false};
+  // Making a process and closing exclude each other; held around both whole, so outermost.
+  Mutex<LockClass::kContainer> making_;
+  bool closed_ GUARDED_BY(making_) = false;
+  // What `exec` made, by pid, until someone has asked for its end.
+  std::map<int32_t, Ref<ThreadGroup>> made_ GUARDED_BY(making_);
+};
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_RUNSC_BOOT_CONTAINER_HANDLER_H_

@@ -1,0 +1,17 @@
+// What a container's tree gets once its mounts are made: devices, masked and read-only paths,
+// sysctls.
+#ifndef RINGWALL_RUNSC_BOOT_FURNISH_H_
+#define RINGWALL_RUNSC_BOOT_FURNISH_H_
+
+#include "fs/vfs/mount.h"
+#include "runsc/boot/boot.h"
+#include "sentry/base/host_error.h"
+
+namespace ringwall {
+
+// While all mounts are writable still. Errors name the field of config.json.
+HostResult<void> FurnishTree(MountNamespace& ns, const BootArgs& args);
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_RUNSC_BOOT_FURNISH_H_
