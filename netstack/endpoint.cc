@@ -208,6 +208,13 @@ NetResult<void> Endpoint::SetOption(Option o, int64_t value) {
   return result;
 }
 
+void Endpoint::SetBuffer(Option o, size_t size) {
+  StackEntry entry(*stack_);
+  Store(options_, o, static_cast<int64_t>(size));
+  NetResult<void> never_fails = OnOption(o, static_cast<int64_t>(size));
+  static_cast<void>(never_fails);
+}
+
 NetResult<int64_t> Endpoint::GetOption(Option o) {
   StackEntry entry(*stack_);
   return OnGetOption(o);

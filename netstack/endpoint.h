@@ -96,6 +96,8 @@ class Endpoint : public RefCounted<Endpoint> {
 
   NetResult<void> SetOption(Option option, int64_t value);
   NetResult<int64_t> GetOption(Option option);
+  // kSendBuffer or kReceiveBuffer as it is to be: SO_SNDBUFFORCE, and where the caller has doubled.
+  void SetBuffer(Option option, size_t size);
   // Group membership on an interface; 0 lets the routes choose.
   NetResult<void> JoinGroup(const IpAddr& group, IfIndex iface);
   NetResult<void> LeaveGroup(const IpAddr& group, IfIndex iface);

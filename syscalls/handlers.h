@@ -335,6 +335,9 @@ SysResult SysRecvfrom(Task& t, int fd, GuestAddr buf, uint64_t size, int flags, 
                       GuestAddr length);
 SysResult SysSendmsg(Task& t, int fd, GuestAddr message, int flags);
 SysResult SysRecvmsg(Task& t, int fd, GuestAddr message, int flags);
+SysResult SysSendmmsg(Task& t, int fd, GuestAddr vector, uint32_t count, int flags);
+SysResult SysRecvmmsg(Task& t, int fd, GuestAddr vector, uint32_t count, int flags,
+                      GuestAddr timeout);
 SysResult SysShutdown(Task& t, int fd, int how);
 SysResult SysSetsockopt(Task& t, int fd, int level, int option, GuestAddr value, int length);
 SysResult SysGetsockopt(Task& t, int fd, int level, int option, GuestAddr value,

@@ -5,6 +5,7 @@
 #include <sys/inotify.h>
 #include <sys/uio.h>
 
+#include "fs/socket/socket.h"
 #include "fs/vfs/inotify.h"
 #include "sentry/kernel/guest_io.h"
 
@@ -18,11 +19,15 @@ constexpr int kRwfSupported = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RW
 SysResult ReadAt(Task& t, File& file, GuestBuffers buffers, uint64_t pos, int rwf) {
   GuestDst dst(t, std::move(buffers));
   const bool wait = !file.nonblocking() && (rwf & RWF_NOWAIT) == 0;
+  if (Socket* socket = file.AsSocket()) {
+    const size_t n = TRY(socket->ReadBlocking(t, dst, wait));
+    return static_cast<int64_t>(n);
+  }
   const int64_t deadline = wait ? file.read_deadline() : INT64_MAX;
   Result<size_t> n = t.Retry(wait ? file.queue() : nullptr, EPOLLIN | EPOLLRDHUP | EPOLLHUP,
                              deadline, [&] { return file.Read(dst, pos, rwf); });
   if (!n.ok() && n.error().Is(ETIMEDOUT) && deadline != INT64_MAX) {
-    // A terminal's VTIME has passed; a socket's SO_RCVTIMEO.
+    // A terminal's VTIME has passed.
     if (file.inode().type() == S_IFCHR) return 0;
     return Errno(EAGAIN);
   }
@@ -35,6 +40,10 @@ SysResult WriteAt(Task& t, File& file, GuestBuffers buffers, uint64_t* pos, int 
   GuestSrc src(t, std::move(buffers));
   const size_t total = src.remaining();
   const bool wait = !file.nonblocking() && (rwf & RWF_NOWAIT) == 0;
+  if (Socket* socket = file.AsSocket()) {
+    const size_t n = TRY(socket->WriteBlocking(t, src, wait));
+    return static_cast<int64_t>(n);
+  }
   size_t done = 0;
   // A blocking stream takes all of it, in as many turns as that needs.
   for (;;) {

@@ -3,10 +3,11 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include <algorithm>
 
-#include "fs/vfs/anon_inode.h"
+#include "fs/socket/net_namespace.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/user_ptr.h"
 
@@ -14,18 +15,40 @@ namespace ringwall {
 
 namespace {
 
-class SocketInode final : public AnonInode {
- public:
-  SocketInode(Uid uid, Gid gid) : AnonInode(S_IFSOCK | 0777, uid, gid) {}
-  static constexpr char kKind = 0;
-  const void* kind() const override { return &kKind; }
-};
-
 constexpr size_t kMaxDatagram = UnixEndpoint::kBuffer - 32;
 constexpr size_t kMaxBacklog = 4096;
 
-int64_t After(int64_t timeout_ns) {
-  return timeout_ns == 0 ? INT64_MAX : MonotonicNow() + timeout_ns;
+constexpr size_t kMaxScmRights = 253;
+
+UnixCred OwnCred(const Task& t) { return {t.tgid(), t.creds().ruid, t.creds().rgid}; }
+
+// A walk from the caller's directory, with what it borrows.
+class OwnWalk {
+ public:
+  OwnWalk(Task& t, std::string_view path)
+      : task_(t), root_(t.fs().root()), start_(path.starts_with('/') ? root_ : t.fs().cwd()) {}
+  Walk walk() const { return Walk{task_.creds(), task_.mounts(), root_, start_, &task_, 0}; }
+
+ private:
+  Task& task_;
+  Path root_, start_;
+};
+
+// sun_path's bytes: up to the NUL of a path, all of an abstract name. Empty: no name (autobind).
+Result<std::string> PathOf(const SocketAddress& a) {
+  if (a.size < 2 || a.size > sizeof(sockaddr_un) || a.family() != AF_UNIX) return Errno(EINVAL);
+  std::string path(reinterpret_cast<const char*>(a.bytes.data()) + 2, a.size - 2);
+  if (!path.empty() && path[0] != '\0') path.resize(strnlen(path.data(), path.size()));
+  return path;
+}
+
+SocketAddress AddressOf(const std::string& path) {
+  SocketAddress a = SocketAddress::Of<uint16_t>(AF_UNIX);
+  memcpy(a.bytes.data() + 2, path.data(), path.size());
+  a.size += static_cast<uint32_t>(path.size());
+  // A path's terminating NUL counts.
+  if (!path.empty() && path[0] != '\0') a.size++;
+  return a;
 }
 
 }  // namespace
@@ -57,21 +80,13 @@ void AbstractNames::Remove(const std::string& name, const UnixEndpoint& endpoint
   std::erase_if(names_, [&](const auto& n) { return n.first == name && n.second == &endpoint; });
 }
 
-UnixSocket::UnixSocket(Path path, uint32_t flags, Ref<UnixEndpoint> endpoint)
-    : File(std::move(path), flags), endpoint_(std::move(endpoint)) {}
+UnixSocket::UnixSocket(NetNamespace& net, Path path, uint32_t flags, Ref<UnixEndpoint> endpoint)
+    : Socket(net, AF_UNIX, endpoint->type, 0, std::move(path), flags),
+      endpoint_(std::move(endpoint)) {}
 
-Ref<UnixSocket> UnixSocket::Wrap(Ref<UnixEndpoint> endpoint, uint32_t flags) {
-  Ref<SocketInode> inode = MakeRef<SocketInode>(0, 0);
-  Path path = AnonymousPath(inode, "socket:[" + std::to_string(inode->ino()) + "]");
-  return MakeRef<UnixSocket>(std::move(path), O_RDWR | (flags & O_NONBLOCK), std::move(endpoint));
-}
-
-Ref<UnixSocket> UnixSocket::Create(int type, uint32_t flags, UnixCred cred) {
-  return Wrap(MakeRef<UnixEndpoint>(type, cred), flags);
-}
-
-UnixSocket* UnixSocket::From(File& file) {
-  return file.inode().kind() == &SocketInode::kKind ? static_cast<UnixSocket*>(&file) : nullptr;
+Ref<UnixSocket> UnixSocket::Create(Task& t, int type, uint32_t flags) {
+  return MakeRef<UnixSocket>(NetNamespace::Of(t), NewPath(t), OpenFlags(flags),
+                             MakeRef<UnixEndpoint>(type, OwnCred(t)));
 }
 
 void UnixSocket::Pair(UnixSocket& a, UnixSocket& b) {
@@ -133,7 +148,9 @@ UnixSocket::~UnixSocket() {
   }
 }
 
-Result<void> UnixSocket::Bind(const Walk& walk, std::string address, uint32_t mode) {
+Result<void> UnixSocket::Bind(Task& t, const SocketAddress& given) {
+  std::string address = TRY(PathOf(given));
+  if (address.empty()) return Autobind();
   {
     MutexLock lock(endpoint_->mu);
     if (!endpoint_->address.empty()) return Errno(EINVAL);
@@ -141,7 +158,8 @@ Result<void> UnixSocket::Bind(const Walk& walk, std::string address, uint32_t mo
   if (address[0] == '\0') {
     TRY(AbstractNames::Get().Bind(address, endpoint_));
   } else {
-    Result<Path> made = Vfs::Mknod(walk, address, S_IFSOCK | mode, 0);
+    const OwnWalk at(t, address);
+    Result<Path> made = Vfs::Mknod(at.walk(), address, S_IFSOCK | (0777 & ~t.fs().umask()), 0);
     if (!made.ok()) return made.error().Is(EEXIST) ? Errno(EADDRINUSE) : made.error();
     bound_inode_ = made->dentry().inode();
     bound_inode_->AttachOnce(endpoint_);
@@ -166,23 +184,25 @@ Result<void> UnixSocket::Autobind() {
   return Errno(ENOSPC);
 }
 
-Result<void> UnixSocket::Listen(int backlog, UnixCred cred) {
+Result<void> UnixSocket::Listen(Task& t, int backlog) {
   if (endpoint_->type == SOCK_DGRAM) return Errno(EOPNOTSUPP);
   MutexLock lock(endpoint_->mu);
   if (endpoint_->address.empty() || endpoint_->connected) return Errno(EINVAL);
   endpoint_->listening = true;
-  endpoint_->cred = cred;
+  endpoint_->cred = OwnCred(t);
   endpoint_->backlog = std::min<size_t>(static_cast<size_t>(std::max(backlog, 0)), kMaxBacklog);
   return {};
 }
 
-Result<RefPtr<UnixEndpoint>> UnixSocket::FindTarget(const Walk& walk, const std::string& address) {
+Result<RefPtr<UnixEndpoint>> UnixSocket::FindTarget(Task& t, const std::string& address) {
+  if (address.empty()) return Errno(EINVAL);
   RefPtr<UnixEndpoint> target;
   if (address[0] == '\0') {
     target = AbstractNames::Get().Find(address);
   } else {
-    const Path at = TRY(Vfs::Lookup(walk, address, {}));
-    TRY(Vfs::CheckAccess(walk.creds, at, kMayWrite));
+    const OwnWalk from(t, address);
+    const Path at = TRY(Vfs::Lookup(from.walk(), address, {}));
+    TRY(Vfs::CheckAccess(t.creds(), at, kMayWrite));
     if (at.dentry().inode()->type() != S_IFSOCK) return Errno(ECONNREFUSED);
     RefPtr<RefCountedBase> attached = at.dentry().inode()->attachment();
     if (attached) target = RefPtr<UnixEndpoint>(static_cast<UnixEndpoint*>(attached.get()));
@@ -199,8 +219,14 @@ Result<void> UnixSocket::Disconnect() {
   return {};
 }
 
-Result<void> UnixSocket::Connect(const Walk& walk, const std::string& address, UnixCred cred) {
-  RefPtr<UnixEndpoint> target = TRY(FindTarget(walk, address));
+Result<void> UnixSocket::Connect(Task& t, const SocketAddress& given, bool) {
+  if (given.family() == AF_UNSPEC && given.size >= 2 && type() == SOCK_DGRAM) return Disconnect();
+  const std::string address = TRY(PathOf(given));
+  RefPtr<UnixEndpoint> target = TRY(FindTarget(t, address));
+  return ConnectTo(std::move(target), OwnCred(t));
+}
+
+Result<void> UnixSocket::ConnectTo(RefPtr<UnixEndpoint> target, UnixCred cred) {
   if (endpoint_->type == SOCK_DGRAM) {
     MutexLock lock(endpoint_->mu);
     endpoint_->peer = target;
@@ -246,7 +272,14 @@ Result<void> UnixSocket::Connect(const Walk& walk, const std::string& address, U
   return {};
 }
 
-Result<Ref<UnixEndpoint>> UnixSocket::Accept() {
+Result<Ref<Socket>> UnixSocket::Accept(Task& t, bool wait) {
+  Ref<UnixEndpoint> accepted = TRY(Wait(t, wait, EPOLLIN, options_.receive_timeout_ns,
+                                        [&] { return TakePending(); }));
+  return Ref<Socket>(
+      MakeRef<UnixSocket>(net(), NewPath(t), OpenFlags(0), std::move(accepted)));
+}
+
+Result<Ref<UnixEndpoint>> UnixSocket::TakePending() {
   if (endpoint_->type == SOCK_DGRAM) return Errno(EOPNOTSUPP);
   Result<Ref<UnixEndpoint>> got = Errno(EAGAIN);
   {
@@ -260,8 +293,8 @@ Result<Ref<UnixEndpoint>> UnixSocket::Accept() {
   return got;
 }
 
-Result<size_t> UnixSocket::Send(SendArgs& args) {
-  RefPtr<UnixEndpoint> to = args.to;
+Result<size_t> UnixSocket::Send(IoSrc& src, Outgoing& out) {
+  RefPtr<UnixEndpoint> to = out.to;
   UnixMessage message;
   {
     MutexLock lock(endpoint_->mu);
@@ -270,7 +303,7 @@ Result<size_t> UnixSocket::Send(SendArgs& args) {
     if (!to) return Errno(endpoint_->connected && endpoint_->type == SOCK_DGRAM ? ECONNREFUSED : ENOTCONN);
     message.from = endpoint_->address;
   }
-  const size_t want = args.src->remaining();
+  const size_t want = src.remaining();
   if (!endpoint_->stream() && want > kMaxDatagram) return Errno(EMSGSIZE);
   size_t room;
   {
@@ -287,11 +320,11 @@ Result<size_t> UnixSocket::Send(SendArgs& args) {
   const size_t size = endpoint_->stream() ? std::min(want, room) : want;
   message.data.resize(size);
   size_t got = 0;
-  if (size > 0) got = TRY(args.src->Get(message.data));
+  if (size > 0) got = TRY(src.Get(message.data));
   message.data.resize(got);
-  message.files = std::move(args.files);
-  args.files.clear();
-  message.cred = args.cred;
+  message.files = std::move(out.files);
+  out.files.clear();
+  message.cred = out.cred;
   {
     MutexLock lock(to->mu);
     if (to->closed) return Errno(endpoint_->type == SOCK_DGRAM ? ECONNREFUSED : EPIPE);
@@ -302,7 +335,7 @@ Result<size_t> UnixSocket::Send(SendArgs& args) {
   return got;
 }
 
-Result<UnixSocket::Received> UnixSocket::Receive(IoDst& dst, bool peek, bool) {
+Result<UnixSocket::Received> UnixSocket::Receive(IoDst& dst, bool peek) {
   Received r;
   std::vector<UnixMessage> spent;  // dropped without the lock
   RefPtr<UnixEndpoint> peer;
@@ -376,7 +409,7 @@ Result<UnixSocket::Received> UnixSocket::Receive(IoDst& dst, bool peek, bool) {
   return r;
 }
 
-Result<void> UnixSocket::Shutdown(int how) {
+Result<void> UnixSocket::Shutdown(Task&, int how) {
   if (how < SHUT_RD || how > SHUT_RDWR) return Errno(EINVAL);
   RefPtr<UnixEndpoint> peer;
   {
@@ -398,12 +431,12 @@ Result<void> UnixSocket::Shutdown(int how) {
   return {};
 }
 
-std::string UnixSocket::LocalAddress() const {
+Result<SocketAddress> UnixSocket::LocalName() {
   MutexLock lock(endpoint_->mu);
-  return endpoint_->address;
+  return AddressOf(endpoint_->address);
 }
 
-Result<std::string> UnixSocket::PeerAddress() const {
+Result<SocketAddress> UnixSocket::PeerName() {
   RefPtr<UnixEndpoint> peer;
   {
     MutexLock lock(endpoint_->mu);
@@ -411,19 +444,116 @@ Result<std::string> UnixSocket::PeerAddress() const {
     peer = endpoint_->peer;
   }
   MutexLock lock(peer->mu);
-  return peer->address;
+  return AddressOf(peer->address);
 }
 
-Result<size_t> UnixSocket::Read(IoDst& dst, uint64_t, int) {
-  if (dst.remaining() == 0 && endpoint_->stream()) return size_t{0};
-  const Received r = TRY(Receive(dst, false, false));
-  return r.size;
+// SCM_RIGHTS and SCM_CREDENTIALS of a sendmsg.
+Result<void> UnixSocket::ReadControl(Task& t, std::span<const std::byte> control, Outgoing& out) {
+  return ForEachControl(control, [&](const ControlMessage& c) -> Result<void> {
+    if (c.level != SOL_SOCKET) return {};
+    if (c.type == SCM_RIGHTS) {
+      const size_t n = c.data.size() / sizeof(int32_t);
+      if (n + out.files.size() > kMaxScmRights) return Errno(EINVAL);
+      for (size_t i = 0; i < n; i++) {
+        int32_t fd;
+        memcpy(&fd, c.data.data() + i * sizeof(fd), sizeof(fd));
+        Ref<File> file = TRY(t.GetFile(fd));
+        out.files.push_back(std::move(file));
+      }
+      return {};
+    }
+    if (c.type != SCM_CREDENTIALS) return Errno(EINVAL);
+    const UnixCred cred = TRY(c.Value<UnixCred>());
+    const Credentials& own = t.creds();
+    const bool uid_ok = cred.uid == own.ruid || cred.uid == own.euid || cred.uid == own.suid ||
+                        own.Has(Capability::kSetuid);
+    const bool gid_ok = cred.gid == own.rgid || cred.gid == own.egid || cred.gid == own.sgid ||
+                        own.Has(Capability::kSetgid);
+    if ((cred.pid != t.tgid() && !own.Has(Capability::kSysAdmin)) || !uid_ok || !gid_ok) {
+      return Errno(EPERM);
+    }
+    out.cred = cred;
+    return {};
+  });
 }
 
-Result<size_t> UnixSocket::Write(IoSrc& src, uint64_t*, int) {
-  SendArgs args{.src = &src, .files = {}, .cred = {}, .to = nullptr};
-  if (Task* t = Task::Current()) args.cred = {t->tgid(), t->creds().ruid, t->creds().rgid};
-  return Send(args);
+Result<size_t> UnixSocket::SendMsg(Task& t, SendArgs& args) {
+  Outgoing out{.files = {}, .cred = OwnCred(t), .to = nullptr};
+  TRY(ReadControl(t, args.control, out));
+  if ((args.flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
+  if (args.to != nullptr && args.to->size != 0) {
+    if (type() != SOCK_DGRAM) {
+      MutexLock lock(endpoint_->mu);
+      return Errno(endpoint_->connected ? EISCONN : EOPNOTSUPP);
+    }
+    const std::string path = TRY(PathOf(*args.to));
+    out.to = TRY(FindTarget(t, path));
+  }
+  const size_t total = args.src.remaining();
+  const bool wait = (args.flags & MSG_DONTWAIT) == 0;
+  size_t done = 0;
+  for (;;) {
+    Result<size_t> n = Wait(t, wait, EPOLLOUT, options_.send_timeout_ns,
+                            [&] { return Send(args.src, out); });
+    if (!n.ok()) {
+      if (done > 0) return done;
+      if (n.error().Is(EPIPE)) return BrokenPipe(t, args.flags);
+      return n.error();
+    }
+    done += *n;
+    if (!endpoint_->stream() || done >= total || *n == 0) return done;
+  }
+}
+
+Result<size_t> UnixSocket::RecvMsg(Task& t, ReceiveArgs& args) {
+  if ((args.flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
+  const bool peek = (args.flags & MSG_PEEK) != 0;
+  const bool wait = (args.flags & MSG_DONTWAIT) == 0;
+  if (endpoint_->stream() && args.dst.remaining() == 0 && args.control == nullptr) return size_t{0};
+  Received all;
+  bool any = false;
+  for (;;) {
+    Result<Received> r = Wait(t, wait, EPOLLIN | EPOLLRDHUP, options_.receive_timeout_ns,
+                              [&] { return Receive(args.dst, peek); });
+    if (!r.ok()) {
+      if (!any) return r.error();
+      break;
+    }
+    const size_t got = r->size;
+    if (!any) {
+      all = std::move(*r);
+    } else {
+      all.size += got;
+    }
+    any = true;
+    const bool more = (args.flags & MSG_WAITALL) != 0 && endpoint_->stream() && !peek && wait &&
+                      all.files.empty();
+    if (!more || got == 0 || args.dst.remaining() == 0) break;
+  }
+  if (all.truncated) args.out_flags |= MSG_TRUNC;
+  if (type() == SOCK_SEQPACKET && all.size > 0) args.out_flags |= MSG_EOR;
+  if (type() == SOCK_DGRAM && !all.from.empty()) args.from = AddressOf(all.from);
+  if (args.control != nullptr) {
+    if (options_.pass_cred != 0 && all.has_cred) {
+      args.control->Put(SOL_SOCKET, SCM_CREDENTIALS, all.cred);
+    }
+    args.files = std::move(all.files);
+  }
+  return (args.flags & MSG_TRUNC) != 0 && !endpoint_->stream() ? all.full_size : all.size;
+}
+
+std::optional<Result<void>> UnixSocket::GetSocketLevel(int name, OptionOut& out) {
+  if (name != SO_PEERCRED) return std::nullopt;
+  MutexLock lock(endpoint_->mu);
+  out.Put(endpoint_->connected ? endpoint_->peer_cred : UnixCred{0, ~0u, ~0u});
+  return Result<void>();
+}
+
+Result<void> UnixSocket::OnSocketOption(int, int64_t) { return {}; }
+
+bool UnixSocket::IsListening() {
+  MutexLock lock(endpoint_->mu);
+  return endpoint_->listening;
 }
 
 EventMask UnixSocket::Poll(EventMask wanted) {
@@ -448,10 +578,7 @@ EventMask UnixSocket::Poll(EventMask wanted) {
   return mask & (wanted | EPOLLHUP | EPOLLERR);
 }
 
-int64_t UnixSocket::read_deadline() { return After(receive_timeout_ns.load()); }
-int64_t UnixSocket::write_deadline() { return After(send_timeout_ns.load()); }
-
-Result<int64_t> UnixSocket::Ioctl(Task& task, uint32_t cmd, uint64_t arg) {
+Result<int64_t> UnixSocket::DoIoctl(Task& task, uint32_t cmd, uint64_t arg) {
   int32_t n = 0;
   if (cmd == FIONREAD) {
     MutexLock lock(endpoint_->mu);
@@ -464,6 +591,32 @@ Result<int64_t> UnixSocket::Ioctl(Task& task, uint32_t cmd, uint64_t arg) {
   }
   TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(task, n));
   return 0;
+}
+
+namespace {
+
+class UnixFamily final : public SocketFamily {
+ public:
+  Result<Ref<Socket>> Create(Task& t, int type, int protocol, uint32_t flags) override {
+    if (protocol != 0 && protocol != PF_UNIX) return Errno(EPROTONOSUPPORT);
+    // A raw unix socket is a datagram one.
+    if (type == SOCK_RAW) type = SOCK_DGRAM;
+    if (type != SOCK_STREAM && type != SOCK_DGRAM && type != SOCK_SEQPACKET) {
+      return Errno(ESOCKTNOSUPPORT);
+    }
+    return Ref<Socket>(UnixSocket::Create(t, type, flags));
+  }
+  Result<void> Pair(Socket& a, Socket& b) override {
+    UnixSocket::Pair(static_cast<UnixSocket&>(a), static_cast<UnixSocket&>(b));
+    return {};
+  }
+};
+
+}  // namespace
+
+void RegisterUnixSockets() {
+  static UnixFamily* family = new UnixFamily;
+  RegisterSocketFamily(AF_UNIX, *family);
 }
 
 }  // namespace ringwall

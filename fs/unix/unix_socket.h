@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "fs/vfs/file.h"
+#include "fs/socket/socket.h"
 #include "fs/vfs/vfs.h"
 #include "sentry/base/mutex.h"
 #include "sentry/base/ref.h"
@@ -77,29 +77,34 @@ class AbstractNames {
   std::vector<std::pair<std::string, UnixEndpoint*>> names_ GUARDED_BY(mu_);
 };
 
-class UnixSocket final : public File {
+class UnixSocket final : public Socket {
  public:
-  static Ref<UnixSocket> Create(int type, uint32_t flags, UnixCred cred);
-  static Ref<UnixSocket> Wrap(Ref<UnixEndpoint> endpoint, uint32_t flags);
-  // Null when `file` is none.
-  static UnixSocket* From(File& file);
+  static Ref<UnixSocket> Create(Task& t, int type, uint32_t flags);
   static void Pair(UnixSocket& a, UnixSocket& b);
 
-  // The address is sun_path's bytes: a path, or an abstract name with its leading NUL.
-  Result<void> Bind(const Walk& walk, std::string address, uint32_t mode);
-  Result<void> Autobind();
-  Result<void> Listen(int backlog, UnixCred cred);
-  Result<void> Connect(const Walk& walk, const std::string& address, UnixCred cred);
-  Result<void> Disconnect();
-  Result<Ref<UnixEndpoint>> Accept();
+  Result<void> Bind(Task& t, const SocketAddress& address) override;
+  Result<void> Connect(Task& t, const SocketAddress& address, bool wait) override;
+  Result<void> Listen(Task& t, int backlog) override;
+  Result<Ref<Socket>> Accept(Task& t, bool wait) override;
+  Result<void> Shutdown(Task& t, int how) override;
+  Result<SocketAddress> LocalName() override;
+  Result<SocketAddress> PeerName() override;
+  Result<size_t> SendMsg(Task& t, SendArgs& args) override;
+  Result<size_t> RecvMsg(Task& t, ReceiveArgs& args) override;
 
-  struct SendArgs {
-    IoSrc* src;
+  EventMask Poll(EventMask wanted) override;
+  WaitQueue* queue() override { return &endpoint_->queue; }
+
+  UnixSocket(NetNamespace& net, Path path, uint32_t flags, Ref<UnixEndpoint> endpoint);
+  ~UnixSocket() override;
+
+ private:
+  // What goes along with the bytes of one sendmsg.
+  struct Outgoing {
     std::vector<Ref<File>> files;
     UnixCred cred;
     RefPtr<UnixEndpoint> to;  // sendto's, or null: the peer
   };
-  Result<size_t> Send(SendArgs& args);
   struct Received {
     size_t size = 0;
     size_t full_size = 0;  // of a datagram that was cut
@@ -109,32 +114,25 @@ class UnixSocket final : public File {
     bool has_cred = false;
     std::string from;
   };
-  Result<Received> Receive(IoDst& dst, bool peek, bool wait_all_hint);
-  Result<RefPtr<UnixEndpoint>> FindTarget(const Walk& walk, const std::string& address);
+  Result<void> Autobind();
+  Result<void> Disconnect();
+  Result<Ref<UnixEndpoint>> TakePending();
+  Result<void> ConnectTo(RefPtr<UnixEndpoint> target, UnixCred cred);
+  Result<size_t> Send(IoSrc& src, Outgoing& out);
+  Result<Received> Receive(IoDst& dst, bool peek);
+  Result<void> ReadControl(Task& t, std::span<const std::byte> control, Outgoing& out);
+  Result<RefPtr<UnixEndpoint>> FindTarget(Task& t, const std::string& address);
 
-  Result<void> Shutdown(int how);
-  UnixEndpoint& endpoint() { return *endpoint_; }
-  std::string LocalAddress() const;
-  Result<std::string> PeerAddress() const;
+  std::optional<Result<void>> GetSocketLevel(int name, OptionOut& out) override;
+  Result<void> OnSocketOption(int name, int64_t value) override;
+  bool IsListening() override;
+  Result<int64_t> DoIoctl(Task& t, uint32_t cmd, uint64_t arg) override;
 
-  Result<size_t> Read(IoDst& dst, uint64_t pos, int rw_flags) override;
-  Result<size_t> Write(IoSrc& src, uint64_t* pos, int rw_flags) override;
-  EventMask Poll(EventMask wanted) override;
-  WaitQueue* queue() override { return &endpoint_->queue; }
-  int64_t read_deadline() override;
-  int64_t write_deadline() override;
-  Result<int64_t> Ioctl(Task& task, uint32_t cmd, uint64_t arg) override;
-
-  std::atomic<bool> pass_cred{false};
-  std::atomic<int64_t> receive_timeout_ns{0}, send_timeout_ns{0};  // 0: for ever
-
-  UnixSocket(Path path, uint32_t flags, Ref<UnixEndpoint> endpoint);
-  ~UnixSocket() override;
-
- private:
   const Ref<UnixEndpoint> endpoint_;
   RefPtr<Inode> bound_inode_;
 };
+
+void RegisterUnixSockets();
 
 }  // namespace ringwall
 

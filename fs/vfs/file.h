@@ -44,6 +44,8 @@ struct HostMapping {
 // An open flag of the Sentry's own: for execve, which needs permission to execute, not to read.
 inline constexpr uint32_t kOpenForExec = 0x40000000;
 
+class Socket;
+
 class File : public RefCounted<File> {
  public:
   // The place it was opened at; sockets, pipes and anonymous inodes have one too (see Path).
@@ -60,6 +62,9 @@ class File : public RefCounted<File> {
   bool nonblocking() const { return (flags() & O_NONBLOCK) != 0; }
   // F_SETFL: changes O_APPEND, O_NONBLOCK, O_ASYNC, O_DIRECT, O_NOATIME. EINVAL.
   virtual Result<void> SetFlags(uint32_t flags);
+
+  // The socket that this is (fs/socket), or null. Sockets wait by rules of their own.
+  virtual Socket* AsSocket() { return nullptr; }
 
   // Whether the file has a position. Others get ESPIPE from lseek and pread.
   virtual bool seekable() const { return false; }

@@ -35,6 +35,8 @@ class IoSrc {
   virtual Result<size_t> Get(std::span<std::byte> bytes) = 0;
   // Get without consuming, for a write that may have to wait.
   virtual Result<size_t> Peek(std::span<std::byte> bytes) = 0;
+  // Consumes n bytes (at most remaining()) that a Peek has shown.
+  virtual void Advance(size_t n) = 0;
   // A readable view of the next bytes, at most `want` long, consumed by the call; maybe shorter.
   // EFAULT.
   virtual Result<std::span<const std::byte>> Take(size_t want) = 0;
@@ -78,6 +80,7 @@ class SpanSrc final : public IoSrc {
     if (n != 0) memcpy(bytes.data(), left_.data(), n);
     return n;
   }
+  void Advance(size_t n) override { left_ = left_.subspan(n); }
   Result<std::span<const std::byte>> Take(size_t want) override {
     const std::span<const std::byte> s = left_.first(want < left_.size() ? want : left_.size());
     left_ = left_.subspan(s.size());

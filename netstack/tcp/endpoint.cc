@@ -659,6 +659,13 @@ std::optional<Duration> TcpEndpoint::Linger() {
   return linger_;
 }
 
+bool TcpEndpoint::Lingers() {
+  StackEntry entry(*stack_);
+  if (!connection_) return false;
+  const TcpState s = connection_->state();
+  return s == TcpState::kFinWait1 || s == TcpState::kClosing || s == TcpState::kLastAck;
+}
+
 TcpInfo TcpEndpoint::Info() {
   StackEntry entry(*stack_);
   if (connection_) return connection_->Info(stack_->now());

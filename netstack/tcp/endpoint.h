@@ -55,6 +55,8 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
   // over, then Close. Zero makes Close a reset.
   void SetLinger(std::optional<Duration> linger);
   std::optional<Duration> Linger();
+  // Whether a close that lingers has something to wait for: data or the FIN is on its way.
+  bool Lingers();
   TcpInfo Info();
   TcpState State();
 

@@ -10,6 +10,7 @@
 #include <array>
 
 #include "fs/host/host_file.h"
+#include "fs/socket/net_namespace.h"
 #include "fs/tmpfs/tmpfs.h"
 #include "runsc/boot/container_handler.h"
 #include "runsc/boot/control.h"
@@ -82,6 +83,7 @@ int Boot(BootArgs&& args) {
 
   TmpfsFileSystem::SetMemory(args.memory_limit);
   RegisterDrivers();
+  kernel.set_initial_net(NetNamespace::Create(kernel, true));
   HostResult<Ref<MountNamespace>> mounts = MountAll(kernel, args);
   if (!mounts.ok()) {
     status.Fail(kFailed, mounts.error().message().c_str());

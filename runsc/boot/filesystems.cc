@@ -6,11 +6,13 @@
 #include "fs/dev/mem_devices.h"
 #include "fs/devpts/devpts.h"
 #include "fs/gofer/gofer.h"
+#include "fs/inet/inet_socket.h"
 #include "fs/overlay/memory_upper.h"
 #include "fs/pipe/pipe.h"
 #include "fs/proc/proc.h"
 #include "fs/sys/sysfs.h"
 #include "fs/tmpfs/tmpfs.h"
+#include "fs/unix/unix_socket.h"
 #include "fs/vfs/vfs.h"
 #include "gofer/client/client.h"
 #include "runsc/boot/furnish.h"
@@ -159,6 +161,8 @@ void RegisterDrivers() {
   RegisterMemDevices();
   RegisterFifos();
   RegisterTtyDevices();
+  RegisterUnixSockets();
+  RegisterInetSockets();
 }
 
 HostResult<Ref<MountNamespace>> MountAll(Kernel& kernel, BootArgs& args) {

@@ -54,6 +54,7 @@ class GuestSrc final : public IoSrc {
   size_t remaining() const override { return buffers_.total(); }
   Result<size_t> Get(std::span<std::byte> bytes) override;
   Result<size_t> Peek(std::span<std::byte> bytes) override;
+  void Advance(size_t n) override { buffers_.Advance(n); }
   Result<std::span<const std::byte>> Take(size_t want) override;
 
  private:

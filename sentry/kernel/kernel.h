@@ -17,6 +17,7 @@
 #include "platform/platform.h"
 #include "sentry/base/mutex.h"
 #include "sentry/base/ref.h"
+#include "sentry/kernel/net_base.h"
 #include "sentry/kernel/thread_group.h"
 
 namespace ringwall {
@@ -78,6 +79,10 @@ class Kernel {
   TaskSet& tasks() { return tasks_; }
   FutexTable& futexes() { return *futexes_; }
   TimerQueue& timers() { return timers_; }
+
+  // The network namespace of processes made out of nothing. Set once, before the first of them.
+  void set_initial_net(Ref<NetNamespaceBase> net) { initial_net_ = std::move(net); }
+  const RefPtr<NetNamespaceBase>& initial_net() const { return initial_net_; }
 
   // The CPUs that the sandbox may use.
   const cpu_set_t& cpus() const { return options_.cpus; }
@@ -145,6 +150,7 @@ class Kernel {
   std::atomic<bool> paused_{false};
   uint64_t start_boottime_ns_;
   RefPtr<ThreadGroup> init_;
+  RefPtr<NetNamespaceBase> initial_net_;
   CondVar group_exited_;  // a process ended, or the last task is gone; with tasks_.mu
 };
 

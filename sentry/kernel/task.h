@@ -29,6 +29,7 @@
 #include "sentry/base/wait_queue.h"
 #include "sentry/kernel/fs_context.h"
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/net_base.h"
 #include "sentry/kernel/thread_group.h"
 #include "sentry/mm/memory_manager.h"
 
@@ -73,6 +74,7 @@ class Task : public RefCounted<Task> {
   RefPtr<FsContext> fs_ref() const;
   Ref<const Credentials> creds_ref() const;
   Ref<MountNamespace> mounts_ref() const;
+  RefPtr<NetNamespaceBase> net_ref() const;
 
   // --- Copies between guest and Sentry, through the platform's data window when it has the bytes.
   Result<void> CopyIn(GuestAddr from, std::span<std::byte> to);
@@ -90,6 +92,8 @@ class Task : public RefCounted<Task> {
   const Credentials& creds() const { return *creds_; }
   void set_creds(Ref<const Credentials> c);
   UtsNamespace& uts() const { return *uts_; }
+  NetNamespaceBase& net() const { return *net_; }
+  void set_net(Ref<NetNamespaceBase> net);
   Result<Ref<File>> GetFile(int fd) const { return fds_->Get(fd); }
 
   // --- Waiting. Task thread only.
@@ -237,6 +241,7 @@ class Task : public RefCounted<Task> {
   RefPtr<FsContext> fs_;
   RefPtr<MountNamespace> mounts_;
   RefPtr<UtsNamespace> uts_;
+  RefPtr<NetNamespaceBase> net_;
   RefPtr<const Credentials> creds_;
   std::string comm_ GUARDED_BY(mu_);
   cpu_set_t affinity_ GUARDED_BY(mu_);

@@ -78,6 +78,7 @@ Result<Ref<Task>> Task::Clone(const CloneArgs& args) {
     const UtsName name = uts_->name.With([](const UtsName& n) { return n; });
     child->uts_->name.With([&](UtsName& n) { n = name; });
   }
+  child->net_ = net_;
   child->creds_ = creds_;
   child->set_comm(comm());
   child->start_time_ns = BootTimeNow();

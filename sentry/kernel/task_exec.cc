@@ -173,6 +173,7 @@ Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   task->fds_ = args.fds;
   task->fs_ = MakeRef<FsContext>(args.root, args.cwd, args.umask);
   task->mounts_ = args.mounts;
+  task->net_ = initial_net_;
   task->uts_ = args.uts ? args.uts : RefPtr<UtsNamespace>(MakeRef<UtsNamespace>());
   task->creds_ = CredentialsAfterExec(*args.creds, image);
   task->set_comm(image.comm);

@@ -44,6 +44,17 @@ Ref<MountNamespace> Task::mounts_ref() const {
   return Ref<MountNamespace>(*mounts_);
 }
 
+RefPtr<NetNamespaceBase> Task::net_ref() const {
+  MutexLock lock(mu_);
+  return net_;
+}
+
+void Task::set_net(Ref<NetNamespaceBase> net) {
+  RefPtr<NetNamespaceBase> old(std::move(net));
+  MutexLock lock(mu_);
+  std::swap(net_, old);
+}
+
 void Task::set_creds(Ref<const Credentials> c) {
   RefPtr<const Credentials> fresh(std::move(c));
   {

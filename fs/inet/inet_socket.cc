@@ -1,0 +1,191 @@
+#include "fs/inet/inet_socket.h"
+
+#include <netinet/in.h>
+#include <sys/epoll.h>
+
+namespace ringwall {
+
+namespace {
+
+constexpr EventMask kNotMasked = EPOLLERR | EPOLLHUP;
+
+EventMask ToEvents(uint32_t readiness) {
+  EventMask e = readiness;  // the values are poll(2)'s
+  if ((readiness & net::kReadable) != 0) e |= EPOLLRDNORM;
+  if ((readiness & net::kWritable) != 0) e |= EPOLLWRNORM;
+  return e;
+}
+
+// Linux's ip_unprivileged_port_start.
+constexpr uint16_t kFirstUnprivilegedPort = 1024;
+
+}  // namespace
+
+InetSocket::InetSocket(NetNamespace& net, int family, int type, int protocol, Path path,
+                       uint32_t flags, Ref<net::Endpoint> endpoint)
+    : Socket(net, family, type, protocol, std::move(path), flags),
+      endpoint_(std::move(endpoint)) {
+  endpoint_->SetObserver(this);
+}
+
+InetSocket::~InetSocket() {
+  endpoint_->SetObserver(nullptr);
+  endpoint_->Close();
+}
+
+void InetSocket::OnReadiness(uint32_t bits) { queue_.Notify(ToEvents(bits)); }
+
+EventMask InetSocket::Poll(EventMask wanted) {
+  return ToEvents(endpoint_->Poll()) & (wanted | kNotMasked);
+}
+
+// inet_bind() and inet6_bind().
+Result<void> InetSocket::Bind(Task& t, const SocketAddress& a) {
+  net::SockAddr to;
+  if (!is_v6()) {
+    if (a.size < sizeof(SockAddrInAbi)) return Errno(EINVAL);
+    to = FromSockAddrIn(a);
+    // Programs of old leave the family out.
+    if (a.family() != AF_INET && (a.family() != AF_UNSPEC || !to.addr.IsAny())) {
+      return Errno(EAFNOSUPPORT);
+    }
+  } else {
+    if (a.size < kOldSockAddrIn6) return Errno(EINVAL);
+    if (a.family() != AF_INET6) return Errno(EAFNOSUPPORT);
+    to = FromSockAddrIn6(a);
+    if (to.addr.IsMulticast() && type() == SOCK_STREAM) return Errno(EINVAL);
+    if (to.addr.IsV4Mapped()) {
+      const int64_t only = TRY(GetNumber(net::Option::kV6Only));
+      if (only != 0) return Errno(EINVAL);
+    }
+  }
+  if (type() != SOCK_RAW && to.port != 0 && to.port < kFirstUnprivilegedPort &&
+      !t.creds().Has(Capability::kNetBindService)) {
+    return Errno(EACCES);
+  }
+  return FromNet(endpoint_->Bind(to));
+}
+
+Result<net::SockAddr> InetSocket::ParseConnect(const SocketAddress& a) const {
+  if (a.size < sizeof(uint16_t)) return Errno(EINVAL);
+  if (a.family() == AF_UNSPEC) return net::SockAddr{};
+  if (is_v6() && a.family() == AF_INET && type() != SOCK_STREAM) {
+    if (a.size < sizeof(SockAddrInAbi)) return Errno(EINVAL);
+    return FromSockAddrIn(a);
+  }
+  if (a.size < (is_v6() ? kOldSockAddrIn6 : uint32_t{sizeof(SockAddrInAbi)})) {
+    return Errno(EINVAL);
+  }
+  if (a.family() != family()) return Errno(EAFNOSUPPORT);
+  return is_v6() ? FromSockAddrIn6(a) : FromSockAddrIn(a);
+}
+
+Result<SocketAddress> InetSocket::LocalName() {
+  const net::SockAddr a = TRY(FromNet(endpoint_->LocalAddress()));
+  return ToSocketAddress(family(), a);
+}
+
+Result<SocketAddress> InetSocket::PeerName() {
+  const net::SockAddr a = TRY(FromNet(endpoint_->RemoteAddress()));
+  return ToSocketAddress(family(), a);
+}
+
+Result<void> InetSocket::Shutdown(Task&, int how) {
+  if (how < SHUT_RD || how > SHUT_RDWR) return Errno(EINVAL);
+  return FromNet(endpoint_->Shutdown(how != SHUT_WR, how != SHUT_RD));
+}
+
+int InetSocket::TakeSocketError() {
+  const std::optional<net::NetError> e = endpoint_->TakeError();
+  return e ? net::ToErrno(*e).value() : 0;
+}
+
+// struct sock_extended_err with its offender (ip_recv_error(), ipv6_recv_error()).
+Result<size_t> InetSocket::ReceiveError(ReceiveArgs& args) {
+  struct ExtendedError {
+    uint32_t error;
+    uint8_t origin, type, code, pad;
+    uint32_t info, data;
+  };
+  static_assert(sizeof(ExtendedError) == 16);
+  std::optional<net::QueuedError> e = endpoint_->TakeQueuedError();
+  if (!e) return Errno(EAGAIN);
+  size_t n = std::min(e->payload.size(), args.dst.remaining());
+  if (n < e->payload.size()) args.out_flags |= MSG_TRUNC;
+  if (n > 0) {
+    n = TRY(args.dst.Put(std::as_bytes(e->payload.span().first(n))));
+  }
+  args.from = ToSocketAddress(family(), e->destination);
+  args.out_flags |= MSG_ERRQUEUE;
+  if (args.control != nullptr) {
+    const ExtendedError err = {static_cast<uint32_t>(net::ToErrno(e->error).value()),
+                               e->origin, e->type, e->code, 0, e->info, 0};
+    const bool v4 = e->destination.addr.Unmapped().is_v4();
+    std::array<std::byte, sizeof(err) + sizeof(SockAddrIn6Abi)> bytes = {};
+    memcpy(bytes.data(), &err, sizeof(err));
+    size_t size = sizeof(err) + (v4 ? sizeof(SockAddrInAbi) : sizeof(SockAddrIn6Abi));
+    if (!e->offender.IsNone()) {
+      const SocketAddress from =
+          ToSocketAddress(v4 ? AF_INET : AF_INET6, net::SockAddr{e->offender, 0, 0});
+      memcpy(bytes.data() + sizeof(err), from.bytes.data(), from.size);
+    }
+    args.control->Put(v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_RECVERR : IPV6_RECVERR,
+                      std::span<const std::byte>(bytes).first(size));
+  }
+  return n;
+}
+
+Result<void> InetSocket::SetNumber(net::Option option, int64_t value) {
+  return FromNet(endpoint_->SetOption(option, value));
+}
+
+Result<int64_t> InetSocket::GetNumber(net::Option option) {
+  return FromNet(endpoint_->GetOption(option));
+}
+
+Result<void> InetSocket::SetOption(int level, int name, OptionIn& in) {
+  if (level == IPPROTO_IP) return SetIpOption(name, in);
+  if (level == IPPROTO_IPV6 && is_v6()) return SetIpv6Option(name, in);
+  return Errno(ENOPROTOOPT);
+}
+
+Result<void> InetSocket::GetOption(int level, int name, OptionOut& out) {
+  if (level == IPPROTO_IP) return GetIpOption(name, out);
+  if (level == IPPROTO_IPV6 && is_v6()) return GetIpv6Option(name, out);
+  return Errno(ENOPROTOOPT);
+}
+
+Result<void> InetSocket::OnSocketOption(int name, int64_t value) {
+  switch (name) {
+    case SO_REUSEADDR: return SetNumber(net::Option::kReuseAddr, value);
+    case SO_REUSEPORT: return SetNumber(net::Option::kReusePort, value);
+    case SO_KEEPALIVE: return SetNumber(net::Option::kKeepAlive, value);
+    case SO_BROADCAST: return SetNumber(net::Option::kBroadcast, value);
+    case SO_DONTROUTE: return SetNumber(net::Option::kDontRoute, value);
+    case SO_OOBINLINE: return SetNumber(net::Option::kOobInline, value);
+    case SO_NO_CHECK: return SetNumber(net::Option::kNoCheck, value);
+    case SO_PRIORITY: return SetNumber(net::Option::kPriority, value);
+    case SO_MARK: return SetNumber(net::Option::kMark, value);
+    case SO_RCVLOWAT: return SetNumber(net::Option::kReceiveLowat, value);
+    case SO_BINDTODEVICE: return SetNumber(net::Option::kBindToDevice, value);
+    case SO_SNDBUF:
+      endpoint_->SetBuffer(net::Option::kSendBuffer, static_cast<size_t>(value));
+      return {};
+    case SO_RCVBUF:
+      endpoint_->SetBuffer(net::Option::kReceiveBuffer, static_cast<size_t>(value));
+      return {};
+    default: return {};
+  }
+}
+
+std::optional<Result<void>> InetSocket::GetSocketLevel(int name, OptionOut& out) {
+  // The stack tunes its buffers.
+  if (name != SO_SNDBUF && name != SO_RCVBUF) return std::nullopt;
+  Result<int64_t> v = GetNumber(name == SO_SNDBUF ? net::Option::kSendBuffer
+                                                  : net::Option::kReceiveBuffer);
+  if (!v.ok()) return Result<void>(v.error());
+  out.Int(*v);
+  return Result<void>();
+}
+
+}  // namespace ringwall

@@ -1,0 +1,264 @@
+#include "fs/inet/tcp_socket.h"
+
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+
+#include "sentry/kernel/user_ptr.h"
+
+namespace ringwall {
+
+namespace {
+
+// What one buffer of a send holds: large enough that its making does not count.
+constexpr size_t kSendChunk = 64 << 10;
+
+EventMask constexpr kReadEvents = EPOLLIN | EPOLLRDHUP | EPOLLPRI;
+
+}  // namespace
+
+class TcpSocket::Reading {
+ public:
+  explicit Reading(TcpSocket& s) : socket_(s) {
+    MutexLock lock(s.reader_mu_);
+    while (s.reading_) s.reader_left_.Wait(s.reader_mu_);
+    s.reading_ = true;
+  }
+  ~Reading() {
+    MutexLock lock(socket_.reader_mu_);
+    socket_.reading_ = false;
+    socket_.reader_left_.Signal();
+  }
+  Reading(const Reading&) = delete;
+  Reading& operator=(const Reading&) = delete;
+
+ private:
+  TcpSocket& socket_;
+};
+
+TcpSocket::TcpSocket(NetNamespace& net, int family, Path path, uint32_t flags,
+                     Ref<net::TcpEndpoint> tcp)
+    : InetSocket(net, family, SOCK_STREAM, IPPROTO_TCP, std::move(path), flags, tcp),
+      tcp_(std::move(tcp)) {}
+
+Ref<TcpSocket> TcpSocket::Create(Task& t, int family, uint32_t flags) {
+  NetNamespace& ns = NetNamespace::Of(t);
+  Ref<net::TcpEndpoint> tcp =
+      ns.stack().NewTcp(family == AF_INET ? net::Family::kV4 : net::Family::kV6);
+  return MakeRef<TcpSocket>(ns, family, NewPath(t), OpenFlags(flags), std::move(tcp));
+}
+
+TcpSocket::~TcpSocket() {
+  // close(2) waits for what was written to arrive, when it was asked to.
+  const int32_t seconds = options_.linger_seconds;
+  Task* t = Task::Current();
+  if (options_.linger_on == 0 || seconds <= 0 || t == nullptr) return;
+  if (!tcp_->Shutdown(false, true).ok()) return;
+  Result<void> done = Wait(*t, true, EPOLLOUT | EPOLLIN | EPOLLHUP, int64_t{seconds} * 1'000'000'000,
+                           [&]() -> Result<void> {
+                             if (tcp_->Lingers()) return Errno(EAGAIN);
+                             return {};
+                           });
+  static_cast<void>(done);
+}
+
+// inet_stream_connect().
+Result<void> TcpSocket::Connect(Task& t, const SocketAddress& a, bool wait) {
+  const net::SockAddr to = TRY(ParseConnect(a));
+  TRY(FinishConnect(t, to, wait));
+  return {};
+}
+
+Result<int> TcpSocket::FinishConnect(Task& t, const net::SockAddr& to, bool wait) {
+  net::NetResult<void> r = tcp_->Connect(to);
+  if (r.ok()) return 0;
+  const net::NetError first = r.error();
+  if (first != net::NetError::kInProgress && first != net::NetError::kAlready) {
+    return net::ToErrno(first);
+  }
+  if (!wait) return net::ToErrno(first);
+  Result<void> done = Wait(t, true, EPOLLOUT | EPOLLIN, options_.send_timeout_ns,
+                           [&]() -> Result<void> {
+                             net::NetResult<void> again = tcp_->Connect(to);
+                             if (again.ok()) return {};
+                             if (again.error() == net::NetError::kAlready) return Errno(EAGAIN);
+                             return net::ToErrno(again.error());
+                           });
+  if (done.ok()) return 0;
+  // The time is over: it goes on without the caller.
+  if (done.error().Is(EAGAIN)) return net::ToErrno(first);
+  return done.error();
+}
+
+Result<void> TcpSocket::Listen(Task&, int backlog) { return FromNet(tcp_->Listen(backlog)); }
+
+Result<Ref<Socket>> TcpSocket::Accept(Task& t, bool wait) {
+  Ref<net::TcpEndpoint> child = TRY(Wait(t, wait, EPOLLIN, options_.receive_timeout_ns,
+                                         [&] { return FromNet(tcp_->Accept()); }));
+  Ref<TcpSocket> socket =
+      MakeRef<TcpSocket>(net(), family(), NewPath(t), OpenFlags(0), std::move(child));
+  socket->options_.InheritFrom(options_);
+  return Ref<Socket>(std::move(socket));
+}
+
+Result<size_t> TcpSocket::SendUrgent(Task& t, SendArgs& args) {
+  std::byte last;
+  TRY(args.src.Get(std::span(&last, 1)));
+  Result<void> sent = Wait(t, (args.flags & MSG_DONTWAIT) == 0, EPOLLOUT, options_.send_timeout_ns,
+                           [&] { return FromNet(tcp_->SendUrgent(static_cast<uint8_t>(last))); });
+  if (!sent.ok()) return sent.error();
+  return size_t{1};
+}
+
+// tcp_sendmsg_locked().
+Result<size_t> TcpSocket::SendMsg(Task& t, SendArgs& args) {
+  const bool wait = (args.flags & MSG_DONTWAIT) == 0;
+  if ((args.flags & MSG_FASTOPEN) != 0 && args.to != nullptr) {
+    // Without a cookie, which a first connection never has, the data follow the handshake.
+    const net::SockAddr to = TRY(ParseConnect(*args.to));
+    TRY(FinishConnect(t, to, wait));
+  }
+  const bool urgent = (args.flags & MSG_OOB) != 0 && args.src.remaining() > 0;
+  const size_t total = args.src.remaining();
+  const size_t plain = urgent ? total - 1 : total;
+  const bool more_follows = (args.flags & MSG_MORE) != 0 || urgent;
+  size_t done = 0;
+  net::Chain chain;
+  Result<size_t> n = size_t{0};
+  do {
+    if (chain.empty() && plain > done) {
+      const size_t want = std::min(plain - done, kSendChunk);
+      Ref<net::Buffer> buffer = net::Buffer::New(want);
+      Result<size_t> got = args.src.Peek(
+          std::as_writable_bytes(std::span(buffer->data(), want)));
+      if (!got.ok()) return done > 0 ? Result<size_t>(done) : Result<size_t>(got.error());
+      buffer->set_used(*got);
+      chain = net::Chain(net::Slice(std::move(buffer), 0, *got));
+    }
+    const bool more = more_follows || done + chain.size() < plain;
+    n = Wait(t, wait, EPOLLOUT, options_.send_timeout_ns,
+             [&] { return FromNet(tcp_->Send(chain, more)); });
+    if (!n.ok()) break;
+    args.src.Advance(*n);
+    done += *n;
+    chain = chain.Sub(*n);
+  } while (done < plain);
+  if (n.ok() && urgent) {
+    n = SendUrgent(t, args);
+    if (n.ok()) done += *n;
+  }
+  if (done > 0 || n.ok()) return done;
+  if (n.error().Is(EPIPE)) return BrokenPipe(t, args.flags);
+  return n.error();
+}
+
+// tcp_recv_urg().
+Result<size_t> TcpSocket::ReceiveUrgent(ReceiveArgs& args) {
+  const uint8_t byte = TRY(FromNet(tcp_->ReceiveUrgent((args.flags & MSG_PEEK) != 0)));
+  args.out_flags |= MSG_OOB;
+  if (args.dst.remaining() == 0) {
+    args.out_flags |= MSG_TRUNC;
+    return size_t{0};
+  }
+  TRY(args.dst.Put(std::as_bytes(std::span(&byte, 1))));
+  return size_t{1};
+}
+
+Result<size_t> TcpSocket::TakeReadable(IoDst& dst, uint32_t flags, size_t want, size_t skip) {
+  Reading reading(*this);
+  const net::Chain chain = TRY(FromNet(tcp_->Peek(want, skip)));
+  size_t done = 0;
+  if ((flags & MSG_TRUNC) != 0) {
+    done = chain.size();  // thrown away
+  } else {
+    for (const net::Slice& s : chain.slices()) {
+      Result<size_t> put = dst.Put(std::as_bytes(s.span()));
+      if (!put.ok()) {
+        if (done == 0) return put.error();
+        break;
+      }
+      done += *put;
+      if (*put < s.size()) break;
+    }
+  }
+  if ((flags & MSG_PEEK) == 0 && done > 0) tcp_->Consume(done);
+  return done;
+}
+
+// tcp_recvmsg_locked().
+Result<size_t> TcpSocket::RecvMsg(Task& t, ReceiveArgs& args) {
+  if ((args.flags & MSG_ERRQUEUE) != 0) return ReceiveError(args);
+  if (IsListening()) return Errno(ENOTCONN);
+  if ((args.flags & MSG_OOB) != 0) return ReceiveUrgent(args);
+  const bool wait = (args.flags & MSG_DONTWAIT) == 0;
+  const bool peek = (args.flags & MSG_PEEK) != 0;
+  const size_t length = args.dst.remaining();
+  size_t target = length;
+  if ((args.flags & MSG_WAITALL) == 0) {
+    target = std::min(length, static_cast<size_t>(options_.receive_lowat.load()));
+  }
+  int64_t offset = peek ? options_.peek_off.load() : -1;
+  size_t skip = offset > 0 ? static_cast<size_t>(offset) : 0;
+  size_t done = 0;
+  for (;;) {
+    Result<size_t> n = Wait(t, wait && done < std::max<size_t>(target, 1), kReadEvents,
+                            options_.receive_timeout_ns, [&] {
+                              return TakeReadable(args.dst, args.flags, length - done, skip);
+                            });
+    if (!n.ok()) {
+      if (done == 0) return n.error();
+      break;
+    }
+    done += *n;
+    if (peek) skip += *n;
+    if (*n == 0 || done >= target || done >= length) break;
+  }
+  if (offset >= 0) {
+    options_.peek_off = static_cast<int32_t>(offset + static_cast<int64_t>(done));
+  } else if (!peek && options_.peek_off > 0) {
+    options_.peek_off = std::max<int32_t>(
+        0, options_.peek_off - static_cast<int32_t>(std::min<size_t>(done, INT32_MAX)));
+  }
+  return done;
+}
+
+Result<void> TcpSocket::OnSocketOption(int name, int64_t value) {
+  if (name == SO_LINGER) {
+    if (value < 0) {
+      tcp_->SetLinger(std::nullopt);
+    } else {
+      tcp_->SetLinger(net::Duration::Seconds(value));
+    }
+    return {};
+  }
+  return InetSocket::OnSocketOption(name, value);
+}
+
+// tcp_ioctl().
+Result<int64_t> TcpSocket::DoIoctl(Task& t, uint32_t cmd, uint64_t arg) {
+  int32_t n = 0;
+  switch (cmd) {
+    case SIOCINQ:
+      if (IsListening()) return Errno(EINVAL);
+      n = static_cast<int32_t>(tcp_->Readable());
+      break;
+    case SIOCATMARK:
+      n = tcp_->AtMark();
+      break;
+    case SIOCOUTQ:
+      if (IsListening()) return Errno(EINVAL);
+      n = static_cast<int32_t>(tcp_->Unacked());
+      break;
+    case SIOCOUTQNSD:
+      if (IsListening()) return Errno(EINVAL);
+      n = static_cast<int32_t>(tcp_->Unsent());
+      break;
+    default:
+      return Errno(ENOTTY);
+  }
+  TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(t, n));
+  return 0;
+}
+
+}  // namespace ringwall

@@ -1,0 +1,64 @@
+#include "fs/socket/net_namespace.h"
+
+#include <sys/random.h>
+#include <time.h>
+
+#include "fs/vfs/anon_inode.h"
+
+namespace ringwall {
+
+namespace {
+std::atomic<NetNamespace::ChangeListener*> change_listener{nullptr};
+}  // namespace
+
+void NetNamespace::SetChangeListener(ChangeListener* listener) { change_listener.store(listener); }
+
+NetNamespace::NetNamespace(Kernel& kernel) : kernel_(kernel), ino_(NextAnonymousIno()) {}
+
+Ref<NetNamespace> NetNamespace::Create(Kernel& kernel, bool loopback_up) {
+  Ref<NetNamespace> ns = MakeRef<NetNamespace>(kernel);
+  ns->stack_ = MakeRef<net::Stack>(static_cast<net::StackHost&>(*ns));
+  const net::NetResult<net::IfIndex> lo = ns->stack_->AddInterface(
+      {.name = "lo", .kind = net::LinkKind::kLoopback, .mtu = 65536}, nullptr);
+  RW_CHECK(lo.ok());
+  if (loopback_up) {
+    net::NetResult<net::IfIndex> index = lo;
+    RW_CHECK(ns->stack_->SetUp(*index, true).ok());
+  }
+  return ns;
+}
+
+NetNamespace::~NetNamespace() {
+  // Connections that linger end without a word, as when Linux takes a namespace down.
+  stack_->Shutdown();
+  kernel_.timers().Cancel(*this);
+}
+
+Ref<NetNamespaceBase> NetNamespace::NewNamespace() { return Create(kernel_, false); }
+
+net::TimePoint NetNamespace::Now() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return net::TimePoint::FromNanos(int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec);
+}
+
+void NetNamespace::FillRandom(net::MutableByteSpan out) {
+  RW_CHECK(::getrandom(out.data(), out.size(), 0) == static_cast<ssize_t>(out.size()));
+}
+
+void NetNamespace::DeadlineChanged(net::TimePoint next) {
+  kernel_.timers().Arm(*this, TimerClock::kMonotonic, next.nanos());
+}
+
+void NetNamespace::OnChange(const Change& change) {
+  if (ChangeListener* listener = change_listener.load(std::memory_order_acquire)) {
+    listener->OnNetChange(*this, change);
+  }
+}
+
+std::optional<int64_t> NetNamespace::OnExpire(int64_t) {
+  stack_->OnDeadline();  // arms anew by DeadlineChanged
+  return std::nullopt;
+}
+
+}  // namespace ringwall

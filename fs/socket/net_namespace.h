@@ -1,0 +1,63 @@
+// NetNamespace: a network namespace (struct net): its TCP/IP stack and the world around that: the
+// clock, randomness, and a timer of the kernel's queue that runs the stack's deadlines.
+//
+// Counted by tasks and sockets. The stack's lock is LockClass::kNetstack.
+#ifndef RINGWALL_FS_SOCKET_NET_NAMESPACE_H_
+#define RINGWALL_FS_SOCKET_NET_NAMESPACE_H_
+
+#include <array>
+#include <atomic>
+
+#include "netstack/host.h"
+#include "netstack/stack.h"
+#include "sentry/kernel/net_base.h"
+#include "sentry/kernel/task.h"
+#include "sentry/kernel/timer_queue.h"
+
+namespace ringwall {
+
+class NetNamespace final : public NetNamespaceBase, private net::StackHost, private Timer {
+ public:
+  // loopback_up: the initial namespace's `lo` works from the start; a new one's must be set up.
+  static Ref<NetNamespace> Create(Kernel& kernel, bool loopback_up);
+  static NetNamespace& Of(Task& t) { return static_cast<NetNamespace&>(t.net()); }
+
+  Ref<NetNamespaceBase> NewNamespace() override;
+
+  net::Stack& stack() { return *stack_; }
+  Kernel& kernel() { return kernel_; }
+  // The inode number of /proc/PID/ns/net.
+  uint64_t ino() const { return ino_; }
+  // SO_COOKIE's numbers.
+  uint64_t NextCookie() { return next_cookie_.fetch_add(1, std::memory_order_relaxed) + 1; }
+
+  // Hears of changes of links, addresses, routes and neighbours, with the stack's lock held: only
+  // note it, call nothing of the stack. One, set before the namespace is used by guests.
+  class ChangeListener {
+   public:
+    virtual ~ChangeListener() = default;
+    virtual void OnNetChange(NetNamespace& net, const net::StackHost::Change& change) = 0;
+  };
+  static void SetChangeListener(ChangeListener* listener);
+
+ private:
+  template <typename T, typename... Args>
+  friend Ref<T> ringwall::MakeRef(Args&&... args);
+  explicit NetNamespace(Kernel& kernel);
+  ~NetNamespace() override;
+
+  net::TimePoint Now() override;
+  void FillRandom(net::MutableByteSpan out) override;
+  void DeadlineChanged(net::TimePoint next) override;
+  void OnChange(const Change& change) override;
+  std::optional<int64_t> OnExpire(int64_t now_ns) override;
+
+  Kernel& kernel_;
+  const uint64_t ino_;
+  std::atomic<uint64_t> next_cookie_{0};
+  RefPtr<net::Stack> stack_;
+};
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_FS_SOCKET_NET_NAMESPACE_H_
