@@ -191,6 +191,14 @@ class Context {
   // or the call did not come through a patched site: use AddressSpace::Write. A fault during the
   // copy makes the call return EFAULT to the guest, so use it only for a call's last output.
   virtual bool WriteWindow(GuestAddr addr, std::span<const std::byte> in) = 0;
+  // The same without a copy here: room for `size` bytes of output, to be filled in place, or empty.
+  // QueueReserved(n) queues its first n bytes for `addr`. The guest can write there meanwhile, so
+  // never read it back.
+  virtual std::span<std::byte> ReserveWindow(size_t size) {
+    static_cast<void>(size);
+    return {};
+  }
+  virtual void QueueReserved(GuestAddr addr, size_t n) { static_cast<void>(addr), static_cast<void>(n); }
 
   // Makes a running or the next Switch return kInterrupted soon. Async, any thread.
   virtual void Interrupt() = 0;

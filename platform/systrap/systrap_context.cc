@@ -441,19 +441,29 @@ std::optional<std::string> SystrapContext::ReadWindowString(GuestAddr addr, size
   return std::nullopt;
 }
 
-bool SystrapContext::WriteWindow(GuestAddr addr, std::span<const std::byte> in) {
-  // Behind the input, which may be read yet.
+std::span<std::byte> SystrapContext::ReserveWindow(size_t size) {
   if ((message_ & RW_EVENT_MASK) != RW_EVENT_SYSCALL || output_count_ == RW_REGION_OUTPUTS) {
-    return false;
+    return {};
   }
-  const uint32_t at = (std::max(input_end_, output_end_) + 63) & ~63U;
-  if (at > RW_REGION_WINDOW_SIZE || in.size() > RW_REGION_WINDOW_SIZE - at) return false;
-  memcpy(At(region_, RW_REGION_WINDOW + at), in.data(), in.size());
+  const uint32_t at = NextOutput();
+  if (at > RW_REGION_WINDOW_SIZE || size > RW_REGION_WINDOW_SIZE - at) return {};
+  return {static_cast<std::byte*>(At(region_, RW_REGION_WINDOW + at)), size};
+}
+
+void SystrapContext::QueueReserved(GuestAddr addr, size_t n) {
+  const uint32_t at = NextOutput();
   systrap::RegionCopy& copy = region_->output[output_count_++];
   Store(copy.addr, addr.value());
-  Store(copy.size, static_cast<uint32_t>(in.size()));
+  Store(copy.size, static_cast<uint32_t>(n));
   Store(copy.offset, at);
-  output_end_ = at + static_cast<uint32_t>(in.size());
+  output_end_ = at + static_cast<uint32_t>(n);
+}
+
+bool SystrapContext::WriteWindow(GuestAddr addr, std::span<const std::byte> in) {
+  const std::span<std::byte> to = ReserveWindow(in.size());
+  if (to.data() == nullptr) return false;
+  memcpy(to.data(), in.data(), in.size());
+  QueueReserved(addr, in.size());
   return true;
 }
 

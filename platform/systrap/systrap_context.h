@@ -2,6 +2,7 @@
 #ifndef RINGWALL_PLATFORM_SYSTRAP_SYSTRAP_CONTEXT_H_
 #define RINGWALL_PLATFORM_SYSTRAP_SYSTRAP_CONTEXT_H_
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <vector>
@@ -42,6 +43,8 @@ class SystrapContext final : public Context {
   bool ReadWindow(GuestAddr addr, std::span<std::byte> out) override;
   std::optional<std::string> ReadWindowString(GuestAddr addr, size_t limit) override;
   bool WriteWindow(GuestAddr addr, std::span<const std::byte> in) override;
+  std::span<std::byte> ReserveWindow(size_t size) override;
+  void QueueReserved(GuestAddr addr, size_t n) override;
   void Interrupt() override;
   void SetLocalAnswers(const LocalAnswers& answers) override;
   uint64_t signal_mask() const override;
@@ -109,6 +112,8 @@ class SystrapContext final : public Context {
   uint32_t input_end_ = 0;
   uint32_t output_count_ = 0;
   uint32_t output_end_ = 0;
+  // Where output may go: behind the input, which may be read yet, on a cache line of its own.
+  uint32_t NextOutput() const { return (std::max(input_end_, output_end_) + 63) & ~63U; }
   uint32_t kept_output_ = 0;
 
   // Whether waiting by spinning has paid lately, for the Sentry's side and the stub's.

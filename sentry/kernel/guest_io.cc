@@ -93,10 +93,22 @@ Result<size_t> GuestDst::Put(std::span<const std::byte> bytes) {
   return done;
 }
 
-std::span<std::byte> GuestDst::Reserve(size_t want) { return Scratch(std::min(want, remaining())); }
+std::span<std::byte> GuestDst::Reserve(size_t want) {
+  want = std::min(want, remaining());
+  reserved_ = buffers_.Current(want);
+  // Many short pieces are better filled by one read, and dealt out.
+  std::span<std::byte> window;
+  if (reserved_.size() == want) window = task_.context().ReserveWindow(want);
+  in_window_ = window.data() != nullptr;
+  return in_window_ ? window : Scratch(want);
+}
 
 Result<size_t> GuestDst::Commit(size_t n) {
-  return Put(Scratch(n));
+  if (!in_window_) return Put(Scratch(n));
+  if (n == 0) return size_t{0};
+  task_.context().QueueReserved(reserved_.start, n);
+  buffers_.Advance(n);
+  return n;
 }
 
 Result<size_t> GuestSrc::Get(std::span<std::byte> bytes) {

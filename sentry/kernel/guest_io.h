@@ -46,6 +46,8 @@ class GuestDst final : public IoDst {
  private:
   Task& task_;
   GuestBuffers buffers_;
+  GuestRange reserved_;     // what Reserve gave room for, and
+  bool in_window_ = false;  // whether that room is in the window
 };
 
 class GuestSrc final : public IoSrc {
