@@ -101,12 +101,15 @@ class Endpoint : public RefCounted<Endpoint> {
   // Group membership on an interface; 0 lets the routes choose.
   NetResult<void> JoinGroup(const IpAddr& group, IfIndex iface);
   NetResult<void> LeaveGroup(const IpAddr& group, IfIndex iface);
+  // Whose socket this is, for /proc/net and sock_diag: the user and the descriptor's inode.
+  void SetOwner(uint32_t uid, uint64_t inode);
 
   // ---- Internal: with the lock held. ----
   int64_t opt(Option o) const { return options_[static_cast<size_t>(o)]; }
   bool flag(Option o) const { return opt(o) != 0; }
   bool MemberOf(const IpAddr& group, IfIndex iface) const;
   bool closed() const { return closed_; }
+  SocketInfo Describe();
 
  protected:
   Endpoint(Ref<Stack> stack, Family family);
@@ -128,6 +131,7 @@ class Endpoint : public RefCounted<Endpoint> {
   virtual NetResult<void> OnOption(Option, int64_t) { return {}; }
   virtual NetResult<int64_t> OnGetOption(Option o) { return opt(o); }
   virtual bool is_tcp() const { return false; }
+  virtual void DoDescribe(SocketInfo& info) = 0;
 
   // `bits` may hold now.
   void Notify(uint32_t bits) {
@@ -159,6 +163,8 @@ class Endpoint : public RefCounted<Endpoint> {
   };
   std::vector<Membership> memberships_;
   bool closed_ = false;
+  uint32_t owner_uid_ = 0;
+  uint64_t owner_inode_ = 0;
 };
 
 // What an ICMP error means to a socket: the errno, and whether it ends a connection attempt (or,

@@ -15,6 +15,12 @@ namespace ringwall::net {
 
 using IfIndex = uint32_t;  // 0: none or any
 
+struct InterfaceAddress;
+struct InterfaceInfo;
+struct NeighbourInfo;
+struct RouteEntry;
+struct RuleEntry;
+
 // All methods may be called from any thread that enters the stack, with the stack's lock held.
 // They must not call back into the stack.
 class StackHost {
@@ -29,9 +35,16 @@ class StackHost {
   virtual void DeadlineChanged(TimePoint next) = 0;
   // Links, addresses, routes or neighbours changed: netlink's multicast groups are fed from it.
   struct Change {
-    enum class Kind : uint8_t { kLink, kAddress, kRoute, kNeighbour } kind;
+    enum class Kind : uint8_t { kLink, kAddress, kRoute, kNeighbour, kRule } kind;
     bool removed = false;
     IfIndex iface = 0;
+    // What changed, as it is now or was until now; null where the kind differs or when so much
+    // changed that no one thing can be named. Valid during the call.
+    const InterfaceInfo* link = nullptr;
+    const InterfaceAddress* address = nullptr;
+    const RouteEntry* route = nullptr;
+    const NeighbourInfo* neighbour = nullptr;
+    const RuleEntry* rule = nullptr;
   };
   virtual void OnChange(const Change&) {}
 };
@@ -42,8 +55,12 @@ class LinkSink : public RefCounted<LinkSink> {
   // Takes one frame (or one IP packet, on links without link headers). Called with the stack's
   // lock held: queue it, do no I/O here.
   virtual void Transmit(Packet frame) = 0;
-  // Called after the lock was dropped when frames were transmitted: write them out.
+  // Called after the lock was dropped when frames were transmitted or one of the two below was
+  // called: write out, tell the other end.
   virtual void Flush() {}
+  // The interface was set up or down; it is gone. With the lock held, as Transmit.
+  virtual void OnUp(bool up) { (void)up; }
+  virtual void OnRemoved() {}
 };
 
 // A frame that arrived. `data` is shared, not copied: give each frame a buffer of its own or of a

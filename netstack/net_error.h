@@ -46,6 +46,9 @@ enum class NetError : uint8_t {
   kNoProcess,        // ESRCH: no such route
   kExists,           // EEXIST
   kDomain,           // EDOM
+  kBusy,             // EBUSY
+  kNoSpace,          // ENOSPC
+  kRange,            // ERANGE
 };
 
 constexpr Errno ToErrno(NetError e) {
@@ -81,6 +84,9 @@ constexpr Errno ToErrno(NetError e) {
     case NetError::kNoProcess: return Errno(ESRCH);
     case NetError::kExists: return Errno(EEXIST);
     case NetError::kDomain: return Errno(EDOM);
+    case NetError::kBusy: return Errno(EBUSY);
+    case NetError::kNoSpace: return Errno(ENOSPC);
+    case NetError::kRange: return Errno(ERANGE);
   }
   return Errno(EINVAL);
 }

@@ -22,6 +22,7 @@
 #include "netstack/link/interface.h"
 #include "netstack/net_error.h"
 #include "netstack/siphash.h"
+#include "netstack/tcp/types.h"
 #include "netstack/timer_queue.h"
 #include "netstack/wire/ip.h"
 #include "netstack/wire/tcp.h"
@@ -49,6 +50,7 @@ struct StackConfig {
   bool icmp_echo_ignore_all = false;
   bool icmp_echo_ignore_broadcasts = true;
   bool accept_ra = true;
+  bool disable_ipv6_default = false;  // of interfaces to come
   bool dad = true;
   size_t rmem_default = 212992, rmem_max = 212992, wmem_default = 212992, wmem_max = 212992;
   size_t tcp_rmem_default = 131072, tcp_rmem_max = 6 << 20;
@@ -108,6 +110,53 @@ struct IcmpError {
   Slice transport;       // the quoted transport header, at least 8 bytes for TCP and UDP
 };
 
+// What to change of a link; the rest stays. Flags: of kIffSettable and kIffUp.
+struct LinkChange {
+  std::optional<std::string> name, alias;
+  std::optional<uint32_t> mtu, tx_queue_len, group;
+  std::optional<MacAddr> mac, broadcast;
+  std::optional<IfIndex> master;  // 0: of none
+  uint32_t flags = 0, flags_mask = 0;
+};
+
+// An interface taken out of a stack, to be put into another.
+struct DetachedInterface {
+  InterfaceConfig config;
+  RefPtr<LinkSink> sink;
+  uint32_t user_flags = 0;
+  std::string alias;
+};
+
+// One transport or raw endpoint, as /proc/net and sock_diag show it.
+struct SocketInfo {
+  enum class Kind : uint8_t { kTcp, kUdp, kRaw, kPing, kPacket } kind = Kind::kTcp;
+  Family family = Family::kV4;
+  uint8_t state = 7;  // TCP_*
+  uint8_t protocol = 0;
+  SockAddr local, remote;
+  IfIndex device = 0;
+  uint32_t receive_queue = 0, send_queue = 0;
+  uint8_t timer = 0;  // 0 none, 1 retransmit, 2 keepalive, 3 TIME-WAIT, 4 window probe
+  Duration expires;
+  uint8_t retransmits = 0, probes = 0;
+  uint32_t uid = 0;
+  uint64_t inode = 0;
+  uint32_t mark = 0;
+  bool v6_only = false;
+  bool reuse = false, reuse_port = false;
+  bool read_shut = false, write_shut = false;
+  bool bound = false;
+  uint8_t tos = 0, traffic_class = 0;
+  uint32_t drops = 0;
+  uint32_t receive_buffer = 0, send_buffer = 0;
+  uint32_t backlog = 0, waiting = 0;  // of a listener
+  uint16_t ethertype = 0;             // of a packet endpoint
+  bool raw = false;                   // likewise: SOCK_RAW
+  const void* cookie = nullptr;       // identity, never followed
+  std::optional<TcpInfo> tcp;
+  bool cubic = true;
+};
+
 class Stack final : public RefCounted<Stack> {
  public:
   // `host` outlives the stack. Makes no interface.
@@ -120,21 +169,43 @@ class Stack final : public RefCounted<Stack> {
   NetResult<void> SetUp(IfIndex iface, bool up);
   NetResult<void> SetMtu(IfIndex iface, uint32_t mtu);
   NetResult<void> Rename(IfIndex iface, std::string_view name);
+  NetResult<void> SetCarrier(IfIndex iface, bool carrier);
+  // Everything or nothing. kInvalid, kExists (name), kNoDevice (master), kBusy (a master already).
+  NetResult<void> ChangeLink(IfIndex iface, const LinkChange& change);
+  NetResult<DetachedInterface> DetachInterface(IfIndex iface);
   std::vector<InterfaceInfo> Interfaces();
+  std::optional<InterfaceInfo> FindInterfaceInfo(IfIndex iface);
+  std::optional<InterfaceInfo> FindInterfaceInfo(std::string_view name);
+  IfIndex IndexOf(std::string_view name);
+  std::string NameOf(IfIndex iface);
+  void SetIpv6Disabled(IfIndex iface, bool disabled);
+  // A bridge's forwarding database.
+  std::vector<FdbEntry> ForwardingDatabase(IfIndex bridge);
+  NetResult<void> SetForwarding(IfIndex port, const MacAddr& mac, bool add);
 
   // Addresses bring their on-link route along. no_dad: an IPv6 address is usable at once.
   NetResult<void> AddAddress(IfIndex iface, const IpPrefix& prefix, bool no_dad = false);
+  NetResult<void> PutAddress(IfIndex iface, const InterfaceAddress& address, bool replace);
   NetResult<void> RemoveAddress(IfIndex iface, const IpPrefix& prefix);
   NetResult<void> AddRoute(const RouteEntry& route, bool replace = false);
+  NetResult<void> AddRoute(const RouteEntry& route, const RouteAdd& how);
   NetResult<void> RemoveRoute(const RouteEntry& route);
   std::vector<RouteEntry> Routes();
+  // What the addresses make of the table "local": local, broadcast, multicast.
+  std::vector<RouteEntry> LocalRoutes();
   void AddRule(const RuleEntry& rule);
   NetResult<void> RemoveRule(const RuleEntry& rule);
   std::vector<RuleEntry> Rules();
   NetResult<void> SetNeighbour(IfIndex iface, const IpAddr& addr, const MacAddr& mac);
+  // state: kPermanent, kReachable, kStale, kNoArp, kFailed ... With `replace` an entry gives way.
+  NetResult<void> SetNeighbour(IfIndex iface, const NeighbourInfo& info, const RouteAdd& how);
   NetResult<void> RemoveNeighbour(IfIndex iface, const IpAddr& addr);
   std::vector<NeighbourInfo> Neighbours(IfIndex iface);
   NetResult<Route> LookupRoute(const RouteQuery& query);
+  // The same with the entry that decided; none for a local address.
+  NetResult<Route> LookupRoute(const RouteQuery& query, std::optional<RouteEntry>* entry);
+  std::vector<SocketInfo> Sockets(SocketInfo::Kind kind);
+  TimePoint Now();
 
   // Frames from a link. The batch form takes the lock once.
   void Input(IfIndex iface, RxFrame frame);
@@ -178,9 +249,13 @@ class Stack final : public RefCounted<Stack> {
   bool IsLocal(const IpAddr& a) { return OwnerOf(a) != nullptr; }
   // Whether a is a broadcast address of an interface (or the limited one).
   bool IsBroadcast(const IpAddr& a);
-  void NotifyChange(StackHost::Change::Kind kind, IfIndex iface, bool removed);
+  void Notify(const StackHost::Change& change);
+  void NotifyLink(Interface& i);
+  void NotifyAddress(Interface& i, const InterfaceAddress& a, bool removed);
+  void NotifyRoute(const RouteEntry& r, bool removed);
 
-  NetResult<Route> FindRoute(const RouteQuery& q);
+  NetResult<Route> FindRoute(const RouteQuery& q, const RouteEntry** entry = nullptr);
+  void ChooseNextHop(const RouteEntry& route, const RouteQuery& q, IpAddr* gateway, IfIndex* oif);
   IpAddr SelectSource(const IpAddr& dst, IfIndex oif);
   // The path's MTU to dst: the route's, lowered by what ICMP told.
   uint32_t PathMtu(const Route& route);
@@ -256,7 +331,26 @@ class Stack final : public RefCounted<Stack> {
   NetResult<void> SendFragments(const Route& route, const IpSend& ip, Packet packet, uint32_t mtu);
   void AddAddressLocked(Interface& iface, const InterfaceAddress& a, bool dad);
   void RemoveAddressLocked(Interface& iface, const IpAddr& addr);
+  void RemovePrefixRoute(Interface& iface, const InterfaceAddress& a);
   void InterfaceUp(Interface& iface);
+  void InterfaceUpV6(Interface& iface);
+  void SetUpLocked(Interface& iface, bool up);
+  void SetCarrierLocked(Interface& iface, bool carrier);
+  void RemoveInterfaceLocked(Interface& iface);
+  void RemoveRoutesThrough(IfIndex iface);
+  NetResult<void> CheckLinkChange(Interface& iface, const LinkChange& change);
+  NetResult<void> CheckNextHop(RouteEntry& route, IpAddr& gateway, IfIndex& oif, bool onlink);
+  void WantFlush(Interface& iface);
+  // link/switching.cc
+  void SetMaster(Interface& iface, IfIndex master);
+  void BridgeChanged(Interface& bridge);
+  void DependentsChanged(Interface& lower);
+  void BridgeIn(Interface& port, RxFrame& frame);
+  void BridgeOut(Interface& bridge, Packet frame, IfIndex from);
+  void TransmitFlat(Interface& port, Packet frame, uint16_t checksum_start);
+  void VlanOut(Interface& vlan, Packet frame);
+  void VlanIn(Interface& vlan, RxFrame& frame);
+  Interface* FindVlan(IfIndex lower, uint16_t id);
   void TapFrame(Interface& iface, ByteSpan frame, size_t link_header, bool outgoing);
 
   Mutex<LockClass::kNetstack> mu_;

@@ -91,7 +91,7 @@ void Stack::NdpIn(const IpReceived& rx, const IcmpView& view) {
       if (from_any && mine->state == AddressState::kTentative) {
         mine->state = AddressState::kDuplicate;
         std::erase_if(iface->dad, [&](const auto& d) { return d.addr == s->target; });
-        NotifyChange(StackHost::Change::Kind::kAddress, iface->index, false);
+        NotifyAddress(*iface, *mine, false);
       }
       return;
     }
@@ -112,7 +112,7 @@ void Stack::NdpIn(const IpReceived& rx, const IcmpView& view) {
     if (mine->state == AddressState::kTentative) {  // RFC 4862 5.4.4
       mine->state = AddressState::kDuplicate;
       std::erase_if(iface->dad, [&](const auto& d) { return d.addr == a->target; });
-      NotifyChange(StackHost::Change::Kind::kAddress, iface->index, false);
+      NotifyAddress(*iface, *mine, false);
     }
     return;
   }
@@ -142,10 +142,10 @@ void Stack::RouterAdvertIn(Interface& iface, const IpReceived& rx, const IcmpVie
   if (ra->lifetime_seconds != 0) {
     size_t learned = 0;
     for (const RouteEntry& r : routes_.routes()) learned += r.protocol == 9;
-    if (learned < kMaxPrefixRoutes) (void)routes_.Add(def, true);
+    if (learned < kMaxPrefixRoutes && routes_.Add(def, true).ok()) NotifyRoute(def, false);
     iface.router_expires = now_ + Duration::Seconds(ra->lifetime_seconds);
-  } else {
-    (void)routes_.Remove(def);
+  } else if (routes_.Remove(def).ok()) {
+    NotifyRoute(def, true);
   }
   if (ra->options.mtu && *ra->options.mtu >= 1280 && *ra->options.mtu <= iface.config.mtu) {
     iface.config.mtu = *ra->options.mtu;  // RFC 4861 6.3.4
@@ -189,7 +189,7 @@ void Stack::RouterAdvertIn(Interface& iface, const IpReceived& rx, const IcmpVie
     for (const InterfaceAddress& x : iface.addresses) autoconf += x.autoconf;
     if (autoconf < kMaxAutoconf) AddAddressLocked(iface, a, config_.dad);
   }
-  NotifyChange(StackHost::Change::Kind::kRoute, iface.index, false);
+  route_generation_++;
   ArmInterface(iface);
 }
 
@@ -198,7 +198,6 @@ void Stack::ArmInterface(Interface& iface) {
   for (const Interface::Dad& d : iface.dad) next = Min(next, d.done);
   for (const auto& [group, g] : iface.groups) next = Min(next, g.next_report);
   for (const InterfaceAddress& a : iface.addresses) {
-    if (!a.autoconf) continue;
     next = Min(next, a.valid_until);
     if (a.state == AddressState::kPreferred) next = Min(next, a.preferred_until);
   }
@@ -214,8 +213,8 @@ void Stack::OnInterfaceTimer(Interface& iface) {
   for (const Interface::Dad& d : done) {
     if (InterfaceAddress* a = iface.FindAddress(d.addr)) {
       if (a->state == AddressState::kTentative) a->state = AddressState::kPreferred;
+      NotifyAddress(iface, *a, false);
     }
-    NotifyChange(StackHost::Change::Kind::kAddress, iface.index, false);
   }
   for (auto& [group, g] : iface.groups) {
     if (g.next_report > now_) continue;
@@ -240,13 +239,11 @@ void Stack::OnInterfaceTimer(Interface& iface) {
     RouteEntry def;
     def.dst = {IpAddr::Any(Family::kV6), 0};
     def.oif = iface.index;
-    while (routes_.Remove(def).ok()) {
-    }
-    NotifyChange(StackHost::Change::Kind::kRoute, iface.index, true);
+    RouteEntry gone;
+    while (routes_.Remove(def, &gone).ok()) NotifyRoute(gone, true);
   }
   std::vector<IpAddr> expired;
   for (InterfaceAddress& a : iface.addresses) {
-    if (!a.autoconf) continue;
     if (a.valid_until <= now_) {
       expired.push_back(a.prefix.addr);
     } else if (a.preferred_until <= now_ && a.state == AddressState::kPreferred) {

@@ -30,7 +30,7 @@ bool Stack::IsBroadcast(const IpAddr& a) {
   return false;
 }
 
-NetResult<Route> Stack::FindRoute(const RouteQuery& q) {
+NetResult<Route> Stack::FindRoute(const RouteQuery& q, const RouteEntry** entry) {
   Route r;
   r.dst = q.dst;
   r.generation = route_generation_;
@@ -72,7 +72,10 @@ NetResult<Route> Stack::FindRoute(const RouteQuery& q) {
   } else {
     RouteQuery find = q;
     find.dst = r.dst;
-    const RouteEntry* route = routes_.Find(find, usable);
+    const RouteTable::Found found = routes_.Find(find, usable);
+    const RouteEntry* route = found.route;
+    if (entry != nullptr) *entry = route;
+    if (found.error) return *found.error;
     if (route == nullptr) {
       // A device alone is route enough for a link-local or directly bound packet, as on Linux.
       if (q.oif == 0 || !usable(q.oif)) return NetError::kNetUnreach;
@@ -83,10 +86,23 @@ NetResult<Route> Stack::FindRoute(const RouteQuery& q) {
         case RouteType::kBlackhole: return NetError::kInvalid;
         case RouteType::kUnreachable: return NetError::kHostUnreach;
         case RouteType::kProhibit: return NetError::kAccess;
-        case RouteType::kUnicast: break;
+        case RouteType::kLocal: {
+          Interface* lo = FindInterface(loopback_);
+          if (lo == nullptr || !lo->up) return NetError::kNetUnreach;
+          r.kind = Route::Kind::kLocal;
+          r.oif = loopback_;
+          r.src = src_given ? q.src : r.dst;
+          r.mtu = lo->config.mtu;
+          return r;
+        }
+        default: break;
       }
-      out = FindInterface(route->oif);
-      if (!route->gateway.IsNone()) r.next_hop = route->gateway;
+      IfIndex oif = route->oif;
+      IpAddr gateway = route->gateway;
+      if (route->next_hops.size() > 1) ChooseNextHop(*route, find, &gateway, &oif);
+      out = FindInterface(oif);
+      if (out == nullptr) return NetError::kNetUnreach;
+      if (!gateway.IsNone()) r.next_hop = gateway;
       r.mtu = route->mtu != 0 ? std::min(route->mtu, out->config.mtu) : out->config.mtu;
       if (!route->preferred_src.IsNone()) r.src = route->preferred_src;
     }
@@ -107,6 +123,31 @@ NetResult<Route> Stack::FindRoute(const RouteQuery& q) {
     }
   }
   return r;
+}
+
+// By a hash of the addresses, weighted: a flow keeps its way (fib_multipath_hash_policy 0).
+void Stack::ChooseNextHop(const RouteEntry& route, const RouteQuery& q, IpAddr* gateway,
+                          IfIndex* oif) {
+  uint8_t in[32];
+  std::memcpy(in, q.src.bytes().data(), 16);
+  std::memcpy(in + 16, q.dst.bytes().data(), 16);
+  uint32_t total = 0;
+  const auto usable = [&](const NextHop& n) {
+    Interface* i = FindInterface(n.oif);
+    return i != nullptr && i->up && (q.oif == 0 || q.oif == n.oif);
+  };
+  for (const NextHop& n : route.next_hops) total += usable(n) ? n.weight : 0;
+  if (total == 0) return;
+  uint64_t at = SipHash(key_, in) % total;
+  for (const NextHop& n : route.next_hops) {
+    if (!usable(n)) continue;
+    if (at < n.weight) {
+      *gateway = n.gateway;
+      *oif = n.oif;
+      return;
+    }
+    at -= n.weight;
+  }
 }
 
 namespace {
@@ -307,6 +348,9 @@ void Stack::SendToNextHop(const Route& route, Packet packet) {
     case Route::Kind::kMulticast:
       return TransmitFrame(*out, MulticastMac(route.dst), type, std::move(packet));
     default:
+      if ((out->user_flags & kIffNoArp) != 0) {
+        return TransmitFrame(*out, out->config.mac, type, std::move(packet));
+      }
       return out->neighbours.Send(route.next_hop, std::move(packet), now_);
   }
 }

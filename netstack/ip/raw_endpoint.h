@@ -36,6 +36,7 @@ class RawEndpoint final : public Endpoint {
 
  private:
   uint32_t DoPoll() override;
+  void DoDescribe(SocketInfo& info) override;
   NetResult<void> DoBind(const SockAddr& addr) override;
   NetResult<void> DoConnect(const SockAddr& addr) override;
   NetResult<void> DoShutdown(bool read, bool write) override;
@@ -63,6 +64,7 @@ class RawProtocol {
   bool PacketIn(const IpReceived& rx, const Slice& transport);
   void PingIn(const IpReceived& rx, const IcmpView& view, const Slice& message);
   void ErrorIn(const IcmpError& e);
+  void Describe(std::vector<SocketInfo>& out);
   bool IdentTaken(Family family, uint16_t ident) const;
   // Someone listens to whole TCP or UDP packets, so they must be made.
   bool HearsTransports() const;

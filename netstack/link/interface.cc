@@ -12,7 +12,11 @@ Interface::Interface(Stack& s, IfIndex i, InterfaceConfig c, RefPtr<LinkSink> li
       config(std::move(c)),
       sink(std::move(link)),
       neighbours(*this, s.timers()),
-      timer(&Interface::OnTimer, this) {}
+      timer(&Interface::OnTimer, this) {
+  if (config.no_arp) user_flags |= kIffNoArp;
+  if (config.multicast && !is_loopback()) user_flags |= kIffMulticast;
+  if (config.type == "bridge") bridge = std::make_unique<Bridge>();
+}
 
 const InterfaceAddress* Interface::FindAddress(const IpAddr& a) const {
   for (const InterfaceAddress& x : addresses) {
@@ -51,8 +55,44 @@ void Interface::OnUnreachable(const IpAddr&, Packet packet) {
   stack.ReportUnreachable(std::move(packet));
 }
 
-void Interface::OnNeighbourChange(const IpAddr&) {
-  stack.NotifyChange(StackHost::Change::Kind::kNeighbour, index, false);
+void Interface::OnNeighbourChange(const NeighbourInfo& info, bool removed) {
+  stack.Notify({.kind = StackHost::Change::Kind::kNeighbour, .removed = removed, .iface = index,
+                .neighbour = &info});
+}
+
+uint32_t Interface::Flags() const {
+  uint32_t f = user_flags;
+  switch (config.kind) {
+    case LinkKind::kLoopback: f |= kIffLoopback; break;
+    case LinkKind::kEthernet: f |= kIffBroadcast; break;
+    case LinkKind::kIp: f |= kIffPointToPoint | kIffNoArp; break;
+  }
+  if (up) f |= kIffUp;
+  if (running()) f |= kIffRunning | kIffLowerUp;
+  return f;
+}
+
+InterfaceInfo Interface::Info() const {
+  InterfaceInfo info;
+  info.config = config;
+  info.flags = Flags();
+  info.master = master;
+  info.group = group;
+  info.alias = alias;
+  info.is_bridge = bridge != nullptr;
+  info.carrier_changes = carrier_changes;
+  info.ipv6_disabled = ipv6_disabled;
+  info.sink = sink;
+  info.index = index;
+  info.name = config.name;
+  info.kind = config.kind;
+  info.mac = config.mac;
+  info.mtu = config.mtu;
+  info.up = up;
+  info.addresses = addresses;
+  info.counters = counters;
+  for (const auto& [g, state] : groups) info.groups.push_back({g, state.users});
+  return info;
 }
 
 void Interface::OnTimer(void* self, TimePoint) {

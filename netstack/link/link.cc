@@ -40,12 +40,18 @@ void Stack::FrameIn(Interface& iface, RxFrame& frame) {
   }
   TapFrame(iface, frame.data.span(), eth->header_size(), false);
   const MacAddr dst = eth->dst();
+  if (iface.master != 0) return BridgeIn(iface, frame);
+  if (eth->tagged() && eth->vlan() != 0) {
+    if (Interface* vlan = FindVlan(iface.index, eth->vlan()); vlan != nullptr && vlan->up) {
+      return VlanIn(*vlan, frame);
+    }
+  }
   if (dst.IsMulticast()) {
     iface.counters.multicast++;
   } else if (dst != iface.config.mac) {
     return;  // another host's: only taps see it
   }
-  if (eth->tagged() && eth->vlan() != 0) return;  // no VLAN interfaces here
+  if (eth->tagged() && eth->vlan() != 0) return;  // of a VLAN that is not here
   Slice payload = frame.data.Sub(eth->header_size());
   switch (eth->type()) {
     case kEthIpv4:
@@ -105,7 +111,7 @@ void Stack::SendArp(Interface& iface, const ArpPacket& arp, const MacAddr& to) {
 }
 
 void Stack::TransmitFrame(Interface& iface, const MacAddr& dst, uint16_t type, Packet packet) {
-  if (!iface.up || !iface.sink) {
+  if (!iface.up || (!iface.sink && !iface.bridge && iface.config.lower == 0)) {
     iface.counters.tx_dropped++;
     return;
   }
@@ -127,11 +133,16 @@ void Stack::TransmitRawFrame(Interface& iface, Packet frame) {
     const Slice flat = frame.Flatten();
     TapFrame(iface, flat.span(), header, true);
   }
+  if (iface.bridge) return BridgeOut(iface, std::move(frame), 0);
+  if (iface.config.lower != 0) return VlanOut(iface, std::move(frame));
   iface.sink->Transmit(std::move(frame));
-  if (!iface.flush_wanted) {
-    iface.flush_wanted = true;
-    flush_.push_back(iface.sink);
-  }
+  WantFlush(iface);
+}
+
+void Stack::WantFlush(Interface& iface) {
+  if (iface.flush_wanted || !iface.sink) return;
+  iface.flush_wanted = true;
+  flush_.push_back(iface.sink);
 }
 
 void Stack::TapFrame(Interface& iface, ByteSpan frame, size_t link_header, bool outgoing) {

@@ -41,6 +41,7 @@ void NeighbourTable::Send(const IpAddr& addr, Packet packet, TimePoint now) {
     case Nud::kDelay:
     case Nud::kProbe:
     case Nud::kPermanent:
+    case Nud::kNoArp:
       return owner_.SendResolved(std::move(packet), addr, e->mac);
     case Nud::kNone:
     case Nud::kFailed:
@@ -82,7 +83,7 @@ void NeighbourTable::SetState(Entry& e, Nud state, TimePoint now) {
       e.timer.Cancel();
       break;
   }
-  owner_.OnNeighbourChange(e.addr);
+  owner_.OnNeighbourChange(InfoOf(e), false);
 }
 
 void NeighbourTable::SetMac(Entry& e, const MacAddr& mac, Nud state, TimePoint now) {
@@ -103,7 +104,7 @@ void NeighbourTable::Learn(const IpAddr& addr, const MacAddr& mac, TimePoint now
     if (e == nullptr) return;
     e->used = now;
   }
-  if (e->state == Nud::kPermanent) return;
+  if (e->state == Nud::kPermanent || e->state == Nud::kNoArp) return;
   const bool known = e->state == Nud::kReachable || e->state == Nud::kStale ||
                      e->state == Nud::kDelay || e->state == Nud::kProbe;
   if (known && e->mac == mac) return;
@@ -115,7 +116,7 @@ void NeighbourTable::OnAdvert(const IpAddr& addr, std::optional<MacAddr> mac, bo
   auto it = table_.find(addr);
   if (it == table_.end()) return;
   Entry& e = *it->second;
-  if (e.state == Nud::kPermanent || e.state == Nud::kNone || e.state == Nud::kFailed) return;
+  if (e.state == Nud::kPermanent || e.state == Nud::kNoArp || e.state == Nud::kNone || e.state == Nud::kFailed) return;
   if (e.state == Nud::kIncomplete) {
     if (!mac) return;
     e.router = router;
@@ -171,7 +172,7 @@ void NeighbourTable::Fail(Entry& e) {
   e.pending_bytes = 0;
   const IpAddr addr = e.addr;
   std::vector<Packet> pending = std::exchange(e.pending, {});
-  owner_.OnNeighbourChange(addr);
+  owner_.OnNeighbourChange(InfoOf(e), false);
   for (Packet& p : pending) owner_.OnUnreachable(addr, std::move(p));
 }
 
@@ -180,30 +181,55 @@ void NeighbourTable::SetPermanent(const IpAddr& addr, const MacAddr& mac) {
   if (e != nullptr) SetMac(*e, mac, Nud::kPermanent, TimePoint());
 }
 
+bool NeighbourTable::Set(const NeighbourInfo& info, TimePoint now) {
+  Entry* e = FindOrCreate(info.addr, now);
+  if (e == nullptr) return false;
+  e->used = now;
+  e->router = info.router;
+  e->protocol = info.protocol;
+  switch (info.state) {
+    case Nud::kNone:
+    case Nud::kIncomplete:
+    case Nud::kFailed:
+    case Nud::kDelay:
+    case Nud::kProbe:
+      e->mac = info.mac;
+      SetState(*e, info.state, now);
+      break;
+    default:
+      SetMac(*e, info.mac, info.state, now);
+      break;
+  }
+  return true;
+}
+
 bool NeighbourTable::Remove(const IpAddr& addr) {
   auto it = table_.find(addr);
   if (it == table_.end()) return false;
+  NeighbourInfo info = InfoOf(*it->second);
+  info.state = Nud::kFailed;
   table_.erase(it);
-  owner_.OnNeighbourChange(addr);
+  owner_.OnNeighbourChange(info, true);
   return true;
 }
 
 void NeighbourTable::Flush(bool permanent_too) {
   absl::erase_if(table_, [&](const auto& kv) {
-    return permanent_too || kv.second->state != Nud::kPermanent;
+    return permanent_too ||
+           (kv.second->state != Nud::kPermanent && kv.second->state != Nud::kNoArp);
   });
 }
 
 std::vector<NeighbourInfo> NeighbourTable::List() const {
   std::vector<NeighbourInfo> out;
-  for (const auto& [addr, e] : table_) out.push_back({addr, e->mac, e->state, e->router});
+  for (const auto& [addr, e] : table_) out.push_back(InfoOf(*e));
   return out;
 }
 
 std::optional<NeighbourInfo> NeighbourTable::Find(const IpAddr& addr) const {
   auto it = table_.find(addr);
   if (it == table_.end()) return std::nullopt;
-  return NeighbourInfo{addr, it->second->mac, it->second->state, it->second->router};
+  return InfoOf(*it->second);
 }
 
 }  // namespace ringwall::net

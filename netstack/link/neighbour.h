@@ -24,6 +24,7 @@ enum class Nud : uint8_t {
   kDelay = 0x08,
   kProbe = 0x10,
   kFailed = 0x20,
+  kNoArp = 0x40,
   kPermanent = 0x80,
 };
 
@@ -32,6 +33,8 @@ struct NeighbourInfo {
   MacAddr mac;
   Nud state = Nud::kNone;
   bool router = false;
+  uint8_t protocol = 0;  // NDA_PROTOCOL
+  uint32_t probes = 0;
 };
 
 class NeighbourTable {
@@ -54,7 +57,7 @@ class NeighbourTable {
     virtual void SendResolved(Packet packet, const IpAddr& addr, const MacAddr& mac) = 0;
     // Nobody answered.
     virtual void OnUnreachable(const IpAddr& addr, Packet packet) = 0;
-    virtual void OnNeighbourChange(const IpAddr& addr) = 0;
+    virtual void OnNeighbourChange(const NeighbourInfo& info, bool removed) = 0;
   };
 
   NeighbourTable(Owner& owner, TimerQueue& timers) : owner_(owner), timers_(timers) {}
@@ -69,6 +72,8 @@ class NeighbourTable {
   // An upper layer saw progress: RFC 4861 7.3.1.
   void Confirm(const IpAddr& addr, TimePoint now);
   void SetPermanent(const IpAddr& addr, const MacAddr& mac);
+  // By the user's hand. False when the table is full.
+  bool Set(const NeighbourInfo& info, TimePoint now);
   bool Remove(const IpAddr& addr);
   void Flush(bool permanent_too);
   std::vector<NeighbourInfo> List() const;
@@ -86,6 +91,7 @@ class NeighbourTable {
     MacAddr mac;
     Nud state = Nud::kNone;
     bool router = false;
+    uint8_t protocol = 0;
     int probes = 0;
     TimePoint used;
     std::vector<Packet> pending;
@@ -97,6 +103,9 @@ class NeighbourTable {
   void SetState(Entry& e, Nud state, TimePoint now);
   void SetMac(Entry& e, const MacAddr& mac, Nud state, TimePoint now);
   void Fail(Entry& e);
+  static NeighbourInfo InfoOf(const Entry& e) {
+    return {e.addr, e.mac, e.state, e.router, e.protocol, static_cast<uint32_t>(e.probes)};
+  }
   bool MakeRoom(TimePoint now);
 
   Owner& owner_;

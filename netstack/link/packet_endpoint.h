@@ -27,6 +27,7 @@ class PacketEndpoint final : public Endpoint {
 
  private:
   uint32_t DoPoll() override;
+  void DoDescribe(SocketInfo& info) override;
   NetResult<void> DoBind(const SockAddr&) override { return NetError::kInvalid; }
   NetResult<void> DoConnect(const SockAddr&) override { return NetError::kOpNotSupp; }
   NetResult<void> DoShutdown(bool, bool) override { return NetError::kOpNotSupp; }

@@ -19,6 +19,8 @@
 
 namespace ringwall::net {
 
+struct SocketInfo;
+
 class TcpConnection {
  public:
   // `mss`: the payload that one packet of the path carries without TCP options.
@@ -80,6 +82,7 @@ class TcpConnection {
   uint16_t peer_mss() const { return agreed_.peer_mss; }
   bool HasReceivedData() const { return bytes_received_ != 0; }
   TcpInfo Info(TimePoint now) const;
+  void DescribeTimer(SocketInfo& info, TimePoint now) const;
   // For TIME-WAIT.
   const TcpAgreed& agreed() const { return agreed_; }
   uint32_t snd_nxt_seq() const { return agreed_.iss + static_cast<uint32_t>(snd_nxt_); }

@@ -95,6 +95,7 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
  private:
   friend class TcpProtocol;
   uint32_t DoPoll() override;
+  void DoDescribe(SocketInfo& info) override;
   NetResult<void> DoBind(const SockAddr& addr) override;
   NetResult<void> DoConnect(const SockAddr& addr) override;
   NetResult<void> DoShutdown(bool read, bool write) override;

@@ -21,6 +21,7 @@ class TcpListener {
   bool HasWaiting() const { return !accepted_.empty(); }
   RefPtr<TcpEndpoint> TakeWaiting();
   size_t half_open() const { return requests_.size(); }
+  void Describe(std::vector<SocketInfo>& out);
   size_t waiting() const { return accepted_.size(); }
 
  private:

@@ -36,6 +36,7 @@ class TcpProtocol {
   void SegmentIn(const IpReceived& rx, const TcpSegment& segment, Chain payload);
   void ErrorIn(const IcmpError& e);
   void AbortAll();
+  void Describe(std::vector<SocketInfo>& out);
 
   // ---- For endpoints ----
   // port 0: chooses one.

@@ -41,6 +41,7 @@ class UdpEndpoint final : public Endpoint {
 
  private:
   uint32_t DoPoll() override;
+  void DoDescribe(SocketInfo& info) override;
   NetResult<void> DoBind(const SockAddr& addr) override;
   NetResult<void> DoConnect(const SockAddr& addr) override;
   NetResult<void> DoShutdown(bool read, bool write) override;
@@ -71,6 +72,7 @@ class UdpProtocol {
                   const Slice* datagram);
   // True when the error is about an endpoint of ours.
   bool ErrorIn(const IcmpError& e);
+  void Describe(std::vector<SocketInfo>& out);
 
   NetResult<uint16_t> Bind(UdpEndpoint* e, uint16_t port, const PortBinding& b);
   void Unbind(UdpEndpoint* e, uint16_t port, const PortBinding& b);

@@ -38,6 +38,8 @@ enum class LockClass : uint8_t {
   kInode,            // an inode's attributes
   kGofer,            // one request at a time on a gofer channel
   kNetstack,         // everything of one network namespace's TCP/IP stack
+  kNetDevice,        // the queue of a device that leads to another stack or to a file
+  kNetlink,          // netlink sockets of a network namespace and their queues
   kTimer,            // the timer queue
   kWaitQueue,        // a wait queue's list; taken last so that anything can wake
   kPlatform,         // pools of stubs and threads
