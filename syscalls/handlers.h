@@ -18,6 +18,11 @@ RusageAbi ToAbi(const Rusage& r);
 // Of all threads, those gone too. TaskSet's lock held.
 Rusage ProcessRusageLocked(const ThreadGroup& tg);
 int ProcessGroupOf(Task& t);
+// Ids as the task's user namespace shows them, and taken from there: EINVAL when not mapped.
+uint32_t ShowUid(const Task& t, Uid uid);
+uint32_t ShowGid(const Task& t, Gid gid);
+Result<Uid> TakeUid(const Task& t, uint32_t here);
+Result<Gid> TakeGid(const Task& t, uint32_t here);
 void MoveToGroupLocked(ThreadGroup& tg, RefPtr<ProcessGroup> to);
 // A relative struct timespec as a point of CLOCK_MONOTONIC. EFAULT, EINVAL.
 Result<int64_t> DeadlineFromTimespec(Task& t, GuestAddr addr);
@@ -110,6 +115,10 @@ SysResult SysMunlockall(Task& t);
 SysResult SysMseal(Task& t, GuestAddr addr, uint64_t length, uint64_t flags);
 SysResult SysRemapFilePages(Task& t, GuestAddr addr, uint64_t length, uint64_t prot,
                             uint64_t pgoff, uint64_t flags);
+
+// sys_namespace.cc
+SysResult SysUnshare(Task& t, uint64_t flags);
+SysResult SysSetns(Task& t, int fd, int type);
 
 // sys_open.cc
 SysResult SysOpen(Task& t, UserPath path, int flags, uint32_t mode);

@@ -73,14 +73,14 @@ SysResult Wait(Task& t, FutexWord word, uint32_t expected, int64_t deadline, uin
 
 FutexOwner LookAtOwner(Task& t, int tid) {
   MutexLock lock(t.kernel().tasks().mu);
-  Task* owner = t.kernel().tasks().FindTask(tid);
+  Task* owner = t.pid_ns().FindTask(tid);
   return owner == nullptr ? FutexOwner::kGone : FutexOwner::kAlive;
 }
 
 SysResult LockPi(Task& t, FutexWord word, int64_t deadline, bool try_only) {
   auto waiter = std::make_unique<TaskFutexWaiter>(t);
   const FutexTable::OwnerLook look = [&](int tid) { return LookAtOwner(t, tid); };
-  const bool got = TRY(t.kernel().futexes().LockPi(*waiter, word, t.tid(), try_only, look));
+  const bool got = TRY(t.kernel().futexes().LockPi(*waiter, word, t.vtid(), try_only, look));
   if (got) return 0;
   Result<void> slept = Sleep(t, *waiter, deadline);
   if (slept.ok()) return 0;
@@ -90,7 +90,7 @@ SysResult LockPi(Task& t, FutexWord word, int64_t deadline, bool try_only) {
 SysResult WaitRequeuePi(Task& t, FutexWord word, uint32_t expected, int64_t deadline,
                         uint32_t bitset, FutexWord lock) {
   auto waiter = std::make_unique<TaskFutexWaiter>(t);
-  TRY(t.kernel().futexes().WaitRequeuePi(*waiter, word, expected, bitset, lock, t.tid()));
+  TRY(t.kernel().futexes().WaitRequeuePi(*waiter, word, expected, bitset, lock, t.vtid()));
   Result<void> slept = Sleep(t, *waiter, deadline);
   if (slept.ok()) return 0;
   return slept.error().Is(kErestartSys) ? Errno(kErestartNoIntr) : slept.error();
@@ -149,7 +149,7 @@ SysResult SysFutex(Task& t, GuestAddr addr, int op, uint32_t val, GuestAddr time
     case FUTEX_TRYLOCK_PI:
       return LockPi(t, word, kNoDeadline, true);
     case FUTEX_UNLOCK_PI:
-      return Zero(table.UnlockPi(word, t.tid()));
+      return Zero(table.UnlockPi(word, t.vtid()));
     case FUTEX_WAIT_REQUEUE_PI: {
       const int64_t deadline = TRY(Deadline(t, timeout, false, realtime));
       return WaitRequeuePi(t, word, val, deadline, FUTEX_BITSET_MATCH_ANY, word2);

@@ -1,6 +1,8 @@
 // Who a task is: ids, groups, capabilities, sessions (kernel/sys.c, kernel/capability.c).
 #include <limits.h>
 
+#include <algorithm>
+
 #include "syscalls/handlers.h"
 
 namespace ringwall {
@@ -64,36 +66,51 @@ Result<size_t> CapWords(Task& t, const CapHeader& h, GuestAddr addr) {
 
 int ProcessGroupOf(Task& t) {
   MutexLock lock(t.kernel().tasks().mu);
-  return t.tg().pgrp->pgid;
+  return t.tg().pgrp->pid->In(t.pid_ns());
 }
 
-SysResult SysGetpid(Task& t) { return t.tgid(); }
-SysResult SysGettid(Task& t) { return t.tid(); }
+uint32_t ShowUid(const Task& t, Uid uid) { return t.creds().user_ns().ShowUid(uid); }
+uint32_t ShowGid(const Task& t, Gid gid) { return t.creds().user_ns().ShowGid(gid); }
+
+Result<Uid> TakeUid(const Task& t, uint32_t here) {
+  const std::optional<Uid> uid = t.creds().user_ns().UidIn(here);
+  if (!uid) return Errno(EINVAL);
+  return *uid;
+}
+
+Result<Gid> TakeGid(const Task& t, uint32_t here) {
+  const std::optional<Gid> gid = t.creds().user_ns().GidIn(here);
+  if (!gid) return Errno(EINVAL);
+  return *gid;
+}
+
+SysResult SysGetpid(Task& t) { return t.vtgid(); }
+SysResult SysGettid(Task& t) { return t.vtid(); }
 SysResult SysGetppid(Task& t) {
   MutexLock lock(t.kernel().tasks().mu);
-  return ParentPidLocked(t.tg());
+  return ParentPidLocked(t.tg(), t.pid_ns());
 }
-SysResult SysGetuid(Task& t) { return t.creds().ruid; }
-SysResult SysGeteuid(Task& t) { return t.creds().euid; }
-SysResult SysGetgid(Task& t) { return t.creds().rgid; }
-SysResult SysGetegid(Task& t) { return t.creds().egid; }
+SysResult SysGetuid(Task& t) { return ShowUid(t, t.creds().ruid); }
+SysResult SysGeteuid(Task& t) { return ShowUid(t, t.creds().euid); }
+SysResult SysGetgid(Task& t) { return ShowGid(t, t.creds().rgid); }
+SysResult SysGetegid(Task& t) { return ShowGid(t, t.creds().egid); }
 
 SysResult SysGetresuid(Task& t, GuestAddr r, GuestAddr e, GuestAddr s) {
-  TRY(UserOut<uint32_t>(r).CopyOut(t, t.creds().ruid));
-  TRY(UserOut<uint32_t>(e).CopyOut(t, t.creds().euid));
-  return Zero(UserOut<uint32_t>(s).CopyOut(t, t.creds().suid));
+  TRY(UserOut<uint32_t>(r).CopyOut(t, ShowUid(t, t.creds().ruid)));
+  TRY(UserOut<uint32_t>(e).CopyOut(t, ShowUid(t, t.creds().euid)));
+  return Zero(UserOut<uint32_t>(s).CopyOut(t, ShowUid(t, t.creds().suid)));
 }
 
 SysResult SysGetresgid(Task& t, GuestAddr r, GuestAddr e, GuestAddr s) {
-  TRY(UserOut<uint32_t>(r).CopyOut(t, t.creds().rgid));
-  TRY(UserOut<uint32_t>(e).CopyOut(t, t.creds().egid));
-  return Zero(UserOut<uint32_t>(s).CopyOut(t, t.creds().sgid));
+  TRY(UserOut<uint32_t>(r).CopyOut(t, ShowGid(t, t.creds().rgid)));
+  TRY(UserOut<uint32_t>(e).CopyOut(t, ShowGid(t, t.creds().egid)));
+  return Zero(UserOut<uint32_t>(s).CopyOut(t, ShowGid(t, t.creds().sgid)));
 }
 
-SysResult SysSetuid(Task& t, uint32_t uid) {
-  if (uid == kKeep) return Errno(EINVAL);
+SysResult SysSetuid(Task& t, uint32_t here) {
+  const Uid uid = TRY(TakeUid(t, here));
   Ref<Credentials> c = t.creds().Copy();
-  if (c->Has(Capability::kSetuid)) {
+  if (c->HasOwn(Capability::kSetuid)) {
     c->ruid = c->suid = uid;
   } else if (uid != c->ruid && uid != c->suid) {
     return Errno(EPERM);
@@ -103,10 +120,10 @@ SysResult SysSetuid(Task& t, uint32_t uid) {
   return 0;
 }
 
-SysResult SysSetgid(Task& t, uint32_t gid) {
-  if (gid == kKeep) return Errno(EINVAL);
+SysResult SysSetgid(Task& t, uint32_t here) {
+  const Gid gid = TRY(TakeGid(t, here));
   Ref<Credentials> c = t.creds().Copy();
-  if (c->Has(Capability::kSetgid)) {
+  if (c->HasOwn(Capability::kSetgid)) {
     c->rgid = c->sgid = gid;
   } else if (gid != c->rgid && gid != c->sgid) {
     return Errno(EPERM);
@@ -117,8 +134,10 @@ SysResult SysSetgid(Task& t, uint32_t gid) {
 }
 
 SysResult SysSetreuid(Task& t, uint32_t r, uint32_t e) {
+  if (r != kKeep) r = TRY(TakeUid(t, r));
+  if (e != kKeep) e = TRY(TakeUid(t, e));
   const Credentials& old = t.creds();
-  const bool may = old.Has(Capability::kSetuid);
+  const bool may = old.HasOwn(Capability::kSetuid);
   if (r != kKeep && !may && r != old.ruid && r != old.euid) return Errno(EPERM);
   if (e != kKeep && !may && e != old.ruid && e != old.euid && e != old.suid) return Errno(EPERM);
   Ref<Credentials> c = old.Copy();
@@ -131,8 +150,10 @@ SysResult SysSetreuid(Task& t, uint32_t r, uint32_t e) {
 }
 
 SysResult SysSetregid(Task& t, uint32_t r, uint32_t e) {
+  if (r != kKeep) r = TRY(TakeGid(t, r));
+  if (e != kKeep) e = TRY(TakeGid(t, e));
   const Credentials& old = t.creds();
-  const bool may = old.Has(Capability::kSetgid);
+  const bool may = old.HasOwn(Capability::kSetgid);
   if (r != kKeep && !may && r != old.rgid && r != old.egid) return Errno(EPERM);
   if (e != kKeep && !may && e != old.rgid && e != old.egid && e != old.sgid) return Errno(EPERM);
   Ref<Credentials> c = old.Copy();
@@ -145,8 +166,11 @@ SysResult SysSetregid(Task& t, uint32_t r, uint32_t e) {
 }
 
 SysResult SysSetresuid(Task& t, uint32_t r, uint32_t e, uint32_t s) {
+  for (uint32_t* id : {&r, &e, &s}) {
+    if (*id != kKeep) *id = TRY(TakeUid(t, *id));
+  }
   const Credentials& old = t.creds();
-  const bool may = old.Has(Capability::kSetuid);
+  const bool may = old.HasOwn(Capability::kSetuid);
   for (const uint32_t id : {r, e, s}) {
     if (id != kKeep && !may && id != old.ruid && id != old.euid && id != old.suid) {
       return Errno(EPERM);
@@ -162,8 +186,11 @@ SysResult SysSetresuid(Task& t, uint32_t r, uint32_t e, uint32_t s) {
 }
 
 SysResult SysSetresgid(Task& t, uint32_t r, uint32_t e, uint32_t s) {
+  for (uint32_t* id : {&r, &e, &s}) {
+    if (*id != kKeep) *id = TRY(TakeGid(t, *id));
+  }
   const Credentials& old = t.creds();
-  const bool may = old.Has(Capability::kSetgid);
+  const bool may = old.HasOwn(Capability::kSetgid);
   for (const uint32_t id : {r, e, s}) {
     if (id != kKeep && !may && id != old.rgid && id != old.egid && id != old.sgid) {
       return Errno(EPERM);
@@ -178,12 +205,14 @@ SysResult SysSetresgid(Task& t, uint32_t r, uint32_t e, uint32_t s) {
   return 0;
 }
 
-SysResult SysSetfsuid(Task& t, uint32_t uid) {
+SysResult SysSetfsuid(Task& t, uint32_t here) {
   const Credentials& old = t.creds();
-  const int64_t before = old.fsuid;
-  if (uid == kKeep) return before;
+  const int64_t before = ShowUid(t, old.fsuid);
+  const std::optional<Uid> mapped = old.user_ns().UidIn(here);
+  if (!mapped) return before;
+  const Uid uid = *mapped;
   if (uid == old.ruid || uid == old.euid || uid == old.suid || uid == old.fsuid ||
-      old.Has(Capability::kSetuid)) {
+      old.HasOwn(Capability::kSetuid)) {
     Ref<Credentials> c = old.Copy();
     c->fsuid = uid;
     constexpr uint64_t kFsCaps = CapBit(Capability::kChown) | CapBit(Capability::kDacOverride) |
@@ -198,12 +227,14 @@ SysResult SysSetfsuid(Task& t, uint32_t uid) {
   return before;
 }
 
-SysResult SysSetfsgid(Task& t, uint32_t gid) {
+SysResult SysSetfsgid(Task& t, uint32_t here) {
   const Credentials& old = t.creds();
-  const int64_t before = old.fsgid;
-  if (gid == kKeep) return before;
+  const int64_t before = ShowGid(t, old.fsgid);
+  const std::optional<Gid> mapped = old.user_ns().GidIn(here);
+  if (!mapped) return before;
+  const Gid gid = *mapped;
   if (gid == old.rgid || gid == old.egid || gid == old.sgid || gid == old.fsgid ||
-      old.Has(Capability::kSetgid)) {
+      old.HasOwn(Capability::kSetgid)) {
     Ref<Credentials> c = old.Copy();
     c->fsgid = gid;
     t.set_creds(Ref<const Credentials>(std::move(c)));
@@ -216,16 +247,22 @@ SysResult SysGetgroups(Task& t, int size, GuestAddr list) {
   Ref<const Credentials> c = t.creds_ref();
   if (size != 0) {
     if (c->groups.size() > static_cast<size_t>(size)) return Errno(EINVAL);
-    TRY(UserOut<uint32_t>(list).CopyOutArray(t, c->groups));
+    std::vector<uint32_t> shown;
+    for (const Gid g : c->groups) shown.push_back(ShowGid(t, g));
+    TRY(UserOut<uint32_t>(list).CopyOutArray(t, shown));
   }
   return static_cast<int64_t>(c->groups.size());
 }
 
 SysResult SysSetgroups(Task& t, int size, GuestAddr list) {
-  if (!t.creds().Has(Capability::kSetgid)) return Errno(EPERM);
+  if (!t.creds().HasOwn(Capability::kSetgid) || !t.creds().user_ns().MaySetgroups()) {
+    return Errno(EPERM);
+  }
   if (size < 0 || size > NGROUPS_MAX) return Errno(EINVAL);
   Ref<Credentials> c = t.creds().Copy();
   c->groups = TRY(UserIn<uint32_t>(list).CopyInArray(t, static_cast<size_t>(size)));
+  for (Gid& g : c->groups) g = TRY(TakeGid(t, g));
+  std::sort(c->groups.begin(), c->groups.end());
   t.set_creds(Ref<const Credentials>(std::move(c)));
   return 0;
 }
@@ -236,9 +273,9 @@ SysResult SysCapget(Task& t, GuestAddr header, GuestAddr data) {
   if (!words.ok()) return data.IsNull() && words.error().Is(EINVAL) ? SysResult(0) : words.error();
   if (h.pid < 0) return Errno(EINVAL);
   RefPtr<const Credentials> c(&t.creds());
-  if (h.pid != 0 && h.pid != t.tid()) {
+  if (h.pid != 0 && h.pid != t.vtid()) {
     MutexLock lock(t.kernel().tasks().mu);
-    Task* target = t.kernel().tasks().FindTask(h.pid);
+    Task* target = t.pid_ns().FindTask(h.pid);
     if (target == nullptr) return Errno(ESRCH);
     c = target->creds_ref();
   }
@@ -254,7 +291,7 @@ SysResult SysCapget(Task& t, GuestAddr header, GuestAddr data) {
 SysResult SysCapset(Task& t, GuestAddr header, GuestAddr data) {
   const CapHeader h = TRY(UserIn<CapHeader>(header).CopyIn(t));
   const size_t words = TRY(CapWords(t, h, header));
-  if (h.pid != 0 && h.pid != t.tid()) return Errno(EPERM);
+  if (h.pid != 0 && h.pid != t.vtid()) return Errno(EPERM);
   CapData d[2] = {};
   TRY(t.CopyIn(data, std::as_writable_bytes(std::span(d, words))));
   const auto join = [](uint32_t lo, uint32_t hi) {
@@ -264,7 +301,7 @@ SysResult SysCapset(Task& t, GuestAddr header, GuestAddr data) {
   const uint64_t permitted = join(d[0].permitted, d[1].permitted);
   const uint64_t inheritable = join(d[0].inheritable, d[1].inheritable);
   const Credentials& old = t.creds();
-  const bool free_inherit = old.Has(Capability::kSetpcap);
+  const bool free_inherit = old.HasOwn(Capability::kSetpcap);
   if (!free_inherit && (inheritable & ~(old.cap_inheritable | old.cap_permitted)) != 0) {
     return Errno(EPERM);
   }
@@ -283,41 +320,41 @@ SysResult SysGetpgrp(Task& t) { return ProcessGroupOf(t); }
 
 SysResult SysGetpgid(Task& t, int pid) {
   MutexLock lock(t.kernel().tasks().mu);
-  Task* target = pid == 0 ? &t : t.kernel().tasks().FindTask(pid);
+  Task* target = pid == 0 ? &t : t.pid_ns().FindTask(pid);
   if (target == nullptr) return Errno(ESRCH);
-  return target->tg().pgrp->pgid;
+  return target->tg().pgrp->pid->In(t.pid_ns());
 }
 
 SysResult SysGetsid(Task& t, int pid) {
   MutexLock lock(t.kernel().tasks().mu);
-  Task* target = pid == 0 ? &t : t.kernel().tasks().FindTask(pid);
+  Task* target = pid == 0 ? &t : t.pid_ns().FindTask(pid);
   if (target == nullptr) return Errno(ESRCH);
-  return target->tg().pgrp->session->sid;
+  return target->tg().pgrp->session->pid->In(t.pid_ns());
 }
 
 SysResult SysSetpgid(Task& t, int pid, int pgid) {
   if (pgid < 0) return Errno(EINVAL);
   TaskSet& set = t.kernel().tasks();
   MutexLock lock(set.mu);
-  if (pid == 0) pid = t.tgid();
+  const PidNamespace& ns = t.pid_ns();
+  if (pid == 0) pid = t.vtgid();
   if (pgid == 0) pgid = pid;
-  ThreadGroup* tg = set.FindThreadGroup(pid);
-  if (tg == nullptr) return Errno(set.FindTask(pid) != nullptr ? EINVAL : ESRCH);
+  ThreadGroup* tg = ns.FindThreadGroup(pid);
+  if (tg == nullptr) return Errno(ns.FindTask(pid) != nullptr ? EINVAL : ESRCH);
   if (tg != &t.tg()) {
     if (tg->parent != &t.tg()) return Errno(ESRCH);
     if (tg->pgrp->session != t.tg().pgrp->session) return Errno(EPERM);
     if (tg->did_exec) return Errno(EACCES);
   }
   if (tg->pgrp->session->leader == tg) return Errno(EPERM);
-  if (tg->pgrp->pgid == pgid) return 0;
-  RefPtr<ProcessGroup> target;
-  if (const auto it = set.groups.find(pgid); it != set.groups.end()) {
-    if (it->second->session != tg->pgrp->session) return Errno(EPERM);
-    target = it->second;
+  if (tg->pgrp->pid->In(ns) == pgid) return 0;
+  RefPtr<ProcessGroup> target(ns.FindGroup(pgid));
+  if (target) {
+    if (target->session != tg->pgrp->session) return Errno(EPERM);
   } else {
     if (pgid != pid) return Errno(EPERM);
-    target = MakeRef<ProcessGroup>(pgid, tg->pgrp->session);
-    set.groups[pgid] = target;
+    target = MakeRef<ProcessGroup>(Ref<const Pid>(tg->pid), tg->pgrp->session);
+    set.AddGroupLocked(target);
   }
   MoveToGroupLocked(*tg, std::move(target));
   return 0;
@@ -328,18 +365,19 @@ SysResult SysSetsid(Task& t) {
   MutexLock lock(set.mu);
   ThreadGroup& tg = t.tg();
   if (tg.pgrp->session->leader == &tg || set.groups.contains(tg.tgid_)) return Errno(EPERM);
-  Ref<Session> session = MakeRef<Session>(tg.tgid_);
+  const Ref<const Pid> pid(tg.pid);
+  Ref<Session> session = MakeRef<Session>(pid);
   session->leader = &tg;
-  RefPtr<ProcessGroup> pg = MakeRef<ProcessGroup>(tg.tgid_, session);
-  set.groups[tg.tgid_] = pg;
+  RefPtr<ProcessGroup> pg = MakeRef<ProcessGroup>(pid, session);
+  set.AddGroupLocked(pg);
   MoveToGroupLocked(tg, std::move(pg));
-  return tg.tgid_;
+  return pid->own();
 }
 
 void MoveToGroupLocked(ThreadGroup& tg, RefPtr<ProcessGroup> to) {
   RefPtr<ProcessGroup> from = tg.pgrp;
   from->members.remove(&tg);
-  if (from->members.empty()) tg.kernel().tasks().EraseGroupLocked(from->pgid);
+  if (from->members.empty()) tg.kernel().tasks().EraseGroupLocked(*from);
   to->members.push_back(&tg);
   tg.pgrp = std::move(to);
 }

@@ -63,7 +63,7 @@ SysResult FcntlLock(Task& t, File& file, int cmd, GuestAddr addr) {
   RangeLock lock = TRY(FileLocks::MakeRange(base, f.start, f.len));
   lock.ofd = ofd;
   lock.owner = ofd ? static_cast<const void*>(&file) : static_cast<const void*>(&t.fds());
-  lock.pid = ofd ? -1 : t.tgid();
+  lock.pid = ofd ? -1 : t.vtgid();
   lock.write = f.type == F_WRLCK;
   if (cmd == F_GETLK || cmd == F_OFD_GETLK) return GetLock(t, file, lock, f, addr);
   FileLocks& locks = file.inode().locks();

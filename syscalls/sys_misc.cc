@@ -39,7 +39,7 @@ void Put(char (&field)[65], const std::string& value) {
 }
 
 Result<std::string> HostName(Task& t, GuestAddr name, int length) {
-  if (!t.creds().Has(Capability::kSysAdmin)) return Errno(EPERM);
+  if (!t.creds().HasIn(t.uts().user_ns(), Capability::kSysAdmin)) return Errno(EPERM);
   if (length < 0 || length > 64) return Errno(EINVAL);
   std::string value(static_cast<size_t>(length), '\0');
   TRY(t.CopyIn(name, std::as_writable_bytes(std::span(value))));
@@ -74,7 +74,7 @@ SysResult PrctlCapabilities(Task& t, int option, uint64_t arg2, uint64_t arg3) {
   Ref<Credentials> c = old.Copy();
   switch (option) {
     case PR_CAPBSET_DROP:
-      if (!old.Has(Capability::kSetpcap)) return Errno(EPERM);
+      if (!old.HasOwn(Capability::kSetpcap)) return Errno(EPERM);
       if (arg2 > 40) return Errno(EINVAL);
       c->cap_bounding &= ~(uint64_t{1} << arg2);
       break;
@@ -101,7 +101,7 @@ SysResult PrctlCapabilities(Task& t, int option, uint64_t arg2, uint64_t arg3) {
       }
       break;
     case PR_SET_SECUREBITS:
-      if (!old.Has(Capability::kSetpcap)) return Errno(EPERM);
+      if (!old.HasOwn(Capability::kSetpcap)) return Errno(EPERM);
       if (arg2 > 0xff) return Errno(EPERM);
       c->securebits = static_cast<uint32_t>(arg2);
       break;
@@ -189,15 +189,15 @@ SysResult SysPrlimit64(Task& t, int pid, uint32_t resource, GuestAddr in, GuestA
     fresh = TRY(UserIn<RlimitAbi>(in).CopyIn(t));
   }
   RefPtr<ThreadGroup> tg(&t.tg());
-  if (pid != 0 && pid != t.tid()) {
+  if (pid != 0 && pid != t.vtid()) {
     MutexLock lock(t.kernel().tasks().mu);
-    Task* target = t.kernel().tasks().FindTask(pid);
+    Task* target = t.pid_ns().FindTask(pid);
     if (target == nullptr) return Errno(ESRCH);
     Ref<const Credentials> c = target->creds_ref();
     const Credentials& own = t.creds();
     const bool same = own.ruid == c->euid && own.ruid == c->suid && own.ruid == c->ruid &&
                       own.rgid == c->egid && own.rgid == c->sgid && own.rgid == c->rgid;
-    if (!same && !own.Has(Capability::kSysResource)) return Errno(EPERM);
+    if (!same && !own.HasIn(c->user_ns(), Capability::kSysResource)) return Errno(EPERM);
     tg = RefPtr<ThreadGroup>(&target->tg());
   }
   const RlimitAbi old = GetLimit(*tg, static_cast<int>(resource));
@@ -255,7 +255,7 @@ SysResult SysArchPrctl(Task& t, int code, GuestAddr arg) {
 
 SysResult SysSetTidAddress(Task& t, GuestAddr addr) {
   t.clear_child_tid = addr;
-  return t.tid();
+  return t.vtid();
 }
 
 SysResult SysSetRobustList(Task& t, GuestAddr head, uint64_t size) {
@@ -266,9 +266,9 @@ SysResult SysSetRobustList(Task& t, GuestAddr head, uint64_t size) {
 
 SysResult SysGetRobustList(Task& t, int pid, GuestAddr head, GuestAddr size) {
   GuestAddr list = t.robust_list;
-  if (pid != 0 && pid != t.tid()) {
+  if (pid != 0 && pid != t.vtid()) {
     MutexLock lock(t.kernel().tasks().mu);
-    Task* target = t.kernel().tasks().FindTask(pid);
+    Task* target = t.pid_ns().FindTask(pid);
     if (target == nullptr) return Errno(ESRCH);
     if (&target->tg() != &t.tg() && !t.creds().Has(Capability::kSysPtrace)) return Errno(EPERM);
     list = target->robust_list;

@@ -29,9 +29,16 @@ SysResult SetTimes(Task& t, const Path& p, const TimespecAbi (&times)[2]) {
   return Zero(Vfs::SetTimes(t.creds(), p, atime, mtime));
 }
 
-std::optional<Uid> IdOrKeep(uint32_t id) {
-  if (id == ~uint32_t{0}) return std::nullopt;
-  return id;
+// chown's ids: -1 keeps the old one. EINVAL when it is not mapped.
+struct Owners {
+  std::optional<Uid> uid;
+  std::optional<Gid> gid;
+};
+Result<Owners> TakeOwners(const Task& t, uint32_t uid, uint32_t gid) {
+  Owners o;
+  if (uid != kInvalidId) o.uid = TRY(TakeUid(t, uid));
+  if (gid != kInvalidId) o.gid = TRY(TakeGid(t, gid));
+  return o;
 }
 
 }  // namespace
@@ -189,13 +196,15 @@ SysResult SysLchown(Task& t, UserPath path, uint32_t uid, uint32_t gid) {
 SysResult SysFchownat(Task& t, int dirfd, UserPath path, uint32_t uid, uint32_t gid, int flags) {
   if ((flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) != 0) return Errno(EINVAL);
   const Path p = TRY(LookupAt(t, dirfd, path, flags));
-  return Zero(Vfs::Chown(t.creds(), p, IdOrKeep(uid), IdOrKeep(gid)));
+  const Owners o = TRY(TakeOwners(t, uid, gid));
+  return Zero(Vfs::Chown(t.creds(), p, o.uid, o.gid));
 }
 
 SysResult SysFchown(Task& t, int fd, uint32_t uid, uint32_t gid) {
   Ref<File> file = TRY(t.GetFile(fd));
   if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
-  return Zero(Vfs::Chown(t.creds(), file->path(), IdOrKeep(uid), IdOrKeep(gid)));
+  const Owners o = TRY(TakeOwners(t, uid, gid));
+  return Zero(Vfs::Chown(t.creds(), file->path(), o.uid, o.gid));
 }
 
 SysResult SysTruncate(Task& t, UserPath path, int64_t size) {
@@ -298,7 +307,7 @@ SysResult SysChroot(Task& t, UserPath path) {
   const Path p = TRY(LookupAt(t, AT_FDCWD, path, 0));
   if (!p.dentry().inode()->is_directory()) return Errno(ENOTDIR);
   TRY(Vfs::CheckAccess(t.creds(), p, kMayExec));
-  if (!t.creds().Has(Capability::kSysChroot)) return Errno(EPERM);
+  if (!t.creds().HasOwn(Capability::kSysChroot)) return Errno(EPERM);
   t.fs().set_root(p);
   return 0;
 }

@@ -22,8 +22,8 @@ constexpr uint64_t kCloneArgsSizeVer0 = 64;
 constexpr uint64_t kCloneIntoCgroup = 0x200000000ull;
 
 SysResult DoClone(Task& t, const CloneArgs& args) {
-  Ref<Task> child = TRY(t.Clone(args));
-  return child->tid();
+  const Ref<const Pid> pid = TRY(t.Clone(args));
+  return pid->In(t.pid_ns());
 }
 
 // argv or envp: an array of string pointers up to a null one. E2BIG as Linux bounds it.
@@ -144,10 +144,13 @@ SysResult SysClone3(Task& t, GuestAddr addr, uint64_t size) {
   if ((a.flags & (CLONE_THREAD | CLONE_PARENT)) != 0 && a.exit_signal != 0) return Errno(EINVAL);
   if ((a.stack == 0) != (a.stack_size == 0)) return Errno(EINVAL);
   if ((a.flags & kCloneIntoCgroup) != 0 || a.flags >> 34 != 0) return Errno(EINVAL);
-  if (a.set_tid_size != 0 || a.set_tid != 0) {
-    return t.creds().Has(Capability::kCheckpointRestore) ? Errno(EINVAL) : Errno(EPERM);
-  }
+  if ((a.set_tid == 0) != (a.set_tid_size == 0)) return Errno(EINVAL);
+  if (a.set_tid_size > PidNamespace::kMaxLevel) return Errno(EINVAL);
   CloneArgs args;
+  if (a.set_tid_size != 0) {
+    const auto tids = TRY(UserIn<int32_t>(GuestAddr(a.set_tid)).CopyInArray(t, a.set_tid_size));
+    args.set_tid.assign(tids.begin(), tids.end());
+  }
   args.flags = a.flags;
   args.exit_signal = static_cast<int>(a.exit_signal);
   if (a.stack != 0) args.stack = GuestAddr(a.stack + a.stack_size);
@@ -227,7 +230,7 @@ SysResult SysWaitid(Task& t, int which, int id, GuestAddr infop, int options, Gu
       if (!tg) return Errno(EBADF);
       if (file->nonblocking()) args.options |= WNOHANG;
       args.which = WaitArgs::Which::kPidfd;
-      args.id = tg->tgid_;
+      args.id = tg->pid->In(t.pid_ns());
       if (file->nonblocking() && (options & WNOHANG) == 0) {
         const WaitResult r = TRY(WaitForChild(t, args));
         if (r.pid == 0) return Errno(EAGAIN);
@@ -263,9 +266,9 @@ SysResult SysPidfdOpen(Task& t, int pid, uint32_t flags) {
   RefPtr<ThreadGroup> tg;
   {
     MutexLock lock(t.kernel().tasks().mu);
-    Task* target = t.kernel().tasks().FindTask(pid);
+    Task* target = t.pid_ns().FindTask(pid);
     if (target == nullptr) return Errno(ESRCH);
-    if (target->tgid() != pid) return Errno(EINVAL);
+    if (target->tid() != target->tgid()) return Errno(EINVAL);
     tg = RefPtr<ThreadGroup>(&target->tg());
   }
   const int fd = TRY(t.fds().Install(NewPidFd(*tg, flags), true, t.tg().limit(RLIMIT_NOFILE)));

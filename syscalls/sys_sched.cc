@@ -12,15 +12,22 @@ namespace {
 Result<Ref<Task>> Target(Task& t, int pid) {
   if (pid < 0) return Errno(EINVAL);
   MutexLock lock(t.kernel().tasks().mu);
-  Task* target = pid == 0 ? &t : t.kernel().tasks().FindTask(pid);
+  Task* target = pid == 0 ? &t : t.pid_ns().FindTask(pid);
   if (target == nullptr) return Errno(ESRCH);
   return Ref<Task>(*target);
+}
+
+// PRIO_USER's user: nullopt, and so nobody, when the id is not mapped.
+std::optional<Uid> UserOf(const Task& t, int who) {
+  if (who == 0) return t.creds().ruid;
+  return t.creds().user_ns().UidIn(static_cast<uint32_t>(who));
 }
 
 bool MayChange(const Task& t, const Task& target) {
   const Credentials& own = t.creds();
   Ref<const Credentials> c = target.creds_ref();
-  return own.euid == c->euid || own.euid == c->ruid || own.Has(Capability::kSysNice);
+  return own.euid == c->euid || own.euid == c->ruid ||
+         own.HasIn(c->user_ns(), Capability::kSysNice);
 }
 
 }  // namespace
@@ -118,18 +125,17 @@ SysResult SysGetpriority(Task& t, int which, int who) {
   MutexLock lock(t.kernel().tasks().mu);
   int best = 40;  // nice as 20 - nice, the largest wins
   bool any = false;
-  for (const auto& [tid, task] : t.kernel().tasks().tasks) {
+  for (const auto& [tid, task] : t.pid_ns().tasks) {
     bool match = false;
     switch (which) {
       case PRIO_PROCESS:
         match = task == &t ? who == 0 || who == tid : who == tid;
         break;
       case PRIO_PGRP:
-        match = task->tg().pgrp->pgid == (who == 0 ? t.tg().pgrp->pgid : who);
+        match = who == 0 ? task->tg().pgrp == t.tg().pgrp : task->tg().pgrp->pid->In(t.pid_ns()) == who;
         break;
       case PRIO_USER:
-        match = task->creds_ref()->ruid ==
-                (who == 0 ? t.creds().ruid : static_cast<Uid>(who));
+        match = task->creds_ref()->ruid == UserOf(t, who);
         break;
       default:
         return Errno(EINVAL);
@@ -146,17 +152,17 @@ SysResult SysSetpriority(Task& t, int which, int who, int value) {
   value = std::clamp(value, -20, 19);
   MutexLock lock(t.kernel().tasks().mu);
   SysResult result = Errno(ESRCH);
-  for (const auto& [tid, task] : t.kernel().tasks().tasks) {
+  for (const auto& [tid, task] : t.pid_ns().tasks) {
     bool match = false;
     switch (which) {
       case PRIO_PROCESS:
         match = task == &t ? who == 0 || who == tid : who == tid;
         break;
       case PRIO_PGRP:
-        match = task->tg().pgrp->pgid == (who == 0 ? t.tg().pgrp->pgid : who);
+        match = who == 0 ? task->tg().pgrp == t.tg().pgrp : task->tg().pgrp->pid->In(t.pid_ns()) == who;
         break;
       case PRIO_USER:
-        match = task->creds_ref()->ruid == (who == 0 ? t.creds().ruid : static_cast<Uid>(who));
+        match = task->creds_ref()->ruid == UserOf(t, who);
         break;
       default:
         return Errno(EINVAL);

@@ -19,7 +19,7 @@ bool MayKillLocked(const Task& from, const ThreadGroup& to, int signo) {
   const Credentials& c = from.creds();
   Ref<const Credentials> target = to.leader->creds_ref();
   if (c.euid == target->suid || c.euid == target->ruid || c.ruid == target->suid ||
-      c.ruid == target->ruid || c.Has(Capability::kKill)) {
+      c.ruid == target->ruid || c.HasIn(target->user_ns(), Capability::kKill)) {
     return true;
   }
   return signo == SIGCONT && from.tg().pgrp->session == to.pgrp->session;
@@ -33,15 +33,17 @@ Result<void> KillOneLocked(Task& t, ThreadGroup& tg, int signo, const abi::SigIn
 
 abi::SigInfo UserInfo(const Task& t, int signo, int code) {
   abi::SigInfo info = MakeSigInfo(signo, code);
-  info.SetPidUid(t.tgid(), t.creds().ruid);
+  info.SetPidUid(t.vtgid(), ShowUid(t, t.creds().ruid));
   return info;
 }
 
 SysResult DoTkill(Task& t, int tgid, int tid, int signo, const abi::SigInfo& info) {
   if (tid <= 0 || signo < 0 || signo > abi::kSigMax) return Errno(EINVAL);
   MutexLock lock(t.kernel().tasks().mu);
-  Task* target = t.kernel().tasks().FindTask(tid);
-  if (target == nullptr || (tgid > 0 && target->tgid() != tgid)) return Errno(ESRCH);
+  Task* target = t.pid_ns().FindTask(tid);
+  if (target == nullptr || (tgid > 0 && target->tg().pid->In(t.pid_ns()) != tgid)) {
+    return Errno(ESRCH);
+  }
   if (!MayKillLocked(t, target->tg(), signo)) return Errno(EPERM);
   if (signo == 0 || target->tg().zombie) return 0;
   return Zero(target->SendSignal(info, false));
@@ -168,7 +170,7 @@ SysResult SysKill(Task& t, int pid, int signo) {
   TaskSet& set = t.kernel().tasks();
   MutexLock lock(set.mu);
   if (pid > 0) {
-    Task* target = set.FindTask(pid);
+    Task* target = t.pid_ns().FindTask(pid);
     if (target == nullptr) return Errno(ESRCH);
     return Zero(KillOneLocked(t, target->tg(), signo, info));
   }
@@ -185,15 +187,14 @@ SysResult SysKill(Task& t, int pid, int signo) {
     }
   };
   if (pid == -1) {
-    for (const auto& [tid, task] : set.tasks) {
-      if (task->tgid() != tid || tid == 1 || &task->tg() == &t.tg()) continue;
+    for (const auto& [tid, task] : t.pid_ns().tasks) {
+      if (task->tgid() != task->tid() || tid == 1 || &task->tg() == &t.tg()) continue;
       each(task->tg());
     }
   } else {
-    const int pgid = pid == 0 ? t.tg().pgrp->pgid : -pid;
-    const auto it = set.groups.find(pgid);
-    if (it == set.groups.end()) return Errno(ESRCH);
-    const std::list<ThreadGroup*> members = it->second->members;
+    const ProcessGroup* pg = pid == 0 ? t.tg().pgrp.get() : t.pid_ns().FindGroup(-pid);
+    if (pg == nullptr) return Errno(ESRCH);
+    const std::list<ThreadGroup*> members = pg->members;
     for (ThreadGroup* tg : members) each(*tg);
   }
   if (found == 0) return Errno(ESRCH);
@@ -215,9 +216,9 @@ SysResult SysRtSigqueueinfo(Task& t, int pid, int signo, GuestAddr addr) {
   info.signo = signo;
   if (signo < 0 || signo > abi::kSigMax) return Errno(EINVAL);
   // Only the kernel and tgkill may claim to be themselves.
-  if ((info.code >= 0 || info.code == SI_TKILL) && pid != t.tgid()) return Errno(EPERM);
+  if ((info.code >= 0 || info.code == SI_TKILL) && pid != t.vtgid()) return Errno(EPERM);
   MutexLock lock(t.kernel().tasks().mu);
-  Task* target = t.kernel().tasks().FindTask(pid);
+  Task* target = t.pid_ns().FindTask(pid);
   if (target == nullptr) return Errno(ESRCH);
   return Zero(KillOneLocked(t, target->tg(), signo, info));
 }
@@ -226,7 +227,7 @@ SysResult SysRtTgsigqueueinfo(Task& t, int tgid, int tid, int signo, GuestAddr a
   abi::SigInfo info = TRY(UserIn<abi::SigInfo>(addr).CopyIn(t));
   info.signo = signo;
   if (tgid <= 0) return Errno(EINVAL);
-  if ((info.code >= 0 || info.code == SI_TKILL) && tgid != t.tgid()) return Errno(EPERM);
+  if ((info.code >= 0 || info.code == SI_TKILL) && tgid != t.vtgid()) return Errno(EPERM);
   return DoTkill(t, tgid, tid, signo, info);
 }
 

@@ -46,7 +46,8 @@ static_assert(GuestAbi<StatfsAbi> && sizeof(StatfsAbi) == 120);
 
 SysResult PutStat(Task& t, const Attr& a, UserOut<StatAbi> out) {
   StatAbi s = {};
-  s.dev = a.dev, s.ino = a.ino, s.nlink = a.nlink, s.mode = a.mode, s.uid = a.uid, s.gid = a.gid;
+  s.dev = a.dev, s.ino = a.ino, s.nlink = a.nlink, s.mode = a.mode;
+  s.uid = ShowUid(t, a.uid), s.gid = ShowGid(t, a.gid);
   s.rdev = a.rdev, s.size = static_cast<int64_t>(a.size), s.blksize = a.blksize;
   s.blocks = static_cast<int64_t>(a.blocks);
   s.atime = static_cast<uint64_t>(a.atime.sec), s.atime_nsec = static_cast<uint64_t>(a.atime.nsec);
@@ -111,7 +112,8 @@ SysResult SysStatx(Task& t, int dirfd, UserPath path, int flags, uint32_t mask, 
   const Attr a = TRY(Vfs::Stat(p));
   StatxAbi s = {};
   s.mask = 0x7ff | (a.btime ? 0x800u : 0u) | 0x1000u;  // BASIC_STATS, BTIME, MNT_ID
-  s.blksize = a.blksize, s.nlink = a.nlink, s.uid = a.uid, s.gid = a.gid;
+  s.blksize = a.blksize, s.nlink = a.nlink;
+  s.uid = ShowUid(t, a.uid), s.gid = ShowGid(t, a.gid);
   s.mode = static_cast<uint16_t>(a.mode), s.ino = a.ino, s.size = a.size, s.blocks = a.blocks;
   s.atime = ToStatx(a.atime), s.mtime = ToStatx(a.mtime), s.ctime = ToStatx(a.ctime);
   if (a.btime) s.btime = ToStatx(*a.btime);

@@ -59,7 +59,7 @@ Result<int64_t> CpuClock(Task& t, int clock) {
     if (which == 3) return Errno(EINVAL);
   }
   MutexLock lock(t.kernel().tasks().mu);
-  Task* target = pid == 0 ? &t : t.kernel().tasks().FindTask(pid);
+  Task* target = pid == 0 ? &t : t.pid_ns().FindTask(pid);
   if (target == nullptr) return Errno(EINVAL);
   Rusage r;
   if (thread) {

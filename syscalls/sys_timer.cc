@@ -111,9 +111,9 @@ SysResult SysTimerCreate(Task& t, int clock, GuestAddr event, GuestAddr id) {
       case SIGEV_THREAD_ID: {
         if (!abi::ValidSignal(e.signo)) return Errno(EINVAL);
         MutexLock lock(t.kernel().tasks().mu);
-        Task* target = t.kernel().tasks().FindTask(e.tid);
+        Task* target = t.pid_ns().FindTask(e.tid);
         if (target == nullptr || &target->tg() != &t.tg()) return Errno(EINVAL);
-        notify.tid = e.tid;
+        notify.tid = target->tid();
         break;
       }
       default:

@@ -169,7 +169,10 @@ Result<int64_t> Tty::IoctlJobs(Task& task, bool master, uint32_t cmd, uint64_t a
           return Errno(ENOTTY);
         }
         if (session == nullptr && cmd == TIOCGSID) return Errno(ENOTTY);
-        if (session != nullptr) id = cmd == TIOCGSID ? session->sid : session->foreground_pgid;
+        if (session != nullptr) {
+          id = cmd == TIOCGSID ? session->pid->In(task.pid_ns())
+                               : ForegroundGroupLocked(*session, task.pid_ns());
+        }
       }
       return Answer(task, arg, id);
     }
@@ -187,10 +190,10 @@ Result<int64_t> Tty::IoctlJobs(Task& task, bool master, uint32_t cmd, uint64_t a
       MutexLock lock(set.mu);
       Session* session = SessionLocked();
       if (session == nullptr) return Errno(ENOTTY);
-      const auto it = set.groups.find(pgid);
-      if (it == set.groups.end()) return Errno(ESRCH);
-      if (it->second->session.get() != session) return Errno(EPERM);
-      session->foreground_pgid = pgid;
+      const ProcessGroup* pg = task.pid_ns().FindGroup(pgid);
+      if (pg == nullptr) return Errno(ESRCH);
+      if (pg->session.get() != session) return Errno(EPERM);
+      session->foreground_pgid = pg->pgid;
       return 0;
     }
     case TIOCSCTTY: {

@@ -231,7 +231,7 @@ Result<int64_t> HostFile::Ioctl(Task& task, uint32_t cmd, uint64_t arg) {
       {
         MutexLock lock(set.mu);
         if (!session_ || task.tg().pgrp->session != session_) return Errno(ENOTTY);
-        pgid = session_->foreground_pgid;
+        pgid = ForegroundGroupLocked(*session_, task.pid_ns());
       }
       TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(task, pgid));
       return 0;
@@ -242,10 +242,10 @@ Result<int64_t> HostFile::Ioctl(Task& task, uint32_t cmd, uint64_t arg) {
       MutexLock lock(set.mu);
       if (!session_ || task.tg().pgrp->session != session_) return Errno(ENOTTY);
       if (pgid < 0) return Errno(EINVAL);
-      const auto it = set.groups.find(pgid);
-      if (it == set.groups.end()) return Errno(ESRCH);
-      if (it->second->session != session_) return Errno(EPERM);
-      session_->foreground_pgid = pgid;
+      const ProcessGroup* pg = task.pid_ns().FindGroup(pgid);
+      if (pg == nullptr) return Errno(ESRCH);
+      if (pg->session != session_) return Errno(EPERM);
+      session_->foreground_pgid = pg->pgid;
       return 0;
     }
     case TIOCGSID: {
@@ -253,7 +253,7 @@ Result<int64_t> HostFile::Ioctl(Task& task, uint32_t cmd, uint64_t arg) {
       {
         MutexLock lock(set.mu);
         if (!session_ || task.tg().pgrp->session != session_) return Errno(ENOTTY);
-        sid = session_->sid;
+        sid = session_->pid->In(task.pid_ns());
       }
       TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(task, sid));
       return 0;

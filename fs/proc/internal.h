@@ -16,13 +16,21 @@ namespace ringwall::proc {
 // A process, or one thread of it, that may end at any time.
 struct Subject {
   Kernel& kernel;
+  Ref<PidNamespace> ns;  // whose numbers this /proc shows
   Ref<ThreadGroup> tg;
-  int tid;
+  int tid;      // in the first namespace
   bool thread;  // below task/: this thread and not the process
 
   // ESRCH once it is gone. A zombie is still there.
   Result<Ref<Task>> Get() const;
+  // As this /proc shows them.
+  int ShownTgid() const { return tg->pid->In(*ns); }
+  int ShownTid(const Task& t) const { return thread ? t.pid().In(*ns) : ShownTgid(); }
 };
+
+// How the reader's user namespace calls an id.
+Uid ShownUid(Uid uid);
+Gid ShownGid(Gid gid);
 
 // Whether the current task may look at `target` (PTRACE_MODE_READ_FSCREDS, _ATTACH). EACCES.
 Result<void> MayLook(Task& target);

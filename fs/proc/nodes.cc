@@ -16,7 +16,8 @@ constexpr size_t kMaxWrite = 4096;
 
 class TextFile final : public File {
  public:
-  TextFile(const Path& path, uint32_t flags, TextInode& inode) : File(path, flags), inode_(inode) {}
+  TextFile(const Path& path, uint32_t flags, TextInode& inode, const Credentials& opener)
+      : File(path, flags), inode_(inode), opener_(opener) {}
   bool seekable() const override { return true; }
 
   Result<void> Prepare() {
@@ -40,10 +41,13 @@ class TextFile final : public File {
   }
 
   Result<size_t> Write(IoSrc& src, uint64_t* pos, int) override {
-    if (!inode_->ops().write) return Errno(EINVAL);
+    const TextOps& ops = inode_->ops();
+    if (!ops.write && !ops.write_as) return Errno(EINVAL);
+    if (ops.write_as && *pos != 0) return Errno(EINVAL);
     std::string text(std::min(src.remaining(), kMaxWrite), '\0');
     const size_t n = TRY(src.Get(std::as_writable_bytes(std::span(text.data(), text.size()))));
-    TRY(inode_->ops().write(std::string_view(text).substr(0, n)));
+    const std::string_view whole = std::string_view(text).substr(0, n);
+    TRY(ops.write_as ? ops.write_as(whole, *opener_) : ops.write(whole));
     *pos += n;
     return n;
   }
@@ -61,6 +65,7 @@ class TextFile final : public File {
   }
 
   const Ref<TextInode> inode_;
+  const Ref<const Credentials> opener_;
   Mutex<LockClass::kLeaf> mu_;
   std::shared_ptr<const std::string> text_ GUARDED_BY(mu_);
 };
@@ -213,11 +218,11 @@ void StaticDirectory::AddFile(std::string_view name, std::function<Result<std::s
   Add(name, MakeRef<TextInode>(fs(), InoOf(ino(), name), permissions, std::move(ops)));
 }
 
-Result<Ref<File>> TextInode::Open(const Path& path, uint32_t flags, const Credentials&) {
+Result<Ref<File>> TextInode::Open(const Path& path, uint32_t flags, const Credentials& creds) {
   // Root passes the mode bits, but what cannot be changed says so here.
-  if ((flags & O_ACCMODE) != O_RDONLY && !ops_.write) return Errno(EACCES);
+  if ((flags & O_ACCMODE) != O_RDONLY && !ops_.write && !ops_.write_as) return Errno(EACCES);
   if (ops_.check_open) TRY(ops_.check_open());
-  Ref<TextFile> file = MakeRef<TextFile>(path, flags, *this);
+  Ref<TextFile> file = MakeRef<TextFile>(path, flags, *this, creds);
   TRY(file->Prepare());
   return Ref<File>(std::move(file));
 }

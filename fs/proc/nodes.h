@@ -108,6 +108,8 @@ class StaticDirectory : public SyntheticDirectory {
 struct TextOps {
   std::function<Result<std::string>()> read;
   std::function<Result<void>(std::string_view)> write;
+  // Instead of `write`, for files that ask who opened them.
+  std::function<Result<void>(std::string_view, const Credentials& opener)> write_as;
   std::function<Result<void>()> check_open;
   std::function<Owner()> owner;
   // Made when the file is opened and not with the first read: for what needs locks that come before

@@ -16,8 +16,8 @@ namespace {
 // The root: fixed names, then a directory for each process.
 class RootDirectory final : public SyntheticDirectory {
  public:
-  RootDirectory(FileSystem& fs, Kernel& kernel)
-      : SyntheticDirectory(fs, S_IFDIR | 0555, 1), kernel_(kernel),
+  RootDirectory(FileSystem& fs, Kernel& kernel, Ref<PidNamespace> ns)
+      : SyntheticDirectory(fs, S_IFDIR | 0555, 1), kernel_(kernel), ns_(std::move(ns)),
         fixed_(MakeRef<StaticDirectory>(fs, uint64_t{1})) {}
 
   Caching caching() const override { return Caching::kRevalidate; }
@@ -36,13 +36,13 @@ class RootDirectory final : public SyntheticDirectory {
     {
       TaskSet& set = kernel_.tasks();
       MutexLock lock(set.mu);
-      Task* task = set.FindTask(pid);
+      Task* task = ns_->FindTask(pid);
       if (task == nullptr) return Errno(ENOENT);
       tg = RefPtr<ThreadGroup>(&task->tg());
       tid = task->tid();
       if (tid == task->tgid()) tid = tg->tgid();
     }
-    Subject subject{kernel_, Ref<ThreadGroup>(tg), tid, tid != tg->tgid()};
+    Subject subject{kernel_, ns_, Ref<ThreadGroup>(tg), tid, tid != tg->tgid()};
     return Ref<Inode>(NewTaskDirectory(fs(), std::move(subject)));
   }
 
@@ -50,8 +50,8 @@ class RootDirectory final : public SyntheticDirectory {
     std::vector<DirEntry> all = TRY(fixed_->Entries());
     TaskSet& set = kernel_.tasks();
     MutexLock lock(set.mu);
-    for (const auto& [tid, task] : set.tasks) {
-      if (task->tgid() != tid) continue;
+    for (const auto& [tid, task] : ns_->tasks) {
+      if (task->tgid() != task->tid()) continue;
       std::string name = Format("%d", tid);
       const uint64_t ino = InoOf(1, name);
       all.push_back({std::move(name), ino, DT_DIR});
@@ -61,21 +61,33 @@ class RootDirectory final : public SyntheticDirectory {
 
  private:
   Kernel& kernel_;
+  const Ref<PidNamespace> ns_;
   const Ref<StaticDirectory> fixed_;
 };
 
-void AddSelfLink(StaticDirectory& root, std::string_view name, bool thread) {
+void AddSelfLink(StaticDirectory& root, const Ref<PidNamespace>& ns, std::string_view name,
+                 bool thread) {
   LinkInode::Ops ops;
-  ops.read = [thread]() -> Result<std::string> {
+  ops.read = [ns, thread]() -> Result<std::string> {
     const Task* task = Task::Current();
-    if (task == nullptr) return Errno(ENOENT);
-    if (!thread) return Format("%d", task->tgid());
-    return Format("%d/task/%d", task->tgid(), task->tid());
+    const int tgid = task == nullptr ? 0 : task->tg().pid->In(*ns);
+    if (tgid == 0) return Errno(ENOENT);
+    if (!thread) return Format("%d", tgid);
+    return Format("%d/task/%d", tgid, task->pid().In(*ns));
   };
   root.Add(name, MakeRef<LinkInode>(root.fs(), InoOf(1, name), 0777u, std::move(ops)));
 }
 
 }  // namespace
+
+Uid ShownUid(Uid uid) {
+  const Task* t = Task::Current();
+  return t == nullptr ? uid : t->creds_ref()->user_ns().ShowUid(uid);
+}
+Gid ShownGid(Gid gid) {
+  const Task* t = Task::Current();
+  return t == nullptr ? gid : t->creds_ref()->user_ns().ShowGid(gid);
+}
 
 Result<Ref<Task>> Subject::Get() const {
   TaskSet& set = kernel.tasks();
@@ -87,12 +99,12 @@ Result<Ref<Task>> Subject::Get() const {
 
 }  // namespace proc
 
-Ref<FileSystem> NewProcFs(Kernel& kernel) {
+Ref<FileSystem> NewProcFs(Kernel& kernel, const Ref<PidNamespace>& ns) {
   Ref<SyntheticFs> fs = MakeRef<SyntheticFs>("proc", static_cast<uint64_t>(PROC_SUPER_MAGIC));
-  Ref<proc::RootDirectory> root = MakeRef<proc::RootDirectory>(*fs, kernel);
+  Ref<proc::RootDirectory> root = MakeRef<proc::RootDirectory>(*fs, kernel, ns);
   StaticDirectory& fixed = root->fixed();
-  proc::AddSelfLink(fixed, "self", false);
-  proc::AddSelfLink(fixed, "thread-self", true);
+  proc::AddSelfLink(fixed, ns, "self", false);
+  proc::AddSelfLink(fixed, ns, "thread-self", true);
   fixed.AddLink("mounts", "self/mounts");
   fixed.AddLink("net", "self/net");
   proc::AddSystemFiles(fixed, kernel);

@@ -7,8 +7,9 @@
 namespace ringwall {
 
 class Kernel;
+class PidNamespace;
 
-Ref<FileSystem> NewProcFs(Kernel& kernel);
+Ref<FileSystem> NewProcFs(Kernel& kernel, const Ref<PidNamespace>& ns);
 
 }  // namespace ringwall
 

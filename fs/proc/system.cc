@@ -42,7 +42,7 @@ Totals TotalsOf(Kernel& k) {
   Totals t;
   TaskSet& set = k.tasks();
   MutexLock lock(set.mu);
-  t.last_pid = set.last_pid;
+  t.last_pid = set.first->last_pid;
   for (const auto& [tid, task] : set.tasks) {
     t.tasks++;
     if (task->state() == 'R') t.running++;

@@ -4,7 +4,7 @@
 #include <charconv>
 
 #include "fs/proc/internal.h"
-#include "fs/vfs/anon_inode.h"
+#include "sentry/kernel/nsproxy.h"
 
 namespace ringwall::proc {
 
@@ -70,10 +70,40 @@ Result<std::string> CgroupText(const Subject&, Task&) { return std::string("0::/
 Result<std::string> PersonalityText(const Subject&, Task&) { return std::string("00000000\n"); }
 Result<std::string> WchanText(const Subject&, Task&) { return std::string("0"); }
 Result<std::string> LoginuidText(const Subject&, Task&) { return std::string("4294967295"); }
-Result<std::string> IdMapText(const Subject&, Task&) {
+Result<std::string> MapTextFor(Task& t, bool uids) {
+  Ref<const Credentials> creds = t.creds_ref();
+  const Task* reader = Task::Current();
+  if (reader == nullptr) return Errno(EINVAL);
+  return creds->user_ns().MapText(uids, reader->creds().user_ns());
+}
+Result<std::string> UidMapText(const Subject&, Task& t) { return MapTextFor(t, true); }
+Result<std::string> GidMapText(const Subject&, Task& t) { return MapTextFor(t, false); }
+// Projects have no users here; the map is the initial one.
+Result<std::string> ProjidMapText(const Subject&, Task&) {
   return std::string("         0          0 4294967295\n");
 }
-Result<std::string> SetgroupsText(const Subject&, Task&) { return std::string("allow\n"); }
+Result<std::string> SetgroupsText(const Subject&, Task& t) {
+  return std::string(t.creds_ref()->user_ns().setgroups_allowed() ? "allow\n" : "deny\n");
+}
+
+Result<void> WriteIdMap(Task& t, bool uids, std::string_view text, const Credentials& opener) {
+  const Task* writer = Task::Current();
+  if (writer == nullptr) return Errno(EPERM);
+  UserNamespace& ns = t.creds_ref()->user_ns();
+  TRY(ns.WriteMap(uids, text, opener, writer->creds()));
+  // What those in it are called has changed.
+  TaskSet& set = t.kernel().tasks();
+  MutexLock lock(set.mu);
+  for (const auto& [tid, task] : set.tasks) {
+    if (task->creds_ref()->user_ns().IsWithin(ns)) task->AnswersChanged();
+  }
+  return {};
+}
+Result<void> WriteSetgroups(Task& t, std::string_view text, const Credentials& opener) {
+  UserNamespace& ns = t.creds_ref()->user_ns();
+  if (!opener.HasIn(ns, Capability::kSysAdmin)) return Errno(EPERM);
+  return ns.WriteSetgroups(text);
+}
 Result<std::string> CpusetText(const Subject&, Task&) { return std::string("/\n"); }
 Result<std::string> CoredumpFilterText(const Subject&, Task&) { return std::string("00000033\n"); }
 // Reads and writes are not counted.
@@ -106,7 +136,7 @@ constexpr FileRow kFiles[] = {
     {"coredump_filter", 0444, CoredumpFilterText, nullptr, false, false, true},
     {"cpuset", 0444, CpusetText},
     {"environ", 0400, EnvironText, nullptr, true},
-    {"gid_map", 0444, IdMapText},
+    {"gid_map", 0644, GidMapText},
     {"io", 0400, IoText, nullptr, true},
     {"limits", 0444, LimitsText},
     {"loginuid", 0444, LoginuidText},
@@ -117,17 +147,17 @@ constexpr FileRow kFiles[] = {
     {"oom_score", 0444, OomScoreText},
     {"oom_score_adj", 0644, OomScoreAdjText, WriteOomScoreAdj},
     {"personality", 0400, PersonalityText, nullptr, true},
-    {"projid_map", 0444, IdMapText},
+    {"projid_map", 0644, ProjidMapText},
     {"schedstat", 0444, SchedstatText},
     {"sessionid", 0444, LoginuidText},
-    {"setgroups", 0444, SetgroupsText, nullptr, false, false, true},
+    {"setgroups", 0644, SetgroupsText},
     {"smaps", 0444, SmapsText, nullptr, true},
     {"smaps_rollup", 0444, SmapsRollupText, nullptr, true},
     {"stat", 0444, StatText},
     {"statm", 0444, StatmText},
     {"status", 0444, StatusText},
     {"timerslack_ns", 0444, TimerSlackText, nullptr, false, false, true},
-    {"uid_map", 0444, IdMapText},
+    {"uid_map", 0644, UidMapText},
     {"wchan", 0444, WchanText},
 };
 
@@ -153,44 +183,24 @@ Result<std::string> NameFor(Task& looker, const Path& path) {
   return Vfs::FullName(path, context->root(), *looker.mounts_ref());
 }
 
-// The links of ns/. All namespaces but uts and mnt are one in a sandbox, and those are told apart
-// by their addresses' hash; the numbers of the others are those of Linux's initial ones.
-struct NamespaceRow {
-  const char* name;
-  const char* kind;
-  uint64_t number;
-};
-constexpr NamespaceRow kNamespaces[] = {
-    {"cgroup", "cgroup", 4026531835},
-    {"ipc", "ipc", 4026531839},
-    {"mnt", "mnt", 0},
-    {"net", "net", 4026531840},
-    {"pid", "pid", 4026531836},
-    {"pid_for_children", "pid", 4026531836},
-    {"time", "time", 4026531834},
-    {"time_for_children", "time", 4026531834},
-    {"user", "user", 4026531837},
-    {"uts", "uts", 4026531838},
-};
+// The links of ns/.
+constexpr const char* kNamespaces[] = {"ipc", "mnt", "net", "pid", "pid_for_children", "user",
+                                       "uts"};
 
-uint64_t NamespaceNumber(const NamespaceRow& row, Task& task) {
-  if (row.number != 0) return row.number;
-  // The id of the root's mount: unique to the namespace and the same for all in it.
-  const Path root = task.mounts_ref()->root();
-  return 4026532000u + static_cast<uint64_t>(root.mount().id());
+// ESRCH when the task has exited; ENOENT for pid_for_children before there is any child in it.
+Result<Ref<Namespace>> NamespaceOfTask(Task& task, std::string_view name) {
+  if (name == "user") return Ref<Namespace>(task.creds_ref()->user_ns());
+  if (task.state() == 'Z') return Errno(ESRCH);
+  const NsProxy ns = task.nsproxy_ref();
+  if (name == "mnt") return Ref<Namespace>(*ns.mounts);
+  if (name == "uts") return Ref<Namespace>(*ns.uts);
+  if (name == "ipc") return Ref<Namespace>(ns.ipc);
+  if (name == "net") return Ref<Namespace>(ns.net);
+  if (name == "pid") return Ref<Namespace>(task.pid_ns());
+  MutexLock lock(task.kernel().tasks().mu);
+  if (ns.pid_for_children->level() != 0 && !ns.pid_for_children->had_init) return Errno(ENOENT);
+  return Ref<Namespace>(*ns.pid_for_children);
 }
-
-class NamespaceInode final : public SyntheticInode {
- public:
-  NamespaceInode(FileSystem& fs, uint64_t number) : SyntheticInode(fs, S_IFREG | 0444, number) {}
-  Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials&) override {
-    class NamespaceFile final : public File {
-     public:
-      NamespaceFile(const Path& path, uint32_t flags) : File(path, flags) {}
-    };
-    return Ref<File>(MakeRef<NamespaceFile>(path, flags));
-  }
-};
 
 class NsDirectory final : public SyntheticDirectory {
  public:
@@ -200,22 +210,21 @@ class NsDirectory final : public SyntheticDirectory {
   Owner owner() override { return OwnerOf(s_); }
 
   Result<Ref<Inode>> Lookup(std::string_view name) override {
-    for (const NamespaceRow& row : kNamespaces) {
-      if (name != row.name) continue;
+    for (const char* row : kNamespaces) {
+      if (name != row) continue;
       LinkInode::Ops ops;
-      ops.read = [s = s_, &row]() -> Result<std::string> {
+      const auto find = [s = s_, row]() -> Result<Ref<Namespace>> {
         Ref<Task> task = TRY(s.Get());
         TRY(MayLook(*task));
-        return Format("%s:[%llu]", row.kind,
-                      static_cast<unsigned long long>(NamespaceNumber(row, *task)));
+        return NamespaceOfTask(*task, row);
       };
-      ops.follow = [s = s_, &row, fs = Ref<FileSystem>(this->fs())]() -> Result<Path> {
-        Ref<Task> task = TRY(s.Get());
-        TRY(MayLook(*task));
-        const uint64_t number = NamespaceNumber(row, *task);
-        return AnonymousPath(MakeRef<NamespaceInode>(*fs, number),
-                             Format("%s:[%llu]", row.kind,
-                                    static_cast<unsigned long long>(number)));
+      ops.read = [find]() -> Result<std::string> {
+        const Ref<Namespace> ns = TRY(find());
+        return Format("%s:[%llu]", ns->name(), static_cast<unsigned long long>(ns->number()));
+      };
+      ops.follow = [find]() -> Result<Path> {
+        Ref<Namespace> ns = TRY(find());
+        return NamespacePath(std::move(ns));
       };
       ops.owner = [s = s_] { return OwnerOf(s); };
       return Ref<Inode>(MakeRef<LinkInode>(fs(), InoOf(ino(), name), 0777u, std::move(ops)));
@@ -225,8 +234,8 @@ class NsDirectory final : public SyntheticDirectory {
 
   Result<std::vector<DirEntry>> Entries() override {
     std::vector<DirEntry> all;
-    for (const NamespaceRow& row : kNamespaces) {
-      all.push_back({row.name, InoOf(ino(), row.name), DT_LNK});
+    for (const char* row : kNamespaces) {
+      all.push_back({row, InoOf(ino(), row), DT_LNK});
     }
     return all;
   }
@@ -249,9 +258,13 @@ class ThreadsDirectory final : public SyntheticDirectory {
     if (error != std::errc() || end != name.data() + name.size() || name.front() == '0') {
       return Errno(ENOENT);
     }
-    Subject one{s_.kernel, s_.tg, tid, true};
-    Result<Ref<Task>> task = one.Get();
-    if (!task.ok()) return Errno(ENOENT);
+    {
+      MutexLock lock(s_.kernel.tasks().mu);
+      const Task* task = s_.ns->FindTask(tid);
+      if (task == nullptr || &task->tg() != s_.tg.get()) return Errno(ENOENT);
+      tid = task->tid();
+    }
+    Subject one{s_.kernel, s_.ns, s_.tg, tid, true};
     return Ref<Inode>(NewTaskDirectory(fs(), std::move(one)));
   }
 
@@ -260,7 +273,7 @@ class ThreadsDirectory final : public SyntheticDirectory {
     TaskSet& set = s_.kernel.tasks();
     MutexLock lock(set.mu);
     if (set.FindThreadGroup(s_.tg->tgid()) != s_.tg.get()) return Errno(ENOENT);
-    for (const auto& [tid, task] : set.tasks) {
+    for (const auto& [tid, task] : s_.ns->tasks) {
       if (&task->tg() != s_.tg.get()) continue;
       std::string name = Format("%d", tid);
       const uint64_t ino = InoOf(this->ino(), name);
@@ -346,6 +359,15 @@ class TaskDirectory final : public SyntheticDirectory {
         return write(s, *task, text);
       };
     }
+    if (std::string_view(row.name).ends_with("id_map") || std::string_view(row.name) == "setgroups") {
+      ops.write_as = [s = s_, name = std::string_view(row.name)](
+                         std::string_view text, const Credentials& opener) -> Result<void> {
+        Ref<Task> task = TRY(s.Get());
+        if (name == "setgroups") return WriteSetgroups(*task, text, opener);
+        if (name == "projid_map") return Errno(EPERM);
+        return WriteIdMap(*task, name == "uid_map", text, opener);
+      };
+    }
     if (row.private_to_lookers) {
       ops.check_open = [s = s_]() -> Result<void> {
         Ref<Task> task = TRY(s.Get());
@@ -379,8 +401,8 @@ Result<void> MayLook(Task& target) {
   const Task* current = Task::Current();
   if (current == nullptr || &current->tg() == &target.tg()) return {};
   const Credentials& mine = current->creds();
-  const bool trusted = mine.Has(Capability::kSysPtrace);
   Ref<const Credentials> theirs = target.creds_ref();
+  const bool trusted = mine.HasIn(theirs->user_ns(), Capability::kSysPtrace);
   const bool same = mine.fsuid == theirs->euid && mine.fsuid == theirs->suid &&
                     mine.fsuid == theirs->ruid && mine.fsgid == theirs->egid &&
                     mine.fsgid == theirs->sgid && mine.fsgid == theirs->rgid;

@@ -14,6 +14,7 @@ constexpr size_t kMaxStartText = 4 << 20;  // of arguments or environment shown
 // What is under the TaskSet's lock, taken out at once.
 struct Links {
   int ppid = 0, pgid = 0, sid = 0, tpgid = -1;
+  RefPtr<const Pid> pgrp, session;
   int threads = 0;
   int exit_status = 0;
   bool zombie = false;
@@ -25,11 +26,13 @@ Links LinksOf(const Subject& s, Task& t) {
   TaskSet& set = s.kernel.tasks();
   MutexLock lock(set.mu);
   const ThreadGroup& tg = *s.tg;
-  l.ppid = ParentPidLocked(tg);
+  l.ppid = ParentPidLocked(tg, *s.ns);
   if (tg.pgrp) {
-    l.pgid = tg.pgrp->pgid;
-    l.sid = tg.pgrp->session->sid;
-    if (tg.pgrp->session->tty) l.tpgid = tg.pgrp->session->foreground_pgid;
+    l.pgrp = tg.pgrp->pid;
+    l.session = tg.pgrp->session->pid;
+    l.pgid = l.pgrp->In(*s.ns);
+    l.sid = l.session->In(*s.ns);
+    if (tg.pgrp->session->tty) l.tpgid = ForegroundGroupLocked(*tg.pgrp->session, *s.ns);
   }
   l.threads = static_cast<int>(tg.threads.size());
   l.zombie = tg.zombie;
@@ -125,7 +128,7 @@ Result<std::string> StatText(const Subject& s, Task& t) {
   const uint64_t origin = s.kernel.start_boottime_ns();
   const int nice = t.nice.load();
   const uint64_t rss_limit = s.tg->limit(RLIMIT_RSS);
-  std::string out = Format("%d (%s) %c %d %d %d 0 %d %u", s.thread ? s.tid : s.tg->tgid(),
+  std::string out = Format("%d (%s) %c %d %d %d 0 %d %u", s.ShownTid(t),
                            EscapeComm(t.comm()).c_str(), t.state(), l.ppid, l.pgid, l.sid, l.tpgid,
                            0x00400000u);
   AppendFormat(&out, " %llu %llu %llu %llu", Ull{l.usage.minor_faults},
@@ -167,20 +170,31 @@ Result<std::string> StatusText(const Subject& s, Task& t) {
   const Handlers h = HandlersOf(*s.tg);
   const Task::SignalSets sets = t.signal_sets();
   Ref<const Credentials> c = t.creds_ref();
-  const int tgid = s.tg->tgid();
-  const int tid = s.thread ? s.tid : tgid;
+  const int tgid = s.ShownTgid();
+  const int tid = s.ShownTid(t);
   std::string out = Format("Name:\t%s\n", EscapeComm(t.comm()).c_str());
   if (RefPtr<FsContext> fs = t.fs_ref()) AppendFormat(&out, "Umask:\t%#04o\n", fs->umask());
   AppendFormat(&out, "State:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n",
                StateName(t.state()), tgid, tid, l.ppid);
-  AppendFormat(&out, "Uid:\t%u\t%u\t%u\t%u\n", c->ruid, c->euid, c->suid, c->fsuid);
-  AppendFormat(&out, "Gid:\t%u\t%u\t%u\t%u\n", c->rgid, c->egid, c->sgid, c->fsgid);
+  AppendFormat(&out, "Uid:\t%u\t%u\t%u\t%u\n", ShownUid(c->ruid), ShownUid(c->euid),
+               ShownUid(c->suid), ShownUid(c->fsuid));
+  AppendFormat(&out, "Gid:\t%u\t%u\t%u\t%u\n", ShownGid(c->rgid), ShownGid(c->egid),
+               ShownGid(c->sgid), ShownGid(c->fsgid));
   RefPtr<FdTable> fds = t.fds_ref();
   AppendFormat(&out, "FDSize:\t%d\nGroups:\t", fds ? fds->size_hint() : 0);
-  for (const Gid g : c->groups) AppendFormat(&out, "%u ", g);
+  for (const Gid g : c->groups) AppendFormat(&out, "%u ", ShownGid(g));
   if (c->groups.empty()) out += ' ';
-  AppendFormat(&out, "\nNStgid:\t%d\nNSpid:\t%d\nNSpgid:\t%d\nNSsid:\t%d\nKthread:\t0\n", tgid, tid,
-               l.pgid, l.sid);
+  const auto levels = [&](const char* name, const Pid* pid) {
+    out += name;
+    if (pid != nullptr) {
+      for (const int number : pid->From(*s.ns)) AppendFormat(&out, "\t%d", number);
+    }
+  };
+  levels("\nNStgid:", s.tg->pid.get());
+  levels("\nNSpid:", s.thread ? &t.pid() : s.tg->pid.get());
+  levels("\nNSpgid:", l.pgrp.get());
+  levels("\nNSsid:", l.session.get());
+  out += "\nKthread:\t0\n";
   if (RefPtr<MemoryManager> mm = t.mm_ref()) {
     const MemoryManager::Usage u = mm->usage();
     const auto kb = [&out](const char* name, uint64_t bytes) {

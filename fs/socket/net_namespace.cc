@@ -3,8 +3,6 @@
 #include <sys/random.h>
 #include <time.h>
 
-#include "fs/vfs/anon_inode.h"
-
 namespace ringwall {
 
 namespace {
@@ -13,10 +11,16 @@ std::atomic<NetNamespace::ChangeListener*> change_listener{nullptr};
 
 void NetNamespace::SetChangeListener(ChangeListener* listener) { change_listener.store(listener); }
 
-NetNamespace::NetNamespace(Kernel& kernel) : kernel_(kernel), ino_(NextAnonymousIno()) {}
+NetNamespace::NetNamespace(Kernel& kernel, Ref<UserNamespace> owner, bool first)
+    : NetNamespaceBase(std::move(owner), first), kernel_(kernel) {}
 
 Ref<NetNamespace> NetNamespace::Create(Kernel& kernel, bool loopback_up) {
-  Ref<NetNamespace> ns = MakeRef<NetNamespace>(kernel);
+  return Create(kernel, loopback_up, Ref<UserNamespace>(UserNamespace::Initial()), true);
+}
+
+Ref<NetNamespace> NetNamespace::Create(Kernel& kernel, bool loopback_up, Ref<UserNamespace> owner,
+                                       bool first) {
+  Ref<NetNamespace> ns = MakeRef<NetNamespace>(kernel, std::move(owner), first);
   ns->stack_ = MakeRef<net::Stack>(static_cast<net::StackHost&>(*ns));
   const net::NetResult<net::IfIndex> lo = ns->stack_->AddInterface(
       {.name = "lo", .kind = net::LinkKind::kLoopback, .mtu = 65536}, nullptr);
@@ -34,7 +38,9 @@ NetNamespace::~NetNamespace() {
   kernel_.timers().Cancel(*this);
 }
 
-Ref<NetNamespaceBase> NetNamespace::NewNamespace() { return Create(kernel_, false); }
+Ref<NetNamespaceBase> NetNamespace::NewNamespace(Ref<UserNamespace> owner) {
+  return Create(kernel_, false, std::move(owner), false);
+}
 
 net::TimePoint NetNamespace::Now() {
   timespec now;

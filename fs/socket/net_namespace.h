@@ -20,14 +20,16 @@ class NetNamespace final : public NetNamespaceBase, private net::StackHost, priv
  public:
   // loopback_up: the initial namespace's `lo` works from the start; a new one's must be set up.
   static Ref<NetNamespace> Create(Kernel& kernel, bool loopback_up);
+  static Ref<NetNamespace> Create(Kernel& kernel, bool loopback_up, Ref<UserNamespace> owner,
+                                  bool first);
   static NetNamespace& Of(Task& t) { return static_cast<NetNamespace&>(t.net()); }
 
-  Ref<NetNamespaceBase> NewNamespace() override;
+  Ref<NetNamespaceBase> NewNamespace(Ref<UserNamespace> owner) override;
 
   net::Stack& stack() { return *stack_; }
   Kernel& kernel() { return kernel_; }
   // The inode number of /proc/PID/ns/net.
-  uint64_t ino() const { return ino_; }
+  uint64_t ino() const { return number(); }
   // SO_COOKIE's numbers.
   uint64_t NextCookie() { return next_cookie_.fetch_add(1, std::memory_order_relaxed) + 1; }
 
@@ -43,7 +45,7 @@ class NetNamespace final : public NetNamespaceBase, private net::StackHost, priv
  private:
   template <typename T, typename... Args>
   friend Ref<T> ringwall::MakeRef(Args&&... args);
-  explicit NetNamespace(Kernel& kernel);
+  NetNamespace(Kernel& kernel, Ref<UserNamespace> owner, bool first);
   ~NetNamespace() override;
 
   net::TimePoint Now() override;
@@ -53,7 +55,6 @@ class NetNamespace final : public NetNamespaceBase, private net::StackHost, priv
   std::optional<int64_t> OnExpire(int64_t now_ns) override;
 
   Kernel& kernel_;
-  const uint64_t ino_;
   std::atomic<uint64_t> next_cookie_{0};
   RefPtr<net::Stack> stack_;
 };

@@ -20,7 +20,45 @@ constexpr size_t kMaxBacklog = 4096;
 
 constexpr size_t kMaxScmRights = 253;
 
+// Sockets hold the numbers of the first namespaces.
 UnixCred OwnCred(const Task& t) { return {t.tgid(), t.creds().ruid, t.creds().rgid}; }
+
+// As a receiver's namespaces call them; a process out of sight, or gone, is 0.
+UnixCred SeenBy(const Task& t, UnixCred cred) {
+  const UserNamespace& user = t.creds().user_ns();
+  cred.uid = user.ShowUid(cred.uid);
+  cred.gid = user.ShowGid(cred.gid);
+  if (t.pid_ns().level() == 0) return cred;
+  MutexLock lock(t.kernel().tasks().mu);
+  const Task* named = t.kernel().tasks().FindTask(cred.pid);
+  cred.pid = named != nullptr ? named->pid().In(t.pid_ns()) : 0;
+  return cred;
+}
+
+// What a sender says of itself (scm_check_creds). EINVAL, EPERM, ESRCH.
+Result<UnixCred> TakeCred(const Task& t, UnixCred cred) {
+  const Credentials& own = t.creds();
+  const std::optional<Uid> uid = own.user_ns().UidIn(cred.uid);
+  const std::optional<Gid> gid = own.user_ns().GidIn(cred.gid);
+  if (!uid || !gid) return Errno(EINVAL);
+  const bool uid_ok = *uid == own.ruid || *uid == own.euid || *uid == own.suid ||
+                      own.HasOwn(Capability::kSetuid);
+  const bool gid_ok = *gid == own.rgid || *gid == own.egid || *gid == own.sgid ||
+                      own.HasOwn(Capability::kSetgid);
+  const bool pid_ok =
+      cred.pid == t.vtgid() || own.HasIn(t.pid_ns().user_ns(), Capability::kSysAdmin);
+  if (!uid_ok || !gid_ok || !pid_ok) return Errno(EPERM);
+  cred.uid = *uid, cred.gid = *gid;
+  if (cred.pid == t.vtgid()) {
+    cred.pid = t.tgid();
+    return cred;
+  }
+  MutexLock lock(t.kernel().tasks().mu);
+  const Task* named = t.pid_ns().FindTask(cred.pid);
+  if (named == nullptr) return Errno(ESRCH);
+  cred.pid = named->tid();
+  return cred;
+}
 
 // A walk from the caller's directory, with what it borrows.
 class OwnWalk {
@@ -464,15 +502,7 @@ Result<void> UnixSocket::ReadControl(Task& t, std::span<const std::byte> control
     }
     if (c.type != SCM_CREDENTIALS) return Errno(EINVAL);
     const UnixCred cred = TRY(c.Value<UnixCred>());
-    const Credentials& own = t.creds();
-    const bool uid_ok = cred.uid == own.ruid || cred.uid == own.euid || cred.uid == own.suid ||
-                        own.Has(Capability::kSetuid);
-    const bool gid_ok = cred.gid == own.rgid || cred.gid == own.egid || cred.gid == own.sgid ||
-                        own.Has(Capability::kSetgid);
-    if ((cred.pid != t.tgid() && !own.Has(Capability::kSysAdmin)) || !uid_ok || !gid_ok) {
-      return Errno(EPERM);
-    }
-    out.cred = cred;
+    out.cred = TRY(TakeCred(t, cred));
     return {};
   });
 }
@@ -535,7 +565,7 @@ Result<size_t> UnixSocket::RecvMsg(Task& t, ReceiveArgs& args) {
   if (type() == SOCK_DGRAM && !all.from.empty()) args.from = AddressOf(all.from);
   if (args.control != nullptr) {
     if (options_.pass_cred != 0 && all.has_cred) {
-      args.control->Put(SOL_SOCKET, SCM_CREDENTIALS, all.cred);
+      args.control->Put(SOL_SOCKET, SCM_CREDENTIALS, SeenBy(t, all.cred));
     }
     args.files = std::move(all.files);
   }
@@ -544,8 +574,14 @@ Result<size_t> UnixSocket::RecvMsg(Task& t, ReceiveArgs& args) {
 
 std::optional<Result<void>> UnixSocket::GetSocketLevel(int name, OptionOut& out) {
   if (name != SO_PEERCRED) return std::nullopt;
-  MutexLock lock(endpoint_->mu);
-  out.Put(endpoint_->connected ? endpoint_->peer_cred : UnixCred{0, ~0u, ~0u});
+  UnixCred cred{0, ~0u, ~0u};
+  {
+    MutexLock lock(endpoint_->mu);
+    if (endpoint_->connected) cred = endpoint_->peer_cred;
+  }
+  const Task* t = Task::Current();
+  if (t != nullptr && cred.pid != 0) cred = SeenBy(*t, cred);
+  out.Put(cred);
   return Result<void>();
 }
 

@@ -59,7 +59,17 @@ Mount::~Mount() {
   fs_->OnLastUnmount();
 }
 
-MountNamespace::MountNamespace(Ref<Mount> root) : root_(root) {
+MountNamespace::MountNamespace(Ref<Mount> root)
+    : Namespace(NamespaceKind::kMount, RefPtr<UserNamespace>(&UserNamespace::Initial()), true),
+      counted_(false),
+      root_(root) {
+  MutexLock lock(MountLock());
+  GraftLocked({std::move(root)}, Path());
+  PublishLocked();
+}
+
+MountNamespace::MountNamespace(Ref<Mount> root, Ref<UserNamespace> owner)
+    : Namespace(NamespaceKind::kMount, std::move(owner), false), counted_(true), root_(root) {
   MutexLock lock(MountLock());
   GraftLocked({std::move(root)}, Path());
   PublishLocked();
@@ -73,6 +83,7 @@ MountNamespace::~MountNamespace() {
     UngraftLocked(gone);
   }
   EpochRetire(table_.load(std::memory_order_relaxed), DeleteTable);
+  if (counted_) user_ns().Uncharge(NamespaceKind::kMount);
 }
 
 void MountNamespace::PublishLocked() {
@@ -92,6 +103,15 @@ void MountNamespace::PublishLocked() {
 Path MountNamespace::root() const {
   EpochGuard guard;
   return table_.load(std::memory_order_acquire)->root;
+}
+
+Path MountNamespace::TopRoot() const {
+  Path at = root();
+  while (RefPtr<Mount> m = MountedAt(at)) {
+    RefPtr<Dentry> top(&m->root());
+    at = Path(std::move(m), std::move(top));
+  }
+  return at;
 }
 
 Mount* MountNamespace::MountedAtBorrowed(const Mount* mount, const Dentry* dentry) const {

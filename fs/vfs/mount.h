@@ -13,6 +13,7 @@
 
 #include "fs/vfs/dentry.h"
 #include "fs/vfs/path.h"
+#include "sentry/auth/user_namespace.h"
 #include "sentry/base/mutex.h"
 #include "sentry/base/ref.h"
 
@@ -54,12 +55,15 @@ class Mount : public RefCounted<Mount> {
   int copied_from_ = 0;   // the id of what it is a copy of, for MountNamespace::Translate
 };
 
-class MountNamespace : public RefCounted<MountNamespace> {
+class MountNamespace final : public Namespace {
  public:
+  // The first one.
   explicit MountNamespace(Ref<Mount> root);
   ~MountNamespace() override;
 
   Path root() const;
+  // What a path walk finds there: the topmost mount on it.
+  Path TopRoot() const;
   // The topmost mount on `at`, or null.
   RefPtr<Mount> MountedAt(const Path& at) const;
   // Where `m` is mounted; null Path for the root mount or one that was detached.
@@ -88,7 +92,9 @@ class MountNamespace : public RefCounted<MountNamespace> {
 
   // A copy for CLONE_NEWNS; the copies are peers of shared originals. Translate gives the place in
   // this copy of one in the original (root and cwd of the task); null when it has none.
-  Ref<MountNamespace> Clone() const;
+  // Owned by `owner`; when that is another user namespace than this one's, it can neither change
+  // what is mounted here nor look below it. ENOSPC.
+  Result<Ref<MountNamespace>> Clone(const Ref<UserNamespace>& owner) const;
   Path Translate(const Path& original) const;
 
   // The rest of mount(2): bind, recursive bind, move, remount, propagation; pivot_root. EINVAL,
@@ -102,6 +108,7 @@ class MountNamespace : public RefCounted<MountNamespace> {
 
  private:
   using Tree = std::vector<Ref<Mount>>;  // a mount and what is below it, parents first
+  MountNamespace(Ref<Mount> root, Ref<UserNamespace> owner);
 
   // All with the lock held.
   Tree TreeOfLocked(Mount& top) const;
@@ -116,6 +123,7 @@ class MountNamespace : public RefCounted<MountNamespace> {
   void PublishLocked();
   bool OwnsLocked(const Mount& m) const { return m.space_ == this; }
 
+  const bool counted_;  // against its owner's limit
   std::vector<Ref<Mount>> mounts_;  // under the lock of all mount tables
   RefPtr<Mount> root_;              // likewise
   std::atomic<const MountTable*> table_{nullptr};

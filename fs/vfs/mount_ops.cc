@@ -209,7 +209,8 @@ Result<void> MountNamespace::PivotRoot(const Path& new_root, const Path& put_old
   return {};
 }
 
-Ref<MountNamespace> MountNamespace::Clone() const {
+Result<Ref<MountNamespace>> MountNamespace::Clone(const Ref<UserNamespace>& owner) const {
+  TRY(owner->Charge(NamespaceKind::kMount));
   RefPtr<Mount> bare;
   Tree copy;
   {
@@ -218,7 +219,8 @@ Ref<MountNamespace> MountNamespace::Clone() const {
     bare = copy[0];
     copy.erase(copy.begin());
   }
-  Ref<MountNamespace> clone = MakeRef<MountNamespace>(Ref<Mount>(std::move(bare)));
+  Ref<MountNamespace> clone =
+      Ref<MountNamespace>::Adopt(new MountNamespace(Ref<Mount>(std::move(bare)), owner));
   MutexLock lock(MountLock());
   for (const Ref<Mount>& m : copy) clone->GraftLocked({m}, Path(m->mount_point_));
   clone->PublishLocked();

@@ -129,7 +129,7 @@ TEST_F(MountTest, ACopiedNamespaceIsApart) {
   Mkdir("/m");
   EXPECT_TRUE(mounts_->Attach(NewTmpfs(), At("/m")).ok());
   Mkdir("/m/cwd");
-  Ref<MountNamespace> copy = mounts_->Clone();
+  Ref<MountNamespace> copy = *mounts_->Clone(Ref<UserNamespace>(UserNamespace::Initial()));
   const Path root = copy->root();
   const Walk walk{*creds_, *copy, root, root};
   const Path cwd = copy->Translate(At("/m/cwd"));

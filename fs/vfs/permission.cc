@@ -42,7 +42,7 @@ Result<void> MayDelete(const Credentials& creds, Dentry& dir, Dentry& victim, bo
   if (dir_attr.mode & S_ISVTX) {
     const Attr attr = TRY(victim.inode()->GetPermissionAttr());
     if (attr.uid != creds.fsuid && dir_attr.uid != creds.fsuid &&
-        !creds.Has(Capability::kFowner)) {
+        !creds.HasOver(attr.uid, attr.gid, Capability::kFowner)) {
       return Errno(EPERM);
     }
   }
@@ -53,7 +53,7 @@ Result<void> MayDelete(const Credentials& creds, Dentry& dir, Dentry& victim, bo
 }
 
 bool OwnerOrCapable(const Credentials& creds, const Attr& attr) {
-  return creds.fsuid == attr.uid || creds.Has(Capability::kFowner);
+  return creds.fsuid == attr.uid || (creds.HasOwn(Capability::kFowner) && creds.user_ns().UidOut(attr.uid).has_value());
 }
 
 Result<NewInode> InitOwner(const Credentials& creds, Inode& dir, uint32_t mode, uint64_t rdev) {
@@ -64,7 +64,7 @@ Result<NewInode> InitOwner(const Credentials& creds, Inode& dir, uint32_t mode, 
   if (S_ISDIR(mode)) {
     args.mode |= S_ISGID;
   } else if ((mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && !creds.InGroup(attr.gid) &&
-             !creds.Has(Capability::kFsetid)) {
+             !creds.HasOver(attr.uid, attr.gid, Capability::kFsetid)) {
     args.mode &= ~static_cast<uint32_t>(S_ISGID);
   }
   return args;

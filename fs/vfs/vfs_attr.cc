@@ -78,7 +78,7 @@ Result<void> Vfs::Chmod(const Credentials& creds, const Path& path, uint32_t mod
   const Attr attr = TRY(inode.GetPermissionAttr());
   if (!OwnerOrCapable(creds, attr)) return Errno(EPERM);
   mode &= 07777;
-  if (!creds.InGroup(attr.gid) && !creds.Has(Capability::kFsetid)) {
+  if (!creds.InGroup(attr.gid) && !creds.HasOver(attr.uid, attr.gid, Capability::kFsetid)) {
     mode &= ~static_cast<uint32_t>(S_ISGID);
   }
   SetAttr set;
@@ -91,7 +91,7 @@ Result<void> Vfs::Chown(const Credentials& creds, const Path& path, std::optiona
   TRY(WantWrite(path));
   Inode& inode = InodeOf(path);
   const Attr attr = TRY(inode.GetPermissionAttr());
-  const bool capable = creds.Has(Capability::kChown);
+  const bool capable = creds.HasOver(attr.uid, attr.gid, Capability::kChown);
   if (uid && !capable && !(creds.fsuid == attr.uid && *uid == attr.uid)) return Errno(EPERM);
   if (gid && !capable && !(creds.fsuid == attr.uid && (*gid == attr.gid || creds.InGroup(*gid)))) {
     return Errno(EPERM);
@@ -104,7 +104,8 @@ Result<void> Vfs::Chown(const Credentials& creds, const Path& path, std::optiona
     const uint32_t stripped = ModeWithoutPrivileges(mode);
     mode = stripped;
     // A set-gid bit without group execution goes only when a stranger changes the group.
-    if ((mode & S_ISGID) && !creds.InGroup(attr.gid) && !creds.Has(Capability::kFsetid)) {
+    if ((mode & S_ISGID) && !creds.InGroup(attr.gid) &&
+        !creds.HasOver(attr.uid, attr.gid, Capability::kFsetid)) {
       mode &= ~static_cast<uint32_t>(S_ISGID);
     }
     if (mode != (attr.mode & 07777)) set.mode = mode;
@@ -122,7 +123,7 @@ Result<void> Vfs::DropPrivileges(const Credentials& creds, Inode& inode) {
   mode &= 07777;
   if ((mode & (S_ISUID | S_ISGID)) == 0 || !inode.is_regular()) return {};
   const uint32_t kept = ModeWithoutPrivileges(mode);
-  if (kept == mode || creds.Has(Capability::kFsetid)) return {};
+  if (kept == mode || creds.HasOwn(Capability::kFsetid)) return {};
   SetAttr set;
   set.mode = kept;
   return inode.Set(set);

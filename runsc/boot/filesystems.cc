@@ -86,7 +86,7 @@ class Mounter {
       Ref<FileSystem> fs = TRY(NewDevPts(kernel_, mount.data));
       return RefPtr<FileSystem>(std::move(fs));
     }
-    if (mount.type == "proc") return RefPtr<FileSystem>(NewProcFs(kernel_));
+    if (mount.type == "proc") return RefPtr<FileSystem>(NewProcFs(kernel_, kernel_.tasks().first));
     if (mount.type == "sysfs") return RefPtr<FileSystem>(NewSysFs(kernel_.cpus()));
     return RefPtr<FileSystem>();
   }

@@ -6,12 +6,10 @@
 #include <memory>
 #include <vector>
 
+#include "sentry/auth/user_namespace.h"
 #include "sentry/base/ref.h"
 
 namespace ringwall {
-
-using Uid = uint32_t;
-using Gid = uint32_t;
 
 // capabilities(7), by number.
 enum class Capability : uint8_t {
@@ -38,7 +36,23 @@ class Credentials : public RefCounted<Credentials> {
   uint32_t securebits = 0;
   bool no_new_privs = false;
 
-  bool Has(Capability c) const { return (cap_effective & CapBit(c)) != 0; }
+  // All ids above are those of the first user namespace.
+  UserNamespace& user_ns() const { return *user_ns_; }
+  void set_user_ns(Ref<UserNamespace> ns) { user_ns_ = std::move(ns); }
+
+  // Over the whole sandbox (capable()): what a namespace of one's own does not give.
+  bool Has(Capability c) const {
+    return (cap_effective & CapBit(c)) != 0 && user_ns_->parent() == nullptr;
+  }
+  // Over one's own user namespace (ns_capable(current_user_ns())).
+  bool HasOwn(Capability c) const { return (cap_effective & CapBit(c)) != 0; }
+  // Over another user namespace (ns_capable()): there, or as the owner of one on the way down to it.
+  bool HasIn(const UserNamespace& ns, Capability c) const;
+  // Over an object with these owners (capable_wrt_inode_uidgid()): both must be mapped.
+  bool HasOver(Uid uid, Gid gid, Capability c) const {
+    return HasOwn(c) &&
+           (user_ns_->parent() == nullptr || (user_ns_->UidOut(uid) && user_ns_->GidOut(gid)));
+  }
   bool InGroup(Gid gid) const;
   // A copy that may be changed before anyone else sees it.
   Ref<Credentials> Copy() const;
@@ -46,7 +60,13 @@ class Credentials : public RefCounted<Credentials> {
   // uid and gid 0 with all capabilities.
   static Ref<const Credentials> Root();
 
-  Credentials() = default;
+  // For a task that enters `ns`: all capabilities there, none that its old namespace gave.
+  void EnterUserNamespace(Ref<UserNamespace> ns);
+
+  Credentials();
+
+ private:
+  Ref<UserNamespace> user_ns_;
 };
 
 // Linux's generic permission check on an inode (fs/namei.c:generic_permission without ACLs):

@@ -21,14 +21,44 @@ SyscallTable::SyscallTable(std::span<const SyscallRow> rows) : rows_(rows) {
   }
 }
 
-Result<int> TaskSet::AllocatePid() {
-  if (live >= max_tasks) return Errno(EAGAIN);
-  for (int tries = 0; tries < kPidMax; tries++) {
+TaskSet::TaskSet()
+    : first(MakeRef<PidNamespace>(nullptr, RefPtr<UserNamespace>(&UserNamespace::Initial()))),
+      tasks(first->tasks),
+      groups(first->groups) {}
+
+namespace {
+
+// 0 when there is none.
+int NextNumber(PidNamespace& ns) {
+  for (int tries = 0; tries < TaskSet::kPidMax; tries++) {
     // Numbers below 300 are used once only, as Linux does after the first wrap.
-    last_pid = last_pid + 1 < kPidMax ? last_pid + 1 : 300;
-    if (!tasks.contains(last_pid) && !groups.contains(last_pid)) return last_pid;
+    ns.last_pid = ns.last_pid + 1 < TaskSet::kPidMax ? ns.last_pid + 1 : 300;
+    if (!ns.tasks.contains(ns.last_pid) && !ns.groups.contains(ns.last_pid)) return ns.last_pid;
   }
-  return Errno(EAGAIN);
+  return 0;
+}
+
+}  // namespace
+
+Result<Ref<const Pid>> TaskSet::AllocatePid(PidNamespace& ns, std::span<const int> wanted) {
+  if (live >= max_tasks) return Errno(EAGAIN);
+  std::vector<int> numbers(static_cast<size_t>(ns.level()) + 1);
+  size_t i = 0;
+  for (PidNamespace* at = &ns; at != nullptr; at = at->parent(), i++) {
+    if (at->dead) return Errno(ENOMEM);
+    int& number = numbers[static_cast<size_t>(at->level())];
+    if (i >= wanted.size()) {
+      number = NextNumber(*at);
+      if (number == 0) return Errno(EAGAIN);
+      continue;
+    }
+    number = wanted[i];
+    if (number < 1 || number >= kPidMax) return Errno(EINVAL);
+    // The first in a namespace is its init.
+    if (number != 1 && at->level() != 0 && !at->had_init) return Errno(EINVAL);
+    if (at->tasks.contains(number) || at->groups.contains(number)) return Errno(EEXIST);
+  }
+  return Ref<const Pid>(MakeRef<Pid>(Ref<PidNamespace>(ns), std::move(numbers)));
 }
 
 Task* TaskSet::FindTask(int tid) {
@@ -37,12 +67,22 @@ Task* TaskSet::FindTask(int tid) {
 }
 
 ThreadGroup* TaskSet::FindThreadGroup(int tgid) {
-  Task* t = FindTask(tgid);
-  return t != nullptr && t->tgid() == tgid ? &t->tg() : nullptr;
+  return first->FindThreadGroup(tgid);
 }
 
-void TaskSet::EraseGroupLocked(int pgid) { groups.erase(pgid); }
-void TaskSet::EraseTaskLocked(int tid) { tasks.erase(tid); }
+void TaskSet::AddTaskLocked(const Pid& pid, Task& task) {
+  pid.ForEach([&](PidNamespace& ns, int number) { ns.tasks[number] = &task; });
+}
+void TaskSet::EraseTaskLocked(const Pid& pid) {
+  pid.ForEach([](PidNamespace& ns, int number) { ns.tasks.erase(number); });
+}
+void TaskSet::AddGroupLocked(RefPtr<ProcessGroup> pg) {
+  pg->pid->ForEach([&](PidNamespace& ns, int number) { ns.groups[number] = pg; });
+}
+void TaskSet::EraseGroupLocked(ProcessGroup& pg) {
+  RefPtr<ProcessGroup> keep(&pg);
+  pg.pid->ForEach([](PidNamespace& ns, int number) { ns.groups.erase(number); });
+}
 
 size_t TaskSet::TasksOfUserLocked(Uid uid) {
   size_t n = 0;
@@ -66,7 +106,47 @@ Kernel::~Kernel() = default;
 
 void Kernel::SetFirstPid(int pid) {
   MutexLock lock(tasks_.mu);
-  tasks_.last_pid = pid - 1;
+  tasks_.first->last_pid = pid - 1;
+}
+
+void Kernel::SetNamespaceMaker(NamespaceKind kind, NamespaceMaker maker) {
+  MutexLock lock(namespaces_mu_);
+  makers_[static_cast<size_t>(kind)] = maker;
+}
+
+Result<Ref<Namespace>> Kernel::NewNamespace(NamespaceKind kind, const Ref<UserNamespace>& owner) {
+  NamespaceMaker maker = nullptr;
+  {
+    MutexLock lock(namespaces_mu_);
+    maker = makers_[static_cast<size_t>(kind)];
+  }
+  TRY(owner->Charge(kind));
+  if (maker == nullptr) return Ref<Namespace>(MakeRef<PlainNamespace>(kind, owner, false));
+  Result<Ref<Namespace>> made = maker(*this, owner, false);
+  if (!made.ok()) owner->Uncharge(kind);
+  return made;
+}
+
+Ref<Namespace> Kernel::FirstNamespace(NamespaceKind kind) {
+  const size_t i = static_cast<size_t>(kind);
+  NamespaceMaker maker = nullptr;
+  {
+    MutexLock lock(namespaces_mu_);
+    if (first_namespaces_[i]) return Ref<Namespace>(first_namespaces_[i]);
+    maker = makers_[i];
+  }
+  const Ref<UserNamespace> owner(UserNamespace::Initial());
+  RefPtr<Namespace> made;
+  if (maker != nullptr) {
+    Result<Ref<Namespace>> result = maker(*this, owner, true);
+    RW_CHECK(result.ok());
+    made = std::move(*result);
+  } else {
+    made = MakeRef<PlainNamespace>(kind, owner, true);
+  }
+  MutexLock lock(namespaces_mu_);
+  if (!first_namespaces_[i]) first_namespaces_[i] = std::move(made);
+  return Ref<Namespace>(first_namespaces_[i]);
 }
 
 void Kernel::Start(ThreadGroup& tg) {
@@ -130,7 +210,7 @@ void Kernel::SetStrace(bool on, const std::vector<std::string>& only) {
   strace_.store(on);
   // What stubs answered alone comes to the Sentry from now on, or the reverse.
   MutexLock lock(tasks_.mu);
-  for (const auto& [tid, task] : tasks_.tasks) task->ParentChanged();
+  for (const auto& [tid, task] : tasks_.tasks) task->AnswersChanged();
 }
 
 bool Kernel::StraceWanted(std::string_view name) const {

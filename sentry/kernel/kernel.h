@@ -18,6 +18,7 @@
 #include "sentry/base/mutex.h"
 #include "sentry/base/ref.h"
 #include "sentry/kernel/net_base.h"
+#include "sentry/kernel/nsproxy.h"
 #include "sentry/kernel/thread_group.h"
 
 namespace ringwall {
@@ -32,27 +33,44 @@ struct UtsName {
 };
 
 // The uts namespace of a task.
-class UtsNamespace : public RefCounted<UtsNamespace> {
+class UtsNamespace final : public Namespace {
  public:
+  // The first one.
+  UtsNamespace() : UtsNamespace(RefPtr<UserNamespace>(&UserNamespace::Initial()), true) {}
+  // Preconditions: the owner was charged.
+  UtsNamespace(RefPtr<UserNamespace> owner, bool first)
+      : Namespace(NamespaceKind::kUts, std::move(owner), first), counted_(!first) {}
+  ~UtsNamespace() override {
+    if (counted_) user_ns().Uncharge(NamespaceKind::kUts);
+  }
   Guarded<UtsName, LockClass::kLeaf> name;
+
+ private:
+  const bool counted_;
 };
 
-// All tasks, by number (the pid namespace of the container), and the lock under which their links
-// change (tasklist_lock).
+// All tasks, and the lock under which their links change (tasklist_lock). The numbers here are those
+// of the first pid namespace: those that a guest names are found by its own (Task::pid_ns).
 class TaskSet {
  public:
+  TaskSet();
   Mutex<LockClass::kTaskSet> mu;
-  std::map<int, Task*> tasks GUARDED_BY(mu);               // by tid
-  std::map<int, RefPtr<ProcessGroup>> groups GUARDED_BY(mu);  // by pgid; empty ones are erased
-  int last_pid GUARDED_BY(mu) = 0;
+  const Ref<PidNamespace> first;  // the first pid namespace
+  std::map<int, Task*>& tasks GUARDED_BY(mu);                  // by tid
+  std::map<int, RefPtr<ProcessGroup>>& groups GUARDED_BY(mu);  // by pgid; empty ones are erased
   int live GUARDED_BY(mu) = 0;  // tasks that have not finished their exit
 
-  // The next free number. EAGAIN when there is none or the limit of tasks is reached.
-  Result<int> AllocatePid() REQUIRES(mu);
+  // The next free numbers in `ns` and all above it, or those `wanted`, innermost first (clone3's
+  // set_tid). EAGAIN when there is none or the limit of tasks is reached; ENOMEM when the init of
+  // `ns` is gone; EEXIST, EINVAL of wanted ones.
+  Result<Ref<const Pid>> AllocatePid(PidNamespace& ns, std::span<const int> wanted = {})
+      REQUIRES(mu);
   Task* FindTask(int tid) REQUIRES(mu);
   ThreadGroup* FindThreadGroup(int tgid) REQUIRES(mu);
-  void EraseTaskLocked(int tid) REQUIRES(mu);
-  void EraseGroupLocked(int pgid) REQUIRES(mu);
+  void AddTaskLocked(const Pid& pid, Task& task) REQUIRES(mu);
+  void EraseTaskLocked(const Pid& pid) REQUIRES(mu);
+  void AddGroupLocked(RefPtr<ProcessGroup> pg) REQUIRES(mu);
+  void EraseGroupLocked(ProcessGroup& pg) REQUIRES(mu);
   size_t TasksOfUserLocked(Uid uid) REQUIRES(mu);
 
   static constexpr int kPidMax = 32768;
@@ -77,6 +95,16 @@ class Kernel {
   const SyscallTable& syscalls() const { return *options_.syscalls; }
   const KernelOptions& options() const { return options_; }
   TaskSet& tasks() { return tasks_; }
+  // The namespaces that a container's first process has. Whoever implements IPC or network
+  // namespaces says at start-up how to make one, owned by the given user namespace.
+  using NamespaceMaker =
+      Result<Ref<Namespace>> (*)(Kernel& kernel, Ref<UserNamespace> owner, bool first);
+  void SetNamespaceMaker(NamespaceKind kind, NamespaceMaker maker);
+  // A new one; counts against its owner's limit. ENOSPC.
+  Result<Ref<Namespace>> NewNamespace(NamespaceKind kind, const Ref<UserNamespace>& owner);
+  // The one that the sandbox starts with.
+  Ref<Namespace> FirstNamespace(NamespaceKind kind);
+
   FutexTable& futexes() { return *futexes_; }
   TimerQueue& timers() { return timers_; }
 
@@ -151,6 +179,9 @@ class Kernel {
   uint64_t start_boottime_ns_;
   RefPtr<ThreadGroup> init_;
   RefPtr<NetNamespaceBase> initial_net_;
+  Mutex<LockClass::kLeaf> namespaces_mu_;
+  std::array<NamespaceMaker, kNamespaceKinds> makers_ GUARDED_BY(namespaces_mu_) = {};
+  std::array<RefPtr<Namespace>, kNamespaceKinds> first_namespaces_ GUARDED_BY(namespaces_mu_);
   CondVar group_exited_;  // a process ended, or the last task is gone; with tasks_.mu
 };
 

@@ -45,6 +45,7 @@ struct CloneArgs {
   GuestAddr stack;     // the new stack pointer, null: the same
   GuestAddr parent_tid, child_tid, pidfd;
   uint64_t tls = 0;
+  std::vector<int> set_tid;  // clone3's, innermost namespace first
 };
 
 struct ExecArgs {
@@ -60,8 +61,15 @@ class Task : public RefCounted<Task> {
 
   Kernel& kernel() const { return kernel_; }
   ThreadGroup& tg() const { return *tg_; }
+  // Numbers in the first pid namespace: for the Sentry's own use, not for showing to guests.
   int tid() const { return tid_; }
   int tgid() const { return tg_->tgid_; }
+  // Numbers in its own pid namespace, as the task itself knows them. pid() changes only when a
+  // non-leader execs, under the TaskSet's lock.
+  const Pid& pid() const { return *pid_; }
+  PidNamespace& pid_ns() const { return tg_->pid_ns(); }
+  int vtid() const { return pid_->own(); }
+  int vtgid() const { return tg_->pid->own(); }
 
   // --- Memory and processor state. Task thread only.
   MemoryManager& mm() const { return *mm_; }
@@ -88,12 +96,18 @@ class Task : public RefCounted<Task> {
   // --- Files.
   FdTable& fds() const { return *fds_; }
   FsContext& fs() const { return *fs_; }
-  MountNamespace& mounts() const { return *mounts_; }
+  MountNamespace& mounts() const { return *ns_.mounts; }
   const Credentials& creds() const { return *creds_; }
   void set_creds(Ref<const Credentials> c);
-  UtsNamespace& uts() const { return *uts_; }
-  NetNamespaceBase& net() const { return *net_; }
+  UtsNamespace& uts() const { return *ns_.uts; }
+  // What the kinds' own makers made (Kernel::SetNamespaceMaker), or nothing but a number.
+  Namespace& ipc_ns() const { return *ns_.ipc; }
+  NetNamespaceBase& net() const { return static_cast<NetNamespaceBase&>(*ns_.net); }
   void set_net(Ref<NetNamespaceBase> net);
+  // Task thread only, as those above; nsproxy_ref is for others.
+  const NsProxy& nsproxy() const { return ns_; }
+  void set_nsproxy(NsProxy ns);
+  NsProxy nsproxy_ref() const;
   Result<Ref<File>> GetFile(int fd) const { return fds_->Get(fd); }
 
   // --- Waiting. Task thread only.
@@ -116,8 +130,9 @@ class Task : public RefCounted<Task> {
   Result<void> SendSignal(const abi::SigInfo& info, bool group);
   // A fault of this task's own: cannot be blocked or ignored. Task thread only.
   void ForceSignal(abi::SigInfo info);
-  // The parent is another one now: what the stub answers for getppid changes. TaskSet's lock held.
-  void ParentChanged();
+  // What the stub answers alone (getppid, getuid) has changed by somebody else's doing: it is told
+  // before the task goes on. TaskSet's lock held.
+  void AnswersChanged();
   // Whether Block must end: a deliverable signal, a stop, or the end of the process.
   bool alive() const { return mm_ && context_ != nullptr; }
   bool Interrupted() const { return interrupted_.load(std::memory_order_acquire); }
@@ -144,7 +159,8 @@ class Task : public RefCounted<Task> {
   abi::StackT alt_stack;  // task thread only
 
   // --- Life.
-  Result<Ref<Task>> Clone(const CloneArgs& args);
+  // Returns the child's numbers; the child itself may be gone already.
+  Result<Ref<const Pid>> Clone(const CloneArgs& args);
   Result<void> Exec(ExecArgs args);
   // Ends this task (exit) or all of its process (exit_group) when the current call returns.
   void ExitThread(int status);
@@ -182,6 +198,7 @@ class Task : public RefCounted<Task> {
   // Makes the descriptor table this task's own.
   void UnshareFds();
   void UnshareFs();
+  void set_fs(Ref<FsContext> fs);
 
   GuestAddr clear_child_tid;       // task thread only
   GuestAddr robust_list;           // task thread only
@@ -227,21 +244,22 @@ class Task : public RefCounted<Task> {
   void DoExit();
   void ReleaseMm();
   void FinishExit();
+  bool WaitsForPidNamespaceLocked();
+  bool LeaveGroupLocked();
   void ReparentChildrenLocked();
   // task_exec.cc
   Result<void> KillOtherThreads();
 
   Kernel& kernel_;
   const Ref<ThreadGroup> tg_;
+  RefPtr<const Pid> pid_;
   int tid_;  // changes only when a non-leader execs, under the TaskSet's lock
 
   mutable Mutex<LockClass::kTask> mu_;  // the pointers below, for readers on other threads
   RefPtr<MemoryManager> mm_;
   RefPtr<FdTable> fds_;
   RefPtr<FsContext> fs_;
-  RefPtr<MountNamespace> mounts_;
-  RefPtr<UtsNamespace> uts_;
-  RefPtr<NetNamespaceBase> net_;
+  NsProxy ns_;
   RefPtr<const Credentials> creds_;
   std::string comm_ GUARDED_BY(mu_);
   cpu_set_t affinity_ GUARDED_BY(mu_);
@@ -321,12 +339,18 @@ auto Task::Retry(WaitQueue* queue, EventMask events, int64_t deadline, F attempt
 Result<void> SendSignalToGroup(ThreadGroup& tg, const abi::SigInfo& info);
 // To every member of a process group. With the TaskSet's lock held. ESRCH when it is empty.
 void SendSignalToProcessGroupLocked(ProcessGroup& pg, const abi::SigInfo& info);
+// What a process's user namespace calls this id. TaskSet's lock held.
+Uid UidSeenBy(const ThreadGroup& tg, Uid uid);
 // SIGCHLD with CLD_STOPPED, CLD_CONTINUED, and a wake of the waiting parent. TaskSet's lock held.
 void NotifyParentOfStopLocked(ThreadGroup& tg, int code, int signo);
 
-// The parent's number as getppid shows it: 0 for init, 1 for one whose parent is gone. TaskSet's
-// lock held.
+// The parent's number in the first pid namespace: 0 for init, 1 for one whose parent is gone.
+// TaskSet's lock held.
 int ParentPidLocked(const ThreadGroup& tg);
+// The same as seen from `ns`: 0 also when the parent is out of sight.
+int ParentPidLocked(const ThreadGroup& tg, const PidNamespace& ns);
+// The foreground group of a session's terminal as `ns` numbers it. TaskSet's lock held.
+int ForegroundGroupLocked(const Session& session, const PidNamespace& ns);
 abi::SigInfo MakeSigInfo(int signo, int code);
 // si_code of a signal from the container's owner (runsc kill), which init cannot refuse.
 inline constexpr int kFromOutside = -1000;
@@ -341,6 +365,16 @@ void DropPosixLocks(File& file, const FdTable& table);
 // The session's leader is gone: SIGHUP and SIGCONT to the foreground group, no terminal any more.
 // TaskSet's lock held.
 void HangUpSessionLocked(Kernel& kernel, Session& session) NO_THREAD_SAFETY_ANALYSIS;
+
+// The credentials that clone and unshare give with CLONE_NEWUSER. EPERM, ENOSPC.
+Result<Ref<const Credentials>> CredentialsInNewUserNamespace(Task& t);
+
+// ptrace_may_access: may `from` look at (kRead) or change (kAttach) another process? By its ids for
+// file accesses or its real ones (kRealCreds).
+struct TraceAccess {
+  static constexpr uint32_t kRead = 1, kAttach = 2, kRealCreds = 16;
+};
+bool MayTrace(const Task& from, Task& target, uint32_t access);
 
 struct WaitArgs {
   enum class Which { kAny, kPid, kPgrp, kPidfd } which = Which::kAny;

@@ -12,9 +12,6 @@ namespace ringwall {
 namespace {
 
 constexpr uint64_t kCloneClearSighand = 0x100000000ull;
-constexpr uint64_t kNamespaces = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |
-                                 CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWCGROUP;
-constexpr uint64_t kSupportedNamespaces = CLONE_NEWNS | CLONE_NEWUTS;
 
 Result<void> CheckFlags(const Task& t, uint64_t flags) {
   const auto both = [&](uint64_t a, uint64_t b) { return (flags & a) != 0 && (flags & b) != 0; };
@@ -22,12 +19,16 @@ Result<void> CheckFlags(const Task& t, uint64_t flags) {
   if ((flags & CLONE_THREAD) != 0 && (flags & CLONE_SIGHAND) == 0) return Errno(EINVAL);
   if ((flags & CLONE_SIGHAND) != 0 && (flags & CLONE_VM) == 0) return Errno(EINVAL);
   if (both(CLONE_THREAD, CLONE_NEWPID) || both(CLONE_THREAD, CLONE_NEWUSER)) return Errno(EINVAL);
+  if (both(CLONE_NEWIPC, CLONE_SYSVSEM)) return Errno(EINVAL);
+  // A process has all its threads in one pid namespace.
+  if ((flags & CLONE_THREAD) != 0 && t.nsproxy().pid_for_children.get() != &t.pid_ns()) {
+    return Errno(EINVAL);
+  }
   if (both(CLONE_SIGHAND, kCloneClearSighand)) return Errno(EINVAL);
   if (both(CLONE_PIDFD, CLONE_DETACHED)) return Errno(EINVAL);
   // init must not make siblings: nobody would reap them.
-  if ((flags & CLONE_PARENT) != 0 && &t.tg() == t.kernel().init()) return Errno(EINVAL);
-  if ((flags & kNamespaces & ~kSupportedNamespaces) != 0) return Errno(EINVAL);
-  if ((flags & kNamespaces) != 0 && !t.creds().Has(Capability::kSysAdmin)) return Errno(EPERM);
+  if ((flags & CLONE_PARENT) != 0 && &t.tg() == t.pid_ns().init) return Errno(EINVAL);
+  if ((flags & CLONE_NEWCGROUP) != 0) return Errno(EINVAL);
   return {};
 }
 
@@ -39,7 +40,16 @@ uint64_t BootTimeNow() {
 
 }  // namespace
 
-Result<Ref<Task>> Task::Clone(const CloneArgs& args) {
+Result<Ref<const Credentials>> CredentialsInNewUserNamespace(Task& t) {
+  // Whoever is in a chroot could get out of it with the new capabilities.
+  if (!(t.fs().root() == t.mounts().TopRoot())) return Errno(EPERM);
+  Ref<UserNamespace> ns = TRY(UserNamespace::Create(t.creds()));
+  Ref<Credentials> c = t.creds().Copy();
+  c->EnterUserNamespace(std::move(ns));
+  return Ref<const Credentials>(std::move(c));
+}
+
+Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
   const uint64_t flags = args.flags;
   TRY(CheckFlags(*this, flags));
   const bool thread = (flags & CLONE_THREAD) != 0;
@@ -70,16 +80,11 @@ Result<Ref<Task>> Task::Clone(const CloneArgs& args) {
   child->mm_ = mm;
   child->fds_ = (flags & CLONE_FILES) != 0 ? fds_ : RefPtr<FdTable>(fds_->Fork());
   child->fs_ = (flags & CLONE_FS) != 0 ? fs_ : RefPtr<FsContext>(fs_->Copy());
-  child->mounts_ = mounts_;
-  if ((flags & CLONE_NEWNS) != 0) child->mounts_ = mounts_->Clone();
-  child->uts_ = uts_;
-  if ((flags & CLONE_NEWUTS) != 0) {
-    child->uts_ = MakeRef<UtsNamespace>();
-    const UtsName name = uts_->name.With([](const UtsName& n) { return n; });
-    child->uts_->name.With([&](UtsName& n) { n = name; });
-  }
-  child->net_ = net_;
   child->creds_ = creds_;
+  if ((flags & CLONE_NEWUSER) != 0) {
+    child->creds_ = TRY(CredentialsInNewUserNamespace(*this));
+  }
+  child->ns_ = TRY(ns_.Copy(kernel_, flags, *child->creds_, *child->fs_));
   child->set_comm(comm());
   child->start_time_ns = BootTimeNow();
   child->nice = nice.load();
@@ -105,6 +110,7 @@ Result<Ref<Task>> Task::Clone(const CloneArgs& args) {
     TRY(CopyOut(args.pidfd, std::as_bytes(std::span(&fd, 1))));
   }
   const uint64_t process_limit = tg_->limit(RLIMIT_NPROC);
+  RefPtr<const Pid> numbers;
 
   {
     MutexLock lock(kernel_.tasks().mu);
@@ -114,11 +120,23 @@ Result<Ref<Task>> Task::Clone(const CloneArgs& args) {
         !creds_->Has(Capability::kSysResource) && !creds_->Has(Capability::kSysAdmin)) {
       return Errno(EAGAIN);
     }
-    child->tid_ = TRY(set.AllocatePid());
+    PidNamespace& pid_ns = *child->ns_.pid_for_children;
+    for (const PidNamespace* ns = &pid_ns; !args.set_tid.empty() && ns != nullptr; ns = ns->parent()) {
+      if (static_cast<size_t>(pid_ns.level() - ns->level()) == args.set_tid.size()) break;
+      if (!creds_->HasIn(ns->user_ns(), Capability::kCheckpointRestore) &&
+          !creds_->HasIn(ns->user_ns(), Capability::kSysAdmin)) {
+        return Errno(EPERM);
+      }
+    }
+    if (args.set_tid.size() > static_cast<size_t>(pid_ns.level()) + 1) return Errno(EINVAL);
+    Ref<const Pid> pid = TRY(set.AllocatePid(pid_ns, args.set_tid));
+    numbers = pid;
+    child->pid_ = pid;
+    child->tid_ = pid->first();
     MutexLock siglock(tg_->siglock);
     // A process that is on its way out makes no more threads.
     if (tg_->group_exit || dying_) return Errno(kErestartNoIntr);
-    set.tasks[child->tid_] = child.get();
+    set.AddTaskLocked(*pid, *child);
     set.live++;
     if (thread) {
       tg_->threads.push_back(child.get());
@@ -129,7 +147,12 @@ Result<Ref<Task>> Task::Clone(const CloneArgs& args) {
         child->interrupted_ = true;
       }
     } else {
+      tg->pid = pid;
       tg->tgid_ = child->tid_;
+      if (pid_ns.level() != 0 && !pid_ns.had_init) {
+        pid_ns.init = tg.get();
+        pid_ns.had_init = true;
+      }
       tg->leader = child.get();
       child->AddRef();  // the leader stays until the process is reaped
       tg->threads.push_back(child.get());
@@ -151,12 +174,14 @@ Result<Ref<Task>> Task::Clone(const CloneArgs& args) {
     }
   }
 
-  const int32_t tid = child->tid_;
+  const Ref<const Pid> pid(numbers);
+  int32_t tid = pid->In(pid_ns());
   if ((flags & CLONE_PARENT_SETTID) != 0) {
     Result<void> ignored = CopyOut(args.parent_tid, std::as_bytes(std::span(&tid, 1)));
     static_cast<void>(ignored);
   }
   if ((flags & CLONE_CHILD_SETTID) != 0) {
+    tid = pid->own();
     Result<void> ignored = mm->CopyOut(args.child_tid, std::as_bytes(std::span(&tid, 1)));
     static_cast<void>(ignored);
   }
@@ -164,7 +189,7 @@ Result<Ref<Task>> Task::Clone(const CloneArgs& args) {
 
   if ((flags & CLONE_VFORK) == 0) {
     child->StartThread();
-    return child;
+    return pid;
   }
   child->vfork_parent_ = RefPtr<Task>(this);
   child->StartThread();
@@ -175,7 +200,7 @@ Result<Ref<Task>> Task::Clone(const CloneArgs& args) {
     SleepUninterrupted();
   }
   state_.store('R');
-  return child;
+  return pid;
 }
 
 }  // namespace ringwall

@@ -76,9 +76,10 @@ Result<void> Task::KillOtherThreads() {
   if (tg.leader != this) {
     // The one that execs becomes the leader and takes its number (de_thread).
     Task* old = tg.leader;
-    kernel_.tasks().tasks.erase(tid_);
+    kernel_.tasks().EraseTaskLocked(*pid_);
+    pid_ = tg.pid;
     tid_ = tg.tgid_;
-    kernel_.tasks().tasks[tid_] = this;
+    kernel_.tasks().AddTaskLocked(*pid_, *this);
     AddRef();
     tg.leader = this;
     old->Release();
@@ -172,9 +173,11 @@ Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   }
   task->fds_ = args.fds;
   task->fs_ = MakeRef<FsContext>(args.root, args.cwd, args.umask);
-  task->mounts_ = args.mounts;
-  task->net_ = initial_net_;
-  task->uts_ = args.uts ? args.uts : RefPtr<UtsNamespace>(MakeRef<UtsNamespace>());
+  task->ns_.mounts = args.mounts;
+  task->ns_.uts = args.uts ? args.uts : RefPtr<UtsNamespace>(MakeRef<UtsNamespace>());
+  task->ns_.ipc = FirstNamespace(NamespaceKind::kIpc);
+  task->ns_.net = initial_net_;
+  task->ns_.pid_for_children = tasks_.first;
   task->creds_ = CredentialsAfterExec(*args.creds, image);
   task->set_comm(image.comm);
   if (args.from_outside) {
@@ -188,19 +191,26 @@ Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   task->start_time_ns = tg->start_time_ns;
 
   MutexLock lock(tasks_.mu);
-  const int pid = TRY(tasks_.AllocatePid());
+  Ref<const Pid> numbers = TRY(tasks_.AllocatePid(*tasks_.first));
+  const int pid = numbers->first();
+  task->pid_ = numbers;
   task->tid_ = pid;
+  tg->pid = numbers;
   tg->tgid_ = pid;
   tg->leader = task.get();
   tg->threads.push_back(task.get());
-  Ref<Session> session = MakeRef<Session>(pid);
+  Ref<Session> session = MakeRef<Session>(numbers);
   session->leader = tg.get();
-  tg->pgrp = MakeRef<ProcessGroup>(pid, session);
+  tg->pgrp = MakeRef<ProcessGroup>(numbers, session);
   tg->pgrp->members.push_back(tg.get());
-  tasks_.groups[pid] = tg->pgrp;
-  tasks_.tasks[pid] = task.get();
+  tasks_.AddGroupLocked(tg->pgrp);
+  tasks_.AddTaskLocked(*numbers, *task);
   tasks_.live++;
-  if (pid == 1) init_ = tg;
+  if (pid == 1) {
+    init_ = tg;
+    tasks_.first->init = tg.get();
+    tasks_.first->had_init = true;
+  }
   if (args.from_outside) {
     tg->from_outside = true;
     tg->self_owned = true;

@@ -21,6 +21,9 @@ class TaskLife {
   // The process has ended: hand its children on, tell its parent, or be gone at once.
   static void GroupExited(ThreadGroup& tg);
   static void Reap(ThreadGroup& tg);
+  static void ReapZombiesOf(ThreadGroup& tg);
+  // Tells inits that wait for the last task of their namespaces that one with these numbers is gone.
+  static void WakeEndingInit(const Pid& pid);
 
  private:
   static ThreadGroup* NewParent(ThreadGroup& tg);
@@ -32,6 +35,12 @@ int ParentPidLocked(const ThreadGroup& tg) {
   if (tg.parent != nullptr) return tg.parent->tgid_;
   if (tg.from_outside) return 0;
   return tg.kernel().init() == &tg ? 0 : 1;
+}
+
+int ParentPidLocked(const ThreadGroup& tg, const PidNamespace& ns) {
+  if (tg.parent != nullptr) return tg.parent->pid->In(ns);
+  if (ns.level() != 0) return 0;
+  return ParentPidLocked(tg);
 }
 
 bool IsOrphanedLocked(const ThreadGroup& tg) {
@@ -113,9 +122,49 @@ void Task::DoExit() {
   FinishExit();
 }
 
+// The end of a pid namespace's init ends the namespace: all in it are killed, and init is gone only
+// after them (zap_pid_ns_processes). Whether there are any left to wait for.
+bool Task::WaitsForPidNamespaceLocked() NO_THREAD_SAFETY_ANALYSIS {
+  PidNamespace& ns = pid_ns();
+  if (ns.level() == 0 || ns.init != tg_.get()) return false;
+  {
+    MutexLock siglock(tg_->siglock);
+    if (tg_->threads.size() != 1) return false;  // the last thread does it
+  }
+  if (!ns.dead) {
+    ns.dead = true;
+    // What dies from now on reaps itself.
+    abi::SigAction ignore;
+    ignore.handler = kIgn;
+    tg_->actions().Exchange(SIGCHLD, ignore);
+    for (const auto& [tid, task] : ns.tasks) {
+      if (&task->tg() == tg_.get()) continue;
+      Result<void> ignored = SendSignalToGroup(task->tg(), MakeSigInfo(SIGKILL, kFromOutside));
+      static_cast<void>(ignored);
+    }
+  }
+  TaskLife::ReapZombiesOf(*tg_);
+  return std::any_of(ns.tasks.begin(), ns.tasks.end(),
+                     [&](const auto& entry) { return &entry.second->tg() != tg_.get(); });
+}
+
 void Task::FinishExit() {
   RefPtr<ThreadGroup> keep(tg_);
-  MutexLock lock(kernel_.tasks().mu);
+  for (;;) {
+    {
+      MutexLock lock(kernel_.tasks().mu);
+      if (!WaitsForPidNamespaceLocked()) {
+        if (!LeaveGroupLocked()) return;
+        break;
+      }
+    }
+    SleepUninterrupted();
+  }
+  ProcessTimers::ProcessEnds(*keep);
+}
+
+// True when it was the process's last thread.
+bool Task::LeaveGroupLocked() NO_THREAD_SAFETY_ANALYSIS {
   TaskSet& set = kernel_.tasks();
   ThreadGroup& tg = *tg_;
   bool group_done = false;
@@ -135,18 +184,21 @@ void Task::FinishExit() {
   tg.exited_threads.Add(OwnRusage());
   state_.store('Z');
   set.live--;
-  if (tg.leader != this) set.tasks.erase(tid_);
+  if (tg.leader != this) {
+    set.EraseTaskLocked(*pid_);
+    TaskLife::WakeEndingInit(*pid_);
+  }
   if (group_done) TaskLife::GroupExited(tg);
   if (group_done || set.live == 0) kernel_.group_exited_.SignalAll();
-  lock.Unlock();
-  if (group_done) ProcessTimers::ProcessEnds(tg);
+  return group_done;
 }
 
 ThreadGroup* TaskLife::NewParent(ThreadGroup& tg) {
   for (ThreadGroup* p = tg.parent; p != nullptr; p = p->parent) {
+    if (&p->pid_ns() != &tg.pid_ns()) break;
     if (p->is_child_subreaper && !p->zombie) return p;
   }
-  ThreadGroup* init = tg.kernel().init();
+  ThreadGroup* init = tg.pid_ns().init;
   return init != nullptr && init != &tg && !init->zombie ? init : nullptr;
 }
 
@@ -177,7 +229,7 @@ void TaskLife::LeaveGroup(ThreadGroup& tg) {
   RefPtr<ProcessGroup> pg = tg.pgrp;
   if (!pg) return;
   pg->members.remove(&tg);
-  if (pg->members.empty()) tg.kernel().tasks().EraseGroupLocked(pg->pgid);
+  if (pg->members.empty()) tg.kernel().tasks().EraseGroupLocked(*pg);
 }
 
 void TaskLife::GroupExited(ThreadGroup& tg) {
@@ -204,7 +256,7 @@ void TaskLife::GroupExited(ThreadGroup& tg) {
       c->self_owned = true;
       c->AddRef();  // until it ends
     }
-    for (Task* t : c->threads) t->ParentChanged();
+    for (Task* t : c->threads) t->AnswersChanged();
   }
 
   if (tg.pgrp && tg.pgrp->session->leader == &tg) {
@@ -230,7 +282,7 @@ void TaskLife::GroupExited(ThreadGroup& tg) {
     const bool signaled = WIFSIGNALED(tg.exit_status);
     abi::SigInfo info = MakeSigInfo(
         tg.exit_signal, !signaled ? CLD_EXITED : WCOREDUMP(tg.exit_status) ? CLD_DUMPED : CLD_KILLED);
-    info.SetPidUid(tg.tgid_, tg.leader->creds_ref()->ruid);
+    info.SetPidUid(tg.pid->In(parent->pid_ns()), UidSeenBy(*parent, tg.leader->creds_ref()->ruid));
     constexpr int64_t kTickNs = 10'000'000;
     info.SetStatus(signaled ? WTERMSIG(tg.exit_status) : WEXITSTATUS(tg.exit_status),
                    static_cast<int64_t>(tg.exited_threads.utime_ns) / kTickNs,
@@ -242,10 +294,26 @@ void TaskLife::GroupExited(ThreadGroup& tg) {
   parent->child_queue.Notify(EPOLLIN);
 }
 
+void TaskLife::ReapZombiesOf(ThreadGroup& tg) {
+  for (auto it = tg.children.begin(); it != tg.children.end();) {
+    Ref<ThreadGroup> child = *it++;
+    if (child->zombie) Reap(*child);
+  }
+}
+
+void TaskLife::WakeEndingInit(const Pid& pid) {
+  pid.ForEach([](PidNamespace& ns, int) {
+    if (!ns.dead || ns.init == nullptr) return;
+    for (Task* t : ns.init->threads) t->Wake();
+  });
+}
+
 void TaskLife::Reap(ThreadGroup& tg) {
   RefPtr<ThreadGroup> keep(&tg);
   LeaveGroup(tg);
-  tg.kernel().tasks().EraseTaskLocked(tg.tgid_);
+  tg.kernel().tasks().EraseTaskLocked(*tg.pid);
+  if (tg.pid_ns().init == &tg) tg.pid_ns().init = nullptr;
+  WakeEndingInit(*tg.pid);
   Task* leader = std::exchange(tg.leader, nullptr);
   if (tg.parent != nullptr) {
     Rusage& sum = tg.parent->waited_children;
@@ -267,10 +335,10 @@ bool Matches(const ThreadGroup& child, const Task& waiter, const WaitArgs& args)
       break;
     case WaitArgs::Which::kPid:
     case WaitArgs::Which::kPidfd:
-      if (child.tgid_ != args.id) return false;
+      if (child.pid->In(waiter.pid_ns()) != args.id) return false;
       break;
     case WaitArgs::Which::kPgrp:
-      if (child.pgrp->pgid != args.id) return false;
+      if (child.pgrp->pid->In(waiter.pid_ns()) != args.id) return false;
       break;
   }
   if ((args.options & __WNOTHREAD) != 0 && child.parent_tid != waiter.tid()) return false;
@@ -280,10 +348,11 @@ bool Matches(const ThreadGroup& child, const Task& waiter, const WaitArgs& args)
 }
 
 // What `child` has to tell, if anything. Reports are used up unless WNOWAIT.
-std::optional<WaitResult> Report(ThreadGroup& child, int options) {
+std::optional<WaitResult> Report(const Task& waiter, ThreadGroup& child, int options) {
   WaitResult r;
-  r.pid = child.tgid_;
-  r.uid = child.leader != nullptr ? child.leader->creds_ref()->ruid : 0;
+  r.pid = child.pid->In(waiter.pid_ns());
+  r.uid = waiter.creds().user_ns().ShowUid(child.leader != nullptr ? child.leader->creds_ref()->ruid
+                                                                   : 0);
   r.rusage = child.exited_threads;
   r.rusage.Add(child.waited_children);
   const bool keep = (options & WNOWAIT) != 0;
@@ -324,7 +393,7 @@ Result<WaitResult> WaitForChild(Task& t, const WaitArgs& args) {
       Ref<ThreadGroup> child = *it++;
       if (!Matches(*child, t, args)) continue;
       any = true;
-      if (std::optional<WaitResult> r = Report(*child, args.options)) return *r;
+      if (std::optional<WaitResult> r = Report(t, *child, args.options)) return *r;
     }
     if (!any) return Errno(ECHILD);
     if ((args.options & WNOHANG) != 0) return WaitResult{};

@@ -26,7 +26,15 @@ void HangUpSessionLocked(Kernel& kernel, Session& session) {
   SendSignalToProcessGroupLocked(*it->second, MakeSigInfo(SIGCONT, SI_KERNEL));
 }
 
-void Task::ParentChanged() {
+int ForegroundGroupLocked(const Session& session, const PidNamespace& ns) {
+  if (ns.level() == 0) return session.foreground_pgid;
+  const PidNamespace* first = &ns;
+  while (first->parent() != nullptr) first = first->parent();
+  const ProcessGroup* pg = first->FindGroup(session.foreground_pgid);
+  return pg == nullptr ? 0 : pg->pid->In(ns);
+}
+
+void Task::AnswersChanged() {
   answers_stale_.store(true);
   Kick();
 }
@@ -75,6 +83,33 @@ void Task::UnshareFs() {
   RefPtr<FsContext> own = fs_->Copy();
   MutexLock lock(mu_);
   std::swap(fs_, own);
+}
+
+void Task::set_fs(Ref<FsContext> fs) {
+  RefPtr<FsContext> own(std::move(fs));
+  MutexLock lock(mu_);
+  std::swap(fs_, own);
+  lock.Unlock();
+}
+
+bool MayTrace(const Task& from, Task& target, uint32_t access) {
+  if (&from.tg() == &target.tg()) return true;
+  const Credentials& mine = from.creds();
+  const bool real = (access & TraceAccess::kRealCreds) != 0;
+  const Uid uid = real ? mine.ruid : mine.fsuid;
+  const Gid gid = real ? mine.rgid : mine.fsgid;
+  Ref<const Credentials> theirs = target.creds_ref();
+  const bool same = uid == theirs->euid && uid == theirs->suid && uid == theirs->ruid &&
+                    gid == theirs->egid && gid == theirs->sgid && gid == theirs->rgid;
+  if (!same && !mine.HasIn(theirs->user_ns(), Capability::kSysPtrace)) return false;
+  RefPtr<MemoryManager> mm = target.mm_ref();
+  if (mm && mm->dumpable() != 1 && !mine.HasIn(theirs->user_ns(), Capability::kSysPtrace)) {
+    return false;
+  }
+  // cap_ptrace_access_check.
+  const uint64_t caps = real ? mine.cap_permitted : mine.cap_effective;
+  if (&mine.user_ns() == &theirs->user_ns() && (theirs->cap_permitted & ~caps) == 0) return true;
+  return mine.HasIn(theirs->user_ns(), Capability::kSysPtrace);
 }
 
 }  // namespace ringwall

@@ -7,8 +7,8 @@ namespace ringwall {
 
 void ExitFutexes(Task& t) {
   FutexTable& table = t.kernel().futexes();
-  if (!t.robust_list.IsNull()) table.ExitRobustList(t.mm(), t.robust_list, t.tid());
-  table.ExitPi(t.tid());
+  if (!t.robust_list.IsNull()) table.ExitRobustList(t.mm(), t.robust_list, t.vtid());
+  table.ExitPi(t.vtid());
 }
 
 void WakeClearedTid(Task& t, GuestAddr addr) {

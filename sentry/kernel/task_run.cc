@@ -41,18 +41,28 @@ Ref<const Credentials> Task::creds_ref() const {
 }
 Ref<MountNamespace> Task::mounts_ref() const {
   MutexLock lock(mu_);
-  return Ref<MountNamespace>(*mounts_);
+  return Ref<MountNamespace>(*ns_.mounts);
+}
+NsProxy Task::nsproxy_ref() const {
+  MutexLock lock(mu_);
+  return ns_;
+}
+void Task::set_nsproxy(NsProxy ns) {
+  MutexLock lock(mu_);
+  std::swap(ns_, ns);
+  lock.Unlock();
 }
 
 RefPtr<NetNamespaceBase> Task::net_ref() const {
   MutexLock lock(mu_);
-  return net_;
+  return RefPtr<NetNamespaceBase>(static_cast<NetNamespaceBase*>(ns_.net.get()));
 }
 
 void Task::set_net(Ref<NetNamespaceBase> net) {
-  RefPtr<NetNamespaceBase> old(std::move(net));
+  RefPtr<Namespace> old(std::move(net));
   MutexLock lock(mu_);
-  std::swap(net_, old);
+  std::swap(ns_.net, old);
+  lock.Unlock();
 }
 
 void Task::set_creds(Ref<const Credentials> c) {
@@ -273,14 +283,15 @@ void Task::HandleFault(const Event& e) {
 void Task::UpdateLocalAnswers() {
   if (context_ == nullptr) return;
   LocalAnswers a;
-  a.pid = tgid();
-  a.tid = tid_;
+  a.pid = vtgid();
+  a.tid = vtid();
   {
     MutexLock lock(kernel_.tasks().mu);
-    a.ppid = ParentPidLocked(*tg_);
+    a.ppid = ParentPidLocked(*tg_, pid_ns());
   }
-  a.uid = creds_->ruid, a.euid = creds_->euid;
-  a.gid = creds_->rgid, a.egid = creds_->egid;
+  const UserNamespace& user = creds_->user_ns();
+  a.uid = user.ShowUid(creds_->ruid), a.euid = user.ShowUid(creds_->euid);
+  a.gid = user.ShowGid(creds_->rgid), a.egid = user.ShowGid(creds_->egid);
   a.enabled = !kernel_.strace();
   context_->SetLocalAnswers(a);
 }

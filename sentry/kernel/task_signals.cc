@@ -21,7 +21,29 @@ bool IsIgnored(const ThreadGroup& tg, int signo) {
   return a.handler == kIgn || (a.handler == kDfl && IgnoredByDefault(signo));
 }
 
-bool IsContainerInit(const ThreadGroup& tg) { return tg.kernel().init() == &tg; }
+// Init of the container or of a pid namespace: what it does not handle does not reach it.
+bool IsInit(const ThreadGroup& tg) { return tg.pid && tg.pid_ns().init == &tg; }
+
+// What a process sends is told in the numbers of the receiver (send_signal_locked): a sender that it
+// cannot see is 0, and from there comes even what an init does not take from its own.
+abi::SigInfo SeenBy(const ThreadGroup& to, const abi::SigInfo& info) {
+  const Task* from = Task::Current();
+  const bool has_sender = info.code == SI_USER || info.code == SI_TKILL || info.code == SI_QUEUE ||
+                          info.code == SI_MESGQ;
+  if (from == nullptr || !has_sender || to.leader == nullptr) return info;
+  abi::SigInfo seen = info;
+  const UserNamespace& mine = from->creds().user_ns();
+  const Ref<const Credentials> theirs = to.leader->creds_ref();
+  if (&theirs->user_ns() != &mine) {
+    const std::optional<Uid> uid = mine.UidIn(info.At<uint32_t>(4));
+    seen.Put<uint32_t>(4, uid ? theirs->user_ns().ShowUid(*uid) : kOverflowId);
+  }
+  if (!from->pid_ns().IsWithin(to.pid_ns())) {
+    seen.Put<int32_t>(0, 0);
+    if (info.signo == SIGKILL || info.signo == SIGSTOP) seen.code = kFromOutside;
+  }
+  return seen;
+}
 
 }  // namespace
 
@@ -36,6 +58,11 @@ abi::SigSet Task::signal_mask() const {
   if (Current() == this) return context_ != nullptr ? context_->signal_mask() : ~abi::SigSet{0};
   MutexLock lock(mu_);
   return context_ != nullptr ? context_->signal_mask() : ~abi::SigSet{0};
+}
+
+Uid UidSeenBy(const ThreadGroup& tg, Uid uid) {
+  if (tg.leader == nullptr) return uid;
+  return tg.leader->creds_ref()->user_ns().ShowUid(uid);
 }
 
 void Task::RecalcInterruptedLocked() {
@@ -73,7 +100,7 @@ void Task::QueueLocked(const abi::SigInfo& info, bool group) {
   const bool blocked = (signal_mask() & bit) != 0;
   if (!blocked && info.signo != SIGKILL && IsIgnored(tg, info.signo)) return;
   // init of a container hears only what it has a handler for, and SIGKILL and SIGSTOP from outside.
-  if (IsContainerInit(tg) && tg.actions().Get(info.signo).handler == kDfl &&
+  if (IsInit(tg) && tg.actions().Get(info.signo).handler == kDfl &&
       !(info.code == kFromOutside && (info.signo == SIGKILL || info.signo == SIGSTOP)) &&
       info.code <= 0) {
     return;
@@ -123,7 +150,7 @@ Result<void> Task::SendSignal(const abi::SigInfo& info, bool group) {
       pending_.queued() + tg_->pending.queued() >= tg_->limit(RLIMIT_SIGPENDING)) {
     return Errno(EAGAIN);
   }
-  QueueLocked(info, group);
+  QueueLocked(SeenBy(*tg_, info), group);
   return {};
 }
 
@@ -135,7 +162,7 @@ Result<void> SendSignalToGroup(ThreadGroup& tg, const abi::SigInfo& info) {
   if (info.signo >= abi::kSigRtMin && tg.pending.queued() >= tg.limit(RLIMIT_SIGPENDING)) {
     return Errno(EAGAIN);
   }
-  t->QueueLocked(info, true);
+  t->QueueLocked(SeenBy(tg, info), true);
   return {};
 }
 
@@ -297,7 +324,8 @@ void NotifyParentOfStopLocked(ThreadGroup& tg, int code, int signo) {
   const abi::SigAction a = parent->actions().Get(SIGCHLD);
   if (a.handler != kIgn && (a.flags & SA_NOCLDSTOP) == 0) {
     abi::SigInfo info = MakeSigInfo(SIGCHLD, code);
-    info.SetPidUid(tg.tgid_, tg.leader != nullptr ? tg.leader->creds_ref()->ruid : 0);
+    info.SetPidUid(tg.pid->In(parent->pid_ns()),
+                   UidSeenBy(*parent, tg.leader != nullptr ? tg.leader->creds_ref()->ruid : 0));
     info.SetStatus(signo, 0, 0);
     Result<void> ignored = SendSignalToGroup(*parent, info);
     static_cast<void>(ignored);
@@ -391,7 +419,7 @@ bool Task::PrepareToReturn() {
     const bool forced = std::exchange(forced_, false);
     if (action.handler == kIgn && info->signo != SIGKILL && info->signo != SIGSTOP) continue;
     if (action.handler == kDfl || info->signo == SIGKILL || info->signo == SIGSTOP) {
-      if (!forced && IsContainerInit(*tg_) && info->code != kFromOutside && info->code <= 0) continue;
+      if (!forced && IsInit(*tg_) && info->code != kFromOutside && info->code <= 0) continue;
       DefaultAction(*info);
       continue;
     }

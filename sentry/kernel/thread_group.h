@@ -17,6 +17,7 @@
 #include "sentry/base/mutex.h"
 #include "sentry/base/ref.h"
 #include "sentry/base/wait_queue.h"
+#include "sentry/kernel/pid_namespace.h"
 #include "sentry/kernel/signal_queue.h"
 
 namespace ringwall {
@@ -28,8 +29,9 @@ class Tty;
 
 // A session (setsid). Under the TaskSet's lock.
 struct Session : RefCounted<Session> {
-  explicit Session(int id) : sid(id) {}
-  const int sid;
+  explicit Session(Ref<const Pid> p) : pid(std::move(p)), sid(pid->first()) {}
+  const Ref<const Pid> pid;
+  const int sid;  // in the first pid namespace
   ThreadGroup* leader = nullptr;
   // The controlling terminal: an opaque object of the tty layer, which also points here.
   RefPtr<RefCountedBase> tty;
@@ -37,9 +39,11 @@ struct Session : RefCounted<Session> {
 };
 
 struct ProcessGroup : RefCounted<ProcessGroup> {
-  ProcessGroup(int id, Ref<Session> s) : pgid(id), session(std::move(s)) {}
+  ProcessGroup(Ref<const Pid> p, Ref<Session> s)
+      : pid(std::move(p)), pgid(pid->first()), session(std::move(s)) {}
   ~ProcessGroup() override = default;
-  const int pgid;
+  const Ref<const Pid> pid;
+  const int pgid;  // in the first pid namespace
   const Ref<Session> session;
   std::list<ThreadGroup*> members;  // under the TaskSet's lock
 };
@@ -83,8 +87,13 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   Kernel& kernel() const { return kernel_; }
   int tgid() const { return tgid_; }
 
+  // Its leader's, whoever that is; set once, before anyone else sees the process.
+  RefPtr<const Pid> pid;
+  // The pid namespace that it lives in.
+  PidNamespace& pid_ns() const { return pid->ns(); }
+
   // --- Under the TaskSet's lock.
-  int tgid_ = 0;
+  int tgid_ = 0;  // in the first pid namespace
   Task* leader = nullptr;
   std::list<Task*> threads;
   ThreadGroup* parent = nullptr;  // null for init

@@ -1,0 +1,39 @@
+#include "sentry/kernel/pid_namespace.h"
+
+#include "sentry/auth/user_namespace.h"
+#include "sentry/kernel/kernel.h"
+#include "sentry/kernel/task.h"
+
+namespace ringwall {
+
+PidNamespace::PidNamespace(RefPtr<PidNamespace> parent, RefPtr<UserNamespace> owner)
+    : Namespace(NamespaceKind::kPid, std::move(owner), !parent),
+      parent_(std::move(parent)),
+      level_(parent_ ? parent_->level_ + 1 : 0) {}
+
+PidNamespace::~PidNamespace() {
+  if (parent_) user_ns().Uncharge(NamespaceKind::kPid);
+}
+
+bool PidNamespace::IsWithin(const PidNamespace& other) const {
+  const PidNamespace* at = this;
+  while (at->level_ > other.level_) at = at->parent_.get();
+  return at == &other;
+}
+
+Task* PidNamespace::FindTask(int tid) const {
+  const auto it = tasks.find(tid);
+  return it == tasks.end() ? nullptr : it->second;
+}
+
+ThreadGroup* PidNamespace::FindThreadGroup(int tgid) const {
+  Task* t = FindTask(tgid);
+  return t != nullptr && t->tid() == t->tgid() ? &t->tg() : nullptr;
+}
+
+ProcessGroup* PidNamespace::FindGroup(int pgid) const {
+  const auto it = groups.find(pgid);
+  return it == groups.end() ? nullptr : it->second.get();
+}
+
+}  // namespace ringwall
