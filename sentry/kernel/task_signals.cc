@@ -99,8 +99,9 @@ void Task::QueueLocked(const abi::SigInfo& info, bool group) {
 
   const bool blocked = (signal_mask() & bit) != 0;
   if (!blocked && info.signo != SIGKILL && IsIgnored(tg, info.signo)) return;
-  // init of a container hears only what it has a handler for, and SIGKILL and SIGSTOP from outside.
-  if (IsInit(tg) && tg.actions().Get(info.signo).handler == kDfl &&
+  // An init hears only what it has a handler for, and SIGKILL and SIGSTOP from outside; what it
+  // blocks waits, since it may take it by sigwait.
+  if (!blocked && IsInit(tg) && tg.actions().Get(info.signo).handler == kDfl &&
       !(info.code == kFromOutside && (info.signo == SIGKILL || info.signo == SIGSTOP)) &&
       info.code <= 0) {
     return;
