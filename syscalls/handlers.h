@@ -26,6 +26,8 @@ Result<Gid> TakeGid(const Task& t, uint32_t here);
 void MoveToGroupLocked(ThreadGroup& tg, RefPtr<ProcessGroup> to);
 // A relative struct timespec as a point of CLOCK_MONOTONIC. EFAULT, EINVAL.
 Result<int64_t> DeadlineFromTimespec(Task& t, GuestAddr addr);
+// What limits the memory map of the caller.
+MemoryLimits LimitsOf(Task& t);
 // RLIMIT_FSIZE was exceeded: SIGXFSZ and EFBIG.
 SysResult FileTooBig(Task& t);
 SysResult PutWaitInfo(Task& t, const WaitResult& r, GuestAddr infop, GuestAddr rusage);

@@ -8,6 +8,13 @@ namespace ringwall {
 
 namespace {
 
+SysResult AddrOf(Result<GuestAddr> a) {
+  if (!a.ok()) return a.error();
+  return static_cast<int64_t>(a->value());
+}
+
+}  // namespace
+
 MemoryLimits LimitsOf(Task& t) {
   MemoryLimits l;
   l.address_space = t.tg().limit(RLIMIT_AS);
@@ -16,13 +23,6 @@ MemoryLimits LimitsOf(Task& t) {
   l.locked = t.creds().Has(Capability::kIpcLock) ? ~uint64_t{0} : t.tg().limit(RLIMIT_MEMLOCK);
   return l;
 }
-
-SysResult AddrOf(Result<GuestAddr> a) {
-  if (!a.ok()) return a.error();
-  return static_cast<int64_t>(a->value());
-}
-
-}  // namespace
 
 SysResult SysMmap(Task& t, GuestAddr addr, uint64_t length, int prot, int flags, int fd,
                   uint64_t offset) {

@@ -6,6 +6,7 @@
 #include "fs/pipe/pipe.h"
 #include "fs/devpts/devpts.h"
 #include "fs/vfs/locks.h"
+#include "sentry/kernel/file_async.h"
 #include "syscalls/handlers.h"
 
 namespace ringwall {
@@ -18,6 +19,22 @@ constexpr uint32_t kKnownOpenFlags = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O
                                      O_PATH | O_TMPFILE;
 
 uint64_t FdLimit(Task& t) { return t.tg().limit(RLIMIT_NOFILE); }
+
+// O_LARGEFILE, which Debian's headers give as 0 and open(2) adds on 64 bits; pipes, sockets and
+// anonymous inodes are without.
+constexpr int64_t kLargeFile = 0100000;
+bool OpenedByPath(const File& file) { return file.inode().fs().type_name() != "anon_inodefs"; }
+
+constexpr int kGetOwnerUids = 17;  // F_GETOWNER_UIDS
+
+// F_SETFL. Files that know no O_ASYNC never show it.
+Result<void> SetFileFlags(Task& t, File& file, int fd, uint32_t flags) {
+  if (!SupportsAsync(file)) return file.SetFlags(flags & ~uint32_t{O_ASYNC});
+  const bool was = (file.flags() & O_ASYNC) != 0, on = (flags & O_ASYNC) != 0;
+  TRY(file.SetFlags(flags));
+  if (was != on) SetAsync(t, file, fd, on);
+  return {};
+}
 
 // What a FIFO's inode opens is a pipe's end, on every file system.
 Result<void> WaitForFifoPeer(Task& t, PipeFile& end) {
@@ -37,8 +54,8 @@ SysResult OpenAt(Task& t, int dirfd, const std::string& path, uint32_t flags, ui
     WaitQueue* queue = nullptr;
     Result<Ref<File>> file = Vfs::Open(at.walk(), path, flags, mode, &queue);
     if (file.ok()) {
-      if ((flags & (O_NONBLOCK | O_PATH)) == 0 && (*file)->inode().type() == S_IFIFO) {
-        TRY(WaitForFifoPeer(t, static_cast<PipeFile&>(**file)));
+      if (PipeFile* end = PipeFile::From(**file); end != nullptr && (flags & O_NONBLOCK) == 0) {
+        TRY(WaitForFifoPeer(t, *end));
       }
       const int fd = slot.fd();
       OpenedTerminal(t, **file, flags);
@@ -163,9 +180,10 @@ SysResult SysFcntl(Task& t, int fd, int cmd, uint64_t arg) {
     case F_SETFD:
       return Zero(t.fds().SetCloexec(fd, (arg & FD_CLOEXEC) != 0));
     case F_GETFL:
-      return static_cast<int64_t>(file.flags() & ~static_cast<uint32_t>(O_CLOEXEC)) | 0100000;
+      return static_cast<int64_t>(file.flags() & ~static_cast<uint32_t>(O_CLOEXEC)) |
+             (OpenedByPath(file) ? kLargeFile : 0);
     case F_SETFL:
-      return Zero(file.SetFlags(static_cast<uint32_t>(arg)));
+      return Zero(SetFileFlags(t, file, fd, static_cast<uint32_t>(arg)));
     case F_GETLK:
     case F_SETLK:
     case F_SETLKW:
@@ -174,16 +192,13 @@ SysResult SysFcntl(Task& t, int fd, int cmd, uint64_t arg) {
     case F_OFD_SETLKW:
       return FcntlLock(t, file, cmd, GuestAddr(arg));
     case F_GETOWN:
-      return file.async_owner.load();
     case F_SETOWN:
-      file.async_owner.store(static_cast<int32_t>(arg));
-      return 0;
+    case F_GETOWN_EX:
+    case F_SETOWN_EX:
     case F_GETSIG:
-      return file.async_signal.load();
     case F_SETSIG:
-      if (arg > static_cast<uint64_t>(abi::kSigMax)) return Errno(EINVAL);
-      file.async_signal.store(static_cast<int32_t>(arg));
-      return 0;
+    case kGetOwnerUids:
+      return FcntlAsync(t, file, cmd, arg);
     case F_GETPIPE_SZ:
     case F_SETPIPE_SZ:
     case F_ADD_SEALS:
@@ -209,7 +224,9 @@ SysResult SysIoctl(Task& t, int fd, uint32_t cmd, uint64_t arg) {
     case FIOASYNC: {
       const int32_t on = TRY(UserIn<int32_t>(GuestAddr(arg)).CopyIn(t));
       const uint32_t bit = cmd == FIONBIO ? O_NONBLOCK : O_ASYNC;
-      return Zero(file.SetFlags(on != 0 ? file.flags() | bit : file.flags() & ~bit));
+      const uint32_t flags = on != 0 ? file.flags() | bit : file.flags() & ~bit;
+      if (bit == O_ASYNC && flags != file.flags() && !SupportsAsync(file)) return Errno(ENOTTY);
+      return Zero(SetFileFlags(t, file, fd, flags));
     }
     default:
       return file.Ioctl(t, cmd, arg);

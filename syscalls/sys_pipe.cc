@@ -17,7 +17,7 @@ SysResult SysPipe2(Task& t, GuestAddr out, int flags) {
   FdReservation writer = TRY(t.fds().Reserve(0, limit));
   const int32_t numbers[2] = {reader.fd(), writer.fd()};
   TRY(t.CopyOut(out, std::as_bytes(std::span(numbers))));
-  PipePair pair = MakePipe(static_cast<uint32_t>(flags), t.creds().fsuid, t.creds().fsgid);
+  PipePair pair = TRY(MakePipe(static_cast<uint32_t>(flags), t.creds()));
   const bool cloexec = (flags & O_CLOEXEC) != 0;
   reader.Commit(std::move(pair.reader), cloexec);
   writer.Commit(std::move(pair.writer), cloexec);

@@ -1,19 +1,145 @@
 #include "fs/pipe/pipe.h"
 
-#include <fcntl.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <bit>
-
-#include "fs/vfs/anon_inode.h"
-#include "fs/vfs/special_files.h"
-#include "fs/vfs/vfs.h"
-#include "sentry/kernel/user_ptr.h"
+#include <map>
 
 namespace ringwall {
+
+namespace {
+
+constexpr size_t kLeastCapacity = 2 * Pipe::kPage;
+
+// Pages of pipe buffers by user (user_struct.pipe_bufs).
+Guarded<std::map<Uid, uint64_t>, LockClass::kLeaf>& UserPages() {
+  static auto* pages = new Guarded<std::map<Uid, uint64_t>, LockClass::kLeaf>;
+  return *pages;
+}
+
+uint64_t PagesOf(Uid owner) {
+  return UserPages().With([owner](const std::map<Uid, uint64_t>& m) {
+    const auto it = m.find(owner);
+    return it == m.end() ? 0 : it->second;
+  });
+}
+
+void Account(Uid owner, size_t add, size_t remove) {
+  UserPages().With([&](std::map<Uid, uint64_t>& m) {
+    uint64_t& pages = m[owner];
+    pages += add / Pipe::kPage;
+    pages -= remove / Pipe::kPage;
+    if (pages == 0) m.erase(owner);
+  });
+}
+
+bool Over(uint64_t limit, uint64_t pages) { return limit != 0 && pages > limit; }
+
+}  // namespace
+
+PipeLimits& pipe_limits() {
+  static auto* limits = new PipeLimits;
+  return *limits;
+}
+
+bool Pipe::MayMake(Uid owner, bool privileged) {
+  const uint64_t pages = PagesOf(owner) + kLeastCapacity / kPage;
+  return privileged || !Over(pipe_limits().user_pages_hard.load(), pages);
+}
+
+Pipe::Pipe(Uid owner, bool privileged) : owner_(owner) {
+  const uint64_t pages = PagesOf(owner) + kDefaultCapacity / kPage;
+  if (!privileged && Over(pipe_limits().user_pages_soft.load(), pages)) {
+    capacity_ = kLeastCapacity;
+  }
+  Account(owner, capacity_, 0);
+}
+
+Pipe::~Pipe() { Account(owner_, 0, capacity_); }
+
+size_t Pipe::PacketRoomLocked() const {
+  size_t pages = 0;
+  for (const Piece& p : pieces_) pages += (p.size + kPage - 1) / kPage;
+  if (pieces_.empty()) pages = (used_ + kPage - 1) / kPage;
+  const size_t all = capacity_ / kPage;
+  return pages >= all ? 0 : (all - pages) * kPage;
+}
+
+size_t Pipe::RoomLocked() const {
+  if (pieces_.empty()) return capacity_ - used_;
+  return std::min(capacity_ - used_, PacketRoomLocked());
+}
+
+bool Pipe::MergesLocked(size_t n) const {
+  if (used_ == 0 || (!pieces_.empty() && pieces_.back().packet)) return false;
+  const size_t last = (pieces_.empty() ? used_ : pieces_.back().size) % kPage;
+  return n != 0 && last != 0 && last + n <= kPage;
+}
+
+void Pipe::NoteAddedLocked(size_t n, bool packet) {
+  if (n == 0) return;
+  if (pieces_.empty() && !packet) {
+    used_ += n;
+    return;
+  }
+  if (pieces_.empty() && used_ > 0) pieces_.push_back({used_, false});
+  used_ += n;
+  if (!packet && !pieces_.empty() && !pieces_.back().packet) {
+    pieces_.back().size += n;
+  } else {
+    pieces_.push_back({n, packet});
+  }
+}
+
+void Pipe::NoteTakenLocked(size_t n) {
+  start_ = (start_ + n) & (capacity_ - 1);
+  used_ -= n;
+  while (n > 0 && !pieces_.empty()) {
+    const size_t step = std::min(n, pieces_.front().size);
+    pieces_.front().size -= step;
+    n -= step;
+    if (pieces_.front().size == 0) pieces_.pop_front();
+  }
+  // Back to the pages that are warm, unless a filler works on its place in the ring.
+  if (used_ == 0 && !filling_) start_ = 0;
+}
+
+void Pipe::MakeRingLocked() {
+  if (ring_ == nullptr) ring_ = std::make_unique_for_overwrite<std::byte[]>(capacity_);
+}
+
+Result<size_t> Pipe::PutLocked(IoDst& dst, size_t n) {
+  size_t done = 0;
+  while (done < n) {
+    const size_t at = (start_ + done) & (capacity_ - 1);
+    const size_t part = std::min(n - done, capacity_ - at);
+    Result<size_t> put = dst.Put(std::span(ring_.get() + at, part));
+    if (!put.ok()) {
+      if (done > 0) break;
+      return put.error();
+    }
+    done += *put;
+    if (*put < part) break;
+  }
+  return done;
+}
+
+Result<size_t> Pipe::GetLocked(IoSrc& src, size_t n) {
+  size_t done = 0;
+  while (done < n) {
+    const size_t at = (start_ + used_ + done) & (capacity_ - 1);
+    const size_t part = std::min(n - done, capacity_ - at);
+    Result<size_t> got = src.Get(std::span(ring_.get() + at, part));
+    if (!got.ok()) {
+      if (done > 0) break;
+      return got.error();
+    }
+    done += *got;
+    if (*got < part) break;
+  }
+  return done;
+}
 
 Result<size_t> Pipe::Read(IoDst& dst) {
   if (dst.remaining() == 0) return size_t{0};
@@ -21,55 +147,163 @@ Result<size_t> Pipe::Read(IoDst& dst) {
   bool was_full = false;
   {
     MutexLock lock(mu_);
+    while (taking_) given_back_.Wait(mu_);
     if (used_ == 0) {
       if (writers_ == 0) return size_t{0};
       return Errno(EAGAIN);
     }
-    was_full = capacity_ - used_ < PIPE_BUF;
+    was_full = RoomLocked() < PIPE_BUF;
     while (used_ > 0 && dst.remaining() > 0) {
-      const size_t piece = std::min({used_, capacity_ - start_, dst.remaining()});
-      Result<size_t> n = dst.Put(std::span(ring_.get() + start_, piece));
+      const bool packet = !pieces_.empty() && pieces_.front().packet;
+      const size_t there = pieces_.empty() ? used_ : pieces_.front().size;
+      const size_t want = std::min(there, dst.remaining());
+      Result<size_t> n = PutLocked(dst, want);
       if (!n.ok()) {
         if (done > 0) break;
         return n.error();
       }
-      start_ = (start_ + *n) & (capacity_ - 1);
-      used_ -= *n;
       done += *n;
-      if (*n < piece) break;
+      // What of a packet does not fit is lost, and a read ends with the packet.
+      NoteTakenLocked(packet && *n == want ? there : *n);
+      if (packet || *n < want) break;
     }
-    if (used_ == 0) start_ = 0;
-    was_full = was_full && capacity_ - used_ >= PIPE_BUF;
+    was_full = was_full && RoomLocked() >= PIPE_BUF;
   }
   if (was_full) queue_.Notify(EPOLLOUT | EPOLLWRNORM);
   return done;
 }
 
-Result<size_t> Pipe::Write(IoSrc& src) {
+Result<size_t> Pipe::Write(IoSrc& src, bool packets) {
   const size_t want = src.remaining();
   size_t done = 0;
   {
     MutexLock lock(mu_);
+    while (filling_) given_back_.Wait(mu_);
     if (readers_ == 0) return Errno(EPIPE);
     if (want == 0) return size_t{0};
-    const size_t room = capacity_ - used_;
+    const size_t room = packets ? PacketRoomLocked() : RoomLocked();
     if (room == 0 || (want <= PIPE_BUF && room < want)) return Errno(EAGAIN);
-    if (ring_ == nullptr) ring_ = std::make_unique_for_overwrite<std::byte[]>(capacity_);
-    while (used_ < capacity_ && src.remaining() > 0) {
-      const size_t at = (start_ + used_) & (capacity_ - 1);
-      const size_t piece = std::min({capacity_ - used_, capacity_ - at, src.remaining()});
-      Result<size_t> n = src.Get(std::span(ring_.get() + at, piece));
+    MakeRingLocked();
+    // What does not fill a page goes to the last one first, if that is no packet's.
+    const size_t odd = packets && MergesLocked(want % kPage) ? want % kPage : 0;
+    while (src.remaining() > 0) {
+      const bool packet = packets && done >= odd;
+      const size_t left = packet ? PacketRoomLocked() : RoomLocked();
+      size_t part = std::min({left, src.remaining(), packet ? kPage : left});
+      if (done < odd) part = odd - done;
+      if (part == 0) break;
+      Result<size_t> n = GetLocked(src, part);
       if (!n.ok()) {
         if (done > 0) break;
         return n.error();
       }
-      used_ += *n;
+      NoteAddedLocked(*n, packet);
       done += *n;
-      if (*n < piece) break;
+      if (*n < part) break;
     }
   }
   // Edge-triggered listeners hear of every write.
   queue_.Notify(EPOLLIN | EPOLLRDNORM);
+  return done;
+}
+
+Result<std::span<const std::byte>> Pipe::BeginTake(size_t most) {
+  MutexLock lock(mu_);
+  while (taking_) given_back_.Wait(mu_);
+  if (used_ == 0) {
+    if (writers_ == 0) return std::span<const std::byte>();
+    return Errno(EAGAIN);
+  }
+  taking_ = true;
+  const size_t there = pieces_.empty() ? used_ : pieces_.front().size;
+  return std::span<const std::byte>(ring_.get() + start_,
+                                    std::min({most, there, capacity_ - start_}));
+}
+
+void Pipe::EndTake(size_t used) {
+  bool has_room = false;
+  {
+    MutexLock lock(mu_);
+    taking_ = false;
+    NoteTakenLocked(used);
+    has_room = used > 0 && RoomLocked() >= PIPE_BUF;
+  }
+  given_back_.SignalAll();
+  if (has_room) queue_.Notify(EPOLLOUT | EPOLLWRNORM);
+}
+
+Result<std::span<std::byte>> Pipe::BeginFill(size_t most) {
+  MutexLock lock(mu_);
+  while (filling_) given_back_.Wait(mu_);
+  if (readers_ == 0) return Errno(EPIPE);
+  const size_t room = RoomLocked();
+  if (room == 0) return Errno(EAGAIN);
+  MakeRingLocked();
+  filling_ = true;
+  const size_t at = (start_ + used_) & (capacity_ - 1);
+  return std::span<std::byte>(ring_.get() + at, std::min({most, room, capacity_ - at}));
+}
+
+void Pipe::EndFill(size_t filled) {
+  {
+    MutexLock lock(mu_);
+    filling_ = false;
+    NoteAddedLocked(filled, false);
+  }
+  given_back_.SignalAll();
+  if (filled > 0) queue_.Notify(EPOLLIN | EPOLLRDNORM);
+}
+
+Result<size_t> Pipe::Transfer(Pipe& from, Pipe& to, size_t most, bool keep,
+                              Pipe** wait) NO_THREAD_SAFETY_ANALYSIS {
+  size_t done = 0;
+  {
+    LockBoth lock(from.mu_, to.mu_);
+    // Lent for a moment: the caller looks again.
+    if (from.taking_ || to.filling_) {
+      *wait = from.taking_ ? &from : &to;
+      return Errno(EAGAIN);
+    }
+    if (from.used_ == 0 && from.writers_ > 0) {
+      *wait = &from;
+      return Errno(EAGAIN);
+    }
+    if (to.readers_ == 0) return Errno(EPIPE);
+    if (from.used_ == 0) return size_t{0};
+    to.MakeRingLocked();
+    // With `keep` the place in `from` moves on without taking.
+    size_t skipped = 0, piece = 0;
+    while (done < most && skipped < from.used_) {
+      const bool cut = piece < from.pieces_.size();
+      const bool packet = cut && from.pieces_[piece].packet;
+      const size_t there = cut ? from.pieces_[piece].size : from.used_ - skipped;
+      const size_t room = packet ? to.PacketRoomLocked() : to.RoomLocked();
+      const size_t n = std::min({most - done, there, room});
+      if (n == 0) break;
+      for (size_t i = 0; i < n;) {
+        const size_t a = (from.start_ + skipped + i) & (from.capacity_ - 1);
+        const size_t b = (to.start_ + to.used_ + i) & (to.capacity_ - 1);
+        const size_t part = std::min({n - i, from.capacity_ - a, to.capacity_ - b});
+        std::copy_n(from.ring_.get() + a, part, to.ring_.get() + b);
+        i += part;
+      }
+      to.NoteAddedLocked(n, packet);
+      done += n;
+      if (keep) {
+        skipped += n;
+        piece++;
+        if (n < there) break;
+      } else {
+        from.NoteTakenLocked(n);
+      }
+    }
+    if (done == 0) {
+      *wait = &to;
+      return Errno(EAGAIN);
+    }
+  }
+  to.queue_.Notify(EPOLLIN | EPOLLRDNORM);
+  if (!keep) from.queue_.Notify(EPOLLOUT | EPOLLWRNORM);
   return done;
 }
 
@@ -81,7 +315,7 @@ EventMask Pipe::Poll(bool reader, bool writer, uint64_t writers_before) const {
     if (writers_ == 0 && writers_ever_ != writers_before) mask |= EPOLLHUP;
   }
   if (writer) {
-    if (capacity_ - used_ >= PIPE_BUF) mask |= EPOLLOUT | EPOLLWRNORM;
+    if (RoomLocked() >= PIPE_BUF) mask |= EPOLLOUT | EPOLLWRNORM;
     if (readers_ == 0) mask |= EPOLLERR;
   }
   return mask;
@@ -97,10 +331,21 @@ size_t Pipe::capacity() const {
   return capacity_;
 }
 
-Result<size_t> Pipe::SetCapacity(size_t size) {
-  const size_t fresh_size = std::bit_ceil(std::max<size_t>(size, 4096));
+Result<size_t> Pipe::SetCapacity(size_t size, bool privileged) {
+  const size_t fresh_size = std::bit_ceil(std::max<size_t>(size, kPage));
   MutexLock lock(mu_);
-  if (used_ > fresh_size) return Errno(EBUSY);
+  while (taking_ || filling_) given_back_.Wait(mu_);
+  if (fresh_size > capacity_ && !privileged) {
+    if (fresh_size > pipe_limits().max_size.load()) return Errno(EPERM);
+    const uint64_t pages = PagesOf(owner_) + (fresh_size - capacity_) / kPage;
+    if (Over(pipe_limits().user_pages_soft.load(), pages) ||
+        Over(pipe_limits().user_pages_hard.load(), pages)) {
+      return Errno(EPERM);
+    }
+  }
+  size_t needed = used_;
+  if (!pieces_.empty()) needed = capacity_ - PacketRoomLocked();
+  if (needed > fresh_size) return Errno(EBUSY);
   std::unique_ptr<std::byte[]> fresh;
   if (used_ > 0) {
     fresh = std::make_unique_for_overwrite<std::byte[]>(fresh_size);
@@ -108,9 +353,12 @@ Result<size_t> Pipe::SetCapacity(size_t size) {
     std::copy_n(ring_.get() + start_, first, fresh.get());
     std::copy_n(ring_.get(), used_ - first, fresh.get() + first);
   }
+  Account(owner_, fresh_size, capacity_);
   ring_ = std::move(fresh);
   start_ = 0;
   capacity_ = fresh_size;
+  lock.Unlock();
+  queue_.Notify(EPOLLOUT | EPOLLWRNORM);
   return fresh_size;
 }
 
@@ -131,9 +379,10 @@ void Pipe::RemoveEnd(bool reader, bool writer) {
     writers_ -= writer;
     if (reader && readers_ == 0) events |= EPOLLERR | EPOLLOUT;
     if (writer && writers_ == 0) events |= EPOLLHUP | EPOLLIN;
-    // What is left in a FIFO goes with its last end.
+    // What is left in a FIFO goes with its last end. Nobody has it lent: that takes an end.
     if (readers_ == 0 && writers_ == 0) {
       ring_.reset();
+      pieces_.clear();
       start_ = used_ = 0;
     }
   }
@@ -155,76 +404,6 @@ uint64_t Pipe::readers_ever() const {
 uint64_t Pipe::writers_ever() const {
   MutexLock lock(mu_);
   return writers_ever_;
-}
-
-PipeFile::PipeFile(Path path, uint32_t flags, Ref<Pipe> pipe)
-    : File(std::move(path), flags),
-      pipe_(std::move(pipe)),
-      reader_((flags & O_ACCMODE) != O_WRONLY),
-      writer_((flags & O_ACCMODE) != O_RDONLY),
-      readers_before_(pipe_->readers_ever()),
-      writers_before_(pipe_->writers_ever()) {
-  pipe_->AddEnd(reader_, writer_);
-}
-
-PipeFile::~PipeFile() { pipe_->RemoveEnd(reader_, writer_); }
-
-Result<size_t> PipeFile::Read(IoDst& dst, uint64_t, int) { return pipe_->Read(dst); }
-
-Result<size_t> PipeFile::Write(IoSrc& src, uint64_t*, int) { return pipe_->Write(src); }
-
-EventMask PipeFile::Poll(EventMask wanted) {
-  return pipe_->Poll(reader_, writer_, writers_before_) & (wanted | EPOLLERR | EPOLLHUP);
-}
-
-bool PipeFile::open_complete() const {
-  if (reader_ && writer_) return true;
-  // A peer that came and went meanwhile was one.
-  if (reader_) return pipe_->writers() > 0 || pipe_->writers_ever() != writers_before_;
-  return pipe_->readers() > 0 || pipe_->readers_ever() != readers_before_;
-}
-
-Result<int64_t> PipeFile::Ioctl(Task& task, uint32_t cmd, uint64_t arg) {
-  if (cmd != FIONREAD) return Errno(ENOTTY);
-  const int32_t n = static_cast<int32_t>(pipe_->used());
-  TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(task, n));
-  return 0;
-}
-
-Result<int64_t> PipeFile::Fcntl(Task& task, int cmd, uint64_t arg) {
-  if (cmd == F_GETPIPE_SZ) return static_cast<int64_t>(pipe_->capacity());
-  if (cmd != F_SETPIPE_SZ) return Errno(EINVAL);
-  if (arg > 0x80000000u) return Errno(EINVAL);
-  if (arg > Pipe::kMaxCapacity && !task.creds().Has(Capability::kSysResource)) {
-    return Errno(EPERM);
-  }
-  if (arg > 64 * Pipe::kMaxCapacity) return Errno(ENOMEM);
-  const size_t size = TRY(pipe_->SetCapacity(arg));
-  return static_cast<int64_t>(size);
-}
-
-namespace {
-
-Result<Ref<File>> OpenFifo(Inode& inode, const Path& path, uint32_t flags, const Credentials&,
-                           uint64_t) {
-  Ref<RefCountedBase> attached = inode.AttachOnce(Ref<RefCountedBase>(MakeRef<Pipe>()));
-  Ref<Pipe> pipe(static_cast<Pipe&>(*attached));
-  const bool only_writes = (flags & O_ACCMODE) == O_WRONLY;
-  if (only_writes && (flags & O_NONBLOCK) && pipe->readers() == 0) return Errno(ENXIO);
-  return Ref<File>(MakeRef<PipeFile>(path, flags, std::move(pipe)));
-}
-
-}  // namespace
-
-void RegisterFifos() { RegisterFifo(OpenFifo); }
-
-PipePair MakePipe(uint32_t flags, Uid uid, Gid gid) {
-  Ref<AnonInode> inode = MakeRef<AnonInode>(S_IFIFO | 0600, uid, gid);
-  const Path path = AnonymousPath(inode, "pipe:[" + std::to_string(inode->ino()) + "]");
-  Ref<Pipe> pipe = MakeRef<Pipe>();
-  flags &= O_NONBLOCK | O_DIRECT;
-  return PipePair{MakeRef<PipeFile>(path, O_RDONLY | flags, pipe),
-                  MakeRef<PipeFile>(path, O_WRONLY | flags, pipe)};
 }
 
 }  // namespace ringwall

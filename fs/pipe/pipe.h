@@ -4,7 +4,10 @@
 
 #include <limits.h>
 
+#include <atomic>
+#include <deque>
 #include <memory>
+#include <span>
 #include <utility>
 
 #include "fs/vfs/file.h"
@@ -14,26 +17,57 @@
 
 namespace ringwall {
 
+// sysctl fs.pipe-max-size, fs.pipe-user-pages-soft and -hard (0: no limit).
+struct PipeLimits {
+  std::atomic<uint32_t> max_size{1 << 20};
+  std::atomic<uint64_t> user_pages_soft{16384};
+  std::atomic<uint64_t> user_pages_hard{0};
+};
+PipeLimits& pipe_limits();
+
 // The buffer between the ends. Thread-safe. Guest memory is copied with the pipe's lock held, which
-// is why the copy may take no lock of its own.
+// is why the copy may take no lock of its own. Splice works on the ring in place: it marks one side
+// as lent (BeginTake, BeginFill), and others of that side wait for the short time that takes.
+//
+// Borders of packets (O_DIRECT) are kept only while there are packets.
 class Pipe : public RefCounted<Pipe> {
  public:
-  static constexpr size_t kDefaultCapacity = 65536;
-  static constexpr size_t kMaxCapacity = 1 << 20;  // sysctl fs.pipe-max-size
+  static constexpr size_t kPage = 4096;
+  static constexpr size_t kDefaultCapacity = 16 * kPage;
+
+  // What the user's pipes take is counted by `owner`. A user over the soft limit gets the least.
+  Pipe(Uid owner, bool privileged);
+  ~Pipe() override;
+  // Whether one more pipe may be made (fs.pipe-user-pages-hard).
+  static bool MayMake(Uid owner, bool privileged);
 
   // EAGAIN when empty and someone may still write; 0 at the end.
   Result<size_t> Read(IoDst& dst);
-  // Up to PIPE_BUF bytes all or nothing. EAGAIN when full; EPIPE without readers.
-  Result<size_t> Write(IoSrc& src);
+  // Up to PIPE_BUF bytes all or nothing; in packet mode each PIPE_BUF bytes are a packet. EAGAIN when
+  // full; EPIPE without readers.
+  Result<size_t> Write(IoSrc& src, bool packets);
   // writers_before: how many there had been when the asking end was made; a FIFO's reader has
   // not lost a writer before it had one.
   EventMask Poll(bool reader, bool writer, uint64_t writers_before) const;
   WaitQueue& queue() { return queue_; }
 
+  // The next bytes in the ring, lent until EndTake, which consumes the first `used` of them. EAGAIN
+  // when empty; no bytes at the end, and then there is nothing to give back.
+  Result<std::span<const std::byte>> BeginTake(size_t most);
+  void EndTake(size_t used);
+  // Free room in the ring, lent until EndFill, which puts the first `filled` bytes into the pipe.
+  // EAGAIN when full; EPIPE without readers.
+  Result<std::span<std::byte>> BeginFill(size_t most);
+  void EndFill(size_t filled);
+  // splice and tee between two pipes: moves or copies at most `most` bytes. EAGAIN with *wait set
+  // to the pipe to wait for; EPIPE.
+  static Result<size_t> Transfer(Pipe& from, Pipe& to, size_t most, bool keep, Pipe** wait);
+
   size_t used() const;
   size_t capacity() const;
-  // F_SETPIPE_SZ: rounds up to a power of two of pages. EBUSY when what is in it does not fit.
-  Result<size_t> SetCapacity(size_t size);
+  // F_SETPIPE_SZ: rounds up to a power of two of pages. EBUSY when what is in it does not fit; EPERM
+  // over a limit.
+  Result<size_t> SetCapacity(size_t size, bool privileged);
 
   void AddEnd(bool reader, bool writer);
   void RemoveEnd(bool reader, bool writer);
@@ -44,12 +78,33 @@ class Pipe : public RefCounted<Pipe> {
   uint64_t writers_ever() const;
 
  private:
+  struct Piece {
+    size_t size;
+    bool packet;
+  };
+
+  // Bytes that may be put in: whole pages when there are packets, each of which takes one.
+  size_t RoomLocked() const REQUIRES(mu_);
+  size_t PacketRoomLocked() const REQUIRES(mu_);
+  // Whether the last page takes n more bytes of a stream.
+  bool MergesLocked(size_t n) const REQUIRES(mu_);
+  void NoteAddedLocked(size_t n, bool packet) REQUIRES(mu_);
+  void NoteTakenLocked(size_t n) REQUIRES(mu_);
+  void MakeRingLocked() REQUIRES(mu_);
+  // Copies between the ring and the other end, around the ring's end.
+  Result<size_t> GetLocked(IoSrc& src, size_t n) REQUIRES(mu_);
+  Result<size_t> PutLocked(IoDst& dst, size_t n) REQUIRES(mu_);
+
   mutable Mutex<LockClass::kPipe> mu_;
   WaitQueue queue_;
+  const Uid owner_;
   std::unique_ptr<std::byte[]> ring_ GUARDED_BY(mu_);
   size_t capacity_ GUARDED_BY(mu_) = kDefaultCapacity;
   size_t start_ GUARDED_BY(mu_) = 0;
   size_t used_ GUARDED_BY(mu_) = 0;
+  std::deque<Piece> pieces_ GUARDED_BY(mu_);  // empty: one stream of used_ bytes
+  bool taking_ GUARDED_BY(mu_) = false, filling_ GUARDED_BY(mu_) = false;
+  CondVar given_back_;
   int readers_ GUARDED_BY(mu_) = 0, writers_ GUARDED_BY(mu_) = 0;
   uint64_t readers_ever_ GUARDED_BY(mu_) = 0, writers_ever_ GUARDED_BY(mu_) = 0;
 };
@@ -60,9 +115,13 @@ void RegisterFifos();
 // One end, or both (a FIFO opened O_RDWR).
 class PipeFile final : public File {
  public:
-  // flags: open(2)'s; the access mode says which end.
-  PipeFile(Path path, uint32_t flags, Ref<Pipe> pipe);
+  // flags: open(2)'s; the access mode says which end. named: a FIFO's, whose opener waits.
+  PipeFile(Path path, uint32_t flags, Ref<Pipe> pipe, bool named);
   ~PipeFile() override;
+  // Null when `file` is none.
+  static PipeFile* From(File& file);
+  const void* kind() const override { return &kKind; }
+
   Result<size_t> Read(IoDst& dst, uint64_t pos, int rw_flags) override;
   Result<size_t> Write(IoSrc& src, uint64_t* pos, int rw_flags) override;
   EventMask Poll(EventMask wanted) override;
@@ -75,17 +134,19 @@ class PipeFile final : public File {
   Pipe& pipe() { return *pipe_; }
 
  private:
+  static constexpr char kKind = 0;
+  static constexpr uint64_t kHadPeer = ~uint64_t{0};
   const Ref<Pipe> pipe_;
-  const bool reader_, writer_;
-  // Ends of the other kind there had been before this one.
+  const bool reader_, writer_, named_;
+  // Ends of the other kind there had been before this one, when none of them was there.
   const uint64_t readers_before_, writers_before_;
 };
 
 struct PipePair {
   Ref<File> reader, writer;
 };
-// pipe2: flags O_NONBLOCK (O_CLOEXEC is the descriptor's).
-PipePair MakePipe(uint32_t flags, Uid uid, Gid gid);
+// pipe2: flags O_NONBLOCK, O_DIRECT (O_CLOEXEC is the descriptor's). ENFILE over the hard limit.
+Result<PipePair> MakePipe(uint32_t flags, const Credentials& creds);
 
 }  // namespace ringwall
 

@@ -60,6 +60,9 @@ Result<std::string> MountstatsText(const Subject& s, Task& t);
 // Of the system.
 void AddSystemFiles(StaticDirectory& root, Kernel& kernel);
 void AddNetFiles(StaticDirectory& net);
+// System V IPC: sysvipc/ and the limits in sys/kernel, each of the reader's namespace.
+void AddIpcFiles(StaticDirectory& root);
+void AddIpcSysctls(StaticDirectory& kernel);
 void AddSysctls(StaticDirectory& sys, Kernel& kernel);
 std::string CpuinfoText(const cpu_set_t& cpus, uint64_t tsc_khz);
 

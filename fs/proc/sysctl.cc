@@ -68,13 +68,7 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   kernel->AddText("panic", "0\n");
   kernel->AddText("sched_rt_period_us", "1000000\n");
   kernel->AddText("sched_rt_runtime_us", "950000\n");
-  kernel->AddText("shmmax", "18446744073692774399\n");
-  kernel->AddText("shmall", "18446744073692774399\n");
-  kernel->AddText("shmmni", "4096\n");
-  kernel->AddText("msgmax", "8192\n");
-  kernel->AddText("msgmnb", "16384\n");
-  kernel->AddText("msgmni", "32000\n");
-  kernel->AddText("sem", "32000\t1024000000\t500\t32000\n");
+  AddIpcSysctls(*kernel);
   Ref<StaticDirectory> random = kernel->AddDirectory("random");
   random->AddText("boot_id", NewUuid());
   random->AddFile("uuid", []() -> Result<std::string> { return NewUuid(); });

@@ -21,6 +21,7 @@ File::~File() {
 
 void File::LastRelease() const {
   if (LastReleaseHook hook = hook_.load()) hook(*this);
+  if (LastReleaseHook hook = async_hook_.load()) hook(*this);
   RefCounted<File>::LastRelease();
 }
 

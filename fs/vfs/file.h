@@ -65,6 +65,8 @@ class File : public RefCounted<File> {
 
   // The socket that this is (fs/socket), or null. Sockets wait by rules of their own.
   virtual Socket* AsSocket() { return nullptr; }
+  // Tells special kinds of files apart without RTTI: the address of a constant of the class.
+  virtual const void* kind() const { return nullptr; }
 
   // Whether the file has a position. Others get ESPIPE from lseek and pread.
   virtual bool seekable() const { return false; }
@@ -106,6 +108,9 @@ class File : public RefCounted<File> {
   // file. ENODEV by default. May change what backs the file (a heap buffer becomes a memfd).
   virtual Result<HostMapping> Map(uint64_t offset, uint64_t length, int prot, bool shared);
 
+  // fork: the File that the child's mappings hold instead of this one; null for the same.
+  virtual RefPtr<File> ForkMapping() { return nullptr; }
+
   // /dev/zero: a mapping of it is anonymous memory.
   virtual bool maps_as_anonymous() const { return false; }
 
@@ -125,9 +130,9 @@ class File : public RefCounted<File> {
   using LastReleaseHook = void (*)(const File&);
   void set_last_release_hook(LastReleaseHook hook) { hook_.store(hook); }
 
-  // F_SETOWN, F_SETSIG for O_ASYNC.
-  std::atomic<int32_t> async_owner{0};
-  std::atomic<int32_t> async_signal{0};
+  // O_ASYNC, F_SETOWN, F_SETSIG (sentry/kernel/file_async.h): a FileAsync, owned, or null.
+  std::atomic<RefCountedBase*> async_state{nullptr};
+  void set_async_release_hook(LastReleaseHook hook) { async_hook_.store(hook); }
 
  protected:
   File(Path path, uint32_t flags);
@@ -138,6 +143,7 @@ class File : public RefCounted<File> {
   const Path path_;
   std::atomic<uint32_t> flags_;
   std::atomic<LastReleaseHook> hook_{nullptr};
+  std::atomic<LastReleaseHook> async_hook_{nullptr};
   mutable Mutex<LockClass::kFileOffset> offset_mu_;
   int64_t offset_ GUARDED_BY(offset_mu_) = 0;
 };

@@ -29,6 +29,10 @@ enum class LockClass : uint8_t {
   kTask,             // one task's own fields
   kFdTable,          // a descriptor table
   kFsContext,        // root, cwd, umask
+  kIpcIds,           // one table of System V IPC objects
+  kIpcObject,        // a semaphore set, a message queue, a shared segment, a POSIX queue
+  kAio,              // an io_setup context
+  kEpollGraph,       // which epolls watch which: one change at a time
   kEpoll,            // an epoll instance
   kSocket,           // a socket
   kPipe,             // a pipe's buffer

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "sentry/base/log.h"
+#include "sentry/ipc/ipc_namespace.h"
 #include "sentry/kernel/futex.h"
 #include "sentry/kernel/syscall_table.h"
 #include "sentry/kernel/task.h"
@@ -100,6 +101,7 @@ Kernel::Kernel(KernelOptions options)
   clock_gettime(CLOCK_BOOTTIME, &now);
   start_boottime_ns_ =
       static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+  SetNamespaceMaker(NamespaceKind::kIpc, &IpcNamespace::Make);
 }
 
 Kernel::~Kernel() = default;

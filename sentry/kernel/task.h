@@ -35,6 +35,9 @@
 
 namespace ringwall {
 
+class IpcNamespace;
+class SemUndoList;
+
 // A point in CLOCK_MONOTONIC nanoseconds; kNoDeadline waits for ever.
 inline constexpr int64_t kNoDeadline = INT64_MAX;
 int64_t MonotonicNow();
@@ -100,14 +103,15 @@ class Task : public RefCounted<Task> {
   const Credentials& creds() const { return *creds_; }
   void set_creds(Ref<const Credentials> c);
   UtsNamespace& uts() const { return *ns_.uts; }
-  // What the kinds' own makers made (Kernel::SetNamespaceMaker), or nothing but a number.
-  Namespace& ipc_ns() const { return *ns_.ipc; }
+  IpcNamespace& ipc() const;
   NetNamespaceBase& net() const { return static_cast<NetNamespaceBase&>(*ns_.net); }
   void set_net(Ref<NetNamespaceBase> net);
   // Task thread only, as those above; nsproxy_ref is for others.
   const NsProxy& nsproxy() const { return ns_; }
   void set_nsproxy(NsProxy ns);
   NsProxy nsproxy_ref() const;
+  // What SEM_UNDO will give back; made on first use.
+  SemUndoList& SemUndo();
   Result<Ref<File>> GetFile(int fd) const { return fds_->Get(fd); }
 
   // --- Waiting. Task thread only.
@@ -260,6 +264,7 @@ class Task : public RefCounted<Task> {
   RefPtr<FdTable> fds_;
   RefPtr<FsContext> fs_;
   NsProxy ns_;
+  RefPtr<RefCountedBase> sem_undo_;  // a SemUndoList or null
   RefPtr<const Credentials> creds_;
   std::string comm_ GUARDED_BY(mu_);
   cpu_set_t affinity_ GUARDED_BY(mu_);

@@ -4,6 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "sentry/kernel/file_async.h"
 #include "sentry/kernel/task.h"
 
 namespace ringwall {
@@ -36,6 +37,7 @@ int64_t MonotonicNow() {
 }
 
 Result<void> Task::Block(int64_t deadline) {
+  SendPendingAsync();
   for (;;) {
     if (Interrupted()) return Errno(kErestartSys);
     uint32_t word = wake_.load(std::memory_order_acquire);

@@ -80,6 +80,10 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
   child->mm_ = mm;
   child->fds_ = (flags & CLONE_FILES) != 0 ? fds_ : RefPtr<FdTable>(fds_->Fork());
   child->fs_ = (flags & CLONE_FS) != 0 ? fs_ : RefPtr<FsContext>(fs_->Copy());
+  if ((flags & CLONE_SYSVSEM) != 0) {
+    SemUndo();
+    child->sem_undo_ = sem_undo_;
+  }
   child->creds_ = creds_;
   if ((flags & CLONE_NEWUSER) != 0) {
     child->creds_ = TRY(CredentialsInNewUserNamespace(*this));

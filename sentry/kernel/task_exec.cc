@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "sentry/base/log.h"
+#include "sentry/ipc/ipc_namespace.h"
 #include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/task_futex.h"
 #include "sentry/kernel/task.h"

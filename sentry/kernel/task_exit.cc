@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "sentry/base/log.h"
+#include "sentry/kernel/file_async.h"
 #include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/task_futex.h"
 #include "sentry/kernel/task.h"
@@ -107,6 +108,7 @@ void Task::DoExit() {
     }
   }
   ReleaseMm();
+  sem_undo_.reset();
   RefPtr<FdTable> fds;
   RefPtr<FsContext> fs;
   {
@@ -119,6 +121,7 @@ void Task::DoExit() {
   }
   fds.reset();
   fs.reset();
+  SendPendingAsync();
   FinishExit();
 }
 

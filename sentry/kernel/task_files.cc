@@ -2,6 +2,7 @@
 #include <sys/epoll.h>
 
 #include "fs/vfs/locks.h"
+#include "sentry/ipc/ipc_namespace.h"
 #include "sentry/kernel/task.h"
 
 namespace ringwall {
@@ -32,6 +33,13 @@ int ForegroundGroupLocked(const Session& session, const PidNamespace& ns) {
   while (first->parent() != nullptr) first = first->parent();
   const ProcessGroup* pg = first->FindGroup(session.foreground_pgid);
   return pg == nullptr ? 0 : pg->pid->In(ns);
+}
+
+IpcNamespace& Task::ipc() const { return static_cast<IpcNamespace&>(*ns_.ipc); }
+
+SemUndoList& Task::SemUndo() {
+  if (!sem_undo_) sem_undo_ = MakeRef<SemUndoList>();
+  return static_cast<SemUndoList&>(*sem_undo_);
 }
 
 void Task::AnswersChanged() {

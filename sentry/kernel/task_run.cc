@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "sentry/kernel/file_async.h"
 #include "sentry/base/log.h"
 #include "sentry/kernel/guest_io.h"
 #include "sentry/kernel/syscall_table.h"
@@ -233,6 +234,7 @@ void Task::DoSyscall(bool compat, bool vsyscall) {
       result = row->fn(*this, args);
     }
     in_syscall_.store(false, std::memory_order_relaxed);
+    SendPendingAsync();
   } else {
     if (row != nullptr) result = Errno(row->error);
     LogUnsupported(*this, row, nr, args);

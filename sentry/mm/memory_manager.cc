@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "sentry/base/check.h"
@@ -81,6 +82,13 @@ Result<Ref<MemoryManager>> MemoryManager::Fork() {
       any_locked |= vma.locked;
     }
     for (const GuestRange range : skipped) child->vmas_.Remove(range, &dropped);
+    std::map<File*, RefPtr<File>> own;
+    for (auto& [end, vma] : child->vmas_) {
+      if (!vma.file) continue;
+      auto [it, fresh] = own.try_emplace(vma.file.get());
+      if (fresh) it->second = vma.file->ForkMapping();
+      if (it->second) vma.file = it->second;
+    }
     if (any_locked) {
       child->vmas_.Change({GuestAddr(0), GuestAddr(~kPageMask)},
                           [](Vma& vma) { vma.locked = vma.lock_on_fault = false; });

@@ -164,6 +164,133 @@ TEST(PipeTest, PacketModeKeepsBorders) {
   EXPECT_EQ(read(p.reader.get(), b, 10), 5);
 }
 
+TEST(PipeTest, PacketsAndStreamsMix) {
+  Pipe p(O_NONBLOCK);
+  ASSERT_EQ(write(p.writer.get(), "stream", 6), 6);
+  ASSERT_OK(fcntl(p.writer.get(), F_SETFL, O_DIRECT | O_NONBLOCK));
+  EXPECT_EQ(fcntl(p.writer.get(), F_GETFL), O_WRONLY | O_DIRECT | O_NONBLOCK);
+  ASSERT_EQ(write(p.writer.get(), "packet", 6), 6);
+  int n = 0;
+  EXPECT_OK(ioctl(p.reader.get(), FIONREAD, &n));
+  EXPECT_EQ(n, 12);
+  char b[32];
+  // It has gone to the stream's page.
+  EXPECT_EQ(read(p.reader.get(), b, 10), 10);
+  EXPECT_EQ(read(p.reader.get(), b, 10), 2);
+  EXPECT_EQ(std::string(b, 2), "et");
+  EXPECT_FAILS(read(p.reader.get(), b, 10), EAGAIN);
+  EXPECT_EQ(write(p.writer.get(), "", 0), 0);
+  EXPECT_FAILS(read(p.reader.get(), b, 10), EAGAIN);
+  // A packet is at most PIPE_BUF long, and takes a page.
+  const std::string big(10000, 'x');
+  EXPECT_EQ(write(p.writer.get(), big.data(), big.size()), 10000);
+  std::string got(20000, '\0');
+  EXPECT_EQ(read(p.reader.get(), got.data(), got.size()), 4096);
+  EXPECT_EQ(read(p.reader.get(), got.data(), got.size()), 4096);
+  EXPECT_EQ(read(p.reader.get(), got.data(), got.size()), 1808);
+  int packets = 0;
+  while (write(p.writer.get(), "x", 1) == 1) packets++;
+  EXPECT_EQ(packets, 16);
+  pollfd w = {p.writer.get(), POLLOUT, 0};
+  EXPECT_EQ(poll(&w, 1, 0), 0);
+  EXPECT_FAILS(fcntl(p.writer.get(), F_SETPIPE_SZ, 4096), EBUSY);
+  EXPECT_EQ(read(p.reader.get(), b, 10), 1);
+  EXPECT_EQ(poll(&w, 1, 0), 1);
+}
+
+TEST(PipeTest, OpensAgainThroughProc) {
+  Pipe p;
+  const std::string path = "/proc/self/fd/" + std::to_string(p.reader.get());
+  // Neither end waits for the other.
+  Fd writer(open(path.c_str(), O_WRONLY));
+  ASSERT_TRUE(writer.ok());
+  Fd reader(open(path.c_str(), O_RDONLY));
+  ASSERT_TRUE(reader.ok());
+  Fd both(open(path.c_str(), O_RDWR | O_NONBLOCK));
+  ASSERT_TRUE(both.ok());
+  EXPECT_EQ(write(writer.get(), "a", 1), 1);
+  EXPECT_EQ(write(both.get(), "b", 1), 1);
+  char b[4];
+  EXPECT_EQ(read(reader.get(), b, 4), 2);
+  EXPECT_FAILS(read(both.get(), b, 4), EAGAIN);
+  writer.Reset();
+  p.writer.Reset();
+  both.Reset();
+  EXPECT_EQ(read(p.reader.get(), b, 4), 0);
+  // With the last writer gone it can still be opened.
+  Fd late(open(path.c_str(), O_WRONLY));
+  EXPECT_TRUE(late.ok());
+  EXPECT_EQ(write(late.get(), "z", 1), 1);
+  EXPECT_EQ(read(reader.get(), b, 4), 1);
+}
+
+TEST(PipeTest, SizeLimits) {
+  Pipe p;
+  EXPECT_EQ(fcntl(p.reader.get(), F_SETPIPE_SZ, 0), 4096);
+  EXPECT_EQ(fcntl(p.reader.get(), F_SETPIPE_SZ, 1 << 20), 1 << 20);
+  EXPECT_FAILS(fcntl(p.reader.get(), F_SETPIPE_SZ, 0x80000001u), EINVAL);
+  EXPECT_FAILS(fcntl(p.reader.get(), F_SETPIPE_SZ, -1), EINVAL);
+  Fd file(open("/dev/null", O_RDWR));
+  EXPECT_FAILS(fcntl(file.get(), F_GETPIPE_SZ), EBADF);
+  EXPECT_FAILS(fcntl(file.get(), F_SETPIPE_SZ, 4096), EBADF);
+  EXPECT_TRUE(Exited(InChildAsNobody([&] {
+    Pipe own;
+    CHECK_CHILD(fcntl(own.reader.get(), F_SETPIPE_SZ, (1 << 20) + 1) == -1 && errno == EPERM);
+    CHECK_CHILD(fcntl(own.reader.get(), F_SETPIPE_SZ, 1 << 20) == 1 << 20);
+    return 0;
+  })));
+}
+
+TEST(PipeTest, PollSeesEnds) {
+  Pipe p;
+  pollfd r = {p.reader.get(), POLLIN | POLLOUT, 0}, w = {p.writer.get(), POLLIN | POLLOUT, 0};
+  EXPECT_EQ(poll(&r, 1, 0), 0);
+  EXPECT_EQ(poll(&w, 1, 0), 1);
+  EXPECT_EQ(w.revents, POLLOUT);
+  ASSERT_EQ(write(p.writer.get(), "x", 1), 1);
+  EXPECT_EQ(poll(&r, 1, 0), 1);
+  EXPECT_EQ(r.revents, POLLIN);
+  p.writer.Reset();
+  EXPECT_EQ(poll(&r, 1, 0), 1);
+  EXPECT_EQ(r.revents, POLLIN | POLLHUP);
+  char c;
+  EXPECT_EQ(read(p.reader.get(), &c, 1), 1);
+  EXPECT_EQ(poll(&r, 1, 0), 1);
+  EXPECT_EQ(r.revents, POLLHUP);
+  Pipe q;
+  q.reader.Reset();
+  w = {q.writer.get(), POLLOUT, 0};
+  EXPECT_EQ(poll(&w, 1, 0), 1);
+  EXPECT_EQ(w.revents, POLLOUT | POLLERR);
+}
+
+TEST(PipeTest, SeekAndPositionsAreEspipe) {
+  Pipe p;
+  char c;
+  EXPECT_FAILS(lseek(p.reader.get(), 0, SEEK_CUR), ESPIPE);
+  EXPECT_FAILS(pread(p.reader.get(), &c, 1, 0), ESPIPE);
+  EXPECT_FAILS(pwrite(p.writer.get(), &c, 1, 0), ESPIPE);
+  EXPECT_FAILS(ftruncate(p.writer.get(), 0), EINVAL);
+  EXPECT_FAILS(fsync(p.writer.get()), EINVAL);
+}
+
+TEST(FifoTest, WriterThatWasThereFirstHangsUp) {
+  TempDir dir;
+  const std::string path = dir / "fifo";
+  ASSERT_OK(mkfifo(path.c_str(), 0600));
+  Fd keep(open(path.c_str(), O_RDWR));
+  Fd r(open(path.c_str(), O_RDONLY));
+  pollfd in = {r.get(), POLLIN, 0};
+  EXPECT_EQ(poll(&in, 1, 0), 0);
+  keep.Reset();
+  EXPECT_EQ(poll(&in, 1, 0), 1);
+  EXPECT_EQ(in.revents, POLLHUP);
+  // One that never had a writer does not.
+  Fd fresh(open(path.c_str(), O_RDONLY | O_NONBLOCK));
+  in.fd = fresh.get();
+  EXPECT_EQ(poll(&in, 1, 0), 0);
+}
+
 TEST(PipeTest, StatSaysFifo) {
   Pipe p;
   struct stat st;

@@ -1,0 +1,40 @@
+// The handlers of inter-process communication: System V objects, POSIX message queues, splice, aio.
+#ifndef RINGWALL_SYSCALLS_HANDLERS_IPC_H_
+#define RINGWALL_SYSCALLS_HANDLERS_IPC_H_
+
+#include "syscalls/args.h"
+
+namespace ringwall {
+
+// A process as the caller's pid namespace knows it; 0 when there is none or it cannot be seen.
+inline int NumberOf(const Task& t, const RefPtr<const Pid>& pid) {
+  return pid ? pid->In(t.pid_ns()) : 0;
+}
+
+// sys_sem.cc
+SysResult SysSemget(Task& t, int key, int count, int flags);
+SysResult SysSemop(Task& t, int id, GuestAddr ops, uint32_t count);
+SysResult SysSemtimedop(Task& t, int id, GuestAddr ops, uint32_t count, GuestAddr timeout);
+SysResult SysSemctl(Task& t, int id, int num, int cmd, uint64_t arg);
+
+// sys_msg.cc
+SysResult SysMsgget(Task& t, int key, int flags);
+SysResult SysMsgsnd(Task& t, int id, GuestAddr message, uint64_t size, int flags);
+SysResult SysMsgrcv(Task& t, int id, GuestAddr message, uint64_t size, int64_t type, int flags);
+SysResult SysMsgctl(Task& t, int id, int cmd, GuestAddr buf);
+
+// sys_shm.cc
+SysResult SysShmget(Task& t, int key, uint64_t size, int flags);
+SysResult SysShmat(Task& t, int id, GuestAddr addr, int flags);
+SysResult SysShmdt(Task& t, GuestAddr addr);
+SysResult SysShmctl(Task& t, int id, int cmd, GuestAddr buf);
+
+// sys_splice.cc; sendfile and copy_file_range are declared with their old kin in handlers.h.
+SysResult SysSplice(Task& t, int in_fd, GuestAddr in_offset, int out_fd, GuestAddr out_offset,
+                    uint64_t count, uint32_t flags);
+SysResult SysTee(Task& t, int in_fd, int out_fd, uint64_t count, uint32_t flags);
+SysResult SysVmsplice(Task& t, int fd, GuestAddr iov, uint64_t count, uint32_t flags);
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_SYSCALLS_HANDLERS_IPC_H_
