@@ -29,6 +29,26 @@ SysResult SysShmat(Task& t, int id, GuestAddr addr, int flags);
 SysResult SysShmdt(Task& t, GuestAddr addr);
 SysResult SysShmctl(Task& t, int id, int cmd, GuestAddr buf);
 
+// sys_aio.cc
+SysResult SysIoSetup(Task& t, uint32_t events, GuestAddr out);
+SysResult SysIoDestroy(Task& t, uint64_t id);
+SysResult SysIoSubmit(Task& t, uint64_t id, int64_t count, GuestAddr list);
+SysResult SysIoCancel(Task& t, uint64_t id, GuestAddr iocb, GuestAddr result);
+SysResult SysIoGetevents(Task& t, uint64_t id, int64_t least, int64_t most, GuestAddr out,
+                         GuestAddr timeout);
+SysResult SysIoPgetevents(Task& t, uint64_t id, int64_t least, int64_t most, GuestAddr out,
+                          GuestAddr timeout, GuestAddr mask_arg);
+
+// sys_mqueue.cc
+SysResult SysMqOpen(Task& t, UserPath path, int flags, uint32_t mode, GuestAddr attr_addr);
+SysResult SysMqUnlink(Task& t, UserPath path);
+SysResult SysMqTimedsend(Task& t, int fd, GuestAddr text, uint64_t size, uint32_t priority,
+                         GuestAddr timeout);
+SysResult SysMqTimedreceive(Task& t, int fd, GuestAddr text, uint64_t room, GuestAddr priority,
+                            GuestAddr timeout);
+SysResult SysMqNotify(Task& t, int fd, GuestAddr event_addr);
+SysResult SysMqGetsetattr(Task& t, int fd, GuestAddr fresh, GuestAddr old);
+
 // sys_splice.cc; sendfile and copy_file_range are declared with their old kin in handlers.h.
 SysResult SysSplice(Task& t, int in_fd, GuestAddr in_offset, int out_fd, GuestAddr out_offset,
                     uint64_t count, uint32_t flags);

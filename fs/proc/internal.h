@@ -63,6 +63,7 @@ void AddNetFiles(StaticDirectory& net);
 // System V IPC: sysvipc/ and the limits in sys/kernel, each of the reader's namespace.
 void AddIpcFiles(StaticDirectory& root);
 void AddIpcSysctls(StaticDirectory& kernel);
+void AddMqueueSysctls(StaticDirectory& fs);
 void AddSysctls(StaticDirectory& sys, Kernel& kernel);
 std::string CpuinfoText(const cpu_set_t& cpus, uint64_t tsc_khz);
 

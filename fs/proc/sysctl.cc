@@ -107,6 +107,7 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   fs->AddText("protected_hardlinks", "0\n");
   fs->AddText("protected_symlinks", "0\n");
   fs->AddText("suid_dumpable", "0\n");
+  AddMqueueSysctls(*fs);
   Ref<StaticDirectory> inotify = fs->AddDirectory("inotify");
   inotify->AddText("max_user_watches", "65536\n");
   inotify->AddText("max_user_instances", "128\n");

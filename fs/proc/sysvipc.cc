@@ -104,17 +104,17 @@ Result<void> MayWrite() {
 
 template <typename T>
 void AddLimit(StaticDirectory& dir, const char* name, std::atomic<T> IpcNamespace::*field,
-              uint64_t most) {
+              uint64_t most, uint64_t least = 0) {
   const auto read = [field]() -> Result<std::string> {
     IpcNamespace* ns = TRY(Current());
     return Format("%llu\n", static_cast<Ull>((ns->*field).load()));
   };
-  const auto write = [field, most](std::string_view text) -> Result<void> {
+  const auto write = [field, most, least](std::string_view text) -> Result<void> {
     TRY(MayWrite());
     IpcNamespace* ns = TRY(Current());
     const std::vector<uint64_t> n = TRY(Numbers(text));
     if (n.empty()) return {};
-    if (n[0] > most) return Errno(EINVAL);
+    if (n[0] > most || n[0] < least) return Errno(EINVAL);
     (ns->*field).store(static_cast<T>(n[0]));
     return {};
   };
@@ -152,6 +152,15 @@ void AddIpcFiles(StaticDirectory& root) {
   dir->AddFile("shm", ShmText);
   dir->AddFile("sem", SemText);
   dir->AddFile("msg", MsgText);
+}
+
+void AddMqueueSysctls(StaticDirectory& fs) {
+  Ref<StaticDirectory> dir = fs.AddDirectory("mqueue");
+  AddLimit(*dir, "queues_max", &IpcNamespace::mq_queues, INT32_MAX);
+  AddLimit(*dir, "msg_max", &IpcNamespace::mq_max_messages, 65536, 1);
+  AddLimit(*dir, "msg_default", &IpcNamespace::mq_default_messages, 65536, 1);
+  AddLimit(*dir, "msgsize_max", &IpcNamespace::mq_max_size, 16 << 20, 128);
+  AddLimit(*dir, "msgsize_default", &IpcNamespace::mq_default_size, 16 << 20, 128);
 }
 
 void AddIpcSysctls(StaticDirectory& kernel) {

@@ -7,6 +7,7 @@
 #include "fs/devpts/devpts.h"
 #include "fs/gofer/gofer.h"
 #include "fs/inet/inet_socket.h"
+#include "fs/mqueue/mqueue.h"
 #include "fs/overlay/memory_upper.h"
 #include "fs/pipe/pipe.h"
 #include "fs/proc/proc.h"
@@ -87,6 +88,10 @@ class Mounter {
       return RefPtr<FileSystem>(std::move(fs));
     }
     if (mount.type == "proc") return RefPtr<FileSystem>(NewProcFs(kernel_, kernel_.tasks().first));
+    if (mount.type == "mqueue") {
+      const Ref<Namespace> ns = kernel_.FirstNamespace(NamespaceKind::kIpc);
+      return RefPtr<FileSystem>(MqFileSystem::Of(static_cast<IpcNamespace&>(*ns)));
+    }
     if (mount.type == "sysfs") return RefPtr<FileSystem>(NewSysFs(kernel_.cpus()));
     return RefPtr<FileSystem>();
   }

@@ -43,6 +43,7 @@ struct Notice {
 };
 
 thread_local std::vector<Notice> pending_notices;
+thread_local std::vector<std::function<void()>> pending_work;
 
 int64_t BandOf(int reason) {
   switch (reason) {
@@ -140,7 +141,7 @@ void Send(const Notice& notice) {
   for (const Ref<Task>& to : owners) SendTo(*to, state, notice.reason);
 }
 
-// Sends for events of host threads that run no task.
+// Works for events of host threads that run no task.
 class Worker {
  public:
   static Worker& Get() {
@@ -154,6 +155,11 @@ class Worker {
       if (n.async == notice.async && n.reason == notice.reason) return;
     }
     queue_.push_back(std::move(notice));
+    changed_.Signal();
+  }
+  void Post(std::function<void()> work) {
+    MutexLock lock(mu_);
+    work_.push_back(std::move(work));
     changed_.Signal();
   }
   void Start() {
@@ -176,19 +182,23 @@ class Worker {
   }
   void Run() {
     for (;;) {
-      std::vector<Notice> work;
+      std::vector<Notice> notices;
+      std::vector<std::function<void()>> work;
       {
         MutexLock lock(mu_);
-        while (queue_.empty()) changed_.Wait(mu_);
-        work.swap(queue_);
+        while (queue_.empty() && work_.empty()) changed_.Wait(mu_);
+        notices.swap(queue_);
+        work.swap(work_);
       }
-      for (const Notice& n : work) Send(n);
+      for (const Notice& n : notices) Send(n);
+      for (const std::function<void()>& f : work) f();
     }
   }
 
   Mutex<LockClass::kLeaf> mu_;
   CondVar changed_;
   std::vector<Notice> queue_ GUARDED_BY(mu_);
+  std::vector<std::function<void()>> work_ GUARDED_BY(mu_);
   bool started_ GUARDED_BY(mu_) = false;
 };
 
@@ -344,11 +354,27 @@ void SetAsync(Task& t, File& file, int fd, bool on) {
   file.queue()->Add(async, mask);
 }
 
+void RunLater(std::function<void()> work) {
+  if (Task::Current() != nullptr) {
+    pending_work.push_back(std::move(work));
+  } else {
+    Worker::Get().Post(std::move(work));
+  }
+}
+
+void StartLateWork() { Worker::Get().Start(); }
+
 void SendPendingAsync() {
-  if (pending_notices.empty()) [[likely]] return;
-  std::vector<Notice> work;
-  work.swap(pending_notices);
-  for (const Notice& n : work) Send(n);
+  if (pending_notices.empty() && pending_work.empty()) [[likely]] return;
+  // What is done now may cause more.
+  while (!pending_notices.empty() || !pending_work.empty()) {
+    std::vector<Notice> notices;
+    std::vector<std::function<void()>> work;
+    notices.swap(pending_notices);
+    work.swap(pending_work);
+    for (const Notice& n : notices) Send(n);
+    for (const std::function<void()>& f : work) f();
+  }
 }
 
 }  // namespace ringwall

@@ -6,6 +6,8 @@
 #ifndef RINGWALL_SENTRY_KERNEL_FILE_ASYNC_H_
 #define RINGWALL_SENTRY_KERNEL_FILE_ASYNC_H_
 
+#include <functional>
+
 #include "fs/vfs/file.h"
 #include "sentry/base/result.h"
 
@@ -18,6 +20,10 @@ Result<int64_t> FcntlAsync(Task& t, File& file, int cmd, uint64_t arg);
 // F_SETFL and FIOASYNC: starts and stops the signals. False: the file knows no such thing.
 bool SupportsAsync(File& file);
 void SetAsync(Task& t, File& file, int fd, bool on);
+// For a Waiter's OnEvent: does `work` where no lock is held, at the end of the current call or on a
+// thread of this module. StartLateWork first, once, outside of OnEvent.
+void RunLater(std::function<void()> work);
+void StartLateWork();
 // Sends what the call that ends has caused. Task thread only.
 void SendPendingAsync();
 
