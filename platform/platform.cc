@@ -1,5 +1,7 @@
 #include "platform/platform.h"
 
+#include <errno.h>
+
 #include "platform/ptrace/ptrace_platform.h"
 #include "platform/systrap/systrap_platform.h"
 #include "sentry/base/log.h"
@@ -19,6 +21,11 @@ HostResult<std::unique_ptr<Platform>> CreatePlatform(const PlatformOptions& opti
   }
   return HostError::Message("unknown platform \"" + std::string(options.name) +
                             "\": expected systrap, ptrace or auto");
+}
+
+Result<void> Context::SetAffinity(const cpu_set_t& set) {
+  if (::sched_setaffinity(host_tid(), sizeof set, &set) != 0) return Errno(errno);
+  return {};
 }
 
 }  // namespace ringwall

@@ -10,6 +10,7 @@
 #ifndef RINGWALL_PLATFORM_PLATFORM_H_
 #define RINGWALL_PLATFORM_PLATFORM_H_
 
+#include <sched.h>
 #include <sys/types.h>
 
 #include <cstddef>
@@ -202,6 +203,12 @@ class Context {
 
   // Makes a running or the next Switch return kInterrupted soon. Async, any thread.
   virtual void Interrupt() = 0;
+
+  // The guest thread's processors. Any thread.
+  virtual Result<void> SetAffinity(const cpu_set_t& set);
+  // The calling thread, which is the context's own, will sleep for reasons other than the guest, or
+  // make a thread: what the platform did to its scheduling is undone.
+  virtual void BeforeSleep() {}
 
   // Publishes what the stub may answer alone.
   virtual void SetLocalAnswers(const LocalAnswers& answers) = 0;

@@ -120,7 +120,8 @@ struct Region {
   uint64_t pad3[3];
   // Line 4: the Sentry's, changed seldom.
   uint32_t kick;           // not 0: hand over before any guest code runs
-  uint32_t spin;           // how long the stub looks for the answer before it sleeps, in TSC cycles
+  uint32_t spin;           // how long the stub looks for the answer before it sleeps, in TSC cycles;
+                           // 0: not at all, since the Sentry wants the same processor
   uint32_t local_enabled;  // not 0: the stub may answer calls by itself
   uint32_t signals_pending;
   int32_t pid, tid, ppid;
@@ -136,7 +137,8 @@ struct Region {
   uint64_t vdso_buffer[4];
   uint32_t waiting;      // not 0: in a host futex call
   uint32_t local_traps;  // trapped calls that could be answered in the stub
-  uint32_t pad6[2];
+  uint32_t cpu;          // where the stub was when it went to sleep; a hint
+  uint32_t pad6;
   // How many calls the stub answered alone, by the order of kLocalCalls.
   uint32_t local_count[RW_REGION_LOCAL_CALLS];
   uint32_t pad7[8];

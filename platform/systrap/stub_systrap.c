@@ -65,18 +65,23 @@ static void HandOver(struct Region* region, uint32_t message) {
   if ((before & RW_STATE_WAITERS) != 0) {
     stub_call(SYS_futex, (long)&region->state, FUTEX_WAKE, 1, 0);
   }
-  // The clock is not read for the first looks: an answer that is quick is very quick.
-  for (int i = 0; i < 32; ++i) {
-    if ((__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) & RW_STATE_SENTRY) == 0) return;
-    __builtin_ia32_pause();
-  }
   const uint64_t spin = region->spin;
-  const uint64_t start = Tsc();
-  for (;;) {
-    if ((__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) & RW_STATE_SENTRY) == 0) return;
-    if (Tsc() - start > spin) break;
-    __builtin_ia32_pause();
+  if (spin != 0) {
+    // The clock is not read for the first looks: an answer that is quick is very quick.
+    for (int i = 0; i < 32; ++i) {
+      if ((__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) & RW_STATE_SENTRY) == 0) return;
+      __builtin_ia32_pause();
+    }
+    const uint64_t start = Tsc();
+    for (;;) {
+      if ((__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) & RW_STATE_SENTRY) == 0) return;
+      if (Tsc() - start > spin) break;
+      __builtin_ia32_pause();
+    }
   }
+  uint32_t aux;
+  __asm__ volatile("rdtscp" : "=c"(aux) : : "eax", "edx");
+  region->cpu = aux & 0xfff;
   for (;;) {
     uint32_t expected = RW_STATE_SENTRY;
     __atomic_compare_exchange_n(&region->state, &expected, RW_STATE_SENTRY | RW_STATE_STUB_SLEEPS,

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -27,6 +28,9 @@ constexpr uint64_t kSpinUs = 10;
 constexpr int kSpinScoreMax = 8;
 constexpr int kSpinScoreMin = -4;
 constexpr uint32_t kProbeEvery = 16;  // waits, to find out whether spinning pays again
+// A pair on one processor: for so long at most, and until so many waits might have spun.
+constexpr uint64_t kPairedUs = 4'000;
+constexpr uint32_t kCalmWaits = 32;
 
 // SAFETY: `region` is shared with guest code, so every field is read once, whole, into a copy.
 template <typename T>
@@ -69,6 +73,7 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
   Store(region_->spin, 0U);
   Store(region_->signal_mask, uint64_t{0});
   for (uint32_t& count : region_->local_count) Store(count, 0U);
+  affinity_ = as_->core().all_cpus();
   as_->core().Add(this);
   as_->Add(this);
 }
@@ -76,6 +81,7 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
 SystrapContext::~SystrapContext() {
   as_->Remove(this);
   as_->core().Remove(this);
+  Unpair();
   if (lost_ || (!ready_ && !Await())) return;
   as_->GiveBackThread(thread_);
 }
@@ -145,26 +151,83 @@ void SystrapContext::Give(uint32_t command) {
   // One look at the clock and the load for both sides' waits.
   given_at_ = __builtin_ia32_rdtsc();
   const bool may_spin = as_->core().MaySpin(given_at_);
+  const bool was_paired = cpu_ >= 0;
+  const bool paired = was_paired && StaysPaired(may_spin);
   const bool probe = ++waits_ % kProbeEvery == 0;
-  spins_ = may_spin && (spin_score_ > 0 || probe);
-  const uint32_t spin = may_spin && (stub_spin_score_ > 0 || probe) ? spin_limit_ : 0;
+  spins_ = may_spin && !paired && (spin_score_ > 0 || probe);
+  const bool stub_spins = may_spin && !paired && (stub_spin_score_ > 0 || probe);
+  const bool pair = !spins_ && !stub_spins && as_->core().cpus() > 1 && was_paired == paired;
+  const uint32_t spin = stub_spins ? spin_limit_ : pair ? 0 : 1;
   if (spin != stub_spin_) {
     Store(region_->spin, spin);
     stub_spin_ = spin;
   }
   Store(region_->message, command);
-  const bool spun = std::exchange(stub_spun_, spin != 0);
+  const bool spun = std::exchange(stub_spun_, stub_spins);
   const uint32_t before =
       __atomic_exchange_n(&region_->state, static_cast<uint32_t>(thread_.tid), __ATOMIC_SEQ_CST);
+  if ((before & RW_STATE_STUB_SLEEPS) != 0 && pair) Pair();
   if ((before & RW_STATE_STUB_SLEEPS) != 0) Futex(&region_->state, FUTEX_WAKE, 1);
   if (spun) Judge(stub_spin_score_, (before & RW_STATE_STUB_SLEEPS) == 0);
+}
+
+bool SystrapContext::StaysPaired(bool may_spin) {
+  calm_ = may_spin ? calm_ + 1 : 0;
+  const bool over = given_at_ - paired_at_ > kPairedUs * as_->core().cycles_per_us();
+  if (!over && calm_ < kCalmWaits) return true;
+  Unpair();
+  return false;
+}
+
+void SystrapContext::Pair() {
+  if (cpu_ < 0) {
+    const uint32_t cpu = Load(region_->cpu);  // forged, it is a processor of the guest's all the same
+    if (cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &as_->core().all_cpus())) return;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    {
+      MutexLock lock(affinity_mu_);
+      if (!CPU_ISSET(cpu, &affinity_)) return;
+      if (::sched_setaffinity(thread_.tid, sizeof one, &one) != 0) return;
+    }
+    cpu_ = static_cast<int>(cpu);
+    paired_at_ = given_at_;
+    calm_ = 0;
+  }
+  if (self_held_) return;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(cpu_, &one);
+  self_held_ = ::sched_setaffinity(0, sizeof one, &one) == 0;
+}
+
+void SystrapContext::Unpair() {
+  BeforeSleep();
+  if (cpu_ < 0) return;
+  cpu_ = -1;
+  MutexLock lock(affinity_mu_);
+  ::sched_setaffinity(thread_.tid, sizeof affinity_, &affinity_);
+}
+
+void SystrapContext::BeforeSleep() {
+  if (!self_held_) return;
+  ::sched_setaffinity(0, sizeof(cpu_set_t), &as_->core().all_cpus());
+  self_held_ = false;
+}
+
+Result<void> SystrapContext::SetAffinity(const cpu_set_t& set) {
+  MutexLock lock(affinity_mu_);
+  if (::sched_setaffinity(thread_.tid, sizeof set, &set) != 0) return Errno(errno);
+  affinity_ = set;
+  return {};
 }
 
 // An answer to a kick takes microseconds. The time limits, which otherwise cost too much, are for
 // what a hostile guest can do: break its robust list, so that its death wakes nobody, or block the
 // kick by a forged signal frame and run on.
 bool SystrapContext::SleepUntilChange() {
-  constexpr long kFirstNs = 10'000'000, kLastNs = 500'000'000;
+  constexpr long kFirstNs = 4'000'000, kLastNs = 500'000'000;
   constexpr uint64_t kPatienceNs = 2'000'000'000;
   timespec timeout = {0, kFirstNs};
   uint64_t kicked_at_cpu = 0, waited = 0;
@@ -193,6 +256,7 @@ bool SystrapContext::SleepUntilChange() {
         errno != ETIMEDOUT) {
       continue;
     }
+    Unpair();  // the guest runs on
     if (!interrupted_.load()) continue;
     uint64_t user, system;
     CpuTime(&user, &system);

@@ -54,6 +54,8 @@ class SystrapContext final : public Context {
   Result<int64_t> HostFutex(const HostFutexCall& call) override;
   void CpuTime(uint64_t* user_ns, uint64_t* system_ns) override;
   pid_t host_tid() const override { return thread_.tid; }
+  Result<void> SetAffinity(const cpu_set_t& set) override EXCLUDES(affinity_mu_);
+  void BeforeSleep() override;
 
   // For the address space, which stops all threads while it patches. Any thread.
   bool in_guest() const { return in_guest_.load(); }
@@ -72,6 +74,13 @@ class SystrapContext final : public Context {
   bool Await();
   bool SleepUntilChange();
   static void Judge(int& score, bool paid);
+  // Neither side spins: both go to the processor where the guest ran, so that a wake never crosses
+  // processors; they never run at the same time anyway. Given up now and then, and when the guest
+  // runs long, so that the host's scheduler spreads the pairs.
+  void Pair() EXCLUDES(affinity_mu_);
+  void Unpair() EXCLUDES(affinity_mu_);
+  // Whether this wait goes without spinning, on one processor.
+  bool StaysPaired(bool may_spin);
   // Gives one command that does not resume the guest, and waits for it.
   bool Command(uint32_t command);
   // Copies what happened out of the region.
@@ -124,6 +133,13 @@ class SystrapContext final : public Context {
   bool spins_ = false;      // in the wait now
   bool stub_spun_ = false;  // so the region told the stub for the wait that ends
   uint32_t stub_spin_ = 0;  // what the region says
+
+  int cpu_ = -1;              // the processor of both, or -1; the stub's also when...
+  bool self_held_ = false;    // ...this thread is free
+  uint64_t paired_at_ = 0;    // TSC
+  uint32_t calm_ = 0;         // waits in a row that might have spun
+  Mutex<LockClass::kLeaf> affinity_mu_;
+  cpu_set_t affinity_ GUARDED_BY(affinity_mu_);
 
   uint64_t user_ns_ = 0, system_ns_ = 0;
 

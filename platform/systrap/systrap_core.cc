@@ -76,9 +76,8 @@ HostResult<void> SystrapCore::Init() {
   TRY(regions_.Init());
   TRY(trampolines_.Init(host_->header().systrap_patched));
   cycles_per_us_ = MeasureCyclesPerUs();
-  cpu_set_t cpus;
-  if (::sched_getaffinity(0, sizeof cpus, &cpus) == 0) {
-    cpus_ = static_cast<uint32_t>(CPU_COUNT(&cpus));
+  if (::sched_getaffinity(0, sizeof all_cpus_, &all_cpus_) == 0) {
+    cpus_ = static_cast<uint32_t>(CPU_COUNT(&all_cpus_));
   }
   const GuestRange vdso = host_->vdso();
   const auto address = [&](const char* name) -> uint64_t {

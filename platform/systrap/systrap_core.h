@@ -42,6 +42,9 @@ class SystrapCore : public RefCounted<SystrapCore> {
   // Whether both sides of a hand-over may spin: each thread that runs then takes two processors.
   // Looks at all contexts, but only now and then.
   bool MaySpin(uint64_t now_tsc);
+  // The processors that the Sentry may use.
+  const cpu_set_t& all_cpus() const { return all_cpus_; }
+  uint32_t cpus() const { return cpus_; }
   // TSC cycles in a microsecond.
   uint64_t cycles_per_us() const { return cycles_per_us_; }
 
@@ -52,6 +55,7 @@ class SystrapCore : public RefCounted<SystrapCore> {
   VdsoFunctions vdso_;
   uint64_t cycles_per_us_ = 1000;
   uint32_t cpus_ = 1;
+  cpu_set_t all_cpus_ = {};
 
   std::atomic<uint64_t> next_look_{0};
   std::atomic<bool> may_spin_{false};

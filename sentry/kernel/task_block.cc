@@ -45,6 +45,7 @@ Result<void> Task::Block(int64_t deadline) {
       wake_seen_ = word & ~kSleeping;
       return {};
     }
+    if (context_ != nullptr) context_->BeforeSleep();
     if (!wake_.compare_exchange_strong(word, word | kSleeping)) continue;
     // A kick between the check above and here has changed the word, so the wait returns at once.
     state_.store('S', std::memory_order_relaxed);
@@ -64,6 +65,7 @@ void Task::SleepUninterrupted() {
     wake_seen_ = word & ~kSleeping;
     return;
   }
+  if (context_ != nullptr) context_->BeforeSleep();
   if (!wake_.compare_exchange_strong(word, word | kSleeping)) return;
   FutexWait(wake_, word | kSleeping, kNoDeadline);
   wake_.fetch_and(~kSleeping, std::memory_order_acq_rel);

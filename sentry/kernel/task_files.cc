@@ -55,7 +55,7 @@ cpu_set_t Task::affinity() const {
 Result<void> Task::SetAffinity(const cpu_set_t& set) {
   MutexLock lock(mu_);
   if (context_ == nullptr) return Errno(ESRCH);
-  TRY(FromHost(sched_setaffinity(context_->host_tid(), sizeof(set), &set)));
+  TRY(context_->SetAffinity(set));
   CPU_AND(&affinity_, &set, &kernel_.cpus());
   return {};
 }

@@ -136,6 +136,8 @@ void Task::StartThread() {
   pthread_attr_init(&attr);
   pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
   pthread_attr_setstacksize(&attr, kHostStackSize);
+  // The new thread has the processors of its maker.
+  if (current_task != nullptr && current_task->context_ != nullptr) current_task->context_->BeforeSleep();
   AddRef();
   pthread_t thread;
   const int error = pthread_create(&thread, &attr, &Task::ThreadMain, this);
