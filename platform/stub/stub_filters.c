@@ -47,6 +47,9 @@ static const struct sock_filter memory_rules[] = {
     ALLOW_CALL(SYS_msync),
     ALLOW_CALL(SYS_mlock2),
     ALLOW_CALL(SYS_munlock),
+    // Copies from and to guest memory where the host refuses process_vm_readv.
+    ALLOW_CALL(SYS_pread64),
+    ALLOW_CALL(SYS_pwrite64),
     // The reply (see README.md).
     ALLOW_CALL(SYS_set_robust_list),
     // New stubs and guest threads, and nothing else: no new namespaces, no vfork.

@@ -251,8 +251,45 @@ void StubProcess::AfterOrder(std::span<const StubCall> calls, const Result<uint3
   }
 }
 
-Result<size_t> StubProcess::Read(GuestAddr from, std::span<std::byte> to) const {
+std::byte* StubProcess::copy_area() const {
+  return host_.copies_ + uint64_t{slot_.index} * kCopyAreaSize;
+}
+
+Result<size_t> StubProcess::CopyLocked(int nr, GuestAddr at, size_t size) {
+  std::array<StubCall, kCopyAreaSize / kPageSize + 1> calls;
+  size_t count = 0, done = 0;
+  const uint64_t offset = uint64_t{slot_.index} * kCopyAreaSize;
+  // A page is copied whole or not at all, so that the first call that fails says how far it got.
+  while (done < size) {
+    const uint64_t address = at.value() + done;
+    const size_t piece = std::min(size - done, kPageSize - address % kPageSize);
+    calls[count++] = {static_cast<uint32_t>(nr), {static_cast<uint64_t>(host_.copy_fd_.get()), address,
+                                                  piece, offset + done, 0, 0}, 0};
+    done += piece;
+  }
+  size_t failed = 0;
+  Result<uint32_t> ordered = OrderLocked({calls.data(), count}, &failed);
+  if (ordered.ok()) return done;
+  if (ordered.error().Is(ESRCH) || failed == 0) return Errno(EFAULT);
+  return static_cast<size_t>(calls[failed].arg[1] - at.value());
+}
+
+Result<size_t> StubProcess::Read(GuestAddr from, std::span<std::byte> to) {
   if (to.empty()) return size_t{0};
+  if (host_.copies_ != nullptr) {
+    size_t done = 0;
+    while (done < to.size()) {
+      const size_t piece = std::min(to.size() - done, kCopyAreaSize);
+      MutexLock lock(mu_);
+      Result<size_t> n = CopyLocked(SYS_pwrite64, from + done, piece);
+      if (!n.ok() && done == 0) return n.error();
+      if (!n.ok()) break;
+      memcpy(to.data() + done, copy_area(), *n);
+      done += *n;
+      if (*n < piece) break;
+    }
+    return done;
+  }
   const iovec local = {to.data(), to.size()};
   const iovec remote = {reinterpret_cast<void*>(from.value()), to.size()};
   const ssize_t n = ::process_vm_readv(pid_, &local, 1, &remote, 1, 0);
@@ -260,8 +297,22 @@ Result<size_t> StubProcess::Read(GuestAddr from, std::span<std::byte> to) const 
   return Errno(n < 0 && errno == ENOMEM ? ENOMEM : EFAULT);
 }
 
-Result<size_t> StubProcess::Write(GuestAddr to, std::span<const std::byte> from) const {
+Result<size_t> StubProcess::Write(GuestAddr to, std::span<const std::byte> from) {
   if (from.empty()) return size_t{0};
+  if (host_.copies_ != nullptr) {
+    size_t done = 0;
+    while (done < from.size()) {
+      const size_t piece = std::min(from.size() - done, kCopyAreaSize);
+      MutexLock lock(mu_);
+      memcpy(copy_area(), from.data() + done, piece);
+      Result<size_t> n = CopyLocked(SYS_pread64, to + done, piece);
+      if (!n.ok() && done == 0) return n.error();
+      if (!n.ok()) break;
+      done += *n;
+      if (*n < piece) break;
+    }
+    return done;
+  }
   const iovec local = {const_cast<std::byte*>(from.data()), from.size()};
   const iovec remote = {reinterpret_cast<void*>(to.value()), from.size()};
   const ssize_t n = ::process_vm_writev(pid_, &local, 1, &remote, 1, 0);
@@ -277,6 +328,7 @@ StubHost::~StubHost() {
     dying.swap(dying_);
   }
   for (const Dying& d : dying) Reap(d.pid, true);
+  if (copies_ != nullptr) ::munmap(copies_, uint64_t{kMaxStubs} * kCopyAreaSize);
   if (slots_ != nullptr) ::munmap(slots_, uint64_t{kMaxStubs} * RW_STUB_SLOT_SIZE);
 }
 

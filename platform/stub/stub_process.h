@@ -30,6 +30,7 @@ class StubHost;
 
 // Stub processes of one sandbox at a time.
 inline constexpr uint32_t kMaxStubs = 32768;
+inline constexpr size_t kCopyAreaSize = 32 << 10;  // of each stub, where copies need one
 inline constexpr uint64_t kMemoryThreadSliceNs = 100'000;
 
 // The pages by which the Sentry talks to one memory thread, as the Sentry sees them.
@@ -69,10 +70,10 @@ class StubProcess {
                                             Result<uint32_t>* first_result = nullptr)
       EXCLUDES(mu_);
 
-  // process_vm_readv and writev: the bytes up to the first fault, EFAULT when there are none.
-  // Does not look at the stub's own range: the caller has.
-  Result<size_t> Read(GuestAddr from, std::span<std::byte> to) const;
-  Result<size_t> Write(GuestAddr to, std::span<const std::byte> from) const;
+  // process_vm_readv and writev, or the memory thread where the host refuses those: the bytes up to
+  // the first fault, EFAULT when there are none. Does not look at the stub's own range: the caller has.
+  Result<size_t> Read(GuestAddr from, std::span<std::byte> to) EXCLUDES(mu_);
+  Result<size_t> Write(GuestAddr to, std::span<const std::byte> from) EXCLUDES(mu_);
 
   pid_t pid() const { return pid_; }
   StubHost& host() const { return host_; }
@@ -89,6 +90,10 @@ class StubProcess {
   // Gives the order and returns its number.
   uint32_t Post(std::span<const StubCall> calls) REQUIRES(mu_);
   static Result<uint32_t> ResultOf(uint64_t reply, size_t* failed);
+  // Has the memory thread write from guest memory to the copy area (SYS_pwrite64) or read from there
+  // into guest memory (SYS_pread64), page by page. How many bytes; EFAULT when none.
+  Result<size_t> CopyLocked(int nr, GuestAddr at, size_t size) REQUIRES(mu_);
+  std::byte* copy_area() const;
   // Of a child whose parent died while it forked: whether there is one, and its pid, cannot be known.
   // If there is, it ends; its slot is never used again.
   void Disown() EXCLUDES(mu_);
@@ -152,6 +157,9 @@ class StubHost : public RefCounted<StubHost> {
   };
 
   HostResult<void> MapSlots();
+  // Whether the host lets the Sentry copy from and to stubs; if not, makes the file that memory
+  // threads copy through.
+  HostResult<void> PrepareCopies();
   HostResult<void> StartZygote(GuestSignals signals);
   Result<StubSlot> TakeSlot() EXCLUDES(mu_);
   void GiveBackSlot(StubSlot slot) EXCLUDES(mu_);
@@ -166,6 +174,9 @@ class StubHost : public RefCounted<StubHost> {
 
   UniqueFd slot_fd_;
   std::byte* slots_ = nullptr;
+  // Invalid and null where process_vm_readv works. No stub maps it: guest code cannot reach it.
+  UniqueFd copy_fd_;
+  std::byte* copies_ = nullptr;
   std::unique_ptr<StubProcess> zygote_;
   GuestRange vdso_, vvar_;
   StubHeader header_ = {};

@@ -193,6 +193,8 @@ bool MayCall(int nr) {
   switch (nr) {
     case SYS_futex:
     case SYS_rt_sigreturn:
+    case SYS_pread64:
+    case SYS_pwrite64:
     case SYS_mmap:
     case SYS_munmap:
     case SYS_mprotect:

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -136,6 +137,25 @@ HostResult<void> StubHost::MapSlots() {
   return {};
 }
 
+HostResult<void> StubHost::PrepareCopies() {
+  uint64_t word = 0;
+  const iovec local = {&word, sizeof(word)};
+  const iovec remote = {reinterpret_cast<void*>(RW_STUB_TEXT), sizeof(word)};
+  const bool refused = ::getenv("RINGWALL_COPY_BY_ORDER") != nullptr;  // for tests
+  if (!refused && ::process_vm_readv(zygote_->pid(), &local, 1, &remote, 1, 0) == sizeof(word)) return {};
+  RW_LOG(kInfo, "platform: the host refuses process_vm_readv; memory threads copy instead");
+  copy_fd_ = UniqueFd(::memfd_create("ringwall-copies", MFD_CLOEXEC));
+  const size_t size = size_t{kMaxStubs} * kCopyAreaSize;
+  if (!copy_fd_ || ::ftruncate(copy_fd_.get(), static_cast<off_t>(size)) != 0) {
+    return HostError::Last("memfd_create", "copies");
+  }
+  void* at = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+                    copy_fd_.get(), 0);
+  if (at == MAP_FAILED) return HostError::Last("mmap", "copies");
+  copies_ = static_cast<std::byte*>(at);
+  return {};
+}
+
 HostResult<void> StubHost::StartZygote(GuestSignals signals) {
   const UniqueFd text = TRY(MakeTextFile());
   const size_t text_size = (BlobSize() + kPageMask) & ~kPageMask;
@@ -212,6 +232,7 @@ HostResult<Ref<StubHost>> StubHost::Create(GuestSignals signals) {
   host->pin_ = sched_getaffinity(0, sizeof(host->all_cpus_), &host->all_cpus_) == 0;
   TRY(host->MapSlots());
   TRY(host->StartZygote(signals));
+  TRY(host->PrepareCopies());
   return host;
 }
 
