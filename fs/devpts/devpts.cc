@@ -126,6 +126,28 @@ class SlaveInode final : public NodeInode {
   const Ref<Tty> tty_;
 };
 
+// A terminal of the host: opened anew it is the host's same description.
+class HostTerminalInode final : public NodeInode {
+ public:
+  HostTerminalInode(FileSystem& fs, uint32_t number, uint32_t mode, Uid uid, Gid gid, Ref<Inode> host)
+      : NodeInode(fs, kFirstSlaveIno + number, mode, uid, gid, makedev(kSlaveMajor, number)) {
+    host_.With([&](RefPtr<Inode>& h) { h = std::move(host); });
+  }
+  Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials& creds) override {
+    RefPtr<Inode> host = host_.With([](RefPtr<Inode>& h) { return h; });
+    if (!host) return Errno(EIO);
+    return host->Open(path, flags, creds);
+  }
+  // Its last file was closed: the host's other end is to see that, whoever still knows this inode.
+  void HangUp() {
+    RefPtr<Inode> gone;
+    host_.With([&](RefPtr<Inode>& h) { gone = std::move(h); });
+  }
+
+ private:
+  Guarded<RefPtr<Inode>, LockClass::kLeaf> host_;
+};
+
 class DevPts final : public SyntheticFs {
  public:
   DevPts(Kernel& kernel, const Options& options)
@@ -136,6 +158,7 @@ class DevPts final : public SyntheticFs {
   const Options& options() const { return options_; }
 
   Result<Ref<File>> OpenPtmx(const Path& path, uint32_t flags, const Credentials& creds);
+  Result<HostTerminal> AddHost(Ref<Inode> host, Uid uid);
   RefPtr<Inode> Find(uint32_t number) {
     MutexLock lock(mu_);
     const auto it = slaves_.find(number);
@@ -160,7 +183,16 @@ class DevPts final : public SyntheticFs {
   Kernel& kernel_;
   const Options options_;
   Mutex<LockClass::kInode> mu_;
-  std::map<uint32_t, Ref<SlaveInode>> slaves_ GUARDED_BY(mu_);
+  Result<uint32_t> FreeNumberLocked() REQUIRES(mu_) {
+    uint32_t number = 0;
+    for (const auto& [used, inode] : slaves_) {
+      if (used != number) break;
+      number++;
+    }
+    if (number >= options_.max) return Errno(ENOSPC);
+    return number;
+  }
+  std::map<uint32_t, Ref<NodeInode>> slaves_ GUARDED_BY(mu_);
 };
 
 class MasterFile final : public File {
@@ -190,18 +222,39 @@ Result<Ref<File>> DevPts::OpenPtmx(const Path& path, uint32_t flags, const Crede
   RefPtr<Tty> tty;
   {
     MutexLock lock(mu_);
-    uint32_t number = 0;
-    for (const auto& [used, inode] : slaves_) {
-      if (used != number) break;
-      number++;
-    }
-    if (number >= options_.max) return Errno(ENOSPC);
+    const uint32_t number = TRY(FreeNumberLocked());
     tty = MakeRef<Tty>(kernel_, number);
     slaves_.emplace(number, MakeRef<SlaveInode>(*this, Ref<Tty>(tty), options_.mode,
                                                 options_.uid.value_or(creds.fsuid),
                                                 options_.gid.value_or(creds.fsgid)));
   }
   return Ref<File>(MakeRef<MasterFile>(path, flags, Ref<DevPts>(*this), Ref<Tty>(tty)));
+}
+
+// Holds a host terminal's number.
+class HostPlace final : public RefCounted<HostPlace> {
+ public:
+  HostPlace(Ref<DevPts> fs, Ref<HostTerminalInode> inode, uint32_t number)
+      : fs_(std::move(fs)), inode_(std::move(inode)), number_(number) {}
+  ~HostPlace() override {
+    fs_->Remove(number_);
+    inode_->HangUp();
+  }
+
+ private:
+  const Ref<DevPts> fs_;
+  const Ref<HostTerminalInode> inode_;
+  const uint32_t number_;
+};
+
+Result<HostTerminal> DevPts::AddHost(Ref<Inode> host, Uid uid) {
+  MutexLock lock(mu_);
+  const uint32_t number = TRY(FreeNumberLocked());
+  Ref<HostTerminalInode> inode = MakeRef<HostTerminalInode>(
+      *this, number, options_.mode, uid, options_.gid.value_or(uid), std::move(host));
+  slaves_.emplace(number, inode);
+  Ref<HostPlace> place = MakeRef<HostPlace>(Ref<DevPts>(*this), std::move(inode), number);
+  return HostTerminal{number, Ref<RefCountedBase>(std::move(place))};
 }
 
 class PtmxInode final : public NodeInode {
@@ -271,6 +324,11 @@ Result<Ref<FileSystem>> NewDevPts(Kernel& kernel, std::string_view data) {
   fs->set_root(MakeRef<PtsDirectory>(*fs));
   if (first_devpts == nullptr) first_devpts = Ref<DevPts>(fs).Leak();
   return Ref<FileSystem>(std::move(fs));
+}
+
+Result<HostTerminal> AddHostTerminal(Ref<Inode> host, Uid uid) {
+  if (first_devpts == nullptr) return Errno(ENODEV);
+  return first_devpts->AddHost(std::move(host), uid);
 }
 
 void RegisterTtyDevices() { RegisterDevice(S_IFCHR, kTtyMajor, 0, 3, OpenTtyDevice); }

@@ -20,6 +20,15 @@ void RegisterTtyDevices();
 // After an open without O_NOCTTY: a session leader without a terminal takes this one.
 void OfferControllingTty(Task& task, File& file);
 
+// A terminal of the host among those of a devpts, under the lowest free number, as long as the Place is
+// there. `host` is what opens it (NewHostInode); the node belongs to `uid`.
+struct HostTerminal {
+  uint32_t number = 0;
+  Ref<RefCountedBase> place;
+};
+// ENODEV without a devpts, ENOSPC.
+Result<HostTerminal> AddHostTerminal(Ref<Inode> host, Uid uid);
+
 }  // namespace ringwall
 
 #endif  // RINGWALL_FS_DEVPTS_DEVPTS_H_

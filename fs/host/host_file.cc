@@ -62,9 +62,10 @@ class HostInode final : public AnonInode {
 class HostFile final : public File {
  public:
   // own_offset: the position is kept on the host, not in this File.
-  HostFile(Path path, uint32_t flags, int fd, bool seekable, bool tty, bool own_offset = true)
+  HostFile(Path path, uint32_t flags, int fd, bool seekable, bool tty, bool own_offset = true,
+           RefPtr<RefCountedBase> place = {}, RefPtr<Inode> host = {})
       : File(std::move(path), flags), fd_(fd), seekable_(seekable), tty_(tty),
-        own_offset_(own_offset) {
+        own_offset_(own_offset), place_(std::move(place)), host_(std::move(host)) {
     has_events_ = !seekable_ && HostNotifier::Add(fd_, queue_);
   }
   ~HostFile() override {
@@ -187,6 +188,8 @@ class HostFile final : public File {
 
   const int fd_;  // the inode's, or held_
   const bool seekable_, tty_, own_offset_;
+  const RefPtr<RefCountedBase> place_;  // of a terminal under a name of the guest's, and
+  const RefPtr<Inode> host_;            // the inode that has its descriptor
   UniqueFd held_;  // of a file that was opened again
   bool has_events_ = false;
   WaitQueue queue_;
@@ -300,6 +303,25 @@ Result<Ref<File>> HostInode::Open(const Path& path, uint32_t flags, const Creden
 
 HostResult<void> PrepareHostFiles() { return HostNotifier::Prepare(); }
 
+bool IsTerminal(int fd) {
+  KernelTermios unused;
+  return ioctl(fd, TCGETS, &unused) == 0;
+}
+
+Result<Ref<Inode>> NewHostInode(UniqueFd fd) {
+  struct stat st;
+  if (fstat(fd.get(), &st) != 0) return Errno(errno);
+  return Ref<Inode>(MakeRef<HostInode>(std::move(fd), st));
+}
+
+Result<Ref<File>> NewNamedTerminal(Ref<Inode> host, const Path& path, Ref<RefCountedBase> place) {
+  const int fd = static_cast<HostInode&>(*host).fd();
+  const int host_flags = TRY(FromHost(fcntl(fd, F_GETFL)));
+  const uint32_t flags = static_cast<uint32_t>(host_flags) & (O_ACCMODE | O_NONBLOCK);
+  return Ref<File>(MakeRef<HostFile>(path, flags, fd, false, true, true, std::move(place),
+                                     std::move(host)));
+}
+
 Result<Ref<File>> NewHostFile(UniqueFd fd) {
   struct stat st;
   if (fstat(fd.get(), &st) != 0) return Errno(errno);
@@ -321,7 +343,8 @@ Result<Ref<File>> NewHostFile(UniqueFd fd) {
 }
 
 bool IsHostTty(File& file) {
-  return file.inode().kind() == &HostInode::kKind && static_cast<HostFile&>(file).tty();
+  if (file.inode().kind() != &HostInode::kKind) return false;
+  return static_cast<HostFile&>(file).tty();
 }
 
 Ref<File> HostTtyFile(RefCountedBase& tty) { return Ref<File>(static_cast<HostFile&>(tty)); }

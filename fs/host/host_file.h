@@ -17,6 +17,13 @@ HostResult<void> PrepareHostFiles();
 // Takes the descriptor over. EBADF and the like when it is none.
 Result<Ref<File>> NewHostFile(UniqueFd fd);
 
+// Whether a descriptor is a terminal of the host.
+bool IsTerminal(int fd);
+// The inode behind NewHostFile's file, and such a file under a name of the guest's (/dev/pts/N): `host`
+// is the former, `place` is kept as long as the file is.
+Result<Ref<Inode>> NewHostInode(UniqueFd fd);
+Result<Ref<File>> NewNamedTerminal(Ref<Inode> host, const Path& path, Ref<RefCountedBase> place);
+
 // Whether `file` is a host terminal, and making it the controlling one of `session`.
 bool IsHostTty(File& file);
 void SetControllingTty(File& file, Session& session);
