@@ -14,6 +14,7 @@
 #include "gofer/filter.h"
 #include "gofer/server/server.h"
 #include "sentry/base/log.h"
+#include "sentry/base/resident.h"
 
 namespace ringwall::gofer {
 
@@ -145,6 +146,7 @@ int GoferMain(GoferOptions options) {
   HostResult<std::unique_ptr<Server>> server =
       Server::Create(std::move(options.socket), std::move(session));
   if (!server.ok()) return fail(server.error());
+  ForgetCode();
   if (HostResult<void> installed = InstallFilter(filter); !installed.ok()) {
     if (options.strict) return fail(installed.error());
     RW_LOG(kWarning, "gofer: %s", installed.error().message().c_str());

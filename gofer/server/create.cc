@@ -117,7 +117,7 @@ Result<void> Session::Create(Reader& in, Reply& out) {
     TRY(ApplyOwner(fd.get(), mode, request.uid, request.gid, &reply.node.attr));
   }
   UniqueFd path_fd = TRY(PathOf(fd.get()));
-  reply.node.handle = TRY(Keep(std::move(path_fd), dir->root, reply.node.attr.mode));
+  reply.node.handle = TRY(Keep(std::move(path_fd), dir->root, reply.node.attr.mode, dir->dev));
   out.body.Put(reply);
   out.fds.Add(std::move(fd));
   return {};
@@ -173,7 +173,7 @@ Result<void> Session::Make(Reader& in, Reply& out) {
   if (!fd) {
     fd = TRY(FinishNew(dir->fd(), name, request.mode, request.uid, request.gid, &node.attr));
   }
-  if (request.want_handle != 0) node.handle = TRY(Keep(std::move(fd), dir->root, type));
+  if (request.want_handle != 0) node.handle = TRY(Keep(std::move(fd), dir->root, type, dir->dev));
   out.body.Put(node);
   return {};
 }

@@ -21,12 +21,15 @@ struct Root;
 // inode never changes, so it is kept.
 class FileHandle final : public RefCounted<FileHandle> {
  public:
-  FileHandle(UniqueFd fd, const Root& root, uint32_t type)
-      : root(root), type(type), fd_(std::move(fd)) {}
+  FileHandle(UniqueFd fd, const Root& root, uint32_t type, uint64_t dev, bool closed)
+      : root(root), type(type), dev(dev), closed(closed), fd_(std::move(fd)) {}
   int fd() const { return fd_.get(); }
 
   const Root& root;     // outlives the handle
   const uint32_t type;  // S_IFREG, ...
+  const uint64_t dev;
+  // A directory of the host's kernel (procfs, sysfs and such): it can be looked at, not entered.
+  const bool closed;
 
  private:
   const UniqueFd fd_;

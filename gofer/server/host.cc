@@ -1,8 +1,10 @@
 #include "gofer/server/host.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -48,6 +50,30 @@ Result<Attr> DoStat(int dir, const char* name, int flags) {
 Result<Attr> StatFd(int fd) { return DoStat(fd, "", AT_EMPTY_PATH); }
 
 Result<Attr> StatAt(int dir, const char* name) { return DoStat(dir, name, 0); }
+
+bool IsKernelFs(int fd) {
+  struct statfs buf = {};
+  if (::fstatfs(fd, &buf) != 0) return true;
+  switch (static_cast<uint32_t>(buf.f_type)) {
+    case PROC_SUPER_MAGIC:
+    case SYSFS_MAGIC:
+    case DEBUGFS_MAGIC:
+    case TRACEFS_MAGIC:
+    case SECURITYFS_MAGIC:
+    case SELINUX_MAGIC:
+    case CGROUP_SUPER_MAGIC:
+    case CGROUP2_SUPER_MAGIC:
+    case EFIVARFS_MAGIC:
+    case PSTOREFS_MAGIC:
+    case BPF_FS_MAGIC:
+    case BINFMTFS_MAGIC:
+    case NSFS_MAGIC:
+    case 0x62656570:  // configfs
+      return true;
+    default:
+      return false;
+  }
+}
 
 Result<UniqueFd> OpenPath(int dir, const char* name) {
   UniqueFd fd(::openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC));

@@ -17,6 +17,10 @@ namespace ringwall::gofer {
 Result<Attr> StatFd(int fd);
 Result<Attr> StatAt(int dir, const char* name);
 
+// Whether `fd` is on a file system by which the host's kernel is seen and steered (procfs, sysfs and their
+// like): nothing there is the container's, whatever is mounted where.
+bool IsKernelFs(int fd);
+
 // O_PATH descriptor of dir/name itself; a link is not followed.
 Result<UniqueFd> OpenPath(int dir, const char* name);
 

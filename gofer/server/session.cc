@@ -97,6 +97,7 @@ size_t Session::Handle(std::span<const uint8_t> request, std::span<uint8_t> room
 Result<Ref<FileHandle>> Session::GetDir(HandleValue value) const {
   Ref<FileHandle> handle = TRY(handles_.Get(value));
   if (handle->type != S_IFDIR) return Errno(ENOTDIR);
+  if (handle->closed) return Errno(EACCES);
   return handle;
 }
 
@@ -108,6 +109,7 @@ Result<Ref<FileHandle>> Session::GetWritableDir(HandleValue value) const {
 
 Result<Ref<FileHandle>> Session::GetWritable(HandleValue value) const {
   Ref<FileHandle> handle = TRY(handles_.Get(value));
+  if (handle->closed) return Errno(EACCES);
   if (handle->root.read_only) return Errno(EROFS);
   return handle;
 }
@@ -118,8 +120,8 @@ Result<Ref<FileHandle>> Session::ReadHandle(Reader& in) const {
   return handles_.Get(request.handle);
 }
 
-Result<HandleValue> Session::Keep(UniqueFd fd, const Root& root, uint32_t mode) {
-  return handles_.Insert(MakeRef<FileHandle>(std::move(fd), root, mode & S_IFMT));
+Result<HandleValue> Session::Keep(UniqueFd fd, const Root& root, uint32_t mode, uint64_t dev) {
+  return handles_.Insert(MakeRef<FileHandle>(std::move(fd), root, mode & S_IFMT, dev, false));
 }
 
 Result<void> Session::Hello(Reader& in, Reply& out) {
@@ -148,9 +150,10 @@ Result<void> Session::Attach(Reader& in, Reply& out) {
   const Root& root = options_.roots[request.root];
   UniqueFd fd(::fcntl(root.fd.get(), F_DUPFD_CLOEXEC, 0));
   if (!fd) return Errno(errno);
+  if (IsKernelFs(fd.get())) return Errno(EACCES);
   AttachReply reply;
   reply.node.attr = TRY(StatFd(fd.get()));
-  reply.node.handle = TRY(Keep(std::move(fd), root, reply.node.attr.mode));
+  reply.node.handle = TRY(Keep(std::move(fd), root, reply.node.attr.mode, reply.node.attr.dev));
   reply.read_only = root.read_only;
   out.body.Put(reply);
   return {};

@@ -110,7 +110,7 @@ class Session {
   Result<Ref<FileHandle>> GetWritable(HandleValue value) const;
   // The body of a request that is one HandleRequest.
   Result<Ref<FileHandle>> ReadHandle(Reader& in) const;
-  Result<HandleValue> Keep(UniqueFd fd, const Root& root, uint32_t mode);
+  Result<HandleValue> Keep(UniqueFd fd, const Root& root, uint32_t mode, uint64_t dev);
 
   // Opens the file of `handle` itself anew. Never a device; never waits for a FIFO's other end.
   Result<UniqueFd> Reopen(const FileHandle& handle, int flags) const;

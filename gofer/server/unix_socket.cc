@@ -64,7 +64,7 @@ Result<void> Session::Bind(Reader& in, Reply& out) {
                                    request.gid, &node.attr));
   TRY(ChmodFd(options_.proc, path_fd.get(), S_IFSOCK, request.mode & 07777));
   node.attr = TRY(StatFd(path_fd.get()));
-  node.handle = TRY(Keep(std::move(path_fd), dir->root, S_IFSOCK));
+  node.handle = TRY(Keep(std::move(path_fd), dir->root, S_IFSOCK, dir->dev));
   out.body.Put(node);
   out.fds.Add(std::move(fd));
   return {};

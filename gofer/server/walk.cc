@@ -62,6 +62,7 @@ Result<void> Session::Walk(Reader& in, Reply& out) {
   UniqueFd dir_fd;          // of the directory reached, when no handle keeps it
   RefPtr<FileHandle> held;  // or the handle that does
   int dir = start->fd();
+  uint64_t dev = start->dev;
   auto fail = [&](WalkStop stop, Errno error) {
     reply.stop = static_cast<uint16_t>(stop);
     reply.error = error.value();
@@ -106,8 +107,10 @@ Result<void> Session::Walk(Reader& in, Reply& out) {
       reply.target_size = static_cast<uint32_t>(target->size());
       if (!last) reply.stop = static_cast<uint16_t>(WalkStop::kSymlink);
     }
+    // Mounted there: perhaps a file system of the host's kernel.
+    const bool closed = type == S_IFDIR && fd && attr->dev != dev && IsKernelFs(fd.get());
     if (keep) {
-      Ref<FileHandle> handle = MakeRef<FileHandle>(std::move(fd), root, type);
+      Ref<FileHandle> handle = MakeRef<FileHandle>(std::move(fd), root, type, attr->dev, closed);
       held = handle;
       Result<HandleValue> value = handles_.Insert(std::move(handle));
       if (!value.ok()) return value.error();
@@ -129,6 +132,11 @@ Result<void> Session::Walk(Reader& in, Reply& out) {
       fail(WalkStop::kError, Errno(ENOTDIR));
       break;
     }
+    if (closed) {
+      fail(WalkStop::kError, Errno(EACCES));
+      break;
+    }
+    dev = attr->dev;
     if (keep) {
       dir = held->fd();
     } else {
@@ -143,6 +151,7 @@ Result<void> Session::Walk(Reader& in, Reply& out) {
 }
 
 Result<UniqueFd> Session::Reopen(const FileHandle& handle, int flags) const {
+  if (handle.closed) return Errno(EACCES);
   if (handle.type == S_IFDIR) {
     UniqueFd fd(::openat(handle.fd(), ".", (flags & ~O_ACCMODE) | O_RDONLY | O_CLOEXEC));
     if (!fd) return Errno(errno);
