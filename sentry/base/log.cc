@@ -18,6 +18,8 @@ std::atomic<int> log_level_internal{static_cast<int>(LogLevel::kWarning)};
 namespace {
 
 LogConfig config;
+// Of the process that set it: filtered processes may not ask.
+pid_t own_pid = 0;
 constexpr const char* kLevelNames[] = {"error", "warning", "info", "debug"};
 
 // Appends `text` as the inside of a JSON string; drops what does not fit.
@@ -62,6 +64,7 @@ void FormatNow(char* out, size_t size) {
 
 void SetLogConfig(const LogConfig& c) {
   config = c;
+  own_pid = getpid();
   log_level_internal.store(static_cast<int>(c.level), std::memory_order_relaxed);
 }
 
@@ -84,7 +87,7 @@ void LogMessage(LogLevel level, const char* format, ...) {
     at = static_cast<size_t>(snprintf(line, sizeof(line),
                                       "{\"time\":\"%s\",\"level\":\"%s\",\"process\":\"%s\","
                                       "\"pid\":%d,\"msg\":\"",
-                                      when, level_name, config.process, getpid()));
+                                      when, level_name, config.process, own_pid));
     at = AppendJson(line, at, sizeof(line) - 4, message);
     line[at++] = '"';
     line[at++] = '}';
