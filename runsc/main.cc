@@ -1,9 +1,9 @@
 // runsc: finds the command, parses flags, runs it, prints its error. Everything else is in cmd/.
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "runsc/cli/report.h"
 #include "runsc/cli/stdio.h"
 #include "runsc/cmd/command.h"
 #include "runsc/version.h"
@@ -46,19 +46,6 @@ size_t FindCommand(const std::vector<std::string>& args, const FlagSet& global,
     if (takes_value) i++;
   }
   return args.size();
-}
-
-// To people on stderr, to engines as the last line of --log.
-void ReportError(const Config& config, const std::string& message) {
-  fprintf(stderr, "runsc: %s\n", message.c_str());
-  if (config.log.empty()) return;
-  UniqueFd fd(::open(config.log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
-  if (!fd) return;
-  LogConfig logging = GetLogConfig();
-  logging.fd = fd.get();
-  logging.format = config.log_format == "json" ? LogFormat::kJson : LogFormat::kText;
-  SetLogConfig(logging);
-  LogMessage(LogLevel::kError, "%s", message.c_str());
 }
 
 int Main(std::vector<std::string> args) {

@@ -1,6 +1,7 @@
 #include "runsc/boot/container_handler.h"
 
 #include "runsc/boot/process.h"
+#include "sentry/base/log.h"
 #include "sentry/kernel/task.h"
 
 namespace ringwall {
@@ -98,6 +99,12 @@ Result<void> ContainerHandler::Stats(bool syscalls, control::Response& reply) {
 
 Result<void> ContainerHandler::Strace(const control::Request::Strace& request) {
   kernel_.SetStrace(request.on(), {request.syscalls().begin(), request.syscalls().end()});
+  return {};
+}
+
+Result<void> ContainerHandler::SetLogLevel(int level) {
+  if (level < 0 || level > static_cast<int>(LogLevel::kDebug)) return Errno(EINVAL);
+  log_level_internal.store(level);
   return {};
 }
 

@@ -29,6 +29,7 @@ class ContainerHandler final : public ControlHandler {
   Result<void> Resume() override;
   Result<void> Stats(bool syscalls, control::Response& reply) override;
   Result<void> Strace(const control::Request::Strace& request) override;
+  Result<void> SetLogLevel(int level) override;
   Result<void> Stacks(control::Response& reply) override;
   Result<void> State(control::Response& reply) override;
 

@@ -36,6 +36,7 @@ class ControlHandler {
   virtual Result<void> Resume() = 0;
   virtual Result<void> Stats(bool syscalls, control::Response& reply) = 0;
   virtual Result<void> Strace(const control::Request::Strace& request) = 0;
+  virtual Result<void> SetLogLevel(int level) = 0;
   virtual Result<void> Stacks(control::Response& reply) = 0;
   virtual Result<void> State(control::Response& reply) = 0;
 };

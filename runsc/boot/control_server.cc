@@ -39,6 +39,8 @@ Result<void> Dispatch(ControlHandler& handler, const control::Request& request,
       return handler.Stats(request.stats().syscalls(), reply);
     case control::Request::kStrace:
       return handler.Strace(request.strace());
+    case control::Request::kLog:
+      return handler.SetLogLevel(request.log().level());
     case control::Request::kStacks:
       return handler.Stacks(reply);
     case control::Request::kState:

@@ -1,12 +1,14 @@
 #include "runsc/boot/process.h"
 
 #include <fcntl.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
 
+#include "fs/devpts/devpts.h"
 #include "fs/host/host_file.h"
 #include "fs/vfs/fd_table.h"
 #include "fs/vfs/io.h"
@@ -26,6 +28,19 @@ std::string PathVariable(const std::vector<std::string>& envp) {
     if (e.starts_with("PATH=")) return e.substr(5);
   }
   return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+}
+
+// In the words that engines look for to tell a program that is not there from one that cannot run.
+HostError ProgramError(Errno error, const BootProcess& process, bool searched) {
+  const std::string& name = process.program.empty() ? process.argv[0] : process.program;
+  const char* known = strerrordesc_np(error.value());
+  std::string why = known != nullptr ? known : "error";
+  if (searched && error.Is(ENOENT)) {
+    why = "executable file not found in $PATH";
+  } else if (!why.empty()) {
+    why[0] = static_cast<char>(tolower(static_cast<unsigned char>(why[0])));
+  }
+  return HostError::Message("exec: \"" + name + "\": " + why);
 }
 
 // Where argv[0] is, as execvp looks for it. ENOENT, EACCES.
@@ -116,29 +131,83 @@ Rlimits LimitsOf(const BootProcess& p) {
   return r;
 }
 
-HostResult<Ref<FdTable>> FilesOf(BootProcess& p, RefPtr<File>* tty) {
-  Ref<FdTable> fds = MakeRef<FdTable>();
-  int number = 0;
-  const auto install = [&](UniqueFd& fd) -> HostResult<void> {
-    const int at = number++;
+// The descriptors of a process to be. A host terminal that becomes its controlling one gets a name in
+// /dev/pts, by which ttyname(3) finds it.
+class FileMaker {
+ public:
+  FileMaker(const Walk& walk, BootProcess& process) : walk_(walk), process_(process) {}
+
+  HostResult<Ref<FdTable>> Make() {
+    for (UniqueFd& fd : process_.stdio) TRY(Install(fd));
+    for (UniqueFd& fd : process_.extra_fds) TRY(Install(fd));
+    return fds_;
+  }
+  // The first of them that is a terminal, if any.
+  const RefPtr<File>& tty() const { return tty_; }
+
+ private:
+  HostResult<void> Install(UniqueFd& fd) {
+    const int at = number_++;
     if (!fd.valid()) return {};
-    Result<Ref<File>> file = NewHostFile(std::move(fd));
-    if (!file.ok()) {
-      return HostError::WithErrno(file.error().value(), "take descriptor", std::to_string(at));
+    const bool named = (process_.terminal || process_.host_tty) && IsTerminal(fd.get());
+    const uint64_t device = named ? DeviceOf(fd.get()) : 0;
+    RefPtr<File> file;
+    if (named) file = Named(fd, device);
+    if (!file) {
+      Result<Ref<File>> made = NewHostFile(std::move(fd));
+      if (!made.ok()) {
+        return HostError::WithErrno(made.error().value(), "take descriptor", std::to_string(at));
+      }
+      file = std::move(*made);
+      if (!tty_ && IsHostTty(*file)) tty_ = file;
+    } else if (!tty_) {
+      tty_ = file;
     }
-    if (!*tty && IsHostTty(**file)) *tty = *file;
-    Result<void> installed = fds->InstallAt(at, std::move(*file), false, 1 << 20);
-    if (!installed.ok()) return HostError::WithErrno(installed.error().value(), "install descriptor");
+    Result<void> installed = fds_->InstallAt(at, Ref<File>(*file), false, 1 << 20);
+    if (!installed.ok()) {
+      return HostError::WithErrno(installed.error().value(), "install descriptor");
+    }
     return {};
-  };
-  for (UniqueFd& fd : p.stdio) {
-    TRY(install(fd));
   }
-  for (UniqueFd& fd : p.extra_fds) {
-    TRY(install(fd));
+
+  static uint64_t DeviceOf(int fd) {
+    struct stat st;
+    return fstat(fd, &st) == 0 ? st.st_rdev : 0;
   }
-  return fds;
-}
+
+  // Null when there is no devpts to name it in; `fd` is used up otherwise. Only one terminal gets a
+  // name: the one that the first descriptor of them shows.
+  RefPtr<File> Named(UniqueFd& fd, uint64_t device) {
+    if (place_ && device != device_) return {};
+    if (!place_) {
+      UniqueFd copy(fcntl(fd.get(), F_DUPFD_CLOEXEC, 3));
+      if (!copy) return {};
+      Result<Ref<Inode>> host = NewHostInode(std::move(copy));
+      if (!host.ok()) return {};
+      Result<HostTerminal> terminal = AddHostTerminal(std::move(*host), process_.uid);
+      if (!terminal.ok()) return {};
+      place_ = terminal->place;
+      device_ = device;
+      name_ = "/dev/pts/" + std::to_string(terminal->number);
+    }
+    Result<Path> path = Vfs::Lookup(walk_, name_, {});
+    if (!path.ok() || !S_ISCHR(path->dentry().inode()->type())) return {};
+    Result<Ref<Inode>> host = NewHostInode(std::move(fd));
+    if (!host.ok()) return {};
+    Result<Ref<File>> file = NewNamedTerminal(std::move(*host), *path, Ref<RefCountedBase>(*place_));
+    if (!file.ok()) return {};
+    return RefPtr<File>(std::move(*file));
+  }
+
+  const Walk& walk_;
+  BootProcess& process_;
+  Ref<FdTable> fds_ = MakeRef<FdTable>();
+  int number_ = 0;
+  RefPtr<File> tty_;
+  RefPtr<RefCountedBase> place_;
+  uint64_t device_ = 0;
+  std::string name_;
+};
 
 }  // namespace
 
@@ -160,10 +229,11 @@ HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
   Result<std::string> program = FindProgram(walk, process);
   if (!program.ok()) {
     *exit_code = program.error().Is(ENOENT) ? kNotFound : kNotExecutable;
-    return HostError::WithErrno(program.error().value(), "find the program", process.argv[0]);
+    return ProgramError(program.error(), process, true);
   }
-  RefPtr<File> tty;
-  args.fds = TRY(FilesOf(process, &tty));
+  FileMaker files(at_root, process);
+  args.fds = TRY(files.Make());
+  const RefPtr<File>& tty = files.tty();
   args.filename = *program;
   args.argv = process.argv;
   if (process.home_from_passwd && !HasVariable(process, "HOME")) {
@@ -179,7 +249,7 @@ HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
   Result<Ref<ThreadGroup>> tg = kernel.CreateProcess(args);
   if (!tg.ok()) {
     *exit_code = tg.error().Is(ENOENT) ? kNotFound : kNotExecutable;
-    return HostError::WithErrno(tg.error().value(), "run", *program);
+    return ProgramError(tg.error(), process, false);
   }
   (*tg)->oom_score_adj = process.oom_score_adj;
   if (tty && (process.host_tty || process.terminal)) {
@@ -260,6 +330,7 @@ void ListProcesses(Kernel& kernel, control::Response& reply) {
     out->set_cpu_ns(r.utime_ns + r.stime_ns);
     out->set_tty(tg.pgrp && tg.pgrp->session->tty ? "tty" : "?");
     out->set_command(task->comm());
+    if (RefPtr<MemoryManager> mm = task->mm_ref()) out->set_host_pid(mm->address_space().host_pid());
   }
 }
 

@@ -56,6 +56,7 @@ std::unique_ptr<Command> NewWaitCommand();
 std::unique_ptr<Command> NewSpecCommand();
 std::unique_ptr<Command> NewFeaturesCommand();
 std::unique_ptr<Command> NewDebugCommand();
+std::unique_ptr<Command> NewUpdateCommand();
 std::unique_ptr<Command> NewInstallCommand();
 std::unique_ptr<Command> NewUninstallCommand();
 

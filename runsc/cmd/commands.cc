@@ -19,6 +19,7 @@ std::vector<std::unique_ptr<Command>> AllCommands() {
   commands.push_back(NewPauseCommand());
   commands.push_back(NewResumeCommand());
   commands.push_back(NewWaitCommand());
+  commands.push_back(NewUpdateCommand());
   commands.push_back(NewSpecCommand());
   commands.push_back(NewFeaturesCommand());
   commands.push_back(NewDebugCommand());

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "runsc/cli/report.h"
 #include "runsc/cmd/command.h"
 #include "runsc/container/container.h"
 #include "runsc/container/hooks.h"
@@ -32,9 +33,9 @@ class CreateBase : public Command {
 
  protected:
   // An error that the program itself is to blame for has an exit code of its own.
-  HostResult<int> Failed(const HostError& error, int exit_code) {
+  HostResult<int> Failed(const Config& config, const HostError& error, int exit_code) {
     if (exit_code == 0) return error;
-    fprintf(stderr, "runsc: %s\n", error.message().c_str());
+    ReportError(config, error.message());
     return exit_code;
   }
 
@@ -76,7 +77,7 @@ HostResult<int> RunCommand::Run(Config& config, const std::vector<std::string>& 
   if (!detach_) BlockForwardedSignals();
   int exit_code = 0;
   HostResult<Container> created = Container::Create(config, options_, &exit_code);
-  if (!created.ok()) return Failed(created.error(), exit_code);
+  if (!created.ok()) return Failed(config, created.error(), exit_code);
   Container& container = *created;
   HostResult<void> hooks = RunHooks(container.Spec().hooks().poststart(), "poststart",
                                     container.StateJson(ContainerStatus::kRunning));

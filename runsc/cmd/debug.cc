@@ -1,6 +1,8 @@
 // runsc debug: looks into a running sandbox.
 #include <stdio.h>
 
+#include <algorithm>
+
 #include "runsc/cmd/command.h"
 #include "runsc/container/container.h"
 #include "runsc/sandbox/caller.h"
@@ -21,17 +23,24 @@ class Debug final : public Command {
     flags.Bool("ps", &ps_, "the tasks");
     flags.Bool("stats", &stats_, "system calls, by how they were handed over");
     flags.String("strace", &strace_, "on|off|LIST", "log system calls: all, none, or these");
+    flags.String("log-level", &log_level_, "error|warning|info|debug", "how much the sandbox logs");
+    for (const char* ignored : {"signal", "delay", "duration", "trace", "profile-cpu",
+                                "profile-heap", "profile-block", "profile-mutex"}) {
+      flags.Ignored(ignored, true);
+    }
+    flags.Ignored("mount", false);
+    flags.Ignored("log-packets", true);
   }
   HostResult<int> Run(Config& config, const std::vector<std::string>& args) override;
 
  private:
   bool stacks_ = false, ps_ = false, stats_ = false;
-  std::string strace_;
+  std::string strace_, log_level_;
 };
 
 HostResult<int> Debug::Run(Config& config, const std::vector<std::string>& args) {
-  if (!stacks_ && !ps_ && !stats_ && strace_.empty()) {
-    return HostError::Message("say what to show: --stacks, --ps, --stats or --strace");
+  if (!stacks_ && !ps_ && !stats_ && strace_.empty() && log_level_.empty()) {
+    return HostError::Message("say what to do: --stacks, --ps, --stats, --strace or --log-level");
   }
   Container container = TRY(Container::Load(config, args[0]));
   if (!strace_.empty()) {
@@ -42,6 +51,17 @@ HostResult<int> Debug::Run(Config& config, const std::vector<std::string>& args)
         request.mutable_strace()->add_syscalls(name);
       }
     }
+    TRY(container.Call(request));
+  }
+  if (!log_level_.empty()) {
+    static constexpr const char* kLevels[] = {"error", "warning", "info", "debug"};
+    const auto* const level = std::find(std::begin(kLevels), std::end(kLevels), log_level_);
+    if (level == std::end(kLevels)) {
+      return HostError::Message("--log-level: \"" + log_level_ + "\" is not one of error, warning, "
+                                "info, debug");
+    }
+    control::Request request;
+    request.mutable_log()->set_level(static_cast<int32_t>(level - std::begin(kLevels)));
     TRY(container.Call(request));
   }
   if (stacks_) {

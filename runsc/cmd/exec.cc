@@ -1,6 +1,7 @@
 // runsc exec: one more process in a running container.
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runsc/cli/report.h"
 #include "runsc/cmd/command.h"
 #include "runsc/container/console.h"
 #include "runsc/container/container.h"
@@ -18,6 +20,7 @@
 #include "runsc/sandbox/attached.h"
 #include "runsc/sandbox/caller.h"
 #include "runsc/sandbox/privileges.h"
+#include "sentry/base/resident.h"
 #include "sentry/base/result.h"
 
 namespace ringwall {
@@ -144,6 +147,8 @@ HostResult<int> WaitAttached(ControlClient& waiter, ControlClient& signals, int3
   sigprocmask(SIG_SETMASK, nullptr, &set);
   UniqueFd incoming(signalfd(-1, &set, SFD_CLOEXEC));
   if (!incoming) return HostError::Last("watch for signals");
+  ForgetCode();
+  malloc_trim(0);
   while (true) {
     pollfd wait[2] = {{waiter.fd(), POLLIN, 0}, {incoming.get(), POLLIN, 0}};
     if (poll(wait, 2, -1) < 0) continue;
@@ -208,7 +213,7 @@ HostResult<int> Exec::Run(Config& config, const std::vector<std::string>& args) 
     const HostError error =
         response.text().empty() ? HostError::WithErrno(response.error(), "run", process.argv[0])
                                 : HostError::Message(response.text());
-    fprintf(stderr, "runsc: %s\n", error.message().c_str());
+    ReportError(config, error.message());
     return response.exit_code() != 0 ? response.exit_code() : kExitUsage;
   }
   UniqueFd terminal_fd;

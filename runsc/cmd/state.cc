@@ -18,7 +18,7 @@ class State final : public Command {
   size_t min_args() const override { return 1; }
   size_t max_args() const override { return 1; }
   HostResult<int> Run(Config& config, const std::vector<std::string>& args) override {
-    Container container = TRY(Container::Load(config, args[0]));
+    Container container = TRY(Container::Look(config, args[0]));
     printf("%s\n", container.StateJson(container.Status()).c_str());
     return 0;
   }
@@ -54,7 +54,7 @@ HostResult<int> List::Run(Config& config, const std::vector<std::string>&) {
       printf("%s\n", id.c_str());
       continue;
     }
-    HostResult<Container> container = Container::Load(config, id);
+    HostResult<Container> container = Container::Look(config, id);
     if (!container.ok()) continue;  // deleted meanwhile
     const ContainerStatus status = container->Status();
     if (format_ == "json") {

@@ -151,6 +151,31 @@ HostResult<void> MakeAll(const std::string& path, const oci::Resources& resource
 
 }  // namespace
 
+HostResult<void> UpdateCgroups(const std::vector<std::string>& directories,
+                               const oci::Resources& resources) {
+  const bool unified = Exists(std::string(kBase) + "/cgroup.controllers");
+  std::vector<std::pair<std::string, std::string>> left;
+  for (const Setting& setting : unified ? SettingsV2(resources) : SettingsV1(resources)) {
+    const std::string top = std::string(kBase) + "/" + setting.controller + "/";
+    for (const std::string& directory : directories) {
+      if (!unified && directory.compare(0, top.size(), top) != 0) continue;
+      left.emplace_back(directory + "/" + setting.file, setting.value);
+    }
+  }
+  // A limit may have to wait for another one: memory may not pass memory and swap together.
+  for (int round = 0; !left.empty(); round++) {
+    std::vector<std::pair<std::string, std::string>> failed;
+    for (auto& [file, value] : left) {
+      HostResult<void> written = Write(file, value);
+      if (written.ok()) continue;
+      if (round > 0) return written.error();
+      failed.emplace_back(file, value);
+    }
+    left = std::move(failed);
+  }
+  return {};
+}
+
 std::string CgroupPath(const std::string& path, const std::string& id) {
   std::string wanted = path.empty() ? "/" + id : path;
   const std::vector<std::string> parts = Split(path, ':');

@@ -17,6 +17,9 @@ namespace ringwall {
 HostResult<std::vector<std::string>> MakeCgroups(const std::string& path, const std::string& id,
                                                  const oci::Resources& resources,
                                                  std::vector<std::string>* warnings);
+// Sets what `resources` says and leaves the rest.
+HostResult<void> UpdateCgroups(const std::vector<std::string>& directories,
+                               const oci::Resources& resources);
 HostResult<void> JoinCgroups(const std::vector<std::string>& directories, pid_t pid);
 // Repeats for a while: processes leave a group some time after their end.
 void RemoveCgroups(const std::vector<std::string>& directories);

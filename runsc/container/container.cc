@@ -224,15 +224,37 @@ HostResult<Container> Container::Load(const Config& config, const std::string& i
   }
   if (!lock.ok()) return lock.error();
   Container container(directory, std::move(fd), std::move(*lock));
-  HostResult<std::string> text = ReadFileText(directory + "/" + kStateFile);
-  // Without a state the creation was cut off: nothing runs.
-  if (!text.ok() && text.error().error() != ENOENT) return text.error();
-  if (text.ok() && !container.state_.ParseFromString(*text)) {
-    return HostError::Message(directory + "/" + kStateFile + " is damaged; `runsc delete --force " +
+  container.state_.set_id(id);
+  TRY(container.ReadState());
+  return container;
+}
+
+HostResult<Container> Container::Look(const Config& config, const std::string& id) {
+  TRY(CheckId(id));
+  const std::string directory = config.root + "/" + id;
+  UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd && errno == ENOENT) return NoSuchContainer(config, id);
+  if (!fd) return HostError::Last("open", directory);
+  Container container(directory, std::move(fd), UniqueFd());
+  container.state_.set_id(id);
+  TRY(container.ReadState());
+  return container;
+}
+
+HostResult<void> Container::ReadState() {
+  HostResult<std::string> text = ReadFileText(directory_ + "/" + kStateFile);
+  if (!text.ok()) {
+    // Without a state the creation was cut off: nothing runs.
+    if (text.error().error() == ENOENT) return {};
+    return text.error();
+  }
+  const std::string id = state_.id();
+  if (!state_.ParseFromString(*text)) {
+    return HostError::Message(directory_ + "/" + kStateFile + " is damaged; `runsc delete --force " +
                               id + "` removes the container");
   }
-  container.state_.set_id(id);
-  return container;
+  state_.set_id(id);
+  return {};
 }
 
 HostResult<std::vector<std::string>> Container::List(const Config& config) {
@@ -261,7 +283,10 @@ bool Container::Alive() const {
 }
 
 ContainerStatus Container::Status() const {
-  if (!Alive()) return ContainerStatus::kStopped;
+  if (!Alive()) {
+    // Seen by one who only looks, while another makes it.
+    return !lock_ && state_.pid() == 0 ? ContainerStatus::kCreating : ContainerStatus::kStopped;
+  }
   if (!state_.started()) return ContainerStatus::kCreated;
   return state_.paused() ? ContainerStatus::kPaused : ContainerStatus::kRunning;
 }

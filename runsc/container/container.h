@@ -35,8 +35,10 @@ class Container {
   // the program was at fault, *exit_code is 126 or 127.
   static HostResult<Container> Create(const Config& config, const CreateOptions& options,
                                       int* exit_code);
-  // The error says that there is no such container.
+  // The error says that there is no such container. Waits until no other command works on it.
   static HostResult<Container> Load(const Config& config, const std::string& id);
+  // To look only, also while another command works on it: a hook may ask for the state.
+  static HostResult<Container> Look(const Config& config, const std::string& id);
   static HostResult<std::vector<std::string>> List(const Config& config);
 
   const container::State& state() const { return state_; }
@@ -66,6 +68,7 @@ class Container {
   Container(std::string directory, UniqueFd fd, UniqueFd lock)
       : directory_(std::move(directory)), fd_(std::move(fd)), lock_(std::move(lock)) {}
   HostResult<void> Fill(const Config& config, const CreateOptions& options, int* exit_code);
+  HostResult<void> ReadState();
   HostResult<void> Save() const;
   // hooks.startContainer: programs of the container, run inside it before its own.
   HostResult<void> RunStartHooks();

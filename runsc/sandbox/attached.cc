@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "runsc/boot/control.h"
+#include "sentry/base/resident.h"
 
 namespace ringwall {
 namespace {
@@ -52,6 +54,8 @@ int RunAttached(SandboxProcess& sandbox, std::string* error) {
   TerminalKeeper terminal;
   const sigset_t set = ForwardedSignals();
   int wait_status = 0;
+  ForgetCode();
+  malloc_trim(0);
   while (true) {
     siginfo_t info;
     const int signal = sigwaitinfo(&set, &info);

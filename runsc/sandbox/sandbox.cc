@@ -21,6 +21,7 @@
 #include "runsc/sandbox/privileges.h"
 #include "runsc/sandbox/terminal_keeper.h"
 #include "sentry/base/log.h"
+#include "sentry/base/resident.h"
 #include "sentry/base/result.h"
 
 namespace ringwall {
@@ -169,6 +170,7 @@ void PrepareQsort() {
     _exit(128);
   }
   PrepareQsort();
+  ForgetCode();
   HostResult<void> filter = InstallSentryFilter();
   note(filter.ok(), Layer::kSeccomp, filter.ok() ? 0 : filter.error().error());
   layers.Log("sentry");

@@ -115,6 +115,11 @@ HostResult<oci::Process> ParseProcess(std::string_view text, const std::string& 
   return Parse<oci::Process>(text, name, warnings);
 }
 
+HostResult<oci::Resources> ParseResources(std::string_view text, const std::string& name,
+                                          std::vector<std::string>* warnings) {
+  return Parse<oci::Resources>(text, name, warnings);
+}
+
 int CapabilityByName(std::string_view name) {
   std::string upper(name);
   std::transform(upper.begin(), upper.end(), upper.begin(),

@@ -15,6 +15,8 @@ namespace ringwall {
 // `name` is what errors call the text ("config.json"). Warnings name ignored fields.
 HostResult<oci::Spec> ParseSpec(std::string_view text, const std::string& name,
                                 std::vector<std::string>* warnings);
+HostResult<oci::Resources> ParseResources(std::string_view text, const std::string& name,
+                                          std::vector<std::string>* warnings);
 HostResult<oci::Process> ParseProcess(std::string_view text, const std::string& name,
                                       std::vector<std::string>* warnings);
 

@@ -148,6 +148,7 @@ class Programs final : public ControlHandler {
     return {};
   }
   Result<void> Strace(const control::Request::Strace&) override { return {}; }
+  Result<void> SetLogLevel(int) override { return {}; }
   Result<void> Stacks(control::Response& reply) override {
     reply.set_report("no stacks\n");
     return {};
