@@ -1,0 +1,241 @@
+#!/usr/bin/env python3
+"""runsc do: a program on a read-only view of the host, its streams, signals, options and users."""
+
+import os
+import pty
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+from lib import BUSYBOX, Skip, expect, expect_equal, main, read_until
+
+
+def do(box, *args, **kwargs):
+    return box.call("do", *args, **kwargs)
+
+
+def test_view_of_the_host_is_read_only(box):
+    path = os.path.join(box.folder, "file")
+    with open(path, "w", encoding="ascii") as f:
+        f.write("host\n")
+    out = do(box, "sh", "-c", f"cat {path}; echo inside > {path}; cat {path}; echo n > {box.folder}/new; pwd",
+             cwd=box.folder, check=0).out
+    expect_equal(out, f"host\ninside\n{os.path.realpath(box.folder)}\n")
+    with open(path, encoding="ascii") as f:
+        expect_equal(f.read(), "host\n")
+    expect(not os.path.exists(os.path.join(box.folder, "new")))
+    result = do(box, "touch", path + "2", flags=("--overlay2=none",))
+    expect(result.code != 0 and "Read-only" in result.err, result)
+
+
+def test_environment_and_ids_are_the_callers(box):
+    os.environ["RINGWALL_MARK"] = "a  b"
+    out = do(box, "sh", "-c", "echo \"$RINGWALL_MARK\"; id -u; umask; ulimit -n", check=0).out
+    native = subprocess.run(["sh", "-c", "echo \"$RINGWALL_MARK\"; id -u; umask; ulimit -n"],
+                            stdout=subprocess.PIPE, universal_newlines=True, check=True).stdout
+    expect_equal(out, native)
+
+
+def test_exit_codes(box):
+    for code in (0, 1, 77, 255):
+        expect_equal(do(box, "sh", "-c", f"exit {code}").code, code)
+    for name in ("TERM", "KILL", "SEGV", "HUP"):
+        expect_equal(do(box, "sh", "-c", f"kill -{name} $$").code, 128 + getattr(signal, "SIG" + name), name)
+    expect_equal(do(box, "/no/such/program").code, 127)
+    expect_equal(do(box, "nosuchprogram").code, 127)
+    expect_equal(do(box, "/etc/passwd").code, 126)
+    expect_equal(do(box, "/").code, 126)
+
+
+def test_signals_are_passed_through(box):
+    for name in ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "WINCH"):
+        child = box.start("do", "sh", "-c", f"trap 'echo got {name}; exit 5' {name}; echo up; while :; do sleep 0.02; done",
+                          universal_newlines=True)
+        expect_equal(child.stdout.readline(), "up\n")
+        child.send_signal(getattr(signal, "SIG" + name))
+        out, err = child.communicate(timeout=60)
+        expect_equal((child.returncode, out), (5, f"got {name}\n"), err)
+    child = box.start("do", "sleep", "1000")
+    while not any(child.poll() is None for _ in (1,)):
+        pass
+    child.send_signal(signal.SIGTERM)
+    child.communicate(timeout=60)
+    expect(child.returncode in (143, -15), child.returncode)
+
+
+def test_ignored_and_blocked_signals_are_inherited(box):
+    def prepare():
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+
+    out = do(box, "grep", "-E", "Sig(Ign|Blk)", "/proc/self/status", preexec_fn=prepare, check=0).out
+    fields = {l.split()[0]: int(l.split()[1], 16) for l in out.splitlines()}
+    expect(fields["SigIgn:"] & 1 << 9, out)
+    expect(fields["SigBlk:"] & 1 << 11, out)
+
+
+def test_file_with_an_offset(box):
+    path = os.path.join(box.folder, "data")
+    with open(path, "wb") as f:
+        f.write(b"0123456789")
+    with open(path, "r+b", buffering=0) as f:
+        f.seek(3)
+        out = subprocess.run(box.command("do", "dd", "bs=2", "count=1"), stdin=f, stdout=subprocess.PIPE,
+                             stderr=subprocess.DEVNULL, check=True, timeout=60).stdout
+        expect_equal(out, b"34")
+        expect_equal(f.tell(), 5, "the caller's position moved as it would have outside")
+    with open(path, "ab") as f:
+        subprocess.run(box.command("do", "sh", "-c", "echo x; echo y"), stdin=subprocess.DEVNULL, stdout=f,
+                       check=True, timeout=60)
+    with open(path, "rb") as f:
+        expect_equal(f.read(), b"0123456789x\ny\n")
+
+
+def test_sockets_pipes_and_closed_streams(box):
+    ours, theirs = socket.socketpair()
+    child = box.start("do", "cat", stdin=theirs, stdout=theirs)
+    theirs.close()
+    ours.send(b"over a socket")
+    ours.shutdown(socket.SHUT_WR)
+    got = b""
+    while chunk := ours.recv(100):
+        got += chunk
+    expect_equal((child.wait(60), got), (0, b"over a socket"))
+    data = os.urandom(1 << 20)
+    done = subprocess.run(box.command("do", "cat"), input=data, stdout=subprocess.PIPE, check=True, timeout=60)
+    expect(done.stdout == data, "a megabyte through pipes")
+    result = subprocess.run(box.command("do", "sh", "-c", "test -e /proc/self/fd/0 || echo closed >&2"),
+                            preexec_fn=lambda: os.close(0), stderr=subprocess.PIPE, check=True, timeout=60,
+                            stdin=None)
+    expect_equal(result.stderr, b"closed\n")
+
+
+def test_broken_pipe(box):
+    child = box.start("do", "sh", "-c", "while :; do echo y; done; echo end >&2")
+    child.stdout.readline()
+    child.stdout.close()
+    # sh dies of SIGPIPE as it would outside.
+    expect_equal(child.wait(60), 141)
+
+
+def test_terminal(box):
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(box.runsc, box.command("do", "sh", "-c", "test -t 0 && tty; stty size >/dev/null; echo code=$?; read x; echo got $x; sleep 1000"))
+    text = read_until(fd, "code=0")
+    expect("/dev/pts/" in text, text)
+    os.write(fd, b"hello\n")
+    read_until(fd, "got hello")
+    os.write(fd, b"\x03")
+    _, status = os.waitpid(pid, 0)
+    expect(os.WIFEXITED(status) and os.WEXITSTATUS(status) == 130 or os.WTERMSIG(status) == 2, status)
+    os.close(fd)
+
+
+def test_volumes(box):
+    shared = os.path.join(box.folder, "shared")
+    os.mkdir(shared)
+    with open(os.path.join(shared, "f"), "w", encoding="ascii") as f:
+        f.write("host\n")
+    out = do(box, "-v", shared + ":/mnt:rw", "--volume", shared + ":/srv:ro", "-v", f"{shared}/f:/tmp/deep/er/f", "sh", "-c",
+             "cat /mnt/f /srv/f /tmp/deep/er/f; echo new > /mnt/new; cat /srv/new; touch /srv/x 2>/dev/null || echo ro",
+             check=0).out
+    expect_equal(out, "host\nhost\nhost\nnew\nro\n")
+    with open(os.path.join(shared, "new"), encoding="ascii") as f:
+        expect_equal(f.read(), "new\n")
+    expect(do(box, "-v", "/no/such:/x", "true").code == 125)
+    expect(do(box, "-v", shared + ":relative", "true").code == 125)
+
+
+def test_options(box):
+    out = do(box, "--hostname", "inside", "--cwd", "/usr", "-e", "A=b", "--ulimit", "nofile=55:66", "--cpus=1",
+             "--memory", "64m", "sh", "-c",
+             "hostname; pwd; echo $A; ulimit -n; ulimit -Hn; nproc; grep MemTotal /proc/meminfo | tr -s ' '", check=0).out
+    expect_equal(out, "inside\n/usr\nb\n55\n66\n1\nMemTotal: 65536 kB\n")
+    if os.geteuid() == 0:
+        expect_equal(do(box, "--uid", "1234", "--gid", "99", "id", "-u", check=0).out, "1234\n")
+    for bad in (("--uid", "x"), ("--ulimit", "nofile"), ("--ulimit", "x=1"), ("--memory", "1q"), ("--cwd", "/no/dir")):
+        expect(do(box, *bad, "true").code in (125, 126), bad)
+
+
+def test_background_processes_end_with_it(box):
+    out = do(box, "sh", "-c", "sleep 1000 & echo started", check=0).out
+    expect_equal(out, "started\n")
+    expect(not box.processes(), box.processes())
+
+
+def test_is_not_init(box):
+    expect_equal(do(box, "sh", "-c", "test $$ -ne 1 && echo fine", check=0).out, "fine\n")
+    expect_equal(do(box, "sh", "-c", "kill -9 $$").code, 137)
+
+
+def test_the_hosts_proc_and_sys_are_out_of_reach(box):
+    """The host's files are shared with what is mounted below them, but not the host's kernel."""
+    if os.geteuid() != 0:
+        raise Skip("needs root to share /")
+    script = ("for d in proc sys; do test -d /host/$d && echo there; ls /host/$d >/dev/null 2>&1 || echo closed; "
+              "cat /host/$d/self/status /host/$d/kernel/profiling 2>/dev/null || echo refused; done")
+    out = do(box, "-v", "/:/host:rw", "sh", "-c", script, check=0).out
+    expect_equal(out, "there\nclosed\nrefused\n" * 2)
+    expect(do(box, "-v", "/proc:/mnt", "true").code != 0)
+
+
+def test_ordinary_user(box):
+    if os.geteuid() != 0:
+        raise Skip("not root: everything here is run by an ordinary user")
+    try:
+        nobody = pwd.getpwnam("nobody")
+    except KeyError as why:
+        raise Skip("no user nobody") from why
+    # The build folder need not be open to everyone.
+    runsc = os.path.join(box.folder, "runsc")
+    shutil.copy(box.runsc, runsc)
+    home = os.path.join(box.folder, "home")
+    os.mkdir(home)
+    os.chown(home, nobody.pw_uid, nobody.pw_gid)
+    os.chmod(box.folder, 0o755)
+
+    def become():
+        os.setgroups([])
+        os.setgid(nobody.pw_gid)
+        os.setuid(nobody.pw_uid)
+
+    def run(*args):
+        return subprocess.run([runsc, "--platform", box.platform, "--network=none"] + list(args), preexec_fn=become,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=home,
+                              env={"PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": home},
+                              universal_newlines=True, check=False, timeout=60)
+
+    done = run("do", "sh", "-c", "id -u; pwd; echo x > f; cat f; stat -c %u /etc; cat /etc/shadow 2>/dev/null || echo refused")
+    expect_equal(done.returncode, 0, done.stderr)
+    expect_equal(done.stdout, f"{nobody.pw_uid}\n{os.path.realpath(home)}\nx\n65534\nrefused\n")
+    expect(not os.listdir(home), "nothing written")
+    done = run("do", "-v", f"{home}:{home}:rw", "touch", f"{home}/made")
+    expect_equal(done.returncode, 0, done.stderr)
+    expect_equal(os.stat(f"{home}/made").st_uid, nobody.pw_uid)
+    # A bundle of its own.
+    shutil.copytree(box.bundle, os.path.join(box.folder, "theirs"), symlinks=True)
+    box.config["process"]["args"] = ["/bin/id", "-u"]
+    box.write_config()
+    shutil.copy(os.path.join(box.bundle, "config.json"), os.path.join(box.folder, "theirs/config.json"))
+    done = run("run", "--bundle", os.path.join(box.folder, "theirs"), "c")
+    expect_equal((done.returncode, done.stdout), (0, "0\n"), done.stderr)
+
+
+def test_where_the_host_refuses_remote_copies(box):
+    """As in a container whose engine refuses process_vm_readv: the stub's memory thread copies."""
+    os.environ["RINGWALL_COPY_BY_ORDER"] = "1"
+    try:
+        data = "x" * 300000
+        result = do(box, "sh", "-c", "cat; ls / >/dev/null; sh -c 'exit 3'", stdin=data)
+        expect_equal((result.code, result.out), (3, data))
+        expect_equal(do(box, BUSYBOX, "sh", "-c", "echo a | cat | cat", check=0).out, "a\n")
+    finally:
+        del os.environ["RINGWALL_COPY_BY_ORDER"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
