@@ -28,6 +28,9 @@ class SessionTest : public ::testing::Test {
       options.roots.push_back({.fd = UniqueFd(::open(dir_.path().c_str(), O_PATH | O_CLOEXEC)),
                                .read_only = read_only});
     }
+    for (const char* path : {"/", "/proc"}) {
+      options.roots.push_back({.fd = UniqueFd(::open(path, O_PATH | O_CLOEXEC)), .read_only = true});
+    }
     options.max_handles = 100;
     return options;
   }
@@ -127,6 +130,33 @@ class SessionTest : public ::testing::Test {
   Reader body_;
   HandleValue root_ = 0;
 };
+
+TEST_F(SessionTest, FileSystemsOfTheHostsKernelCannotBeEntered) {
+  EXPECT_EQ(Send(Op::kAttach, AttachRequest{.root = 3}), EACCES);
+  root_ = Attach(2);
+  for (const std::string name : {"proc", "sys"}) {
+    struct stat below = {}, top = {};
+    if (::stat(("/" + name).c_str(), &below) != 0 || ::stat("/", &top) != 0 ||
+        below.st_dev == top.st_dev) {
+      continue;  // not mounted here
+    }
+    const HandleValue dir = WalkTo(name);  // a mount point has to be found
+    EXPECT_EQ(Send(Op::kStat, HandleRequest{.handle = dir}), 0);
+    EXPECT_EQ(Send(Op::kReadDir, ReadDirRequest{.handle = dir}), EACCES);
+    const std::string inner = name == "proc" ? "self" : "kernel";
+    std::string tail(2, '\0');
+    tail[0] = static_cast<char>(inner.size());
+    EXPECT_EQ(Send(Op::kWalk, WalkRequest{.dir = dir, .flags = kWalkHandleLast, .count = 1}, tail + inner),
+              EACCES);
+    std::string both(2, '\0');
+    both[0] = static_cast<char>(name.size());
+    EXPECT_EQ(Send(Op::kWalk, WalkRequest{.dir = root_, .flags = kWalkHandleLast, .count = 2},
+                   both + name + tail + inner), 0);
+    const WalkReply reply = *body_.Read<WalkReply>();
+    EXPECT_EQ(reply.count, 1u);
+    EXPECT_EQ(reply.error, static_cast<decltype(reply.error)>(EACCES));
+  }
+}
 
 TEST_F(SessionTest, WhatIsNoMessageEndsTheConnection) {
   EXPECT_EQ(Send(std::vector<uint8_t>()), kHungUp);

@@ -170,8 +170,8 @@ def test_devices(box):
 
 def test_standard_devices_work(box):
     out = box.out("head -c 3 /dev/zero | wc -c; head -c 5 /dev/urandom | wc -c; echo x 2>/dev/null > /dev/full || echo full; "
-                  "cat /dev/null; readlink /dev/fd")
-    expect_equal(out.replace(" ", ""), "3\n5\nfull\n/proc/self/fd\n")
+                  "cat /dev/null; echo out > /dev/stdout; { echo err > /dev/stderr; } 2>&1 | cat; readlink /dev/fd")
+    expect_equal(out.replace(" ", ""), "3\n5\nfull\nout\nerr\n/proc/self/fd\n")
 
 
 def test_what_has_no_effect_is_said(box):
