@@ -221,14 +221,18 @@ TEST(SegmentTest, BaseWrittenByInstruction) {
   std::vector<uint64_t> places = {0, 0x123456789000};
   for (uint64_t p : SafePlaces()) places.push_back(p);
   for (uint64_t p : places) {
-    EXPECT_TRUE(Exited(RunHostile([=] {
+    const int status = RunHostile([=] {
       const pid_t before = getpid();
       WriteGsBase(p);
       for (int i = 0; i < 20; ++i) {
         if (syscall(SYS_getpid) != before || syscall(SYS_getppid) <= 0) return 1;
       }
       return InChild([] { return 0; });
-    }, 3000))) << std::hex << p;
+    }, 3000);
+    // The top 4 GiB hold what systrap maps for itself: a base there is taken for its own, and the
+    // forger may pay with its life. No program has memory there.
+    const bool reserved = Inside() && p >> 32 == 0x7fff;
+    EXPECT_TRUE(reserved ? AimFailed(status) : Exited(status)) << std::hex << p;
   }
   EXPECT_TRUE(AimFailed(RunHostile([] {
     WriteGsBase(0x8000000000000000ull);
