@@ -30,7 +30,7 @@ constexpr int kSpinScoreMin = -4;
 constexpr uint32_t kProbeEvery = 16;  // waits, to find out whether spinning pays again
 // A pair on one processor: for so long at most, and until so many waits might have spun.
 constexpr uint64_t kPairedUs = 4'000;
-constexpr uint32_t kCalmWaits = 32;
+constexpr uint32_t kCalmWaits = 128;
 
 // SAFETY: `region` is shared with guest code, so every field is read once, whole, into a copy.
 template <typename T>
@@ -153,7 +153,7 @@ void SystrapContext::Give(uint32_t command) {
   const bool may_spin = as_->core().MaySpin(given_at_);
   const bool was_paired = cpu_ >= 0;
   const bool paired = was_paired && StaysPaired(may_spin);
-  const bool probe = ++waits_ % kProbeEvery == 0;
+  const bool probe = ++waits_ % kProbeEvery == 0 || (was_paired && !paired);
   spins_ = may_spin && !paired && (spin_score_ > 0 || probe);
   const bool stub_spins = may_spin && !paired && (stub_spin_score_ > 0 || probe);
   const bool pair = !spins_ && !stub_spins && as_->core().cpus() > 1 && was_paired == paired;
