@@ -29,6 +29,12 @@ SysResult SysShmat(Task& t, int id, GuestAddr addr, int flags);
 SysResult SysShmdt(Task& t, GuestAddr addr);
 SysResult SysShmctl(Task& t, int id, int cmd, GuestAddr buf);
 
+// sys_futex.cc: the futex2 calls
+SysResult SysFutexWake(Task& t, GuestAddr addr, uint64_t mask, int count, uint32_t flags);
+SysResult SysFutexWait(Task& t, GuestAddr addr, uint64_t value, uint64_t mask, uint32_t flags,
+                       GuestAddr timeout, int clock);
+SysResult SysFutexRequeue(Task& t, GuestAddr waiters, uint32_t flags, int wake, int move);
+
 // sys_aio.cc
 SysResult SysIoSetup(Task& t, uint32_t events, GuestAddr out);
 SysResult SysIoDestroy(Task& t, uint64_t id);

@@ -1,4 +1,7 @@
 // getdents64 (fs/readdir.c).
+#include <sys/inotify.h>
+
+#include "fs/vfs/inotify.h"
 #include "syscalls/handlers.h"
 
 namespace ringwall {
@@ -49,6 +52,7 @@ SysResult SysGetdents64(Task& t, int fd, GuestAddr buf, uint32_t size) {
   const int64_t before = file->offset();
   Dirent64Sink sink(std::min<size_t>(size, kMaxBatch));
   TRY(file->ReadDir(sink));
+  NotifyFile(*file, IN_ACCESS);
   if (sink.bytes().empty()) {
     if (sink.full()) return Errno(EINVAL);
     return 0;

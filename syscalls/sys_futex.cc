@@ -7,6 +7,7 @@
 
 #include "sentry/kernel/futex.h"
 #include "syscalls/handlers.h"
+#include "syscalls/handlers_ipc.h"
 
 namespace ringwall {
 
@@ -204,6 +205,54 @@ SysResult SysFutexWaitv(Task& t, GuestAddr waiters_addr, uint32_t n, uint32_t fl
   }
   if (index >= 0) return index;
   return slept.error();
+}
+
+namespace {
+
+// The flags of the futex2 calls: one size, private or not. EINVAL.
+constexpr uint32_t kFutex2U32 = 2, kFutex2SizeMask = 3;
+Result<void> CheckFlags2(uint32_t flags) {
+  if ((flags & ~(kFutex2SizeMask | FUTEX_PRIVATE_FLAG)) != 0) return Errno(EINVAL);
+  if ((flags & kFutex2SizeMask) != kFutex2U32) return Errno(EINVAL);
+  return {};
+}
+
+}  // namespace
+
+SysResult SysFutexWake(Task& t, GuestAddr addr, uint64_t mask, int count, uint32_t flags) {
+  TRY(CheckFlags2(flags));
+  if (mask == 0 || mask > UINT32_MAX) return Errno(EINVAL);
+  const FutexWord word{t.mm(), addr, (flags & FUTEX_PRIVATE_FLAG) == 0};
+  if ((addr.value() & 3) != 0) return Errno(EINVAL);
+  if (count == 0) return 0;  // futex(2) would wake one
+  const int woken = TRY(t.kernel().futexes().Wake(word, count, static_cast<uint32_t>(mask)));
+  return woken;
+}
+
+SysResult SysFutexWait(Task& t, GuestAddr addr, uint64_t value, uint64_t mask, uint32_t flags,
+                       GuestAddr timeout, int clock) {
+  TRY(CheckFlags2(flags));
+  if (value > UINT32_MAX || mask == 0 || mask > UINT32_MAX) return Errno(EINVAL);
+  if (!timeout.IsNull() && clock != CLOCK_MONOTONIC && clock != CLOCK_REALTIME) {
+    return Errno(EINVAL);
+  }
+  const int64_t deadline = TRY(Deadline(t, timeout, false, clock == CLOCK_REALTIME));
+  const FutexWord word{t.mm(), addr, (flags & FUTEX_PRIVATE_FLAG) == 0};
+  return Wait(t, word, static_cast<uint32_t>(value), deadline, static_cast<uint32_t>(mask), true);
+}
+
+SysResult SysFutexRequeue(Task& t, GuestAddr waiters, uint32_t flags, int wake, int move) {
+  if (flags != 0 || waiters.IsNull()) return Errno(EINVAL);
+  const std::vector<WaitvAbi> two = TRY(UserIn<WaitvAbi>(waiters).CopyInArray(t, 2));
+  for (const WaitvAbi& w : two) {
+    TRY(CheckFlags2(w.flags));
+    if (w.reserved != 0 || w.val > UINT32_MAX) return Errno(EINVAL);
+  }
+  const FutexWord from{t.mm(), GuestAddr(two[0].uaddr), (two[0].flags & FUTEX_PRIVATE_FLAG) == 0};
+  const FutexWord to{t.mm(), GuestAddr(two[1].uaddr), (two[1].flags & FUTEX_PRIVATE_FLAG) == 0};
+  const int done = TRY(t.kernel().futexes().Requeue(from, to, wake, move,
+                                                    static_cast<uint32_t>(two[0].val)));
+  return done;
 }
 
 }  // namespace ringwall

@@ -22,8 +22,10 @@ SysResult SysInotifyInit(Task& t) { return SysInotifyInit1(t, 0); }
 
 SysResult SysInotifyInit1(Task& t, int flags) {
   if ((flags & ~(IN_CLOEXEC | IN_NONBLOCK)) != 0) return Errno(EINVAL);
-  const int fd = TRY(t.fds().Install(MakeInotifyFile(static_cast<uint32_t>(flags & IN_NONBLOCK)),
-                                     (flags & IN_CLOEXEC) != 0, t.tg().limit(RLIMIT_NOFILE)));
+  Ref<File> file =
+      TRY(MakeInotifyFile(static_cast<uint32_t>(flags & IN_NONBLOCK), t.creds().ruid));
+  const int fd = TRY(t.fds().Install(std::move(file), (flags & IN_CLOEXEC) != 0,
+                                     t.tg().limit(RLIMIT_NOFILE)));
   return fd;
 }
 

@@ -6,6 +6,7 @@
 #include "fs/pipe/pipe.h"
 #include "fs/devpts/devpts.h"
 #include "fs/vfs/locks.h"
+#include "fs/vfs/inotify.h"
 #include "sentry/kernel/file_async.h"
 #include "syscalls/handlers.h"
 
@@ -228,6 +229,12 @@ SysResult SysIoctl(Task& t, int fd, uint32_t cmd, uint64_t arg) {
       if (bit == O_ASYNC && flags != file.flags() && !SupportsAsync(file)) return Errno(ENOTTY);
       return Zero(SetFileFlags(t, file, fd, flags));
     }
+    case FIONREAD:
+      if (InotifyGroup* group = InotifyGroupOf(file)) {
+        const int32_t n = static_cast<int32_t>(group->pending_bytes());
+        return Zero(UserOut<int32_t>(GuestAddr(arg)).CopyOut(t, n));
+      }
+      return file.Ioctl(t, cmd, arg);
     default:
       return file.Ioctl(t, cmd, arg);
   }

@@ -1,6 +1,9 @@
 // Flushing, room in files and hints (fs/sync.c, fs/open.c, mm/fadvise.c).
 #include <fcntl.h>
 
+#include <sys/inotify.h>
+
+#include "fs/vfs/inotify.h"
 #include "syscalls/handlers.h"
 
 namespace ringwall {
@@ -55,7 +58,9 @@ SysResult SysFallocate(Task& t, int fd, int mode, int64_t offset, int64_t length
   if (file->inode().is_directory()) return Errno(EISDIR);
   if (!file->inode().is_regular()) return Errno(ENODEV);
   if (offset > INT64_MAX - length) return Errno(EFBIG);
-  return Zero(file->Fallocate(mode, static_cast<uint64_t>(offset), static_cast<uint64_t>(length)));
+  TRY(file->Fallocate(mode, static_cast<uint64_t>(offset), static_cast<uint64_t>(length)));
+  NotifyFile(*file, IN_MODIFY);
+  return 0;
 }
 
 SysResult SysFadvise64(Task& t, int fd, int64_t, int64_t length, int advice) {

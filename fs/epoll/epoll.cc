@@ -13,16 +13,9 @@ namespace ringwall {
 namespace {
 
 constexpr uint32_t kControlBits = EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE | EPOLLWAKEUP;
-constexpr int kMaxDepth = 5;
+constexpr int kMaxNests = 4;  // of epolls below another one (EP_MAX_NESTS)
 
-class EpollInode final : public AnonInode {
- public:
-  EpollInode() : AnonInode(0600, 0, 0) {}
-  static constexpr char kKind = 0;
-  const void* kind() const override { return &kKind; }
-};
-
-// Which epolls watch a file; under AllMutex().
+// Which epolls watch a file; under the graph's lock.
 std::multimap<const File*, EpollFile*>& Watchers() {
   static auto* watchers = new std::multimap<const File*, EpollFile*>;
   return *watchers;
@@ -53,17 +46,17 @@ class EpollFile::Entry final : public Waiter {
 EpollFile::EpollFile(Path path) : File(std::move(path), O_RDWR) {}
 EpollFile::~EpollFile() = default;
 
-Mutex<LockClass::kEpoll>& EpollFile::AllMutex() {
-  static auto* mu = new Mutex<LockClass::kEpoll>;
+Mutex<LockClass::kEpollGraph>& EpollFile::GraphMutex() {
+  static auto* mu = new Mutex<LockClass::kEpollGraph>;
   return *mu;
 }
 
 Ref<EpollFile> EpollFile::Create() {
-  return MakeRef<EpollFile>(AnonymousPath(MakeRef<EpollInode>(), "anon_inode:[eventpoll]"));
+  return MakeRef<EpollFile>(AnonymousPath(MakeRef<AnonInode>(0600, 0, 0), "anon_inode:[eventpoll]"));
 }
 
 EpollFile* EpollFile::From(File& file) {
-  return file.inode().kind() == &EpollInode::kKind ? static_cast<EpollFile*>(&file) : nullptr;
+  return file.kind() == &kKind ? static_cast<EpollFile*>(&file) : nullptr;
 }
 
 void EpollFile::MarkReady(Entry& e, bool nested) {
@@ -77,14 +70,27 @@ void EpollFile::MarkReady(Entry& e, bool nested) {
   nested ? queue_.NotifyNested(EPOLLIN) : queue_.Notify(EPOLLIN);
 }
 
-bool EpollFile::WatchesLocked(const File& file, int depth) const {
-  if (&file == this || depth > kMaxDepth) return true;
-  EpollFile* inner = From(const_cast<File&>(file));
-  if (inner == nullptr) return false;
-  for (const auto& [key, entry] : inner->entries_) {
-    if (WatchesLocked(*key.first, depth + 1)) return true;
+int EpollFile::HeightBelow(const File& file, const EpollFile& from, int depth, Heights* known) {
+  const EpollFile* epoll = From(const_cast<File&>(file));
+  if (epoll == nullptr) return 0;
+  if (epoll == &from || depth > kMaxNests) return kMaxNests + 1;
+  if (const auto it = known->find(epoll); it != known->end()) return it->second;
+  int highest = 0;
+  for (const auto& [key, entry] : epoll->entries_) {
+    highest = std::max(highest, HeightBelow(*key.first, from, depth + 1, known));
   }
-  return false;
+  return (*known)[epoll] = highest + 1;
+}
+
+int EpollFile::HeightAbove(const EpollFile& epoll, int depth, Heights* known) {
+  if (depth > kMaxNests) return kMaxNests + 1;
+  if (const auto it = known->find(&epoll); it != known->end()) return it->second;
+  int highest = 0;
+  const auto [first, last] = Watchers().equal_range(&epoll);
+  for (auto w = first; w != last; ++w) {
+    highest = std::max(highest, 1 + HeightAbove(*w->second, depth + 1, known));
+  }
+  return (*known)[&epoll] = highest;
 }
 
 void EpollFile::ArmLocked(Entry& e, File& file) {
@@ -103,9 +109,16 @@ Result<void> EpollFile::Add(int fd, File& file, const EpollEvent& event) {
         EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
     if (is_epoll || (event.events & ~kWithExclusive) != 0) return Errno(EINVAL);
   }
-  MutexLock lock(AllMutex());
-  if (is_epoll && WatchesLocked(file, 1)) return Errno(ELOOP);
+  MutexLock graph(GraphMutex());
   const Key key{&file, fd};
+  if (is_epoll) {
+    Heights below, above;
+    const int height = HeightBelow(file, *this, 1, &below);
+    if (height > kMaxNests || height + HeightAbove(*this, 0, &above) > kMaxNests) {
+      return Errno(ELOOP);
+    }
+  }
+  MutexLock lock(mu_);
   if (entries_.contains(key)) return Errno(EEXIST);
   auto entry = std::make_unique<Entry>(*this, key);
   entry->events = event.events;
@@ -119,7 +132,7 @@ Result<void> EpollFile::Add(int fd, File& file, const EpollEvent& event) {
 }
 
 Result<void> EpollFile::Modify(int fd, File& file, const EpollEvent& event) {
-  MutexLock lock(AllMutex());
+  MutexLock lock(mu_);
   const auto it = entries_.find({&file, fd});
   if (it == entries_.end()) return Errno(ENOENT);
   Entry& e = *it->second;
@@ -131,16 +144,21 @@ Result<void> EpollFile::Modify(int fd, File& file, const EpollEvent& event) {
   return {};
 }
 
-void EpollFile::EraseLocked(Key key) {
-  const auto it = entries_.find(key);
-  Entry& e = *it->second;
-  // The file may be on its way out, but its queue is still there.
-  const_cast<File*>(key.first)->queue()->Remove(e);
+void EpollFile::Erase(Key key) {
+  std::unique_ptr<Entry> gone;
   {
-    MutexLock lock(ready_mu_);
-    if (e.in_ready) ready_.erase(e.at);
+    MutexLock lock(mu_);
+    const auto it = entries_.find(key);
+    if (it == entries_.end()) return;
+    // The file may be on its way out, but its queue is still there.
+    const_cast<File*>(key.first)->queue()->Remove(*it->second);
+    {
+      MutexLock ready_lock(ready_mu_);
+      if (it->second->in_ready) ready_.erase(it->second->at);
+    }
+    gone = std::move(it->second);
+    entries_.erase(it);
   }
-  entries_.erase(it);
   auto [first, last] = Watchers().equal_range(key.first);
   for (auto w = first; w != last; ++w) {
     if (w->second == this) {
@@ -151,41 +169,58 @@ void EpollFile::EraseLocked(Key key) {
 }
 
 Result<void> EpollFile::Delete(int fd, File& file) {
-  MutexLock lock(AllMutex());
-  if (!entries_.contains({&file, fd})) return Errno(ENOENT);
-  EraseLocked({&file, fd});
+  MutexLock graph(GraphMutex());
+  {
+    MutexLock lock(mu_);
+    if (!entries_.contains({&file, fd})) return Errno(ENOENT);
+  }
+  Erase({&file, fd});
   return {};
 }
 
 void EpollFile::OnFileGone(const File& file) {
-  MutexLock lock(AllMutex());
+  MutexLock graph(GraphMutex());
   for (;;) {
     const auto it = Watchers().find(&file);
     if (it == Watchers().end()) return;
     EpollFile& epoll = *it->second;
-    const auto entry = epoll.entries_.lower_bound({&file, INT32_MIN});
-    epoll.EraseLocked(entry->first);
+    Key key;
+    {
+      MutexLock lock(epoll.mu_);
+      key = epoll.entries_.lower_bound({&file, INT32_MIN})->first;
+    }
+    epoll.Erase(key);
   }
 }
 
 void EpollFile::LastRelease() const {
   EpollFile* self = const_cast<EpollFile*>(this);
   {
-    MutexLock lock(AllMutex());
-    while (!self->entries_.empty()) self->EraseLocked(self->entries_.begin()->first);
+    MutexLock graph(GraphMutex());
+    for (;;) {
+      Key key;
+      {
+        MutexLock lock(mu_);
+        if (entries_.empty()) break;
+        key = entries_.begin()->first;
+      }
+      self->Erase(key);
+    }
   }
   File::LastRelease();
 }
 
 EventMask EpollFile::PollFile(File& file, EventMask wanted, std::vector<RefPtr<File>>* held) {
-  if (EpollFile* inner = From(file)) return inner->PollLocked(held) ? EPOLLIN | EPOLLRDNORM : 0;
+  if (EpollFile* inner = From(file)) return inner->AnyReady(held) ? EPOLLIN | EPOLLRDNORM : 0;
   return file.Poll(wanted);
 }
 
-bool EpollFile::PollLocked(std::vector<RefPtr<File>>* held) {
+bool EpollFile::AnyReady(std::vector<RefPtr<File>>* held) {
+  // Inside the lock of an epoll that watches this one.
+  MutexLock lock(mu_, Nested{});
   Ready ready;
   {
-    MutexLock lock(ready_mu_);
+    MutexLock ready_lock(ready_mu_);
     ready = ready_;
   }
   for (Entry* e : ready) {
@@ -198,15 +233,14 @@ bool EpollFile::PollLocked(std::vector<RefPtr<File>>* held) {
 }
 
 EventMask EpollFile::Poll(EventMask wanted) {
-  std::vector<RefPtr<File>> held;  // dropped after the lock
-  MutexLock lock(AllMutex());
-  return PollLocked(&held) ? wanted & (EPOLLIN | EPOLLRDNORM) : 0;
+  std::vector<RefPtr<File>> held;  // dropped after the locks
+  return AnyReady(&held) ? wanted & (EPOLLIN | EPOLLRDNORM) : 0;
 }
 
 std::vector<EpollEvent> EpollFile::Collect(size_t max) {
   std::vector<EpollEvent> out;
   std::vector<RefPtr<File>> held;  // dropped after the lock
-  MutexLock lock(AllMutex());
+  MutexLock lock(mu_);
   size_t left;
   {
     MutexLock ready_lock(ready_mu_);

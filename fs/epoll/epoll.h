@@ -41,6 +41,7 @@ class EpollFile final : public File {
 
   EventMask Poll(EventMask wanted) override;
   WaitQueue* queue() override { return &queue_; }
+  const void* kind() const override { return &kKind; }
 
   explicit EpollFile(Path path);
   ~EpollFile() override;
@@ -49,20 +50,30 @@ class EpollFile final : public File {
   void LastRelease() const override;
 
  private:
+  static constexpr char kKind = 0;
   class Entry;
   using Key = std::pair<const File*, int>;
   using Ready = std::list<Entry*>;
 
-  static Mutex<LockClass::kEpoll>& AllMutex();
+  // Held by whatever adds and removes entries, of all epolls: which epoll watches which stays the
+  // same under it. Taken before mu_; waiting and polling take only mu_, from the outer epoll to those
+  // it watches, which never form a ring.
+  static Mutex<LockClass::kEpollGraph>& GraphMutex();
   static void OnFileGone(const File& file);
-  bool PollLocked(std::vector<RefPtr<File>>* held);
+  bool AnyReady(std::vector<RefPtr<File>>* held);
   static EventMask PollFile(File& file, EventMask wanted, std::vector<RefPtr<File>>* held);
-  bool WatchesLocked(const File& file, int depth) const;
-  void ArmLocked(Entry& e, File& file);
-  void EraseLocked(Key key);
+  // How many epolls there are from `file` down to one that watches none, or from `epoll` up; more
+  // than kMaxNests when there are more, or when `from` is among those below. With the graph's lock.
+  using Heights = std::map<const File*, int>;
+  static int HeightBelow(const File& file, const EpollFile& from, int depth,
+                         Heights* known) NO_THREAD_SAFETY_ANALYSIS;
+  static int HeightAbove(const EpollFile& epoll, int depth, Heights* known);
+  void ArmLocked(Entry& e, File& file) REQUIRES(mu_);
+  void Erase(Key key);
   void MarkReady(Entry& e, bool nested);
 
-  std::map<Key, std::unique_ptr<Entry>> entries_;  // under AllMutex()
+  mutable Mutex<LockClass::kEpoll> mu_;
+  std::map<Key, std::unique_ptr<Entry>> entries_ GUARDED_BY(mu_);  // changed with the graph's too
   mutable Mutex<LockClass::kPlatform> ready_mu_;
   Ready ready_ GUARDED_BY(ready_mu_);
   WaitQueue queue_;

@@ -3,8 +3,11 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
+#include <algorithm>
+
 #include "fs/vfs/anon_inode.h"
 #include "fs/vfs/vfs.h"
+#include "sentry/kernel/aio.h"
 
 namespace ringwall {
 
@@ -31,7 +34,7 @@ class EventFd final : public File {
   }
 
   Result<size_t> Write(IoSrc& src, uint64_t*, int) override {
-    if (src.remaining() < sizeof(uint64_t)) return Errno(EINVAL);
+    if (src.remaining() != sizeof(uint64_t)) return Errno(EINVAL);
     uint64_t value;
     TRY(src.Peek(std::as_writable_bytes(std::span(&value, 1))));
     if (value == UINT64_MAX) return Errno(EINVAL);
@@ -53,6 +56,17 @@ class EventFd final : public File {
     return mask & (wanted | EPOLLERR);
   }
   WaitQueue* queue() override { return &queue_; }
+  const void* kind() const override { return &kKind; }
+  static constexpr char kKind = 0;
+
+  // What the kernel itself counts up never waits.
+  void Signal(uint64_t n) {
+    {
+      MutexLock lock(mu_);
+      count_ += std::min(n, UINT64_MAX - count_);
+    }
+    queue_.Notify(EPOLLIN);
+  }
 
  private:
   const bool semaphore_;
@@ -61,7 +75,15 @@ class EventFd final : public File {
   WaitQueue queue_;
 };
 
+bool Signal(File& file, uint64_t n) {
+  if (file.kind() != &EventFd::kKind) return false;
+  if (n != 0) static_cast<EventFd&>(file).Signal(n);
+  return true;
+}
+
 }  // namespace
+
+void RegisterEventFds() { SetSignalEventFd(&Signal); }
 
 Ref<File> NewEventFd(uint32_t initial, int flags) {
   const uint32_t open_flags = O_RDWR | ((flags & EFD_NONBLOCK) != 0 ? O_NONBLOCK : 0);

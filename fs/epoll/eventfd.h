@@ -9,6 +9,9 @@ namespace ringwall {
 // flags: EFD_NONBLOCK, EFD_SEMAPHORE.
 Ref<File> NewEventFd(uint32_t initial, int flags);
 
+// Lets aio count them up.
+void RegisterEventFds();
+
 }  // namespace ringwall
 
 #endif  // RINGWALL_FS_EPOLL_EVENTFD_H_

@@ -12,13 +12,6 @@ namespace ringwall {
 
 namespace {
 
-class TimerFdInode final : public AnonInode {
- public:
-  TimerFdInode() : AnonInode(0600, 0, 0) {}
-  static constexpr char kKind = 0;
-  const void* kind() const override { return &kKind; }
-};
-
 // A fast interval is not followed one by one: after the first expiry nothing more happens until
 // someone reads, who counts what has come.
 class TimerFd final : public File, public Timer {
@@ -46,6 +39,8 @@ class TimerFd final : public File, public Timer {
     return count_ > 0 ? wanted & EPOLLIN : 0;
   }
   WaitQueue* queue() override { return &queue_; }
+  static constexpr char kKind = 0;
+  const void* kind() const override { return &kKind; }
 
   TimerFdSetting Set(const TimerFdSetting& to, bool absolute) {
     MutexLock lock(mu_);
@@ -104,7 +99,7 @@ class TimerFd final : public File, public Timer {
 };
 
 Result<TimerFd*> AsTimerFd(File& file) {
-  if (file.inode().kind() != &TimerFdInode::kKind) return Errno(EINVAL);
+  if (file.kind() != &TimerFd::kKind) return Errno(EINVAL);
   return static_cast<TimerFd*>(&file);
 }
 
@@ -115,7 +110,7 @@ Result<Ref<File>> NewTimerFd(TimerQueue& queue, int clock_id, int flags) {
   const std::optional<TimerClock> clock = TimerClockOf(clock_id, &offset);
   if (!clock || clock_id == CLOCK_TAI) return Errno(EINVAL);
   return Ref<File>(MakeRef<TimerFd>(
-      AnonymousPath(MakeRef<TimerFdInode>(), "anon_inode:[timerfd]"),
+      AnonymousPath(MakeRef<AnonInode>(0600, 0, 0), "anon_inode:[timerfd]"),
       O_RDWR | ((flags & TFD_NONBLOCK) != 0 ? uint32_t{O_NONBLOCK} : 0), queue, *clock, offset));
 }
 

@@ -343,8 +343,8 @@ Result<Ref<File>> NewHostFile(UniqueFd fd) {
 }
 
 bool IsHostTty(File& file) {
-  if (file.inode().kind() != &HostInode::kKind) return false;
-  return static_cast<HostFile&>(file).tty();
+  return file.inode().kind() == &HostInode::kKind && (file.flags() & O_PATH) == 0 &&
+         static_cast<HostFile&>(file).tty();
 }
 
 Ref<File> HostTtyFile(RefCountedBase& tty) { return Ref<File>(static_cast<HostFile&>(tty)); }

@@ -1,7 +1,12 @@
 // /proc/sys: the values that programs ask for. They are fixed but for the two names.
 #include <sys/random.h>
 
+#include <charconv>
+
+#include "fs/pipe/pipe.h"
 #include "fs/proc/internal.h"
+#include "fs/vfs/inotify.h"
+#include "sentry/kernel/aio.h"
 
 namespace ringwall::proc {
 
@@ -45,6 +50,27 @@ void AddNames(StaticDirectory& kernel) {
     };
     kernel.AddFile(name.file, read, 0644, write);
   }
+}
+
+// A number of the whole sandbox that root may set.
+template <typename T>
+void AddGlobal(StaticDirectory& dir, const char* name, std::atomic<T>* value) {
+  const auto read = [value]() -> Result<std::string> {
+    return Format("%llu\n", static_cast<unsigned long long>(value->load()));
+  };
+  const auto write = [value](std::string_view text) -> Result<void> {
+    const Task* task = Task::Current();
+    if (task == nullptr || !task->creds().Has(Capability::kSysAdmin)) return Errno(EPERM);
+    while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.remove_suffix(1);
+    T fresh = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), fresh);
+    if (error != std::errc() || end != text.data() + text.size() || fresh > INT32_MAX) {
+      return Errno(EINVAL);
+    }
+    value->store(fresh);
+    return {};
+  };
+  dir.AddFile(name, read, 0644, write);
 }
 
 }  // namespace
@@ -100,18 +126,21 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
     return Format("%zu\t0\t9223372036854775807\n", open);
   });
   fs->AddText("nr_open", "1048576\n");
-  fs->AddText("pipe-max-size", "1048576\n");
-  fs->AddText("pipe-user-pages-hard", "0\n");
-  fs->AddText("pipe-user-pages-soft", "16384\n");
-  fs->AddText("aio-max-nr", "65536\n");
+  AddGlobal(*fs, "pipe-max-size", &pipe_limits().max_size);
+  AddGlobal(*fs, "pipe-user-pages-hard", &pipe_limits().user_pages_hard);
+  AddGlobal(*fs, "pipe-user-pages-soft", &pipe_limits().user_pages_soft);
+  AddGlobal(*fs, "aio-max-nr", &AioMaxNr());
+  fs->AddFile("aio-nr", []() -> Result<std::string> {
+    return Format("%llu\n", static_cast<unsigned long long>(AioNr().load()));
+  });
   fs->AddText("protected_hardlinks", "0\n");
   fs->AddText("protected_symlinks", "0\n");
   fs->AddText("suid_dumpable", "0\n");
   AddMqueueSysctls(*fs);
   Ref<StaticDirectory> inotify = fs->AddDirectory("inotify");
-  inotify->AddText("max_user_watches", "65536\n");
-  inotify->AddText("max_user_instances", "128\n");
-  inotify->AddText("max_queued_events", "16384\n");
+  AddGlobal(*inotify, "max_user_watches", &inotify_limits().watches);
+  AddGlobal(*inotify, "max_user_instances", &inotify_limits().instances);
+  AddGlobal(*inotify, "max_queued_events", &inotify_limits().events);
 
   Ref<StaticDirectory> net = sys.AddDirectory("net");
   Ref<StaticDirectory> core = net->AddDirectory("core");

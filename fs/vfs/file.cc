@@ -8,11 +8,14 @@
 
 namespace ringwall {
 
-File::File(Path path, uint32_t flags) : path_(std::move(path)), flags_(flags) {}
+File::File(Path path, uint32_t flags) : path_(std::move(path)), flags_(flags) {
+  if (path_ && !path_.dentry().negative()) inode().AddOpenFile();
+}
 
 File::~File() {
   if (!path_ || path_.dentry().negative()) return;
   NotifyFile(*this, writable() ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
+  if (inode().RemoveOpenFile()) NotifyGone(inode());
   if (FileLocks* locks = inode().locks_if_any()) {
     locks->DropOwner(this, true);
     locks->Funlock(this);

@@ -204,6 +204,12 @@ class Inode : public RefCounted<Inode> {
   InotifyMarks* marks() const { return marks_.load(std::memory_order_acquire); }
   InotifyMarks& MakeMarks();
 
+  // Files that are open on it: it is not gone before the last of them. File's.
+  void AddOpenFile() { open_files_.fetch_add(1, std::memory_order_relaxed); }
+  // True: that was the last.
+  bool RemoveOpenFile() { return open_files_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
+  bool has_open_files() const { return open_files_.load(std::memory_order_acquire) > 0; }
+
   // The bound AF_UNIX socket of an S_IFSOCK inode, or a named pipe's pipe: state that belongs to
   // the sandbox, not to the file system.
   RefPtr<RefCountedBase> attachment() const;
@@ -226,6 +232,7 @@ class Inode : public RefCounted<Inode> {
   const Ref<FileSystem> fs_;
   const uint32_t type_;
   std::atomic<bool> linkable_{false};
+  std::atomic<int32_t> open_files_{0};
   std::atomic<uint32_t> permission_{0};  // mode bits and kPublished
   std::atomic<uint64_t> owner_{0};       // uid << 32 | gid
   std::atomic<const std::string*> link_target_{nullptr};

@@ -25,17 +25,39 @@ bool AnythingWatched() { return watches.load(std::memory_order_relaxed) != 0; }
 
 uint32_t DirectoryBit(const Inode& inode) { return inode.is_directory() ? uint32_t{IN_ISDIR} : 0; }
 
-class InotifyInode final : public AnonInode {
- public:
-  InotifyInode() : AnonInode(0600, 0, 0) {}
-  static constexpr char kKind = 0;
-  const void* kind() const override { return &kKind; }
+// What users have.
+struct UserCounts {
+  int instances = 0, watches = 0;
 };
+Guarded<absl::flat_hash_map<Uid, UserCounts>, LockClass::kLeaf>& Users() {
+  static auto* users = new Guarded<absl::flat_hash_map<Uid, UserCounts>, LockClass::kLeaf>;
+  return *users;
+}
+
+bool Charge(Uid user, int UserCounts::*what, int limit) {
+  return Users().With([&](absl::flat_hash_map<Uid, UserCounts>& m) {
+    int& n = m[user].*what;
+    if (n >= limit) return false;
+    n++;
+    return true;
+  });
+}
+
+void Uncharge(Uid user, int UserCounts::*what) {
+  Users().With([&](absl::flat_hash_map<Uid, UserCounts>& m) { (m[user].*what)--; });
+}
 
 class InotifyFile final : public File {
  public:
-  InotifyFile(Path path, uint32_t flags) : File(std::move(path), flags) {}
-  ~InotifyFile() override { group_->RemoveAll(); }
+  // An instance was charged to the owner.
+  InotifyFile(Path path, uint32_t flags, Uid owner)
+      : File(std::move(path), flags), owner_(owner), group_(MakeRef<InotifyGroup>(owner)) {}
+  ~InotifyFile() override {
+    group_->RemoveAll();
+    Uncharge(owner_, &UserCounts::instances);
+  }
+  const void* kind() const override { return &kKind; }
+  static constexpr char kKind = 0;
   Result<size_t> Read(IoDst& dst, uint64_t, int) override { return group_->Read(dst); }
   EventMask Poll(EventMask wanted) override {
     return group_->pending_bytes() != 0 ? wanted & (EPOLLIN | EPOLLRDNORM) : 0;
@@ -44,17 +66,26 @@ class InotifyFile final : public File {
   InotifyGroup& group() { return *group_; }
 
  private:
-  const Ref<InotifyGroup> group_ = MakeRef<InotifyGroup>();
+  const Uid owner_;
+  const Ref<InotifyGroup> group_;
 };
 
 }  // namespace
+
+InotifyLimits& inotify_limits() {
+  static auto* limits = new InotifyLimits;
+  return *limits;
+}
 
 InotifyMark::InotifyMark(Ref<InotifyGroup> g, Ref<Inode> i, int32_t number)
     : wd(number), group(std::move(g)), inode(std::move(i)) {
   watches.fetch_add(1, std::memory_order_relaxed);
 }
 
-InotifyMark::~InotifyMark() { watches.fetch_sub(1, std::memory_order_relaxed); }
+InotifyMark::~InotifyMark() {
+  watches.fetch_sub(1, std::memory_order_relaxed);
+  Uncharge(group->owner_, &UserCounts::watches);
+}
 
 void InotifyMarks::Add(Ref<InotifyMark> mark) {
   MutexLock lock(mu_);
@@ -72,7 +103,7 @@ void InotifyMarks::Remove(const InotifyMark& mark) {
   lock.Unlock();
 }
 
-void InotifyMarks::Notify(uint32_t mask, uint32_t cookie, std::string_view name) {
+void InotifyMarks::Notify(uint32_t mask, uint32_t cookie, std::string_view name, bool unlinked) {
   std::vector<Ref<InotifyMark>> marks;
   {
     MutexLock lock(mu_);
@@ -81,6 +112,7 @@ void InotifyMarks::Notify(uint32_t mask, uint32_t cookie, std::string_view name)
   for (const Ref<InotifyMark>& m : marks) {
     const uint32_t wanted = m->mask.load(std::memory_order_relaxed);
     if ((mask & wanted & kAllEvents) == 0) continue;
+    if (unlinked && (wanted & IN_EXCL_UNLINK) != 0) continue;
     m->group->Post(m->wd, mask, cookie, name);
     if (wanted & IN_ONESHOT) m->group->Ended(*m);
   }
@@ -101,7 +133,9 @@ Result<int32_t> InotifyGroup::AddWatch(Inode& inode, uint32_t mask) {
       mark.mask.store(mask & IN_MASK_ADD ? mark.mask.load() | kept : kept);
       return known->second;
     }
-    if (watches_.size() >= kMaxWatches) return Errno(ENOSPC);
+    if (!Charge(owner_, &UserCounts::watches, inotify_limits().watches.load())) {
+      return Errno(ENOSPC);
+    }
     fresh = MakeRef<InotifyMark>(Ref<InotifyGroup>(*this), Ref<Inode>(inode), next_wd_++);
     fresh->mask.store(kept);
     watches_.emplace(fresh->wd, Ref<InotifyMark>(fresh));
@@ -161,7 +195,7 @@ void InotifyGroup::Post(int32_t wd, uint32_t mask, uint32_t cookie, std::string_
       if (last.wd == wd && last.mask == mask && last.cookie == cookie && last.name == name) return;
       if (last.mask == IN_Q_OVERFLOW) return;
     }
-    if (events_.size() >= kMaxEvents) {
+    if (events_.size() >= static_cast<size_t>(std::max(1, inotify_limits().events.load()))) {
       events_.push_back({-1, IN_Q_OVERFLOW, 0, {}});
     } else {
       events_.push_back({wd, mask, cookie, std::string(name)});
@@ -209,23 +243,27 @@ Result<size_t> InotifyGroup::Read(IoDst& dst) {
   return done;
 }
 
-Ref<File> MakeInotifyFile(uint32_t flags) {
-  Ref<Inode> inode = MakeRef<InotifyInode>();
-  return MakeRef<InotifyFile>(AnonymousPath(std::move(inode), "anon_inode:inotify"),
-                              O_RDONLY | flags);
+Result<Ref<File>> MakeInotifyFile(uint32_t flags, Uid owner) {
+  if (!Charge(owner, &UserCounts::instances, inotify_limits().instances.load())) {
+    return Errno(EMFILE);
+  }
+  Ref<Inode> inode = MakeRef<AnonInode>(uint32_t{0600}, Uid{0}, Gid{0});
+  return Ref<File>(MakeRef<InotifyFile>(AnonymousPath(std::move(inode), "anon_inode:inotify"),
+                                        O_RDONLY | flags, owner));
 }
 
 InotifyGroup* InotifyGroupOf(File& file) {
-  if (file.path().dentry().negative() || file.inode().kind() != &InotifyInode::kKind) {
-    return nullptr;
-  }
-  if (file.flags() & O_PATH) return nullptr;
+  if (file.kind() != &InotifyFile::kKind) return nullptr;
   return &static_cast<InotifyFile&>(file).group();
 }
 
 void NotifyInode(Inode& inode, uint32_t mask) {
   if (!AnythingWatched()) return;
-  if (InotifyMarks* marks = inode.marks()) marks->Notify(mask | DirectoryBit(inode), 0, {});
+  InotifyMarks* marks = inode.marks();
+  if (marks == nullptr) return;
+  // Of itself moved or deleted, Linux does not say what it was.
+  const bool self = (mask & (IN_MOVE_SELF | IN_DELETE_SELF)) != 0;
+  marks->Notify(self ? mask : mask | DirectoryBit(inode), 0, {});
 }
 
 void NotifyPath(const Path& path, uint32_t mask) {
@@ -234,7 +272,8 @@ void NotifyPath(const Path& path, uint32_t mask) {
   Inode& inode = *path.dentry().inode();
   if (parent && parent->inode()) {
     if (InotifyMarks* marks = parent->inode()->marks()) {
-      marks->Notify(mask | DirectoryBit(inode), 0, path.dentry().name());
+      marks->Notify(mask | DirectoryBit(inode), 0, path.dentry().name(),
+                    path.dentry().unlinked());
     }
   }
   NotifyInode(inode, mask);
@@ -252,11 +291,15 @@ void NotifyName(Inode& dir, uint32_t mask, std::string_view name, bool is_direct
   }
 }
 
-void NotifyUnlinked(Inode& inode) {
+void NotifyLinkCount(Inode& inode) {
   if (!AnythingWatched()) return;
+  if (InotifyMarks* marks = inode.marks()) marks->Notify(IN_ATTRIB, 0, {});
+}
+
+void NotifyGone(Inode& inode) {
+  if (!AnythingWatched() || inode.has_open_files()) return;
   InotifyMarks* marks = inode.marks();
   if (marks == nullptr) return;
-  if (!inode.is_directory()) marks->Notify(IN_ATTRIB, 0, {});
   const Result<Attr> attr = inode.GetAttr();
   if (!attr.ok() || attr->nlink != 0) return;
   marks->Notify(IN_DELETE_SELF, 0, {});

@@ -35,7 +35,8 @@ class InotifyMark final : public RefCounted<InotifyMark> {
 class InotifyMarks {
  public:
   // Tells the watchers. mask: IN_*, with IN_ISDIR; name: of the child, for a directory's watch.
-  void Notify(uint32_t mask, uint32_t cookie, std::string_view name);
+  // unlinked: the child has no name any more, which IN_EXCL_UNLINK leaves out.
+  void Notify(uint32_t mask, uint32_t cookie, std::string_view name, bool unlinked = false);
   void Add(Ref<InotifyMark> mark);
   void Remove(const InotifyMark& mark);
   // The inode is gone: all its watches end.
@@ -49,9 +50,7 @@ class InotifyMarks {
 // The watches and waiting events of one inotify descriptor.
 class InotifyGroup final : public RefCounted<InotifyGroup> {
  public:
-  // fs.inotify.max_user_watches, max_queued_events.
-  static constexpr size_t kMaxWatches = 65536;
-  static constexpr size_t kMaxEvents = 16384;
+  explicit InotifyGroup(Uid owner) : owner_(owner) {}
 
   // EEXIST (IN_MASK_CREATE), ENOTDIR (IN_ONLYDIR), ENOSPC (too many), EINVAL (a mask without events).
   Result<int32_t> AddWatch(Inode& inode, uint32_t mask);
@@ -67,6 +66,7 @@ class InotifyGroup final : public RefCounted<InotifyGroup> {
   WaitQueue& queue() { return queue_; }
 
  private:
+  friend class InotifyMark;
   struct Event {
     int32_t wd;
     uint32_t mask;
@@ -74,6 +74,7 @@ class InotifyGroup final : public RefCounted<InotifyGroup> {
     std::string name;
     size_t name_room() const;  // with NULs, a multiple of 16
   };
+  const Uid owner_;  // who pays for the watches
   mutable Mutex<LockClass::kPipe> mu_;
   std::deque<Event> events_ GUARDED_BY(mu_);
   absl::flat_hash_map<int32_t, Ref<InotifyMark>> watches_ GUARDED_BY(mu_);
@@ -82,8 +83,14 @@ class InotifyGroup final : public RefCounted<InotifyGroup> {
   WaitQueue queue_;
 };
 
-// inotify_init1: flags are O_NONBLOCK or 0.
-Ref<File> MakeInotifyFile(uint32_t flags);
+// sysctl fs.inotify.*.
+struct InotifyLimits {
+  std::atomic<int> instances{128}, watches{65536}, events{16384};
+};
+InotifyLimits& inotify_limits();
+
+// inotify_init1: flags are O_NONBLOCK or 0. EMFILE: the user has too many.
+Result<Ref<File>> MakeInotifyFile(uint32_t flags, Uid owner);
 // The group behind a descriptor; null when it is another kind of file.
 InotifyGroup* InotifyGroupOf(File& file);
 
@@ -97,8 +104,11 @@ void NotifyFile(const File& file, uint32_t mask);
 void NotifyName(Inode& dir, uint32_t mask, std::string_view name, bool is_directory,
                 uint32_t cookie = 0);
 void NotifyInode(Inode& inode, uint32_t mask);
-// A name of `inode` went: IN_ATTRIB, and the end of its watches when it was the last one.
-void NotifyUnlinked(Inode& inode);
+// A name of `inode` went: IN_ATTRIB. NotifyGone follows.
+void NotifyLinkCount(Inode& inode);
+// Perhaps the last name of `inode`, or the last File of one without a name, went: the end of its
+// watches when nothing is left.
+void NotifyGone(Inode& inode);
 uint32_t NextInotifyCookie();
 
 }  // namespace ringwall

@@ -84,7 +84,7 @@ TEST_F(InotifyTest, TellsWhatTheHostTells) {
   const bool ran = testing::InHostSandbox([&] {
     const auto host = testing::MakeHostOps();
     const UniqueFd fd(inotify_init1(IN_NONBLOCK));
-    Ref<File> file = MakeInotifyFile(O_NONBLOCK);
+    Ref<File> file = std::move(*MakeInotifyFile(O_NONBLOCK, 0));
     InotifyGroup* group = InotifyGroupOf(*file);
     ASSERT_NE(group, nullptr);
     for (O* o : {host.get(), ops_.get()}) {
@@ -107,7 +107,7 @@ TEST_F(InotifyTest, TellsWhatTheHostTells) {
 TEST_F(InotifyTest, WatchesFollowTheirFlags) {
   ops_->Mkdir("d", 0755);
   ops_->Open("f", O_CREAT | O_WRONLY, 0644, "");
-  Ref<File> file = MakeInotifyFile(0);
+  Ref<File> file = std::move(*MakeInotifyFile(0, 0));
   InotifyGroup& group = *InotifyGroupOf(*file);
   EXPECT_EQ(group.AddWatch(At("f"), 0).error_value(), EINVAL);
   EXPECT_EQ(group.AddWatch(At("f"), IN_OPEN | IN_ONLYDIR).error_value(), ENOTDIR);
@@ -130,15 +130,15 @@ TEST_F(InotifyTest, WatchesFollowTheirFlags) {
 TEST_F(InotifyTest, TheQueueIsBounded) {
   ops_->Open("f", O_CREAT | O_WRONLY, 0644, "");
   ops_->Open("g", O_CREAT | O_WRONLY, 0644, "");
-  Ref<File> file = MakeInotifyFile(0);
+  Ref<File> file = std::move(*MakeInotifyFile(0, 0));
   InotifyGroup& group = *InotifyGroupOf(*file);
   EXPECT_TRUE(group.AddWatch(At("f"), IN_ATTRIB).ok());
   EXPECT_TRUE(group.AddWatch(At("g"), IN_ATTRIB).ok());
-  for (size_t i = 0; i < InotifyGroup::kMaxEvents; i++) {
+  for (size_t i = 0; i < static_cast<size_t>(inotify_limits().events.load()); i++) {
     ops_->Chmod("f", 0600);
     ops_->Chmod("g", 0600);
   }
-  EXPECT_EQ(group.pending_bytes(), (InotifyGroup::kMaxEvents + 1) * sizeof(inotify_event));
+  EXPECT_EQ(group.pending_bytes(), (static_cast<size_t>(inotify_limits().events.load()) + 1) * sizeof(inotify_event));
 }
 
 }  // namespace

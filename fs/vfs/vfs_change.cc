@@ -137,8 +137,9 @@ Result<void> Vfs::Unlink(const Walk& walk, std::string_view path) {
   if (IsMountPoint(walk, w.dir(), child)) return Errno(EBUSY);
   TRY(dir.inode()->Unlink(w.name(), *child->inode()));
   dir.RemoveChildLocked(w.name(), true);
-  NotifyUnlinked(*child->inode());
+  NotifyLinkCount(*child->inode());
   NotifyName(*dir.inode(), IN_DELETE, w.name(), false);
+  NotifyGone(*child->inode());
   return {};
 }
 
@@ -164,8 +165,8 @@ Result<void> Vfs::Rmdir(const Walk& walk, std::string_view path) {
   if (IsMountPoint(walk, w.dir(), child)) return Errno(EBUSY);
   TRY(dir.inode()->Rmdir(w.name(), *child->inode()));
   dir.RemoveChildLocked(w.name(), true);
-  NotifyUnlinked(*child->inode());
   NotifyName(*dir.inode(), IN_DELETE, w.name(), true);
+  NotifyGone(*child->inode());
   return {};
 }
 
@@ -230,8 +231,9 @@ Result<void> RenameLocked(const Walk& walk, const PathWalk& from, const PathWalk
     NotifyInode(*fresh->inode(), IN_MOVE_SELF);
     return {};
   }
-  if (!fresh->negative()) NotifyUnlinked(*fresh->inode());
+  if (!fresh->negative()) NotifyLinkCount(*fresh->inode());
   NotifyInode(*old->inode(), IN_MOVE_SELF);
+  if (!fresh->negative()) NotifyGone(*fresh->inode());
   Dentry::MoveLocked(*old, old_dir, new_dir, to.name());
   if (flags & RENAME_WHITEOUT) old_dir.RemoveChildLocked(from.name(), false);
   return {};

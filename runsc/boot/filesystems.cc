@@ -5,6 +5,7 @@
 #include "fs/dev/devtmpfs.h"
 #include "fs/dev/mem_devices.h"
 #include "fs/devpts/devpts.h"
+#include "fs/epoll/eventfd.h"
 #include "fs/gofer/gofer.h"
 #include "fs/inet/inet_socket.h"
 #include "fs/mqueue/mqueue.h"
@@ -165,6 +166,7 @@ class Mounter {
 void RegisterDrivers() {
   RegisterMemDevices();
   RegisterFifos();
+  RegisterEventFds();
   RegisterTtyDevices();
   RegisterUnixSockets();
   RegisterInetSockets();

@@ -19,8 +19,6 @@ class ShmInode final : public AnonInode {
  public:
   ShmInode(int id, uint64_t size, uint32_t mode, Uid uid, Gid gid)
       : AnonInode(S_IFREG | mode, uid, gid), id_(id), size_(size) {}
-  static constexpr char kKind = 0;
-  const void* kind() const override { return &kKind; }
   Result<Attr> GetAttr() override {
     Attr attr = TRY(AnonInode::GetAttr());
     attr.ino = static_cast<uint64_t>(id_);
@@ -152,10 +150,6 @@ ShmFile::ShmFile(Path path, uint32_t flags, Ref<ShmSegment> segment)
 }
 
 ShmFile::~ShmFile() { segment_->RemoveFile(*this); }
-
-ShmFile* ShmFile::From(File& file) {
-  return file.inode().kind() == &ShmInode::kKind ? static_cast<ShmFile*>(&file) : nullptr;
-}
 
 Result<HostMapping> ShmFile::Map(uint64_t offset, uint64_t, int, bool) {
   return HostMapping{segment_->memory(), offset};

@@ -71,12 +71,16 @@ class ShmFile final : public File {
   ShmFile(Path path, uint32_t flags, Ref<ShmSegment> segment);
   ~ShmFile() override;
   // Null when `file` is none.
-  static ShmFile* From(File& file);
+  static ShmFile* From(File& file) {
+    return file.kind() == &kKind ? static_cast<ShmFile*>(&file) : nullptr;
+  }
+  const void* kind() const override { return &kKind; }
   Result<HostMapping> Map(uint64_t offset, uint64_t length, int prot, bool shared) override;
   RefPtr<File> ForkMapping() override;
   ShmSegment& segment() { return *segment_; }
 
  private:
+  static constexpr char kKind = 0;
   const Ref<ShmSegment> segment_;
 };
 

@@ -78,7 +78,7 @@ Result<size_t> GuestDst::Put(std::span<const std::byte> bytes) {
     const GuestRange r = buffers_.Current(bytes.size() - done);
     const auto piece = bytes.subspan(done, r.size());
     size_t n = r.size();
-    if (!task_.context().WriteWindow(r.start, piece)) {
+    if (at_once_ || !task_.context().WriteWindow(r.start, piece)) {
       Result<size_t> copied = task_.mm().CopyOutPartial(r.start, piece);
       if (!copied.ok()) {
         if (done > 0) break;
@@ -98,7 +98,7 @@ std::span<std::byte> GuestDst::Reserve(size_t want) {
   reserved_ = buffers_.Current(want);
   // Many short pieces are better filled by one read, and dealt out.
   std::span<std::byte> window;
-  if (reserved_.size() == want) window = task_.context().ReserveWindow(want);
+  if (!at_once_ && reserved_.size() == want) window = task_.context().ReserveWindow(want);
   in_window_ = window.data() != nullptr;
   return in_window_ ? window : Scratch(want);
 }

@@ -37,7 +37,10 @@ class GuestBuffers {
 
 class GuestDst final : public IoDst {
  public:
-  GuestDst(Task& t, GuestBuffers buffers) : task_(t), buffers_(std::move(buffers)) {}
+  // at_once: bytes are in guest memory, or have failed to get there, when Put returns, and not only
+  // when the call does.
+  GuestDst(Task& t, GuestBuffers buffers, bool at_once = false)
+      : task_(t), buffers_(std::move(buffers)), at_once_(at_once) {}
   size_t remaining() const override { return buffers_.total(); }
   Result<size_t> Put(std::span<const std::byte> bytes) override;
   std::span<std::byte> Reserve(size_t want) override;
@@ -46,6 +49,7 @@ class GuestDst final : public IoDst {
  private:
   Task& task_;
   GuestBuffers buffers_;
+  const bool at_once_;
   GuestRange reserved_;     // what Reserve gave room for, and
   bool in_window_ = false;  // whether that room is in the window
 };

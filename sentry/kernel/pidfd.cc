@@ -43,7 +43,7 @@ Ref<File> NewPidFd(ThreadGroup& tg, uint32_t flags) {
 }
 
 RefPtr<ThreadGroup> ThreadGroupOfPidFd(File& file) {
-  if (file.inode().kind() != &PidFdInode::kKind) return nullptr;
+  if (file.inode().kind() != &PidFdInode::kKind || (file.flags() & O_PATH) != 0) return nullptr;
   return RefPtr<ThreadGroup>(&static_cast<PidFdFile&>(file).tg());
 }
 

@@ -80,6 +80,8 @@ class SignalFdFile final : public File {
     return (t->PendingMask() & set_.load()) != 0 ? wanted & EPOLLIN : 0;
   }
   WaitQueue* queue() override { return &tg_->signalfd_queue; }
+  static constexpr char kKind = 0;
+  const void* kind() const override { return &kKind; }
 
   void Change(abi::SigSet set) {
     set_.store(set);
@@ -99,23 +101,16 @@ class SignalFdFile final : public File {
   std::atomic<abi::SigSet> set_;
 };
 
-class SignalFdInode final : public AnonInode {
- public:
-  SignalFdInode() : AnonInode(0600, 0, 0) {}
-  static constexpr char kKind = 0;
-  const void* kind() const override { return &kKind; }
-};
-
 }  // namespace
 
 Ref<File> NewSignalFd(Task& t, abi::SigSet set, uint32_t flags) {
   return MakeRef<SignalFdFile>(
-      AnonymousPath(MakeRef<SignalFdInode>(), "anon_inode:[signalfd]"),
+      AnonymousPath(MakeRef<AnonInode>(0600, 0, 0), "anon_inode:[signalfd]"),
       O_RDWR | (flags & O_NONBLOCK), t.tg(), set & ~abi::kUnblockable);
 }
 
 Result<void> SetSignalFd(File& file, abi::SigSet set) {
-  if (file.inode().kind() != &SignalFdInode::kKind) return Errno(EINVAL);
+  if (file.kind() != &SignalFdFile::kKind) return Errno(EINVAL);
   static_cast<SignalFdFile&>(file).Change(set & ~abi::kUnblockable);
   return {};
 }
