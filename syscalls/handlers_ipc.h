@@ -2,9 +2,18 @@
 #ifndef RINGWALL_SYSCALLS_HANDLERS_IPC_H_
 #define RINGWALL_SYSCALLS_HANDLERS_IPC_H_
 
+#include <fcntl.h>
+
 #include "syscalls/args.h"
 
 namespace ringwall {
+
+// A descriptor that is open for more than naming a place (fdget). EBADF.
+inline Result<Ref<File>> GetUsable(Task& t, int fd) {
+  Ref<File> file = TRY(t.GetFile(fd));
+  if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
+  return file;
+}
 
 // A process as the caller's pid namespace knows it; 0 when there is none or it cannot be seen.
 inline int NumberOf(const Task& t, const RefPtr<const Pid>& pid) {
@@ -28,6 +37,9 @@ SysResult SysShmget(Task& t, int key, uint64_t size, int flags);
 SysResult SysShmat(Task& t, int id, GuestAddr addr, int flags);
 SysResult SysShmdt(Task& t, GuestAddr addr);
 SysResult SysShmctl(Task& t, int id, int cmd, GuestAddr buf);
+
+// sys_open.cc
+SysResult SysVhangup(Task& t);
 
 // sys_futex.cc: the futex2 calls
 SysResult SysFutexWake(Task& t, GuestAddr addr, uint64_t mask, int count, uint32_t flags);

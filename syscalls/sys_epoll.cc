@@ -5,6 +5,7 @@
 #include "fs/epoll/epoll.h"
 #include "fs/epoll/eventfd.h"
 #include "syscalls/handlers.h"
+#include "syscalls/handlers_ipc.h"
 
 namespace ringwall {
 
@@ -22,7 +23,7 @@ Result<EpollFile*> GetEpoll(const Ref<File>& file) {
 
 SysResult Wait(Task& t, int epfd, GuestAddr out, int max, int64_t deadline) {
   if (max <= 0 || max > kMaxEvents) return Errno(EINVAL);
-  Ref<File> file = TRY(t.GetFile(epfd));
+  Ref<File> file = TRY(GetUsable(t, epfd));
   EpollFile* epoll = TRY(GetEpoll(file));
   const size_t most = std::min<size_t>(static_cast<size_t>(max), kMaxTurn);
   std::vector<EpollEvent> events = epoll->Collect(most);
@@ -78,8 +79,8 @@ SysResult SysEpollCtl(Task& t, int epfd, int op, int fd, GuestAddr addr) {
   if (op != EPOLL_CTL_DEL) {
     TRY(t.CopyIn(addr, std::as_writable_bytes(std::span(&event, 1))));
   }
-  Ref<File> file = TRY(t.GetFile(epfd));
-  Ref<File> target = TRY(t.GetFile(fd));
+  Ref<File> file = TRY(GetUsable(t, epfd));
+  Ref<File> target = TRY(GetUsable(t, fd));
   if (target->queue() == nullptr) return Errno(EPERM);
   EpollFile* epoll = TRY(GetEpoll(file));
   if (file == target) return Errno(EINVAL);

@@ -9,6 +9,7 @@
 #include "fs/vfs/inotify.h"
 #include "sentry/kernel/file_async.h"
 #include "syscalls/handlers.h"
+#include "syscalls/handlers_ipc.h"
 
 namespace ringwall {
 
@@ -244,6 +245,12 @@ SysResult SysFlock(Task& t, int fd, int operation) {
   Ref<File> file = TRY(t.GetFile(fd));
   if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
   return Flock(t, *file, operation);
+}
+
+SysResult SysVhangup(Task& t) {
+  if (!t.creds().Has(Capability::kSysTtyConfig)) return Errno(EPERM);
+  HangUpControllingTty(t);
+  return 0;
 }
 
 }  // namespace ringwall

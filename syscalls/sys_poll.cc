@@ -2,9 +2,11 @@
 #include <poll.h>
 #include <sys/epoll.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "syscalls/handlers.h"
+#include "syscalls/handlers_ipc.h"
 
 namespace ringwall {
 
@@ -56,7 +58,7 @@ Result<int64_t> WaitForEvents(Task& t, std::vector<PollFd>& fds, int64_t deadlin
   std::vector<RefPtr<File>> files(fds.size());
   for (size_t i = 0; i < fds.size(); i++) {
     if (fds[i].fd < 0) continue;
-    Result<Ref<File>> f = t.GetFile(fds[i].fd);
+    Result<Ref<File>> f = GetUsable(t, fds[i].fd);
     if (f.ok()) files[i] = std::move(*f);
   }
   int64_t ready = Look(fds, files);
@@ -120,12 +122,13 @@ void PutTimeLeft(Task& t, GuestAddr addr, int64_t deadline, int64_t per_sub) {
   static_cast<void>(ignored);
 }
 
-constexpr size_t kMaxSelect = 65536;
+constexpr int kMaxSelect = 1 << 20;
 
 SysResult DoSelect(Task& t, int n, GuestAddr in, GuestAddr out, GuestAddr except,
                    int64_t deadline) {
   if (n < 0) return Errno(EINVAL);
-  n = std::min<int>(n, static_cast<int>(std::min<uint64_t>(kMaxSelect, t.tg().limit(RLIMIT_NOFILE))));
+  // Beyond what the table has room for there is nothing to look at.
+  n = std::min({n, kMaxSelect, t.fds().size_hint()});
   const size_t words = (static_cast<size_t>(n) + 63) / 64;
   std::vector<uint64_t> want[3], got[3];
   const GuestAddr sets[3] = {in, out, except};
@@ -145,7 +148,7 @@ SysResult DoSelect(Task& t, int n, GuestAddr in, GuestAddr out, GuestAddr except
       if ((want[s][static_cast<size_t>(fd) / 64] >> (fd % 64) & 1) != 0) mask |= kEvents[s];
     }
     if (mask == 0) continue;
-    TRY(t.GetFile(fd));
+    TRY(GetUsable(t, fd));
     fds.push_back({fd, static_cast<int16_t>(mask), 0});
   }
   TRY(WaitForEvents(t, fds, deadline));

@@ -10,6 +10,7 @@
 #include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/signalfd.h"
 #include "syscalls/handlers.h"
+#include "syscalls/handlers_ipc.h"
 
 namespace ringwall {
 
@@ -178,14 +179,14 @@ SysResult SysTimerfdSettime(Task& t, int fd, int flags, GuestAddr in, GuestAddr 
   TimerFdSetting to;
   to.value = TRY(ToNs(times.value, kNsPerSec));
   to.interval = TRY(ToNs(times.interval, kNsPerSec));
-  Ref<File> file = TRY(t.GetFile(fd));
+  Ref<File> file = TRY(GetUsable(t, fd));
   const TimerFdSetting old = TRY(SetTimerFd(*file, to, (flags & TFD_TIMER_ABSTIME) != 0));
   if (out.IsNull()) return 0;
   return Zero(UserOut<Times>(out).CopyOutLast(t, TimerOut(old)));
 }
 
 SysResult SysTimerfdGettime(Task& t, int fd, GuestAddr out) {
-  Ref<File> file = TRY(t.GetFile(fd));
+  Ref<File> file = TRY(GetUsable(t, fd));
   const TimerFdSetting now = TRY(GetTimerFd(*file));
   return Zero(UserOut<Times>(out).CopyOutLast(t, TimerOut(now)));
 }
@@ -199,7 +200,7 @@ SysResult SysSignalfd4(Task& t, int fd, GuestAddr mask, uint64_t size, int flags
   const abi::SigSet set = TRY(UserIn<abi::SigSet>(mask).CopyIn(t));
   if ((flags & ~(SFD_CLOEXEC | SFD_NONBLOCK)) != 0) return Errno(EINVAL);
   if (fd != -1) {
-    Ref<File> file = TRY(t.GetFile(fd));
+    Ref<File> file = TRY(GetUsable(t, fd));
     TRY(SetSignalFd(*file, set));
     return fd;
   }

@@ -173,7 +173,7 @@ constexpr SyscallRow kRows[] = {
     {150, "munlock", Adapt<&SysMunlock>, Support::kFull, ""},
     {151, "mlockall", Adapt<&SysMlockall>, Support::kFull, ""},
     {152, "munlockall", Adapt<&SysMunlockall>, Support::kFull, "", 0, ""},
-    {153, "vhangup", nullptr, Support::kNone, ""},
+    {153, "vhangup", Adapt<&SysVhangup>, Support::kFull, ""},
     {154, "modify_ldt", nullptr, Support::kNone, ""},
     {155, "pivot_root", nullptr, Support::kNone, ""},
     {156, "_sysctl", nullptr, Support::kNone, ""},

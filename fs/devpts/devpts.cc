@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <linux/magic.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -84,29 +85,33 @@ class NodeInode : public Inode {
 
 class SlaveFile final : public File {
  public:
-  SlaveFile(Path path, uint32_t flags, Ref<Tty> tty)
-      : File(std::move(path), flags), tty_(std::move(tty)) {}
+  SlaveFile(Path path, uint32_t flags, Ref<Tty> tty, uint32_t life)
+      : File(std::move(path), flags), tty_(std::move(tty)), life_(life) {}
   ~SlaveFile() override { tty_->SlaveClosed(); }
   Result<size_t> Read(IoDst& dst, uint64_t, int) override {
-    return tty_->SlaveRead(dst, nonblocking());
+    return tty_->SlaveRead(dst, nonblocking(), life_);
   }
-  Result<size_t> Write(IoSrc& src, uint64_t*, int) override { return tty_->SlaveWrite(src); }
+  Result<size_t> Write(IoSrc& src, uint64_t*, int) override {
+    return tty_->SlaveWrite(src, life_);
+  }
   EventMask Poll(EventMask wanted) override {
-    return tty_->SlavePoll() & (wanted | EPOLLERR | EPOLLHUP);
+    return tty_->SlavePoll(life_) & (wanted | EPOLLERR | EPOLLHUP);
   }
   WaitQueue* queue() override { return &tty_->slave_queue(); }
   int64_t read_deadline() override { return tty_->SlaveReadDeadline(); }
   Result<int64_t> Ioctl(Task& task, uint32_t cmd, uint64_t arg) override {
-    return tty_->Ioctl(task, false, cmd, arg);
+    return tty_->Ioctl(task, life_, cmd, arg);
   }
 
  private:
   const Ref<Tty> tty_;
+  const uint32_t life_;
 };
 
-Result<Ref<File>> OpenSlave(Ref<Tty> tty, const Path& path, uint32_t flags) {
-  TRY(tty->SlaveOpened());
-  return Ref<File>(MakeRef<SlaveFile>(path, flags, std::move(tty)));
+Result<Ref<File>> OpenSlave(Ref<Tty> tty, const Path& path, uint32_t flags,
+                            const Credentials& creds) {
+  const uint32_t life = TRY(tty->SlaveOpened(creds.Has(Capability::kSysAdmin)));
+  return Ref<File>(MakeRef<SlaveFile>(path, flags, std::move(tty), life));
 }
 
 class SlaveInode final : public NodeInode {
@@ -117,8 +122,9 @@ class SlaveInode final : public NodeInode {
         tty_(std::move(tty)) {}
   static constexpr char kKind = 0;
   const void* kind() const override { return &kKind; }
-  Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials&) override {
-    return OpenSlave(tty_, path, flags);
+  Result<Ref<File>> Open(const Path& path, uint32_t flags,
+                         const Credentials& creds) override {
+    return OpenSlave(tty_, path, flags, creds);
   }
   Tty& tty() const { return *tty_; }
 
@@ -210,10 +216,24 @@ class MasterFile final : public File {
   }
   WaitQueue* queue() override { return &tty_->master_queue(); }
   Result<int64_t> Ioctl(Task& task, uint32_t cmd, uint64_t arg) override {
-    return tty_->Ioctl(task, true, cmd, arg);
+    if (cmd == TIOCGPTPEER) return OpenPeer(task, static_cast<uint32_t>(arg));
+    return tty_->Ioctl(task, std::nullopt, cmd, arg);
   }
 
  private:
+  // The other side, whatever is mounted where.
+  Result<int64_t> OpenPeer(Task& task, uint32_t flags) {
+    RefPtr<Inode> slave = fs_->Find(tty_->number());
+    if (!slave) return Errno(EIO);
+    const Path path =
+        AnonymousPath(Ref<Inode>(slave), "/dev/pts/" + std::to_string(tty_->number()));
+    constexpr uint32_t kKept = O_ACCMODE | O_NONBLOCK;
+    Ref<File> file = TRY(slave->Open(path, flags & kKept, task.creds()));
+    if ((flags & O_NOCTTY) == 0) OfferControllingTty(task, *file);
+    const int fd = TRY(task.fds().Install(std::move(file), (flags & O_CLOEXEC) != 0,
+                                          task.tg().limit(RLIMIT_NOFILE)));
+    return fd;
+  }
   const Ref<DevPts> fs_;
   const Ref<Tty> tty_;
 };
@@ -313,7 +333,7 @@ Result<Ref<File>> OpenTtyDevice(Inode&, const Path& path, uint32_t flags, const 
   }
   if (!tty) return Errno(ENXIO);
   if (!Tty::IsPty(*tty)) return HostTtyFile(*tty);
-  return OpenSlave(Ref<Tty>(static_cast<Tty&>(*tty)), path, flags);
+  return OpenSlave(Ref<Tty>(static_cast<Tty&>(*tty)), path, flags, creds);
 }
 
 }  // namespace
@@ -332,6 +352,15 @@ Result<HostTerminal> AddHostTerminal(Ref<Inode> host, Uid uid) {
 }
 
 void RegisterTtyDevices() { RegisterDevice(S_IFCHR, kTtyMajor, 0, 3, OpenTtyDevice); }
+
+void HangUpControllingTty(Task& task) {
+  RefPtr<RefCountedBase> tty;
+  {
+    MutexLock lock(task.kernel().tasks().mu);
+    tty = task.tg().pgrp->session->tty;
+  }
+  if (tty && Tty::IsPty(*tty)) static_cast<Tty&>(*tty).HangUp();
+}
 
 void OfferControllingTty(Task& task, File& file) {
   if (!file.readable() || file.inode().kind() != &SlaveInode::kKind) return;

@@ -19,6 +19,8 @@ void RegisterTtyDevices();
 
 // After an open without O_NOCTTY: a session leader without a terminal takes this one.
 void OfferControllingTty(Task& task, File& file);
+// vhangup(2).
+void HangUpControllingTty(Task& task);
 
 // A terminal of the host among those of a devpts, under the lowest free number, as long as the Place is
 // there. `host` is what opens it (NewHostInode); the node belongs to `uid`.

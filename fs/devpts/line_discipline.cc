@@ -124,8 +124,16 @@ void LineDiscipline::EraseOne() {
   if (I(IUTF8)) {
     while (n < line_.size() && IsContinuation(static_cast<uint8_t>(line_[line_.size() - n]))) n++;
   }
+  const std::string erased = line_.substr(line_.size() - n);
   line_.resize(line_.size() - n);
   if (!L(ECHO)) return;
+  if (L(ECHOPRT)) {
+    // As on paper: what is erased is printed again.
+    if (!erasing_) ShowTranslated('\\');
+    erasing_ = true;
+    for (const char ch : erased) Echo(static_cast<uint8_t>(ch));
+    return;
+  }
   if (!L(ECHOE)) {
     Echo(t_.cc[VERASE]);
     return;
@@ -136,6 +144,11 @@ void LineDiscipline::EraseOne() {
     Show(' ');
     Show('\b');
   }
+}
+
+void LineDiscipline::FinishErasing() {
+  if (erasing_) ShowTranslated('/');
+  erasing_ = false;
 }
 
 void LineDiscipline::EraseWord() {
@@ -176,6 +189,7 @@ void LineDiscipline::Store(uint8_t c) {
     return;
   }
   if (canonical()) {
+    FinishErasing();
     if (line_.empty()) line_column_ = column_;
     Echo(c);
     line_.push_back(static_cast<char>(c));
@@ -215,6 +229,7 @@ void LineDiscipline::InputCanonical(uint8_t c) {
     }
   }
   if (c == '\n') {
+    FinishErasing();
     Echo(c);
     return EndLine(true, c);
   }
@@ -256,6 +271,8 @@ void LineDiscipline::InputByte(uint8_t c, std::vector<int>* signals) {
   } else {
     Store(c);
   }
+  // So that the byte cannot be taken for the mark of an error.
+  if (I(PARMRK) && c == 0xff) Store(c);
 }
 
 size_t LineDiscipline::Input(std::span<const std::byte> bytes, std::vector<int>* signals) {

@@ -50,6 +50,9 @@ class LineDiscipline {
   void FlushInput();
   void FlushOutput() { shown_.clear(); }
   void set_stopped(bool on) { stopped_ = on; }
+  bool stopped() const { return stopped_; }
+  // What TIOCSTI on the master side does: a byte to be shown as it is.
+  void ShowRaw(uint8_t c) { Show(c); }
   bool canonical() const { return (t_.lflag & ICANON) != 0; }
 
  private:
@@ -66,6 +69,7 @@ class LineDiscipline {
   void Store(uint8_t c);
   void EndLine(bool with_char, uint8_t c);
   void EraseOne();
+  void FinishErasing();
   void EraseWord();
   void Kill();
   void Echo(uint8_t c);
@@ -87,6 +91,7 @@ class LineDiscipline {
   size_t column_ = 0;          // of the cursor
   size_t line_column_ = 0;     // where the edited line began
   bool literal_ = false;       // LNEXT was typed
+  bool erasing_ = false;       // ECHOPRT: between a backslash and a slash
   bool stopped_ = false;
 };
 

@@ -1,6 +1,7 @@
 #include "fs/devpts/tty.h"
 
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
 #include <array>
@@ -43,9 +44,22 @@ Result<size_t> Tty::MasterRead(IoDst& dst) {
   size_t n = 0;
   {
     MutexLock lock(mu_);
+    if (packet_ && packet_status_ != 0) {
+      const std::byte status{packet_status_};
+      const size_t got = TRY(dst.Put(std::span(&status, 1)));
+      packet_status_ = 0;
+      return got;
+    }
     if (!line_.OutputReady()) return Errno(slave_gone_ ? EIO : EAGAIN);
-    const size_t got = TRY(line_.ReadOutput(dst));
-    n = got;
+    if (packet_) {
+      const std::byte data{0};  // TIOCPKT_DATA
+      TRY(dst.Put(std::span(&data, 1)));
+      n = 1;
+    }
+    if (dst.remaining() > 0) {
+      const size_t got = TRY(line_.ReadOutput(dst));
+      n += got;
+    }
   }
   slave_queue_.Notify(kOut);
   return n;
@@ -60,13 +74,21 @@ Result<size_t> Tty::MasterWrite(IoSrc& src) {
   {
     MutexLock lock(mu_);
     const size_t seen = TRY(src.Peek(want));
+    const bool was_stopped = line_.stopped();
     n = line_.Input(want.first(seen), &signals);
+    if (line_.stopped() != was_stopped) {
+      was_stopped ? TellMasterLocked(TIOCPKT_START, TIOCPKT_STOP)
+                  : TellMasterLocked(TIOCPKT_STOP, TIOCPKT_START);
+    }
+    if (!signals.empty() && (line_.termios().lflag & NOFLSH) == 0) {
+      TellMasterLocked(TIOCPKT_FLUSHREAD | TIOCPKT_FLUSHWRITE);
+    }
     if (n == 0) return Errno(EAGAIN);
     const size_t taken = TRY(src.Get(want.first(n)));
     static_cast<void>(taken);
   }
   slave_queue_.Notify(kIn | kOut);
-  master_queue_.Notify(kIn);
+  master_queue_.Notify(kIn | EPOLLPRI);
   SignalForeground(signals);
   return n;
 }
@@ -75,6 +97,7 @@ EventMask Tty::MasterPoll() {
   MutexLock lock(mu_);
   EventMask mask = 0;
   if (line_.OutputReady()) mask |= kIn;
+  if (packet_ && packet_status_ != 0) mask |= kIn | EPOLLPRI;
   if (line_.InputHasRoom()) mask |= kOut;
   if (slave_gone_) mask |= EPOLLHUP;
   return mask;
@@ -87,6 +110,20 @@ void Tty::MasterClosed() {
     line_.FlushInput();
   }
   slave_queue_.Notify(kIn | kOut | EPOLLHUP | EPOLLERR);
+  LoseSession();
+}
+
+void Tty::HangUp() {
+  {
+    MutexLock lock(mu_);
+    life_++;
+    line_ = LineDiscipline();
+  }
+  slave_queue_.Notify(kIn | kOut | EPOLLHUP | EPOLLERR);
+  LoseSession();
+}
+
+void Tty::LoseSession() {
   MutexLock lock(kernel_.tasks().mu);
   Session* session = SessionLocked();
   if (session == nullptr) return;
@@ -100,14 +137,18 @@ void Tty::MasterClosed() {
   HangUpSessionLocked(kernel_, *session);
 }
 
-Result<void> Tty::SlaveOpened() {
-  {
-    MutexLock lock(mu_);
-    if (locked_ || hung_up_) return Errno(EIO);
-    slaves_++;
-    slave_gone_ = false;
-  }
-  return {};
+void Tty::TellMasterLocked(uint8_t set, uint8_t clear) {
+  if (!packet_) return;
+  packet_status_ = static_cast<uint8_t>((packet_status_ & ~clear) | set);
+}
+
+Result<uint32_t> Tty::SlaveOpened(bool privileged) {
+  MutexLock lock(mu_);
+  if (locked_ || hung_up_) return Errno(EIO);
+  if (exclusive_ && !privileged) return Errno(EBUSY);
+  slaves_++;
+  slave_gone_ = false;
+  return life_;
 }
 
 void Tty::SlaveClosed() {
@@ -119,7 +160,7 @@ void Tty::SlaveClosed() {
   master_queue_.Notify(kIn | EPOLLHUP);
 }
 
-Result<size_t> Tty::SlaveRead(IoDst& dst, bool nonblocking) {
+Result<size_t> Tty::SlaveRead(IoDst& dst, bool nonblocking, uint32_t life) {
   if (dst.remaining() == 0) return size_t{0};
   if (Task* task = Task::Current()) {
     TRY(CheckBackground(*task, SIGTTIN));
@@ -127,7 +168,7 @@ Result<size_t> Tty::SlaveRead(IoDst& dst, bool nonblocking) {
   size_t n = 0;
   {
     MutexLock lock(mu_);
-    if (hung_up_) return size_t{0};
+    if (HungUpLocked(life)) return size_t{0};
     const size_t got = TRY(line_.Read(dst, nonblocking));
     n = got;
   }
@@ -143,7 +184,7 @@ int64_t Tty::SlaveReadDeadline() {
   return MonotonicNow() + t.cc[VTIME] * kTenth;
 }
 
-Result<size_t> Tty::SlaveWrite(IoSrc& src) {
+Result<size_t> Tty::SlaveWrite(IoSrc& src, uint32_t life) {
   bool may_stop = false;
   {
     MutexLock lock(mu_);
@@ -157,7 +198,7 @@ Result<size_t> Tty::SlaveWrite(IoSrc& src) {
   size_t n = 0;
   {
     MutexLock lock(mu_);
-    if (hung_up_) return Errno(EIO);
+    if (HungUpLocked(life)) return Errno(EIO);
     if (want.empty()) return size_t{0};
     const size_t seen = TRY(src.Peek(want));
     n = line_.Output(want.first(seen));
@@ -169,9 +210,9 @@ Result<size_t> Tty::SlaveWrite(IoSrc& src) {
   return n;
 }
 
-EventMask Tty::SlavePoll() {
+EventMask Tty::SlavePoll(uint32_t life) {
   MutexLock lock(mu_);
-  if (hung_up_) return kIn | kOut | EPOLLERR | EPOLLHUP;
+  if (HungUpLocked(life)) return kIn | kOut | EPOLLERR | EPOLLHUP;
   EventMask mask = 0;
   if (line_.InputReady()) mask |= kIn;
   if (line_.OutputHasRoom()) mask |= kOut;
@@ -181,10 +222,16 @@ EventMask Tty::SlavePoll() {
 void Tty::Flush(bool input, bool output) {
   {
     MutexLock lock(mu_);
-    if (input) line_.FlushInput();
-    if (output) line_.FlushOutput();
+    if (input) {
+      line_.FlushInput();
+      TellMasterLocked(TIOCPKT_FLUSHREAD);
+    }
+    if (output) {
+      line_.FlushOutput();
+      TellMasterLocked(TIOCPKT_FLUSHWRITE);
+    }
   }
-  if (input) master_queue_.Notify(kOut);
+  master_queue_.Notify(kOut | kIn | EPOLLPRI);
   if (output) slave_queue_.Notify(kOut);
 }
 

@@ -5,6 +5,7 @@
 #ifndef RINGWALL_FS_DEVPTS_TTY_H_
 #define RINGWALL_FS_DEVPTS_TTY_H_
 
+#include <optional>
 #include <vector>
 
 #include "fs/devpts/line_discipline.h"
@@ -35,16 +36,20 @@ class Tty final : public RefCounted<Tty> {
   void MasterClosed();
 
   // --- The side of the programs.
-  // EIO: locked, or hung up.
-  Result<void> SlaveOpened();
+  // Returns which life of the terminal the opened file belongs to: a hangup ends one. EIO: locked, or
+  // the master is gone; EBUSY: TIOCEXCL.
+  Result<uint32_t> SlaveOpened(bool privileged);
   void SlaveClosed();
-  Result<size_t> SlaveRead(IoDst& dst, bool nonblocking);
-  Result<size_t> SlaveWrite(IoSrc& src);
-  EventMask SlavePoll();
+  Result<size_t> SlaveRead(IoDst& dst, bool nonblocking, uint32_t life);
+  Result<size_t> SlaveWrite(IoSrc& src, uint32_t life);
+  EventMask SlavePoll(uint32_t life);
   int64_t SlaveReadDeadline();
+  // vhangup(2), TIOCVHANGUP: what has it open now reads its end, and the session loses it.
+  void HangUp();
   WaitQueue& slave_queue() { return slave_queue_; }
 
-  Result<int64_t> Ioctl(Task& task, bool master, uint32_t cmd, uint64_t arg);
+  // life: that of a slave's file; the master's files have none.
+  Result<int64_t> Ioctl(Task& task, std::optional<uint32_t> life, uint32_t cmd, uint64_t arg);
   // The controlling terminal of a session leader that has none, unless it is another session's.
   void OfferTo(Task& task);
 
@@ -55,7 +60,15 @@ class Tty final : public RefCounted<Tty> {
   Result<void> CheckBackground(Task& task, int signo);
   void SignalForeground(const std::vector<int>& signals);
   Result<int64_t> IoctlJobs(Task& task, bool master, uint32_t cmd, uint64_t arg);
-  Result<int64_t> SetTermios(Task& task, uint32_t cmd, uint64_t arg);
+  Result<int64_t> IoctlTermios(Task& task, bool master, uint32_t cmd, uint64_t arg);
+  Result<int64_t> IoctlMaster(Task& task, uint32_t cmd, uint64_t arg);
+  Result<int64_t> IoctlRare(Task& task, bool master, uint32_t cmd, uint64_t arg);
+  Result<int64_t> TypeChar(Task& task, bool master, uint64_t arg);
+  void ChangeTermios(const TtyTermios& t, uint32_t ispeed, uint32_t ospeed, bool flush);
+  void LoseSession();
+  // Packet mode: something for the master to read besides data.
+  void TellMasterLocked(uint8_t set, uint8_t clear = 0) REQUIRES(mu_);
+  bool HungUpLocked(uint32_t life) const REQUIRES(mu_) { return hung_up_ || life != life_; }
   Result<int64_t> SetWindow(Task& task, uint64_t arg);
   void FlowControl(uint64_t what);
   void Flush(bool input, bool output);
@@ -73,7 +86,12 @@ class Tty final : public RefCounted<Tty> {
   LineDiscipline line_ GUARDED_BY(mu_);
   WindowSize window_ GUARDED_BY(mu_) = {};
   bool locked_ GUARDED_BY(mu_) = true;  // until unlockpt(3)
-  bool hung_up_ GUARDED_BY(mu_) = false;
+  bool hung_up_ GUARDED_BY(mu_) = false;  // the master is gone
+  uint32_t life_ GUARDED_BY(mu_) = 0;     // counts hangups
+  bool exclusive_ GUARDED_BY(mu_) = false, master_exclusive_ GUARDED_BY(mu_) = false;
+  bool packet_ GUARDED_BY(mu_) = false;
+  uint8_t packet_status_ GUARDED_BY(mu_) = 0;  // TIOCPKT_*
+  uint32_t ispeed_ GUARDED_BY(mu_) = 38400, ospeed_ GUARDED_BY(mu_) = 38400;
   bool slave_gone_ GUARDED_BY(mu_) = false;  // opened before, all closed now
   int slaves_ GUARDED_BY(mu_) = 0;
 };

@@ -10,6 +10,8 @@ namespace ringwall {
 
 namespace {
 
+constexpr uint32_t kTiocsig = 0x40045436;  // TIOCSIG
+
 template <typename T>
 Result<int64_t> Answer(Task& task, uint64_t arg, const T& value) {
   TRY(UserOut<T>(GuestAddr(arg)).CopyOut(task, value));
@@ -18,16 +20,23 @@ Result<int64_t> Answer(Task& task, uint64_t arg, const T& value) {
 
 }  // namespace
 
-Result<int64_t> Tty::SetTermios(Task& task, uint32_t cmd, uint64_t arg) {
-  const TtyTermios t = TRY(UserIn<TtyTermios>(GuestAddr(arg)).CopyIn(task));
+Result<int64_t> Tty::TypeChar(Task& task, bool master, uint64_t arg) {
+  // dev.tty.legacy_tiocsti is 0.
+  if (!task.creds().Has(Capability::kSysAdmin)) return Errno(EIO);
+  const uint8_t c = TRY(UserIn<uint8_t>(GuestAddr(arg)).CopyIn(task));
+  std::vector<int> signals;
   {
     MutexLock lock(mu_);
-    line_.SetTermios(t);
-    if ((t.iflag & IXON) == 0) line_.set_stopped(false);
-    if (cmd == TCSETSF) line_.FlushInput();
+    if (master) {
+      line_.ShowRaw(c);
+    } else {
+      const std::byte byte{c};
+      line_.Input(std::span(&byte, 1), &signals);
+    }
   }
-  slave_queue_.Notify(EPOLLIN | EPOLLOUT);
-  master_queue_.Notify(EPOLLIN | EPOLLOUT);
+  slave_queue_.Notify(EPOLLIN | EPOLLRDNORM);
+  master_queue_.Notify(EPOLLIN | EPOLLRDNORM);
+  SignalForeground(signals);
   return 0;
 }
 
@@ -45,44 +54,24 @@ Result<int64_t> Tty::SetWindow(Task& task, uint64_t arg) {
 void Tty::FlowControl(uint64_t what) {
   {
     MutexLock lock(mu_);
-    line_.set_stopped(what == TCOOFF);
+    const bool stop = what == TCOOFF;
+    if (line_.stopped() != stop) {
+      stop ? TellMasterLocked(TIOCPKT_STOP, TIOCPKT_START)
+           : TellMasterLocked(TIOCPKT_START, TIOCPKT_STOP);
+    }
+    line_.set_stopped(stop);
   }
   slave_queue_.Notify(EPOLLOUT | EPOLLWRNORM);
+  master_queue_.Notify(EPOLLIN | EPOLLPRI);
 }
 
-Result<int64_t> Tty::Ioctl(Task& task, bool master, uint32_t cmd, uint64_t arg) {
+Result<int64_t> Tty::Ioctl(Task& task, std::optional<uint32_t> life, uint32_t cmd, uint64_t arg) {
+  const bool master = !life;
   if (!master) {
     MutexLock lock(mu_);
-    if (hung_up_) return Errno(EIO);
+    if (HungUpLocked(*life)) return Errno(cmd == TIOCSPGRP ? ENOTTY : EIO);
   }
   switch (cmd) {
-    case TCSETS:
-    case TCSETSW:
-    case TCSETSF:
-    case TCSBRK:
-    case TCSBRKP:
-    case TCXONC:
-    case TCFLSH:
-      if (!master) {
-        TRY(CheckBackground(task, SIGTTOU));
-      }
-      break;
-    default:
-      break;
-  }
-  switch (cmd) {
-    case TCGETS: {
-      TtyTermios t;
-      {
-        MutexLock lock(mu_);
-        t = line_.termios();
-      }
-      return Answer(task, arg, t);
-    }
-    case TCSETS:
-    case TCSETSW:
-    case TCSETSF:
-      return SetTermios(task, cmd, arg);
     case TIOCGWINSZ: {
       WindowSize size;
       {
@@ -106,38 +95,56 @@ Result<int64_t> Tty::Ioctl(Task& task, bool master, uint32_t cmd, uint64_t arg) 
     }
     case TCSBRK:
     case TCSBRKP:
+      if (!master) {
+        TRY(CheckBackground(task, SIGTTOU));
+      }
       return 0;  // no line to be broken, nothing to wait for
+    case TIOCSBRK:
+    case TIOCCBRK:
+      return 0;
     case TCXONC:
+      if (!master) {
+        TRY(CheckBackground(task, SIGTTOU));
+      }
       if (arg > TCION) return Errno(EINVAL);
       if (arg == TCOOFF || arg == TCOON) FlowControl(arg);
       return 0;
     case TCFLSH:
+      if (!master) {
+        TRY(CheckBackground(task, SIGTTOU));
+      }
       if (arg > TCIOFLUSH) return Errno(EINVAL);
       // What one side has not read yet is the other's output.
       Flush(arg == TCIOFLUSH || (arg == TCIFLUSH) != master,
             arg == TCIOFLUSH || (arg == TCOFLUSH) != master);
       return 0;
+    case TIOCGPTPEER:
+      return Errno(EIO);  // the master's file answers it
+    case TIOCSTI:
+      return TypeChar(task, master, arg);
     case TIOCGPTN:
-      if (!master) return Errno(ENOTTY);
-      return Answer(task, arg, number_);
-    case TIOCSPTLCK: {
-      if (!master) return Errno(ENOTTY);
-      const int32_t on = TRY(UserIn<int32_t>(GuestAddr(arg)).CopyIn(task));
-      MutexLock lock(mu_);
-      locked_ = on != 0;
-      return 0;
-    }
-    case TIOCGPTLCK: {
-      if (!master) return Errno(ENOTTY);
-      int32_t on = 0;
-      {
-        MutexLock lock(mu_);
-        on = locked_;
-      }
-      return Answer(task, arg, on);
-    }
-    default:
+    case TIOCSPTLCK:
+    case TIOCGPTLCK:
+    case TIOCPKT:
+    case TIOCGPKT:
+    case kTiocsig:
+      return master ? IoctlMaster(task, cmd, arg) : Result<int64_t>(Errno(ENOTTY));
+    case TIOCGPGRP:
+    case TIOCSPGRP:
+    case TIOCGSID:
+    case TIOCSCTTY:
+    case TIOCNOTTY:
       return IoctlJobs(task, master, cmd, arg);
+    case TIOCEXCL:
+    case TIOCNXCL:
+    case TIOCGEXCL:
+    case TIOCGETD:
+    case TIOCSETD:
+    case TIOCGDEV:
+    case TIOCVHANGUP:
+      return IoctlRare(task, master, cmd, arg);
+    default:
+      return IoctlTermios(task, master, cmd, arg);
   }
 }
 
@@ -202,11 +209,18 @@ Result<int64_t> Tty::IoctlJobs(Task& task, bool master, uint32_t cmd, uint64_t a
       Session& own = *pg.session;
       Session* session = SessionLocked();
       if (own.leader == &task.tg() && session == &own) return 0;
-      if (own.leader != &task.tg() || own.tty || session != nullptr) return Errno(EPERM);
+      if (own.leader != &task.tg() || own.tty) return Errno(EPERM);
+      if (session != nullptr) {
+        // Taken from the other session.
+        if (arg != 1 || !task.creds().Has(Capability::kSysAdmin)) return Errno(EPERM);
+        session->tty.reset();
+        session->foreground_pgid = 0;
+      }
       ControlLocked(own, pg.pgid);
       return 0;
     }
     case TIOCNOTTY: {
+      if (master) return Errno(ENOTTY);
       MutexLock lock(set.mu);
       Session* session = SessionLocked();
       if (session == nullptr || task.tg().pgrp->session.get() != session) return Errno(ENOTTY);

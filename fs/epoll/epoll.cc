@@ -132,11 +132,12 @@ Result<void> EpollFile::Add(int fd, File& file, const EpollEvent& event) {
 }
 
 Result<void> EpollFile::Modify(int fd, File& file, const EpollEvent& event) {
+  if ((event.events & EPOLLEXCLUSIVE) != 0) return Errno(EINVAL);
   MutexLock lock(mu_);
   const auto it = entries_.find({&file, fd});
   if (it == entries_.end()) return Errno(ENOENT);
   Entry& e = *it->second;
-  if (((e.events | event.events) & EPOLLEXCLUSIVE) != 0) return Errno(EINVAL);
+  if ((e.events & EPOLLEXCLUSIVE) != 0) return Errno(EINVAL);
   file.queue()->Remove(e);
   e.events = event.events;
   e.data = event.data;
