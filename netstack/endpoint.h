@@ -110,6 +110,11 @@ class Endpoint : public RefCounted<Endpoint> {
   bool MemberOf(const IpAddr& group, IfIndex iface) const;
   bool closed() const { return closed_; }
   SocketInfo Describe();
+  // Tells the filter whose packet it is.
+  void Own(IpSend& ip) const {
+    ip.mark = static_cast<uint32_t>(opt(Option::kMark));
+    ip.uid = owner_uid_;
+  }
 
  protected:
   Endpoint(Ref<Stack> stack, Family family);

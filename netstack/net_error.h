@@ -49,6 +49,7 @@ enum class NetError : uint8_t {
   kBusy,             // EBUSY
   kNoSpace,          // ENOSPC
   kRange,            // ERANGE
+  kLoop,             // ELOOP
 };
 
 constexpr Errno ToErrno(NetError e) {
@@ -87,6 +88,7 @@ constexpr Errno ToErrno(NetError e) {
     case NetError::kBusy: return Errno(EBUSY);
     case NetError::kNoSpace: return Errno(ENOSPC);
     case NetError::kRange: return Errno(ERANGE);
+    case NetError::kLoop: return Errno(ELOOP);
   }
   return Errno(EINVAL);
 }

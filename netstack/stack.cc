@@ -46,6 +46,7 @@ Stack::Stack(StackHost& host, const StackConfig& config)
   tcp_ = std::make_unique<TcpProtocol>(*this);
   udp_ = std::make_unique<UdpProtocol>(*this);
   raw_ = std::make_unique<RawProtocol>();
+  filter_ = std::make_unique<Netfilter>(*this);
 }
 
 Stack::~Stack() = default;

@@ -15,6 +15,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "netstack/counters.h"
+#include "netstack/filter/netfilter.h"
 #include "netstack/host.h"
 #include "netstack/icmp/rate_limit.h"
 #include "netstack/ip/reassembly.h"
@@ -80,6 +81,8 @@ struct IpSend {
   bool dont_fragment = false;  // IPv4: DF; IPv6: no fragments made here
   uint32_t flow_label = 0;
   ByteSpan options = {};  // IPv4
+  uint32_t mark = 0;             // SO_MARK
+  std::optional<uint32_t> uid = {};  // of the socket's owner, for the filter
 };
 
 // What the IP layer tells a transport about one packet.
@@ -95,6 +98,7 @@ struct IpReceived {
   bool dst_is_broadcast = false;
   uint16_t gso_size = 0;
   Slice header;               // the IP header with its options
+  PacketMeta meta = {};       // the filter's
 };
 
 // An ICMP error about a packet that we sent, or the local equivalent.
@@ -112,7 +116,8 @@ struct IcmpError {
 
 // What to change of a link; the rest stays. Flags: of kIffSettable and kIffUp.
 struct LinkChange {
-  std::optional<std::string> name, alias;
+  std::string name;  // empty: as it is
+  std::optional<std::string> alias;
   std::optional<uint32_t> mtu, tx_queue_len, group;
   std::optional<MacAddr> mac, broadcast;
   std::optional<IfIndex> master;  // 0: of none
@@ -155,6 +160,12 @@ struct SocketInfo {
   const void* cookie = nullptr;       // identity, never followed
   std::optional<TcpInfo> tcp;
   bool cubic = true;
+};
+
+// A filter table as iptables reads it.
+struct XtSnapshot {
+  XtInfo info;
+  std::vector<uint8_t> blob;
 };
 
 class Stack final : public RefCounted<Stack> {
@@ -206,6 +217,16 @@ class Stack final : public RefCounted<Stack> {
   NetResult<Route> LookupRoute(const RouteQuery& query, std::optional<RouteEntry>* entry);
   std::vector<SocketInfo> Sockets(SocketInfo::Kind kind);
   TimePoint Now();
+  // iptables. kNotFound (no such table or extension), kInvalid, kLoop.
+  NetResult<XtSnapshot> FilterTable(Family family, std::string_view name);
+  // Gives the old counters.
+  NetResult<std::vector<XtCounter>> ReplaceFilterTable(Family family, std::string_view name,
+                                                       const XtInfo& info,
+                                                       std::vector<uint8_t> blob);
+  NetResult<void> AddFilterCounters(Family family, std::string_view name,
+                                    const std::vector<XtCounter>& add);
+  // Tracked connections, copied.
+  std::vector<Ref<Connection>> Connections();
 
   // Frames from a link. The batch form takes the lock once.
   void Input(IfIndex iface, RxFrame frame);
@@ -273,7 +294,7 @@ class Stack final : public RefCounted<Stack> {
                Chain payload);
   void LoopUdp(const IpAddr& src, const IpAddr& dst, uint16_t sport, uint16_t dport, uint8_t ttl,
                uint8_t tos, Chain payload);
-  void LoopDatagram(Slice datagram);
+  void LoopDatagram(Slice datagram, PacketMeta meta = {});
 
   void TransmitFrame(Interface& iface, const MacAddr& dst, uint16_t type, Packet packet);
   void TransmitRawFrame(Interface& iface, Packet frame);
@@ -306,7 +327,13 @@ class Stack final : public RefCounted<Stack> {
     uint16_t sport = 0, dport = 0;
     TcpSegment segment;
     Chain payload;  // kDatagram: one slice
+    PacketMeta meta;
   };
+  // filter/hooks.cc. False: dropped; else the datagram may be another one.
+  bool FilterIn(Hook hook, IpReceived& rx, Slice& datagram);
+  bool FilterForward(const IpReceived& rx, const Route& route, Slice& datagram);
+  NetResult<void> SendFiltered(const Route& route, Packet packet, const PacketMeta& meta,
+                               bool dont_fragment);
   void DrainLoop();
   void DeliverLoop(LoopItem& item);
 
@@ -330,7 +357,7 @@ class Stack final : public RefCounted<Stack> {
   void ArmInterface(Interface& iface);
   NetResult<void> SendFragments(const Route& route, const IpSend& ip, Packet packet, uint32_t mtu);
   void AddAddressLocked(Interface& iface, const InterfaceAddress& a, bool dad);
-  void RemoveAddressLocked(Interface& iface, const IpAddr& addr);
+  void RemoveAddressLocked(Interface& iface, const IpPrefix& prefix);
   void RemovePrefixRoute(Interface& iface, const InterfaceAddress& a);
   void InterfaceUp(Interface& iface);
   void InterfaceUpV6(Interface& iface);
@@ -383,6 +410,8 @@ class Stack final : public RefCounted<Stack> {
   std::unique_ptr<TcpProtocol> tcp_;
   std::unique_ptr<UdpProtocol> udp_;
   std::unique_ptr<RawProtocol> raw_;
+  std::unique_ptr<Netfilter> filter_;
+  PacketMeta incoming_meta_;  // of a datagram that comes round the loopback
 };
 
 // One entry into the stack: takes the lock and the time; on the way out it runs what was queued on

@@ -37,6 +37,8 @@ Result<Ref<FileSystem>> NewDevTmpfs() {
   for (const char* name : {"pts", "shm", "mqueue"}) {
     TRY(root->Mkdir(name, NewInode{S_IFDIR | 0755, 0, 0, 0}));
   }
+  Ref<Inode> net = TRY(root->Mkdir("net", NewInode{S_IFDIR | 0755, 0, 0, 0}));
+  TRY(net->Mknod("tun", NewInode{S_IFCHR | 0666, 0, 0, makedev(10, 200)}));
   return Ref<FileSystem>(std::move(fs));
 }
 

@@ -26,6 +26,7 @@ InetSocket::InetSocket(NetNamespace& net, int family, int type, int protocol, Pa
     : Socket(net, family, type, protocol, std::move(path), flags),
       endpoint_(std::move(endpoint)) {
   endpoint_->SetObserver(this);
+  if (Result<Attr> a = inode().GetAttr(); a.ok()) endpoint_->SetOwner(a->uid, a->ino);
 }
 
 InetSocket::~InetSocket() {

@@ -59,7 +59,6 @@ Result<std::string> MountstatsText(const Subject& s, Task& t);
 
 // Of the system.
 void AddSystemFiles(StaticDirectory& root, Kernel& kernel);
-void AddNetFiles(StaticDirectory& net);
 // System V IPC: sysvipc/ and the limits in sys/kernel, each of the reader's namespace.
 void AddIpcFiles(StaticDirectory& root);
 void AddIpcSysctls(StaticDirectory& kernel);

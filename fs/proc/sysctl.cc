@@ -5,6 +5,7 @@
 
 #include "fs/pipe/pipe.h"
 #include "fs/proc/internal.h"
+#include "fs/proc/net_hooks.h"
 #include "fs/vfs/inotify.h"
 #include "sentry/kernel/aio.h"
 
@@ -143,20 +144,7 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   AddGlobal(*inotify, "max_queued_events", &inotify_limits().events);
 
   Ref<StaticDirectory> net = sys.AddDirectory("net");
-  Ref<StaticDirectory> core = net->AddDirectory("core");
-  core->AddText("somaxconn", "4096\n");
-  core->AddText("rmem_default", "212992\n");
-  core->AddText("rmem_max", "212992\n");
-  core->AddText("wmem_default", "212992\n");
-  core->AddText("wmem_max", "212992\n");
-  Ref<StaticDirectory> ipv4 = net->AddDirectory("ipv4");
-  ipv4->AddText("ip_local_port_range", "32768\t60999\n");
-  ipv4->AddText("ip_forward", "0\n");
-  ipv4->AddText("tcp_rmem", "4096\t131072\t6291456\n");
-  ipv4->AddText("tcp_wmem", "4096\t16384\t4194304\n");
-  ipv4->AddText("tcp_keepalive_time", "7200\n");
-  ipv4->AddText("tcp_keepalive_intvl", "75\n");
-  ipv4->AddText("tcp_keepalive_probes", "9\n");
+  if (auto add = GetNetHooks().sysctls) add(*net);
 }
 
 }  // namespace ringwall::proc

@@ -1,4 +1,4 @@
-// The files at the top of /proc that describe the sandbox as a system, and net/.
+// The files at the top of /proc that describe the sandbox as a system.
 #include <time.h>
 #include <x86intrin.h>
 
@@ -203,44 +203,6 @@ void AddSystemFiles(StaticDirectory& root, Kernel& kernel) {
         Ull{(f.total - f.used) / kPageSize}, Ull{f.anon / kPageSize}, Ull{f.mapped / kPageSize},
         Ull{(f.mapped + f.shmem) / kPageSize}, Ull{f.shmem / kPageSize});
   });
-}
-
-// Headers only: the network stack keeps no tables that could be listed here.
-void AddNetFiles(StaticDirectory& net) {
-  net.AddText("dev",
-              "Inter-|   Receive                                                |  Transmit\n"
-              " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets "
-              "errs drop fifo colls carrier compressed\n");
-  const std::string tcp =
-      "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout "
-      "inode                                                     \n";
-  const std::string tcp6 =
-      "  sl  local_address                         remote_address                        st "
-      "tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
-  const std::string udp =
-      "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout "
-      "inode ref pointer drops            \n";
-  const std::string udp6 =
-      "  sl  local_address                         remote_address                        st "
-      "tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n";
-  net.AddText("tcp", tcp);
-  net.AddText("tcp6", tcp6);
-  net.AddText("udp", udp);
-  net.AddText("udp6", udp6);
-  net.AddText("raw", udp);
-  net.AddText("raw6", udp6);
-  net.AddText("unix", "Num       RefCount Protocol Flags    Type St Inode Path\n");
-  net.AddText("route",
-              "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"
-              "                                                       \n");
-  net.AddText("arp",
-              "IP address       HW type     Flags       HW address            Mask     Device\n");
-  net.AddText("if_inet6", "");
-  net.AddText("ipv6_route", "");
-  net.AddText("packet", "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n");
-  net.AddText("netlink",
-              "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    "
-              "Inode\n");
 }
 
 }  // namespace ringwall::proc

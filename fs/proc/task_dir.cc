@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "fs/proc/internal.h"
+#include "fs/proc/net_hooks.h"
 #include "sentry/kernel/nsproxy.h"
 
 namespace ringwall::proc {
@@ -324,7 +325,14 @@ class TaskDirectory final : public SyntheticDirectory {
     }
     if (name == "net") {
       Ref<StaticDirectory> net = MakeRef<StaticDirectory>(fs(), child);
-      AddNetFiles(*net);
+      if (auto add = GetNetHooks().proc_net) {
+        add(*net, [s = s_]() -> Result<Ref<NetNamespaceBase>> {
+          Ref<Task> task = TRY(s.Get());
+          RefPtr<NetNamespaceBase> n = task->net_ref();
+          if (!n) return Errno(EINVAL);
+          return Ref<NetNamespaceBase>(std::move(n));
+        });
+      }
       return Ref<Inode>(std::move(net));
     }
     return Errno(ENOENT);

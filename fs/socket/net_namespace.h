@@ -7,6 +7,9 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
+#include <map>
+#include <string>
 
 #include "netstack/host.h"
 #include "netstack/stack.h"
@@ -31,6 +34,8 @@ class NetNamespace final : public NetNamespaceBase, private net::StackHost, priv
   // The inode number of /proc/PID/ns/net.
   uint64_t ino() const { return number(); }
   // SO_COOKIE's numbers.
+  // /proc/sys/net's values that are only kept, by path.
+  Guarded<std::map<std::string, std::string, std::less<>>, LockClass::kLeaf> sysctls;
   uint64_t NextCookie() { return next_cookie_.fetch_add(1, std::memory_order_relaxed) + 1; }
 
   // Hears of changes of links, addresses, routes and neighbours, with the stack's lock held: only

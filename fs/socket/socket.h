@@ -190,6 +190,12 @@ class Socket : public File {
   // SIOCGIFCONF and the others of netdevice(7), answered for every family. ENOTTY: not one of them.
   using DeviceIoctl = Result<int64_t> (*)(Task& t, Socket& s, uint32_t cmd, uint64_t arg);
   static void SetDeviceIoctl(DeviceIoctl handler);
+  // The options of packet filters, at the levels of IP. Nothing: not one of them.
+  struct FilterOptions {
+    std::optional<Result<void>> (*set)(Socket& s, int level, int name, OptionIn& in);
+    std::optional<Result<void>> (*get)(Socket& s, int level, int name, OptionOut& out);
+  };
+  static void SetFilterOptions(const FilterOptions* options);
 
  protected:
   Socket(NetNamespace& net, int family, int type, int protocol, Path path, uint32_t flags);

@@ -36,15 +36,33 @@ bool TakesCredentials(const Socket& s) {
 
 }  // namespace
 
+namespace {
+std::atomic<const Socket::FilterOptions*> filter_options{nullptr};
+}  // namespace
+
+void Socket::SetFilterOptions(const FilterOptions* options) { filter_options.store(options); }
+
 Result<void> Socket::SetSockOpt(int level, int name, OptionIn& in) {
-  if (level != SOL_SOCKET) return SetOption(level, name, in);
+  if (level != SOL_SOCKET) {
+    if (const FilterOptions* filter = filter_options.load(std::memory_order_acquire)) {
+      std::optional<Result<void>> done = filter->set(*this, level, name, in);
+      if (done) return std::move(*done);
+    }
+    return SetOption(level, name, in);
+  }
   std::optional<Result<void>> own = SetSocketLevel(name, in);
   if (own) return std::move(*own);
   return SetSocketOption(name, in);
 }
 
 Result<void> Socket::GetSockOpt(int level, int name, OptionOut& out) {
-  if (level != SOL_SOCKET) return GetOption(level, name, out);
+  if (level != SOL_SOCKET) {
+    if (const FilterOptions* filter = filter_options.load(std::memory_order_acquire)) {
+      std::optional<Result<void>> done = filter->get(*this, level, name, out);
+      if (done) return std::move(*done);
+    }
+    return GetOption(level, name, out);
+  }
   std::optional<Result<void>> own = GetSocketLevel(name, out);
   if (own) return std::move(*own);
   return GetSocketOption(name, out);

@@ -3,6 +3,7 @@
 #include <linux/magic.h>
 
 #include "fs/proc/cpu_list.h"
+#include "fs/proc/net_hooks.h"
 #include "fs/proc/nodes.h"
 
 namespace ringwall {
@@ -50,10 +51,17 @@ Ref<FileSystem> NewSysFs(const cpu_set_t& cpus) {
   for (const char* name : {"block", "bus", "dev", "firmware", "hypervisor", "module", "power"}) {
     root->AddDirectory(name);
   }
-  root->AddDirectory("class")->AddDirectory("net");
-  root->AddDirectory("fs")->AddDirectory("cgroup");
+  Ref<StaticDirectory> classes = root->AddDirectory("class");
   Ref<StaticDirectory> devices = root->AddDirectory("devices");
-  devices->AddDirectory("virtual")->AddDirectory("net");
+  Ref<StaticDirectory> virtuals = devices->AddDirectory("virtual");
+  if (auto make = GetNetHooks().class_net) {
+    classes->Add("net", make(*fs));
+    virtuals->Add("net", make(*fs));
+  } else {
+    classes->AddDirectory("net");
+    virtuals->AddDirectory("net");
+  }
+  root->AddDirectory("fs")->AddDirectory("cgroup");
   AddCpus(*devices, cpus);
   Ref<StaticDirectory> mm = root->AddDirectory("kernel")->AddDirectory("mm");
   Ref<StaticDirectory> thp = mm->AddDirectory("transparent_hugepage");

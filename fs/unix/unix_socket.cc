@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "fs/socket/net_namespace.h"
+#include "fs/unix/socket_list.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/user_ptr.h"
 
@@ -120,7 +121,10 @@ void AbstractNames::Remove(const std::string& name, const UnixEndpoint& endpoint
 
 UnixSocket::UnixSocket(NetNamespace& net, Path path, uint32_t flags, Ref<UnixEndpoint> endpoint)
     : Socket(net, AF_UNIX, endpoint->type, 0, std::move(path), flags),
-      endpoint_(std::move(endpoint)) {}
+      endpoint_(std::move(endpoint)) {
+  if (Result<Attr> attr = inode().GetAttr(); attr.ok()) endpoint_->inode = attr->ino;
+  EnlistUnixSocket(*this);
+}
 
 Ref<UnixSocket> UnixSocket::Create(Task& t, int type, uint32_t flags) {
   return MakeRef<UnixSocket>(NetNamespace::Of(t), NewPath(t), OpenFlags(flags),
@@ -144,6 +148,7 @@ void UnixSocket::Pair(UnixSocket& a, UnixSocket& b) {
 }
 
 UnixSocket::~UnixSocket() {
+  DelistUnixSocket(*this);
   RefPtr<UnixEndpoint> peer;
   std::string address;
   std::deque<Ref<UnixEndpoint>> pending;

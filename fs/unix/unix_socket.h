@@ -42,6 +42,7 @@ class UnixEndpoint : public RefCounted<UnixEndpoint> {
   UnixEndpoint(int type, UnixCred cred) : type(type), cred(cred) {}
   const int type;  // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
   WaitQueue queue;
+  std::atomic<uint64_t> inode{0};  // of the socket's descriptor; 0 before accept
 
   mutable Mutex<LockClass::kSocket> mu;
   UnixCred cred GUARDED_BY(mu);
@@ -94,6 +95,7 @@ class UnixSocket final : public Socket {
 
   EventMask Poll(EventMask wanted) override;
   WaitQueue* queue() override { return &endpoint_->queue; }
+  UnixEndpoint& endpoint() { return *endpoint_; }
 
   UnixSocket(NetNamespace& net, Path path, uint32_t flags, Ref<UnixEndpoint> endpoint);
   ~UnixSocket() override;

@@ -3,6 +3,7 @@
 #ifndef RINGWALL_NETSTACK_DEVICE_TUN_H_
 #define RINGWALL_NETSTACK_DEVICE_TUN_H_
 
+#include <atomic>
 #include <deque>
 #include <optional>
 
@@ -33,6 +34,10 @@ class TunLink final : public LinkSink {
   bool HasFrames() const;
   bool removed() const;
   void set_queue_length(size_t n);
+
+  // TUNSETPERSIST, TUNSETOWNER, TUNSETGROUP, and the flags of TUNSETIFF; ~0: no owner.
+  std::atomic<bool> persistent{false};
+  std::atomic<uint32_t> owner{~0u}, group{~0u}, flags{0};
 
  private:
   mutable Mutex<LockClass::kNetDevice> mu_;

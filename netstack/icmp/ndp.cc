@@ -242,15 +242,15 @@ void Stack::OnInterfaceTimer(Interface& iface) {
     RouteEntry gone;
     while (routes_.Remove(def, &gone).ok()) NotifyRoute(gone, true);
   }
-  std::vector<IpAddr> expired;
+  std::vector<IpPrefix> expired;
   for (InterfaceAddress& a : iface.addresses) {
     if (a.valid_until <= now_) {
-      expired.push_back(a.prefix.addr);
+      expired.push_back(a.prefix);
     } else if (a.preferred_until <= now_ && a.state == AddressState::kPreferred) {
       a.state = AddressState::kDeprecated;  // RFC 4862 5.5.4
     }
   }
-  for (const IpAddr& a : expired) RemoveAddressLocked(iface, a);
+  for (const IpPrefix& a : expired) RemoveAddressLocked(iface, a);
   ArmInterface(iface);
 }
 

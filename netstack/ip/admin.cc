@@ -126,26 +126,26 @@ NetResult<void> Stack::RemoveAddress(IfIndex iface, const IpPrefix& prefix) {
   StackEntry entry(*this);
   Interface* i = FindInterface(iface);
   if (i == nullptr) return NetError::kNoDevice;
-  const InterfaceAddress* a = i->FindAddress(prefix.addr);
-  if (a == nullptr || a->prefix.len != prefix.len) return NetError::kAddrNotAvail;
-  std::vector<IpAddr> gone;
+  const auto a = std::find_if(i->addresses.begin(), i->addresses.end(),
+                              [&](const InterfaceAddress& x) { return x.prefix == prefix; });
+  if (a == i->addresses.end()) return NetError::kAddrNotAvail;
+  std::vector<IpPrefix> gone;
   // With the first address of an IPv4 subnet the others go (promote_secondaries is off).
   if (prefix.addr.is_v4() && !a->secondary) {
     for (const InterfaceAddress& x : i->addresses) {
       if (x.secondary && x.prefix.len == prefix.len && OnLink(x) == OnLink(*a)) {
-        gone.push_back(x.prefix.addr);
+        gone.push_back(x.prefix);
       }
     }
   }
-  gone.push_back(prefix.addr);
-  for (const IpAddr& x : gone) RemoveAddressLocked(*i, x);
+  gone.push_back(prefix);
+  for (const IpPrefix& x : gone) RemoveAddressLocked(*i, x);
   return {};
 }
 
 void Stack::RemovePrefixRoute(Interface& i, const InterfaceAddress& a) {
   const bool shared = std::any_of(i.addresses.begin(), i.addresses.end(), [&](const auto& x) {
-    return x.prefix.addr != a.prefix.addr && x.prefix.len == a.prefix.len &&
-           OnLink(x) == OnLink(a);
+    return !(x.prefix == a.prefix) && x.prefix.len == a.prefix.len && OnLink(x) == OnLink(a);
   });
   if (shared) return;
   RouteEntry r, removed;
@@ -154,12 +154,14 @@ void Stack::RemovePrefixRoute(Interface& i, const InterfaceAddress& a) {
   if (routes_.Remove(r, &removed).ok()) NotifyRoute(removed, true);
 }
 
-void Stack::RemoveAddressLocked(Interface& i, const IpAddr& addr) {
-  const InterfaceAddress* found = i.FindAddress(addr);
-  if (found == nullptr) return;
+void Stack::RemoveAddressLocked(Interface& i, const IpPrefix& prefix) {
+  const IpAddr addr = prefix.addr;
+  const auto found = std::find_if(i.addresses.begin(), i.addresses.end(),
+                                  [&](const InterfaceAddress& x) { return x.prefix == prefix; });
+  if (found == i.addresses.end()) return;
   const InterfaceAddress a = *found;
   RemovePrefixRoute(i, a);
-  std::erase_if(i.addresses, [&](const InterfaceAddress& x) { return x.prefix.addr == addr; });
+  i.addresses.erase(found);
   std::erase_if(i.dad, [&](const Interface::Dad& d) { return d.addr == addr; });
   local_.erase(addr);
   // Another interface may have the same one.

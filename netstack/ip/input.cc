@@ -81,6 +81,8 @@ void Stack::Ipv4In(Interface& iface, Slice datagram, const RxFrame& frame, bool 
       count.in_discards++;
       return;
   }
+  rx.meta = std::exchange(incoming_meta_, {});
+  if (!FilterIn(Hook::kPreRouting, rx, datagram)) return;
   rx.dst_is_broadcast = IsBroadcast(rx.dst);
   if (rx.dst.IsMulticast()) {
     rx.dst_is_group = true;
@@ -167,6 +169,8 @@ void Stack::Ipv6In(Interface& iface, Slice datagram, const RxFrame& frame) {
     count.in_martian++;
     return;
   }
+  rx.meta = std::exchange(incoming_meta_, {});
+  if (!FilterIn(Hook::kPreRouting, rx, datagram)) return;
   if (rx.dst.IsMulticast()) {
     rx.dst_is_group = true;
     if (!lo && !iface.groups.contains(rx.dst)) return;
@@ -269,9 +273,14 @@ void Stack::Ipv6Continue(Interface& iface, const Slice& datagram, IpReceived& rx
   Ipv6Continue(iface, whole, rx, again);
 }
 
-void Stack::Deliver(IpReceived& rx, Slice transport, const Slice& datagram) {
+void Stack::Deliver(IpReceived& rx, Slice transport, const Slice& given) {
   const bool v4 = rx.dst.is_v4();
   IpCounters& count = v4 ? counters_.ip4 : counters_.ip6;
+  Slice datagram = given;
+  if (filter_->active()) {
+    if (!FilterIn(Hook::kLocalIn, rx, datagram)) return;
+    transport = datagram.Sub(rx.header.size());
+  }
   const bool taken = raw_->PacketIn(rx, transport);
   count.in_delivers++;
   switch (rx.protocol) {
@@ -329,7 +338,8 @@ void Stack::Deliver(IpReceived& rx, Slice transport, const Slice& datagram) {
 }
 
 // RFC 1812 5.2-5.3, RFC 8200 3.
-void Stack::Forward(Interface& iface, const IpReceived& rx, const Slice& datagram) {
+void Stack::Forward(Interface& iface, const IpReceived& rx, const Slice& given) {
+  Slice datagram = given;
   const bool v4 = rx.dst.is_v4();
   IpCounters& count = v4 ? counters_.ip4 : counters_.ip6;
   if (rx.src.IsAny() || rx.src.IsLinkLocal() || (v4 && rx.dst.IsLinkLocal())) return;
@@ -337,13 +347,15 @@ void Stack::Forward(Interface& iface, const IpReceived& rx, const Slice& datagra
     count.in_hdr_errors++;
     return SendIcmpError(rx, datagram, v4 ? kIcmpTimeExceeded : kIcmp6TimeExceeded, 0, 0);
   }
-  NetResult<Route> route = FindRoute({.src = rx.src, .dst = rx.dst, .iif = iface.index});
+  NetResult<Route> route =
+      FindRoute({.src = rx.src, .dst = rx.dst, .iif = iface.index, .mark = rx.meta.mark});
   if (!route.ok()) {
     count.out_no_routes++;
     return SendIcmpError(rx, datagram, v4 ? kIcmpUnreachable : kIcmp6Unreachable,
                          v4 ? kIcmpNetUnreach : kIcmp6NoRoute, 0);
   }
   if (route->kind != Route::Kind::kUnicast) return;
+  if (!FilterForward(rx, *route, datagram)) return;
   const bool dont_fragment = !v4 || (datagram.data()[6] & 0x40) != 0;
   if (datagram.size() > route->mtu && rx.gso_size == 0) {
     if (dont_fragment) {
@@ -356,7 +368,7 @@ void Stack::Forward(Interface& iface, const IpReceived& rx, const Slice& datagra
       count.frag_fails++;  // fragments of fragments are not made
       return;
     }
-    IpSend again{rx.src, rx.dst, rx.protocol, static_cast<uint8_t>(rx.ttl - 1), rx.tos};
+    IpSend again{view.src(), rx.dst, rx.protocol, static_cast<uint8_t>(rx.ttl - 1), rx.tos};
     again.options = view.options();
     (void)SendFragments(*route, again, Packet(Chain(datagram.Sub(view.header_size()))),
                         route->mtu);

@@ -266,7 +266,7 @@ NetResult<void> Stack::SendIp(const Route& route, const IpSend& ip, Packet packe
   const size_t total = packet.size() + h.size();
   const uint32_t mtu = PathMtu(route);
   if (total > mtu && packet.offload.gso == Offload::Gso::kNone &&
-      route.kind != Route::Kind::kLocal) {
+      route.kind != Route::Kind::kLocal && !filter_->active()) {
     if (ip.dont_fragment) {
       count.frag_fails++;
       return NetError::kMessageSize;
@@ -278,6 +278,12 @@ NetResult<void> Stack::SendIp(const Route& route, const IpSend& ip, Packet packe
   if (ip.dst.is_v4()) h.id = static_cast<uint16_t>(++fragment_id_);
   const size_t payload = packet.size();
   h.Write(packet.Prepend(h.size()), payload);
+  if (filter_->active()) {
+    PacketMeta meta;
+    meta.mark = ip.mark;
+    meta.uid = ip.uid;
+    return SendFiltered(route, std::move(packet), meta, ip.dont_fragment);
+  }
   SendToNextHop(route, std::move(packet));
   return {};
 }
@@ -287,6 +293,7 @@ NetResult<void> Stack::SendRawIp(const Route& route, Packet packet) {
   if (packet.size() > route.mtu && route.kind != Route::Kind::kLocal) {
     return NetError::kMessageSize;
   }
+  if (filter_->active()) return SendFiltered(route, std::move(packet), {}, true);
   SendToNextHop(route, std::move(packet));
   return {};
 }
@@ -358,7 +365,8 @@ void Stack::SendToNextHop(const Route& route, Packet packet) {
 // ---- The loopback: queued here, delivered when the entry into the stack ends. ----
 
 bool Stack::ShortWay(const Route& route) const {
-  return route.kind == Route::Kind::kLocal && taps_.empty() && !raw_->HearsTransports();
+  return route.kind == Route::Kind::kLocal && taps_.empty() && !raw_->HearsTransports() &&
+         !filter_->active();
 }
 
 void Stack::LoopTcp(const IpAddr& src, const IpAddr& dst, uint8_t tos, const TcpSegment& seg,
@@ -373,12 +381,13 @@ void Stack::LoopUdp(const IpAddr& src, const IpAddr& dst, uint16_t sport, uint16
                    std::move(payload)});
 }
 
-void Stack::LoopDatagram(Slice datagram) {
+void Stack::LoopDatagram(Slice datagram, PacketMeta meta) {
   // A storm that feeds itself ends here; real traffic is bounded by windows and send buffers.
   if (loop_.size() >= 65536) return;
   LoopItem item;
   item.kind = LoopItem::Kind::kDatagram;
   item.payload = Chain(std::move(datagram));
+  item.meta = std::move(meta);
   loop_.push_back(std::move(item));
 }
 
@@ -410,6 +419,7 @@ void Stack::DeliverLoop(LoopItem& item) {
       TapFrame(*lo, flat.span(), kEthHeader, true);
       TapFrame(*lo, flat.span(), kEthHeader, false);
     }
+    incoming_meta_ = std::move(item.meta);
     if (frame.data.data()[0] >> 4 == 4) return Ipv4In(*lo, frame.data, frame, false);
     return Ipv6In(*lo, frame.data, frame);
   }

@@ -130,6 +130,7 @@ NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
 
   IpSend ip{route.src, to.addr, protocol_, params.ttl.value_or(TtlFor(to.addr)),
             params.tos.value_or(TosFor(to.addr))};
+  Own(ip);
   const bool icmp6 = protocol_ == kProtoIcmpv6 && family_ == Family::kV6;
   const int64_t checksum_at = icmp6 ? 2 : opt(Option::kChecksum6);
   Packet p;

@@ -70,9 +70,9 @@ void Stack::RemoveInterfaceLocked(Interface& i) {
   }
   for (Interface* p : ports) SetMaster(*p, 0);
   SetMaster(i, 0);
-  std::vector<IpAddr> addresses;
-  for (const InterfaceAddress& a : i.addresses) addresses.push_back(a.prefix.addr);
-  for (const IpAddr& a : addresses) RemoveAddressLocked(i, a);
+  std::vector<IpPrefix> addresses;
+  for (const InterfaceAddress& a : i.addresses) addresses.push_back(a.prefix);
+  for (const IpPrefix& a : addresses) RemoveAddressLocked(i, a);
   RemoveRoutesThrough(iface);
   absl::erase_if(local_, [&](const auto& kv) { return kv.second == iface; });
   if (loopback_ == iface) loopback_ = 0;
@@ -137,11 +137,11 @@ void Stack::SetUpLocked(Interface& i, bool up) {
     i.router_solicits_left = 0;
     i.next_router_solicit = TimePoint::Never();
     RemoveRoutesThrough(i.index);
-    std::vector<IpAddr> gone;
+    std::vector<IpPrefix> gone;
     for (const InterfaceAddress& a : i.addresses) {
-      if (a.prefix.addr.is_v6()) gone.push_back(a.prefix.addr);
+      if (a.prefix.addr.is_v6()) gone.push_back(a.prefix);
     }
-    for (const IpAddr& a : gone) RemoveAddressLocked(i, a);
+    for (const IpPrefix& a : gone) RemoveAddressLocked(i, a);
     LeaveGroup(i.index, IpAddr::V4(224, 0, 0, 1));
     LeaveGroup(i.index, *IpAddr::Parse("ff02::1"));
   }
@@ -226,11 +226,11 @@ void Stack::SetIpv6Disabled(IfIndex iface, bool disabled) {
     if (i->running()) InterfaceUpV6(*i);
     return;
   }
-  std::vector<IpAddr> gone;
+  std::vector<IpPrefix> gone;
   for (const InterfaceAddress& a : i->addresses) {
-    if (a.prefix.addr.is_v6()) gone.push_back(a.prefix.addr);
+    if (a.prefix.addr.is_v6()) gone.push_back(a.prefix);
   }
-  for (const IpAddr& a : gone) RemoveAddressLocked(*i, a);
+  for (const IpPrefix& a : gone) RemoveAddressLocked(*i, a);
 }
 
 // ---- Changes ----
@@ -240,14 +240,15 @@ NetResult<void> Stack::SetMtu(IfIndex iface, uint32_t mtu) {
 }
 
 NetResult<void> Stack::Rename(IfIndex iface, std::string_view name) {
+  if (name.empty()) return NetError::kInvalid;
   return ChangeLink(iface, {.name = std::string(name)});
 }
 
 NetResult<void> Stack::CheckLinkChange(Interface& i, const LinkChange& c) {
-  if (c.name && *c.name != i.config.name) {
-    if (!ValidName(*c.name)) return NetError::kInvalid;
+  if (!c.name.empty() && c.name != i.config.name) {
+    if (!ValidName(c.name)) return NetError::kInvalid;
     for (auto& [index, have] : interfaces_) {
-      if (have->config.name == *c.name && index != i.index) return NetError::kExists;
+      if (have->config.name == c.name && index != i.index) return NetError::kExists;
     }
   }
   if (c.mtu) {
@@ -306,9 +307,9 @@ NetResult<void> Stack::ChangeLink(IfIndex iface, const LinkChange& c) {
   }
   if (c.group) i.group = *c.group;
   if (c.alias) i.alias = *c.alias;
-  if (c.name && *c.name != i.config.name) {
-    i.config.name = *c.name;
-    routes_.BindRules(*c.name, iface);
+  if (!c.name.empty() && c.name != i.config.name) {
+    i.config.name = c.name;
+    routes_.BindRules(c.name, iface);
     told = true;
   }
   const uint32_t mask = c.flags_mask & kIffSettable;

@@ -452,6 +452,7 @@ void TcpEndpoint::Emit(TcpSegment& seg, Chain payload, uint32_t mss, bool ecn_ca
     return stack_->LoopTcp(tuple_.local, tuple_.remote, tos, seg, std::move(payload));
   }
   IpSend ip{tuple_.local, tuple_.remote, kProtoTcp, TtlFor(tuple_.remote), tos};
+  Own(ip);
   const int64_t discover = opt(ip.dst.is_v4() ? Option::kMtuDiscover : Option::kMtuDiscover6);
   ip.dont_fragment = discover != 0;
   Interface* out = stack_->FindInterface(route->oif);

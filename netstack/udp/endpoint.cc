@@ -191,6 +191,7 @@ NetResult<void> UdpEndpoint::SendOne(const Route& route, const SockAddr& to, uin
   Packet p(std::move(data));
   WriteUdp(p.Prepend(kUdpHeader), local_.port, to.port, p.payload.size());
   IpSend ip{route.src, to.addr, kProtoUdp, ttl, tos};
+  Own(ip);
   const int64_t discover = opt(v4 ? Option::kMtuDiscover : Option::kMtuDiscover6);
   const size_t total = p.size() + (v4 ? kIpv4Header : kIpv6Header);
   // IP_PMTUDISC_WANT sends what fits with DF and cuts what does not; DO and PROBE never cut.

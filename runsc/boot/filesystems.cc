@@ -9,6 +9,7 @@
 #include "fs/gofer/gofer.h"
 #include "fs/inet/inet_socket.h"
 #include "fs/mqueue/mqueue.h"
+#include "fs/netlink/netlink_socket.h"
 #include "fs/overlay/memory_upper.h"
 #include "fs/pipe/pipe.h"
 #include "fs/proc/proc.h"
@@ -170,6 +171,7 @@ void RegisterDrivers() {
   RegisterTtyDevices();
   RegisterUnixSockets();
   RegisterInetSockets();
+  netlink::Register();
 }
 
 HostResult<Ref<MountNamespace>> MountAll(Kernel& kernel, BootArgs& args) {

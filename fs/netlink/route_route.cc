@@ -1,0 +1,442 @@
+// RTM_*ROUTE (net/ipv4/fib_frontend.c, net/ipv6/route.c).
+#include <linux/if_addr.h>
+
+#include "fs/netlink/route.h"
+
+namespace ringwall::netlink {
+namespace {
+
+constexpr AttrRule kRouteRules[] = {
+    [RTA_UNSPEC] = {},
+    [RTA_DST] = {},
+    [RTA_SRC] = {},
+    [RTA_IIF] = {AttrKind::kU32},
+    [RTA_OIF] = {AttrKind::kU32},
+    [RTA_GATEWAY] = {},
+    [RTA_PRIORITY] = {AttrKind::kU32},
+    [RTA_PREFSRC] = {},
+    [RTA_METRICS] = {AttrKind::kNested},
+    [RTA_MULTIPATH] = {AttrKind::kAny, sizeof(rtnexthop)},
+    [RTA_PROTOINFO] = {},
+    [RTA_FLOW] = {AttrKind::kU32},
+    [RTA_CACHEINFO] = {},
+    [RTA_SESSION] = {},
+    [RTA_MP_ALGO] = {},
+    [RTA_TABLE] = {AttrKind::kU32},
+    [RTA_MARK] = {AttrKind::kU32},
+};
+using RouteAttrs = Attrs<RTA_MAX>;
+
+uint8_t TypeOf(net::RouteType t) {
+  switch (t) {
+    case net::RouteType::kUnicast: return RTN_UNICAST;
+    case net::RouteType::kBlackhole: return RTN_BLACKHOLE;
+    case net::RouteType::kUnreachable: return RTN_UNREACHABLE;
+    case net::RouteType::kProhibit: return RTN_PROHIBIT;
+    case net::RouteType::kThrow: return RTN_THROW;
+    case net::RouteType::kLocal: return RTN_LOCAL;
+    case net::RouteType::kBroadcast: return RTN_BROADCAST;
+    case net::RouteType::kAnycast: return RTN_ANYCAST;
+    case net::RouteType::kMulticast: return RTN_MULTICAST;
+  }
+  return RTN_UNSPEC;
+}
+
+std::optional<net::RouteType> TypeFrom(uint8_t t) {
+  switch (t) {
+    case RTN_UNSPEC:
+    case RTN_UNICAST: return net::RouteType::kUnicast;
+    case RTN_LOCAL: return net::RouteType::kLocal;
+    case RTN_BROADCAST: return net::RouteType::kBroadcast;
+    case RTN_ANYCAST: return net::RouteType::kAnycast;
+    case RTN_MULTICAST: return net::RouteType::kMulticast;
+    case RTN_BLACKHOLE: return net::RouteType::kBlackhole;
+    case RTN_UNREACHABLE: return net::RouteType::kUnreachable;
+    case RTN_PROHIBIT: return net::RouteType::kProhibit;
+    case RTN_THROW: return net::RouteType::kThrow;
+    default: return std::nullopt;
+  }
+}
+
+void PutMetrics(Builder& b, const net::RouteEntry& r) {
+  if (r.mtu == 0 && r.advmss == 0 && r.hop_limit == 0) return;
+  const size_t m = b.Nest(RTA_METRICS);
+  if (r.mtu != 0) b.U32(RTAX_MTU, r.mtu);
+  if (r.advmss != 0) b.U32(RTAX_ADVMSS, r.advmss);
+  if (r.hop_limit != 0) b.U32(RTAX_HOPLIMIT, r.hop_limit);
+  b.Unnest(m);
+}
+
+Result<RouteAttrs> ParseRoute(Context& c) {
+  return ParseAttrs<RTA_MAX>(Tail(c, sizeof(rtmsg)), kRouteRules, &c.ack);
+}
+
+void PutGateway(Builder& b, const net::IpAddr& gateway, net::Family family) {
+  if (gateway.IsNone()) return;
+  if (gateway.family() == family) return PutAddress(b, RTA_GATEWAY, gateway);
+  rtvia via = {};
+  via.rtvia_family = AfOf(gateway.family());
+  std::vector<uint8_t> bytes(2 + gateway.size());
+  memcpy(bytes.data(), &via.rtvia_family, 2);
+  memcpy(bytes.data() + 2, gateway.data(), gateway.size());
+  b.Attribute(RTA_VIA, bytes);
+}
+
+}  // namespace
+
+void FillRoute(Builder& b, const net::RouteEntry& r, uint32_t extra_flags) {
+  const bool v4 = r.dst.addr.is_v4();
+  rtmsg head = {};
+  head.rtm_family = AfOf(r.dst.addr.family());
+  head.rtm_dst_len = r.dst.len;
+  head.rtm_tos = r.tos;
+  head.rtm_table = r.table < 256 ? static_cast<uint8_t>(r.table) : uint8_t{RT_TABLE_COMPAT};
+  head.rtm_protocol = r.protocol;
+  head.rtm_scope = r.scope;
+  head.rtm_type = TypeOf(r.type);
+  head.rtm_flags = extra_flags | (r.onlink ? 4u : 0u);  // RTNH_F_ONLINK
+  b.Put(head);
+  if (v4) {
+    b.U32(RTA_TABLE, r.table);
+    if (r.dst.len != 0) PutAddress(b, RTA_DST, r.dst.addr);
+    if (r.metric != 0) b.U32(RTA_PRIORITY, r.metric);
+    PutMetrics(b, r);
+    if (!r.preferred_src.IsNone()) PutAddress(b, RTA_PREFSRC, r.preferred_src);
+  } else {
+    if (r.dst.len != 0) PutAddress(b, RTA_DST, r.dst.addr);
+    b.U32(RTA_TABLE, r.table);
+    PutMetrics(b, r);
+    if (!r.preferred_src.IsNone()) PutAddress(b, RTA_PREFSRC, r.preferred_src);
+    b.U32(RTA_PRIORITY, r.metric);
+  }
+  if (r.next_hops.size() > 1) {
+    const size_t m = b.Nest(RTA_MULTIPATH);
+    for (const net::NextHop& n : r.next_hops) {
+      const size_t at = b.size();
+      rtnexthop hop = {};
+      hop.rtnh_hops = static_cast<uint8_t>(n.weight - 1);
+      hop.rtnh_ifindex = static_cast<int>(n.oif);
+      hop.rtnh_flags = n.onlink ? RTNH_F_ONLINK : 0;
+      b.Put(hop);
+      PutGateway(b, n.gateway, r.dst.addr.family());
+      b.Unnest(at);  // the length is its first field, too
+    }
+    b.Unnest(m);
+  } else {
+    PutGateway(b, r.gateway, r.dst.addr.family());
+    if (r.oif != 0) b.U32(RTA_OIF, r.oif);
+  }
+  if (!v4) {
+    rta_cacheinfo ci = {};
+    b.Value(RTA_CACHEINFO, ci);
+    b.U8(RTA_PREF, 0);  // ICMPV6_ROUTER_PREF_MEDIUM
+  }
+}
+
+Result<void> DumpRoutes(Context& c) {
+  const uint8_t af = c.message.payload[0];
+  uint32_t table = 0, oif = 0;
+  uint8_t protocol = 0, type = 0;
+  bool cloned = false;
+  if (c.message.payload.size() >= sizeof(rtmsg)) {
+    const rtmsg head = TRY(Head<rtmsg>(c));
+    cloned = (head.rtm_flags & RTM_F_CLONED) != 0;
+    if (c.socket.strict()) {
+      if (head.rtm_dst_len != 0 || head.rtm_src_len != 0 || head.rtm_tos != 0 ||
+          head.rtm_scope != 0) {
+        return c.ack.Fail(EINVAL, "Invalid values in header for FIB dump request");
+      }
+      if ((head.rtm_flags & ~static_cast<unsigned>(RTM_F_CLONED | RTM_F_PREFIX)) != 0) {
+        return c.ack.Fail(EINVAL, "Invalid flags for FIB dump request");
+      }
+      const RouteAttrs a = TRY(ParseRoute(c));
+      table = a.U32(RTA_TABLE, head.rtm_table);
+      protocol = head.rtm_protocol;
+      type = head.rtm_type;
+      oif = a.U32(RTA_OIF);
+      if (oif != 0 && !c.stack().FindInterfaceInfo(oif)) return Errno(ENODEV);
+    }
+  } else if (c.socket.strict()) {
+    return c.ack.Fail(EINVAL, "Invalid header for FIB dump request");
+  }
+  const bool filtered = table != 0 || oif != 0 || protocol != 0 || type != 0;
+  Builder b;
+  std::vector<net::RouteEntry> all = c.stack().LocalRoutes();
+  for (net::RouteEntry& r : c.stack().Routes()) all.push_back(std::move(r));
+  bool found_table = table == 0 || table == RT_TABLE_MAIN || table == RT_TABLE_LOCAL;
+  for (net::Family f : {net::Family::kV4, net::Family::kV6}) {
+    if (cloned) break;  // no route is cached
+    if (af != AF_UNSPEC && FamilyOf(af) != f) continue;
+    // The table "main" before "local", as fib_table_hash and the tree's order give it for others.
+    for (const net::RouteEntry& r : all) {
+      if (r.dst.addr.family() != f) continue;
+      if (table != 0 && r.table != table) continue;
+      found_table = true;
+      if (oif != 0 && r.oif != oif) continue;
+      if (protocol != 0 && r.protocol != protocol) continue;
+      if (type != 0 && TypeOf(r.type) != type) continue;
+      c.BeginPart(b, RTM_NEWROUTE, filtered ? NLM_F_DUMP_FILTERED : 0);
+      FillRoute(b, r, 0);
+      b.End();
+    }
+  }
+  if (!found_table && af != AF_UNSPEC) {
+    return c.ack.Fail(ENOENT, af == AF_INET6 ? "FIB table does not exist"
+                                             : "ipv4: FIB table does not exist");
+  }
+  return c.Dump(b.Take());
+}
+
+Result<void> GetRoute(Context& c) {
+  const rtmsg head = TRY(Head<rtmsg>(c));
+  if (head.rtm_family != AF_INET && head.rtm_family != AF_INET6) return Errno(EOPNOTSUPP);
+  const net::Family family = FamilyOf(head.rtm_family);
+  const RouteAttrs a = TRY(ParseRoute(c));
+  if (c.socket.strict()) {
+    if ((a.Has(RTA_SRC) && head.rtm_src_len == 0) || (a.Has(RTA_DST) && head.rtm_dst_len == 0)) {
+      return c.ack.Fail(EINVAL, "rtm_src_len and rtm_dst_len must be 32 for IPv4");
+    }
+  }
+  net::RouteQuery q;
+  q.dst = net::IpAddr::Any(family);
+  if (const Attr* x = a.Get(RTA_DST)) {
+    q.dst = TRY(AddressOf(*x, family, c.ack));
+  }
+  if (const Attr* x = a.Get(RTA_SRC)) {
+    q.src = TRY(AddressOf(*x, family, c.ack));
+  }
+  q.oif = a.U32(RTA_OIF);
+  q.mark = a.U32(RTA_MARK);
+  q.iif = a.U32(RTA_IIF);
+  q.uid = a.U32(RTA_UID);
+  if (q.iif != 0 && !c.stack().FindInterfaceInfo(q.iif)) return Errno(ENODEV);
+  if (q.oif != 0 && !c.stack().FindInterfaceInfo(q.oif)) return Errno(ENODEV);
+  std::optional<net::RouteEntry> entry;
+  net::NetResult<net::Route> r = c.stack().LookupRoute(q, &entry);
+  if (!r.ok()) return net::ToErrno(r.error());
+  if ((head.rtm_flags & RTM_F_FIB_MATCH) != 0 && entry) {
+    c.Answer(RTM_NEWROUTE, 0, [&](Builder& b) { FillRoute(b, *entry, 0); });
+    return {};
+  }
+  net::RouteEntry out;
+  out.dst = {r->dst, static_cast<uint8_t>(q.dst.size() * 8)};
+  out.oif = r->oif;
+  if (r->next_hop != r->dst) out.gateway = r->next_hop;
+  out.preferred_src = r->src;
+  out.table = entry ? entry->table : net::kTableMain;
+  out.protocol = RTPROT_UNSPEC;
+  out.metric = entry && family == net::Family::kV6 ? entry->metric : 0;
+  switch (r->kind) {
+    case net::Route::Kind::kLocal:
+      out.type = net::RouteType::kLocal;
+      out.table = net::kTableLocal;
+      break;
+    case net::Route::Kind::kBroadcast:
+      out.type = net::RouteType::kBroadcast;
+      out.table = net::kTableLocal;
+      break;
+    case net::Route::Kind::kMulticast: out.type = net::RouteType::kMulticast; break;
+    default: break;
+  }
+  if (family == net::Family::kV6 && entry) out.protocol = entry->protocol;
+  c.Answer(RTM_NEWROUTE, 0, [&](Builder& b) {
+    FillRoute(b, out, family == net::Family::kV4 ? 0x200u : 0u);  // RTM_F_CLONED
+    if (family == net::Family::kV4) {
+      b.U32(RTA_UID, c.task.creds().euid);
+      rta_cacheinfo ci = {};
+      b.Value(RTA_CACHEINFO, ci);
+    }
+  });
+  return {};
+}
+
+namespace {
+
+Result<net::IpAddr> GatewayIn(const RouteAttrs& a, net::Family family, ExtAck& ack) {
+  if (a.Has(RTA_GATEWAY) && a.Has(RTA_VIA)) {
+    return ack.Fail(EINVAL, "Nexthop configuration can not contain both GATEWAY and VIA");
+  }
+  if (const Attr* x = a.Get(RTA_GATEWAY)) {
+    const net::IpAddr g = TRY(AddressOf(*x, family, ack));
+    if (g.IsAny()) return net::IpAddr();
+    return g;
+  }
+  if (const Attr* x = a.Get(RTA_VIA)) {
+    if (x->size() < 2) return ack.FailAt(EINVAL, "Invalid attribute length for RTA_VIA", x);
+    Attr inner = *x;
+    const net::Family f = FamilyOf(static_cast<uint8_t>(ReadAs<uint16_t>(x->data)));
+    inner.data = x->data.subspan(2);
+    return AddressOf(inner, f, ack);
+  }
+  return net::IpAddr();
+}
+
+Result<void> ReadNextHops(Context& c, const Attr& a, net::RouteEntry& r) {
+  Bytes left = a.data;
+  while (left.size() >= sizeof(rtnexthop)) {
+    const rtnexthop h = ReadAs<rtnexthop>(left);
+    if (h.rtnh_len < sizeof(rtnexthop) || h.rtnh_len > left.size()) {
+      return c.ack.Fail(EINVAL, "Invalid nexthop configuration - extra data after nexthop");
+    }
+    net::NextHop n;
+    n.oif = static_cast<net::IfIndex>(h.rtnh_ifindex);
+    n.weight = static_cast<uint8_t>(std::min(h.rtnh_hops + 1, 255));
+    n.onlink = (h.rtnh_flags & RTNH_F_ONLINK) != 0;
+    const RouteAttrs attrs = TRY(ParseAttrs<RTA_MAX>(
+        left.subspan(sizeof(rtnexthop), h.rtnh_len - sizeof(rtnexthop)), kRouteRules, &c.ack));
+    n.gateway = TRY(GatewayIn(attrs, r.dst.addr.family(), c.ack));
+    if (r.next_hops.size() >= 256) return Errno(EINVAL);
+    r.next_hops.push_back(n);
+    left = left.subspan(std::min(Align4(h.rtnh_len), left.size()));
+  }
+  return {};
+}
+
+Result<net::RouteEntry> ReadRoute(Context& c, bool adding) {
+  const rtmsg head = TRY(Head<rtmsg>(c));
+  const net::Family family = FamilyOf(head.rtm_family);
+  const bool v4 = family == net::Family::kV4;
+  const RouteAttrs a = TRY(ParseRoute(c));
+  net::RouteEntry r;
+  if (head.rtm_dst_len > (v4 ? 32 : 128)) {
+    return c.ack.Fail(EINVAL, v4 ? "ipv4: Invalid dst prefix length" : "ipv6: Invalid prefix length");
+  }
+  if (head.rtm_src_len != 0) {
+    // Routes by source (IPV6_SUBTREES) are not built in.
+    return c.ack.Fail(EINVAL, "Specifying source address requires IPV6_SUBTREES to be enabled");
+  }
+  r.dst = {net::IpAddr::Any(family), head.rtm_dst_len};
+  if (const Attr* x = a.Get(RTA_DST)) {
+    const net::IpAddr dst = TRY(AddressOf(*x, family, c.ack));
+    r.dst.addr = dst;
+    if (r.dst.Network() != dst) {
+      if (v4) return c.ack.Fail(EINVAL, "ipv4: Invalid prefix for given prefix length");
+      r.dst.addr = r.dst.Network();
+    }
+  } else if (head.rtm_dst_len != 0) {
+    return Errno(EINVAL);
+  }
+  r.gateway = TRY(GatewayIn(a, family, c.ack));
+  r.oif = a.U32(RTA_OIF);
+  r.metric = a.U32(RTA_PRIORITY);
+  r.table = a.U32(RTA_TABLE, head.rtm_table == 0 ? net::kTableMain : uint32_t{head.rtm_table});
+  r.protocol = head.rtm_protocol;
+  r.scope = v4 ? head.rtm_scope : 0;
+  r.tos = v4 ? head.rtm_tos : 0;
+  r.onlink = (head.rtm_flags & RTNH_F_ONLINK) != 0;
+  const std::optional<net::RouteType> type = TypeFrom(head.rtm_type);
+  if (!type) return c.ack.Fail(EINVAL, "ipv4: Invalid route type");
+  r.type = *type;
+  if (const Attr* x = a.Get(RTA_PREFSRC)) {
+    r.preferred_src = TRY(AddressOf(*x, family, c.ack));
+  }
+  if (const Attr* x = a.Get(RTA_METRICS)) {
+    const Attrs<RTAX_MAX> m = TRY(ParseAttrs<RTAX_MAX>(x->data, {}, &c.ack));
+    r.mtu = m.U32(RTAX_MTU);
+    r.advmss = m.U32(RTAX_ADVMSS);
+    r.hop_limit = m.U32(RTAX_HOPLIMIT);
+    if (r.hop_limit > 255) return c.ack.Fail(EINVAL, "Invalid hoplimit metric");
+  }
+  if (const Attr* x = a.Get(RTA_MULTIPATH)) {
+    TRY(ReadNextHops(c, *x, r));
+  }
+  if (!adding) return r;
+  if ((head.rtm_flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN)) != 0) {
+    return c.ack.Fail(EINVAL, "ipv4: Invalid rtm_flags - can not contain DEAD or LINKDOWN");
+  }
+  if (v4 && r.type == net::RouteType::kUnicast && !r.gateway.IsNone() &&
+      r.scope >= RT_SCOPE_LINK) {
+    return c.ack.Fail(EINVAL, "ipv4: Nexthop has invalid scope");
+  }
+  if (r.oif != 0 && !c.stack().FindInterfaceInfo(r.oif)) return Errno(ENODEV);
+  return r;
+}
+
+}  // namespace
+
+Result<void> NewRoute(Context& c) {
+  const net::RouteEntry r = TRY(ReadRoute(c, true));
+  Result<void> done = FromNet(c.stack().AddRoute(r, HowOf(c.message.header.flags)));
+  if (done.ok()) return done;
+  if (done.error().Is(ENETUNREACH)) {
+    return c.ack.Fail(ENETUNREACH, r.dst.addr.is_v4() ? "Nexthop has invalid gateway"
+                                                      : "Gateway can not be a local address");
+  }
+  if (done.error().Is(ENETDOWN)) return c.ack.Fail(ENETDOWN, "Device for nexthop is not up");
+  if (done.error().Is(ENODEV) && r.oif == 0 && r.gateway.IsNone()) {
+    return r.dst.addr.is_v4() ? c.ack.Fail(ENODEV, "Nexthop device is not specified")
+                              : Errno(ENODEV);
+  }
+  return done;
+}
+
+Result<void> DelRoute(Context& c) {
+  net::RouteEntry r = TRY(ReadRoute(c, false));
+  if (!r.next_hops.empty()) {
+    r.gateway = r.next_hops[0].gateway;
+    r.oif = r.next_hops[0].oif;
+  }
+  return FromNet(c.stack().RemoveRoute(r));
+}
+
+// ---- Other tables that tools ask for ----
+
+Result<void> DumpQdiscs(Context& c) {
+  Builder b;
+  for (const net::InterfaceInfo& i : c.stack().Interfaces()) {
+    if (!i.up) continue;
+    c.BeginPart(b, RTM_NEWQDISC);
+    tcmsg head = {};
+    head.tcm_family = AF_UNSPEC;
+    head.tcm_ifindex = static_cast<int>(i.index);
+    head.tcm_parent = 0xffffffff;  // TC_H_ROOT
+    head.tcm_info = 2;
+    b.Put(head);
+    b.Text(TCA_KIND, "noqueue");
+    b.End();
+  }
+  return c.Dump(b.Take());
+}
+
+Result<void> GetNsid(Context& c) {
+  // NETNSA_NSID = -1: no number is assigned.
+  c.Answer(RTM_NEWNSID, 0, [&](Builder& b) {
+    b.Put(rtgenmsg{AF_UNSPEC});
+    b.U32(1, ~0u);
+  });
+  return {};
+}
+
+Result<void> DumpNetconf(Context& c) {
+  Builder b;
+  const uint8_t af = c.message.payload[0];
+  for (const net::InterfaceInfo& i : c.stack().Interfaces()) {
+    for (uint8_t f : {static_cast<uint8_t>(AF_INET), static_cast<uint8_t>(AF_INET6)}) {
+      if (af != AF_UNSPEC && af != f) continue;
+      c.BeginPart(b, RTM_NEWNETCONF);
+      b.Put(rtgenmsg{f});
+      b.U32(1, i.index);  // NETCONFA_IFINDEX
+      const net::StackConfig config = c.stack().Config();
+      b.U32(2, f == AF_INET ? config.forwarding4 : config.forwarding6);  // NETCONFA_FORWARDING
+      b.End();
+    }
+  }
+  return c.Dump(b.Take());
+}
+
+Result<void> DumpStats(Context& c) {
+  Builder b;
+  for (const net::InterfaceInfo& i : c.stack().Interfaces()) {
+    c.BeginPart(b, RTM_NEWSTATS);
+    const uint32_t head[3] = {0, i.index, 1};  // struct if_stats_msg, IFLA_STATS_LINK_64
+    b.Put(head);
+    const uint64_t s[24] = {i.counters.rx_packets, i.counters.tx_packets, i.counters.rx_bytes,
+                            i.counters.tx_bytes,   i.counters.rx_errors,  i.counters.tx_errors,
+                            i.counters.rx_dropped, i.counters.tx_dropped, i.counters.multicast};
+    b.Value(1, s);
+    b.End();
+  }
+  return c.Dump(b.Take());
+}
+
+}  // namespace ringwall::netlink

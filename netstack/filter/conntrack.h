@@ -1,0 +1,103 @@
+// Connection tracking and address translation (net/netfilter/nf_conntrack_core.c, nf_nat_core.c).
+//
+// A connection has two tuples: what its first packet looked like, and what an answer looks like.
+// Translation is a change of the second before the connection is confirmed; every later packet of
+// either direction is made to look like the inverse of the other tuple.
+#ifndef RINGWALL_NETSTACK_FILTER_CONNTRACK_H_
+#define RINGWALL_NETSTACK_FILTER_CONNTRACK_H_
+
+#include <array>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "netstack/filter/packet.h"
+#include "netstack/time.h"
+
+namespace ringwall::net {
+
+struct CtTuple {
+  IpAddr src, dst;
+  uint16_t sport = 0, dport = 0;  // echo messages: their identifier in both
+  uint8_t protocol = 0;
+  uint8_t icmp = 0;  // 1: a request, 2: an answer; other messages 0
+
+  CtTuple Inverse() const {
+    CtTuple t = *this;
+    std::swap(t.src, t.dst);
+    std::swap(t.sport, t.dport);
+    if (icmp != 0) t.icmp = static_cast<uint8_t>(3 - icmp);
+    return t;
+  }
+  friend bool operator==(const CtTuple&, const CtTuple&) = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const CtTuple& t) {
+    return H::combine(std::move(h), t.src, t.dst, t.sport, t.dport, t.protocol, t.icmp);
+  }
+};
+
+// IPS_*.
+inline constexpr uint32_t kCtSeenReply = 1 << 1, kCtAssured = 1 << 2, kCtConfirmed = 1 << 3,
+                          kCtSrcNat = 1 << 4, kCtDstNat = 1 << 5, kCtSrcNatDone = 1 << 7,
+                          kCtDstNatDone = 1 << 8;
+
+class Connection : public RefCounted<Connection> {
+ public:
+  std::array<CtTuple, 2> tuples;  // original, reply
+  uint32_t status = 0;
+  uint32_t mark = 0;
+  uint8_t tcp_state = 0;  // TCP_CONNTRACK_*
+  TimePoint expires;
+  struct Counter {
+    uint64_t packets = 0, bytes = 0;
+  };
+  std::array<Counter, 2> counters;
+  uint32_t id = 0;
+};
+
+// What a NAT target asks for (struct nf_nat_range2). Ports 0: any.
+struct NatRange {
+  IpAddr min, max;  // none: the address stays
+  uint16_t min_port = 0, max_port = 0;
+  bool has_ports = false;
+  bool random = false;
+};
+
+class Conntrack {
+ public:
+  static constexpr size_t kMax = 65536;  // nf_conntrack_max
+
+  // Finds or makes the packet's connection and says how it stands (nf_conntrack_in()).
+  void In(FilterPacket& p, TimePoint now, uint64_t random);
+  // The first packet got through: the connection is real. False when another took its place.
+  bool Confirm(FilterPacket& p, TimePoint now);
+
+  // Decides on the translation of a new connection. source: of its source address.
+  // False when no free tuple was found.
+  bool SetUp(Connection& c, const NatRange& range, bool source, uint64_t random);
+  // Rewrites the packet as its connection says.
+  void Translate(FilterPacket& p, bool source) const;
+
+  std::vector<Ref<Connection>> List(TimePoint now);
+  size_t size() const { return table_.size() / 2; }
+  void Flush() { table_.clear(); }
+
+ private:
+  static std::optional<CtTuple> TupleOf(const FilterPacket& p);
+  static std::optional<CtTuple> QuotedTuple(const FilterPacket& p, size_t at);
+  void InError(FilterPacket& p, size_t quoted, TimePoint now);
+  bool Update(Connection& c, FilterPacket& p, bool reply, TimePoint now);
+  Connection* Find(const CtTuple& t, TimePoint now, bool* reply);
+  bool Taken(const CtTuple& t, const Connection& self) const;
+  void Drop(const Connection& c);
+  void MakeRoom(TimePoint now);
+  void TranslateQuoted(FilterPacket& p, size_t at, const CtTuple& wanted, bool source) const;
+
+  absl::flat_hash_map<CtTuple, std::pair<RefPtr<Connection>, bool>> table_;
+  uint32_t next_id_ = 1;
+};
+
+}  // namespace ringwall::net
+
+#endif  // RINGWALL_NETSTACK_FILTER_CONNTRACK_H_

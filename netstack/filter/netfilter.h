@@ -1,0 +1,38 @@
+// Netfilter: the hooks of one stack, with their tables in Linux's order and connection tracking in
+// between. Costs nothing while no table has a rule. Guarded by the stack's lock.
+#ifndef RINGWALL_NETSTACK_FILTER_NETFILTER_H_
+#define RINGWALL_NETSTACK_FILTER_NETFILTER_H_
+
+#include <memory>
+
+#include "netstack/filter/xtables.h"
+
+namespace ringwall::net {
+
+class Netfilter {
+ public:
+  explicit Netfilter(Stack& stack);
+
+  bool active() const { return active_; }
+  // True: goes on; the packet may have changed. False: dropped.
+  bool Run(Hook hook, FilterPacket& p);
+
+  // Null when there is no such table.
+  XtTable* Find(Family family, std::string_view name);
+  // After a table changed.
+  void Changed();
+  Conntrack& conntrack() { return conntrack_; }
+
+ private:
+  bool RunTable(const char* name, Hook hook, FilterPacket& p);
+  bool RunNat(Hook hook, FilterPacket& p);
+
+  Stack& stack_;
+  Conntrack conntrack_;
+  std::vector<std::unique_ptr<XtTable>> tables_;
+  bool active_ = false;
+};
+
+}  // namespace ringwall::net
+
+#endif  // RINGWALL_NETSTACK_FILTER_NETFILTER_H_

@@ -1,0 +1,93 @@
+// FilterPacket: one IP packet on its way through the filter's hooks, in memory of its own, so that
+// addresses and ports can be rewritten in place. Guarded by the stack's lock.
+#ifndef RINGWALL_NETSTACK_FILTER_PACKET_H_
+#define RINGWALL_NETSTACK_FILTER_PACKET_H_
+
+#include <optional>
+#include <string>
+
+#include "netstack/buffer.h"
+#include "netstack/host.h"
+#include "netstack/wire/address.h"
+#include "sentry/base/ref.h"
+
+namespace ringwall::net {
+
+class Connection;
+
+// NF_INET_*.
+enum class Hook : uint8_t { kPreRouting, kLocalIn, kForward, kLocalOut, kPostRouting };
+inline constexpr size_t kHooks = 5;
+
+// How a packet stands to its connection (IP_CT_*).
+enum class CtInfo : uint8_t { kNone, kNew, kEstablished, kRelated, kInvalid, kUntracked };
+
+// What the filter knows of a packet besides its bytes; goes along on the loopback.
+struct PacketMeta {
+  uint32_t mark = 0;
+  CtInfo info = CtInfo::kNone;
+  bool reply = false;  // the connection's second direction
+  RefPtr<Connection> connection;
+  std::optional<uint32_t> uid;  // of the sending socket
+};
+
+class FilterPacket {
+ public:
+  // What the transport checksum's field holds.
+  enum class Sum : uint8_t { kFull, kPartial, kNone };
+
+  // Copies the datagram. Nothing for what has no whole IP header.
+  static std::optional<FilterPacket> Parse(ByteSpan datagram, Sum sum);
+
+  IpAddr src() const { return src_; }
+  IpAddr dst() const { return dst_; }
+  bool is_v4() const { return src_.is_v4(); }
+  uint8_t protocol() const { return protocol_; }
+  // Of a first or only fragment; others have no ports.
+  bool has_ports() const { return has_ports_; }
+  bool later_fragment() const { return later_fragment_; }
+  uint16_t src_port() const;
+  uint16_t dst_port() const;
+  size_t size() const { return data_.size(); }
+  size_t transport() const { return transport_; }
+  ByteSpan bytes() const { return data_.span(); }
+  uint8_t* mutable_bytes() { return data_.buffer()->data() + data_.offset(); }
+  const Slice& slice() const { return data_; }
+  uint8_t tos() const;
+  uint8_t ttl() const;
+  // The identifier of an echo message; its "port".
+  std::optional<uint16_t> echo_id() const;
+  bool IsIcmp() const;
+  // An ICMP error's quoted packet: where it begins.
+  std::optional<size_t> quoted() const;
+
+  void SetSrc(const IpAddr& a) { SetAddr(a, true); }
+  void SetDst(const IpAddr& a) { SetAddr(a, false); }
+  void SetPort(bool source, uint16_t port);
+  void SetEchoId(uint16_t id);
+  // Computes the transport checksum over the whole, whatever its field held.
+  void CompleteChecksum();
+  Sum sum() const { return sum_; }
+
+  IfIndex in = 0, out = 0;
+  std::string in_name, out_name;
+  PacketMeta meta;
+
+ private:
+  void SetAddr(const IpAddr& a, bool source);
+  // The transport checksum's field, or 0 when there is none.
+  size_t ChecksumField() const;
+  void Adjust(const uint8_t* from, const uint8_t* to, size_t n, bool pseudo);
+
+  Slice data_;
+  IpAddr src_, dst_;
+  uint8_t protocol_ = 0;
+  size_t transport_ = 0;
+  bool has_ports_ = false;
+  bool later_fragment_ = false;
+  Sum sum_ = Sum::kFull;
+};
+
+}  // namespace ringwall::net
+
+#endif  // RINGWALL_NETSTACK_FILTER_PACKET_H_
