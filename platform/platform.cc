@@ -23,9 +23,4 @@ HostResult<std::unique_ptr<Platform>> CreatePlatform(const PlatformOptions& opti
                             "\": expected systrap, ptrace or auto");
 }
 
-Result<void> Context::SetAffinity(const cpu_set_t& set) {
-  if (::sched_setaffinity(host_tid(), sizeof set, &set) != 0) return Errno(errno);
-  return {};
-}
-
 }  // namespace ringwall
