@@ -62,9 +62,10 @@ Result<void> GenericProtocol::Handle(Context& c) {
     b.End();
     return c.Dump(b.Take());
   }
-  static constexpr AttrRule kRules[] = {
-      [CTRL_ATTR_UNSPEC] = {}, [CTRL_ATTR_FAMILY_ID] = {AttrKind::kU16},
-      [CTRL_ATTR_FAMILY_NAME] = {AttrKind::kString, 15}};
+  static constexpr Policy<CTRL_ATTR_MAX> kRules = {
+      {CTRL_ATTR_FAMILY_ID, {AttrKind::kU16}},
+      {CTRL_ATTR_FAMILY_NAME, {AttrKind::kString, 15}},
+  };
   const Attrs<CTRL_ATTR_MAX> a =
       TRY(ParseAttrs<CTRL_ATTR_MAX>(Tail(c, sizeof(genlmsghdr)), kRules, &c.ack));
   const Attr* id = a.Get(CTRL_ATTR_FAMILY_ID);

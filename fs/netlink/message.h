@@ -10,11 +10,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "sentry/base/result.h"
@@ -121,6 +123,16 @@ enum class AttrKind : uint8_t { kAny, kU8, kU16, kU32, kU64, kString, kNested, k
 struct AttrRule {
   AttrKind kind = AttrKind::kAny;
   uint16_t size = 0;  // kString, kBinary: at most; kExact, kAny: at least
+};
+
+// A table of rules by type; types that are not named are of any kind.
+template <size_t kMax>
+struct Policy {
+  std::array<AttrRule, kMax + 1> rules = {};
+  constexpr Policy(std::initializer_list<std::pair<int, AttrRule>> named) {
+    for (const auto& [type, rule] : named) rules[static_cast<size_t>(type)] = rule;
+  }
+  constexpr operator std::span<const AttrRule>() const { return rules; }  // NOLINT: implicit
 };
 
 // The attributes of one level, by type; of repeated ones the last. kMax is the highest type known.

@@ -6,19 +6,13 @@
 namespace ringwall::netlink {
 namespace {
 
-constexpr AttrRule kAddrRules[] = {
-    [IFA_UNSPEC] = {},
-    [IFA_ADDRESS] = {},
-    [IFA_LOCAL] = {},
-    [IFA_LABEL] = {AttrKind::kString, 15},
-    [IFA_BROADCAST] = {},
-    [IFA_ANYCAST] = {},
-    [IFA_CACHEINFO] = {AttrKind::kAny, sizeof(ifa_cacheinfo)},
-    [IFA_MULTICAST] = {},
-    [IFA_FLAGS] = {AttrKind::kU32},
-    [IFA_RT_PRIORITY] = {AttrKind::kU32},
-    [IFA_TARGET_NETNSID] = {AttrKind::kU32},
-    [IFA_PROTO] = {AttrKind::kU8},
+constexpr Policy<IFA_PROTO> kAddrRules = {
+    {IFA_LABEL, {AttrKind::kString, 15}},
+    {IFA_CACHEINFO, {AttrKind::kAny, sizeof(ifa_cacheinfo)}},
+    {IFA_FLAGS, {AttrKind::kU32}},
+    {IFA_RT_PRIORITY, {AttrKind::kU32}},
+    {IFA_TARGET_NETNSID, {AttrKind::kU32}},
+    {IFA_PROTO, {AttrKind::kU8}},
 };
 using AddrAttrs = Attrs<IFA_PROTO>;
 

@@ -7,20 +7,16 @@
 namespace ringwall::netlink {
 namespace {
 
-constexpr AttrRule kNeighRules[] = {
-    [NDA_UNSPEC] = {},
-    [NDA_DST] = {AttrKind::kBinary, 32},
-    [NDA_LLADDR] = {AttrKind::kBinary, 32},
-    [NDA_CACHEINFO] = {},
-    [NDA_PROBES] = {AttrKind::kU32},
-    [NDA_VLAN] = {AttrKind::kU16},
-    [NDA_PORT] = {AttrKind::kU16},
-    [NDA_VNI] = {AttrKind::kU32},
-    [NDA_IFINDEX] = {AttrKind::kU32},
-    [NDA_MASTER] = {AttrKind::kU32},
-    [NDA_LINK_NETNSID] = {},
-    [NDA_SRC_VNI] = {},
-    [NDA_PROTOCOL] = {AttrKind::kU8},
+constexpr Policy<NDA_MAX> kNeighRules = {
+    {NDA_DST, {AttrKind::kBinary, 32}},
+    {NDA_LLADDR, {AttrKind::kBinary, 32}},
+    {NDA_PROBES, {AttrKind::kU32}},
+    {NDA_VLAN, {AttrKind::kU16}},
+    {NDA_PORT, {AttrKind::kU16}},
+    {NDA_VNI, {AttrKind::kU32}},
+    {NDA_IFINDEX, {AttrKind::kU32}},
+    {NDA_MASTER, {AttrKind::kU32}},
+    {NDA_PROTOCOL, {AttrKind::kU8}},
 };
 using NeighAttrs = Attrs<NDA_MAX>;
 

@@ -6,24 +6,15 @@
 namespace ringwall::netlink {
 namespace {
 
-constexpr AttrRule kRouteRules[] = {
-    [RTA_UNSPEC] = {},
-    [RTA_DST] = {},
-    [RTA_SRC] = {},
-    [RTA_IIF] = {AttrKind::kU32},
-    [RTA_OIF] = {AttrKind::kU32},
-    [RTA_GATEWAY] = {},
-    [RTA_PRIORITY] = {AttrKind::kU32},
-    [RTA_PREFSRC] = {},
-    [RTA_METRICS] = {AttrKind::kNested},
-    [RTA_MULTIPATH] = {AttrKind::kAny, sizeof(rtnexthop)},
-    [RTA_PROTOINFO] = {},
-    [RTA_FLOW] = {AttrKind::kU32},
-    [RTA_CACHEINFO] = {},
-    [RTA_SESSION] = {},
-    [RTA_MP_ALGO] = {},
-    [RTA_TABLE] = {AttrKind::kU32},
-    [RTA_MARK] = {AttrKind::kU32},
+constexpr Policy<RTA_MAX> kRouteRules = {
+    {RTA_IIF, {AttrKind::kU32}},
+    {RTA_OIF, {AttrKind::kU32}},
+    {RTA_PRIORITY, {AttrKind::kU32}},
+    {RTA_METRICS, {AttrKind::kNested}},
+    {RTA_MULTIPATH, {AttrKind::kAny, sizeof(rtnexthop)}},
+    {RTA_FLOW, {AttrKind::kU32}},
+    {RTA_TABLE, {AttrKind::kU32}},
+    {RTA_MARK, {AttrKind::kU32}},
 };
 using RouteAttrs = Attrs<RTA_MAX>;
 
