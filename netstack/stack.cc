@@ -13,13 +13,13 @@ namespace ringwall::net {
 
 StackEntry::StackEntry(Stack& stack) : stack_(stack) {
   lock_.emplace(stack.mu_);
-  stack.now_ = stack.host_.Now();
+  if (!stack.shut_down_) stack.now_ = stack.host_.Now();
 }
 
 StackEntry::~StackEntry() {
   stack_.DrainLoop();
   const TimePoint next = stack_.timers_.Next();
-  if (next < stack_.told_deadline_) {
+  if (next < stack_.told_deadline_ && !stack_.shut_down_) {
     stack_.told_deadline_ = next;
     stack_.host_.DeadlineChanged(next);
   }
@@ -63,6 +63,7 @@ void Stack::Shutdown() {
   }
   interfaces_.clear();
   local_.clear();
+  shut_down_ = true;
 }
 
 // A keyed generator: unpredictable outside, cheap inside.
@@ -125,7 +126,7 @@ Ref<PacketEndpoint> Stack::NewPacket(bool raw, uint16_t ethertype) {
 
 void Stack::Notify(const StackHost::Change& change) {
   if (change.kind != StackHost::Change::Kind::kNeighbour) route_generation_++;
-  host_.OnChange(change);
+  if (!shut_down_) host_.OnChange(change);
 }
 
 void Stack::NotifyLink(Interface& i) {

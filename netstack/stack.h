@@ -245,7 +245,8 @@ class Stack final : public RefCounted<Stack> {
   StackConfig Config();
   void SetConfig(const StackConfig& config);
   Counters GetCounters();
-  // Ends all connections without a word and drops all interfaces.
+  // Ends all connections without a word and drops all interfaces. The host is not called again: it
+  // may go while others still hold the stack (the far end of a veth pair).
   void Shutdown();
 
   // ---- Internal: with the lock held. ----
@@ -259,7 +260,9 @@ class Stack final : public RefCounted<Stack> {
   UdpProtocol& udp() { return *udp_; }
   RawProtocol& raw() { return *raw_; }
   uint64_t Random64();
-  void FillRandom(MutableByteSpan out) { host_.FillRandom(out); }
+  void FillRandom(MutableByteSpan out) {
+    if (!shut_down_) host_.FillRandom(out);
+  }
   Interface* FindInterface(IfIndex i) {
     auto it = interfaces_.find(i);
     return it == interfaces_.end() ? nullptr : it->second.get();
@@ -382,6 +385,7 @@ class Stack final : public RefCounted<Stack> {
 
   Mutex<LockClass::kNetstack> mu_;
   StackHost& host_;
+  bool shut_down_ = false;
   StackConfig config_;
   TimePoint now_;
   TimerQueue timers_;

@@ -80,6 +80,19 @@ TEST_F(DeviceTest, VethEndsGoTogether) {
   EXPECT_FALSE(b.stack->FindInterfaceInfo(b.iface).has_value());
 }
 
+TEST_F(DeviceTest, StackOutlivesItsHostAfterShutdown) {
+  Node a;
+  RefPtr<Stack> left;
+  {
+    Node b;
+    Join(a, b, 1, &a.iface, &b.iface);
+    left = RefPtr<Stack>(b.stack);
+  }
+  EXPECT_FALSE(a.stack->FindInterfaceInfo(a.iface).has_value());
+  left->Input(1, {.data = Slice::Copy({})});
+  EXPECT_TRUE(left->Interfaces().empty());
+}
+
 TEST_F(DeviceTest, VethWithinOneStack) {
   Node a;
   IfIndex x = 0, y = 0;
