@@ -61,7 +61,7 @@ class AtWalk {
  public:
   // EBADF, ENOTDIR (a relative path from a file).
   static Result<AtWalk> Make(Task& t, int dirfd, std::string_view path);
-  Walk walk() const { return Walk{*creds_, *mounts_, root_, start_, task_, resolve}; }
+  Walk walk() const { return Walk{*creds_, *mounts_, root_, start_, task_, resolve, task_->fs().umask()}; }
   const Path& start() const { return start_; }
   uint64_t resolve = 0;
 

@@ -35,6 +35,8 @@ SysResult PutWaitInfo(Task& t, const WaitResult& r, GuestAddr infop, GuestAddr r
 SysResult FcntlLock(Task& t, File& file, int cmd, GuestAddr lock);
 SysResult Flock(Task& t, File& file, int operation);
 // A terminal that a session leader opens without O_NOCTTY becomes its controlling one.
+// FS_IOC_GETFLAGS and the like; nullopt for other commands and files.
+std::optional<SysResult> FileFlagsIoctl(Task& t, File& file, uint32_t cmd, uint64_t arg);
 void OpenedTerminal(Task& t, File& file, uint32_t flags);
 
 
@@ -117,6 +119,12 @@ SysResult SysMunlockall(Task& t);
 SysResult SysMseal(Task& t, GuestAddr addr, uint64_t length, uint64_t flags);
 SysResult SysRemapFilePages(Task& t, GuestAddr addr, uint64_t length, uint64_t prot,
                             uint64_t pgoff, uint64_t flags);
+
+// sys_mount.cc
+SysResult SysMount(Task& t, GuestAddr source, UserPath target, GuestAddr type, uint64_t flags,
+                   GuestAddr data);
+SysResult SysUmount2(Task& t, UserPath target, int flags);
+SysResult SysPivotRoot(Task& t, UserPath new_root, UserPath put_old);
 
 // sys_namespace.cc
 SysResult SysUnshare(Task& t, uint64_t flags);

@@ -105,7 +105,7 @@ SysResult Flock(Task& t, File& file, int operation) {
       return Errno(EINVAL);
   }
   return Zero(t.Retry(wait ? &locks.queue() : nullptr, EPOLLOUT, kNoDeadline,
-                      [&] { return locks.Flock(&file, type); }));
+                      [&] { return locks.Flock(&file, type, t.vtgid()); }));
 }
 
 }  // namespace ringwall

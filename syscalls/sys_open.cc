@@ -51,7 +51,7 @@ SysResult OpenAt(Task& t, int dirfd, const std::string& path, uint32_t flags, ui
   AtWalk at = TRY(AtWalk::Make(t, dirfd, path));
   at.resolve = resolve;
   FdReservation slot = TRY(t.fds().Reserve(0, FdLimit(t)));
-  mode &= 07777 & ~t.fs().umask();
+  mode &= 07777;
   for (;;) {
     WaitQueue* queue = nullptr;
     Result<Ref<File>> file = Vfs::Open(at.walk(), path, flags, mode, &queue);
@@ -237,6 +237,7 @@ SysResult SysIoctl(Task& t, int fd, uint32_t cmd, uint64_t arg) {
       }
       return file.Ioctl(t, cmd, arg);
     default:
+      if (std::optional<SysResult> r = FileFlagsIoctl(t, file, cmd, arg)) return std::move(*r);
       return file.Ioctl(t, cmd, arg);
   }
 }

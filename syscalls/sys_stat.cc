@@ -68,7 +68,7 @@ SysResult PutStatfs(Task& t, const Path& path, UserOut<StatfsAbi> out) {
   s.files = f.files, s.ffree = f.ffree, s.namelen = f.namelen, s.frsize = f.frsize;
   s.fsid[0] = static_cast<int32_t>(path.mount().fs().dev());
   // ST_* bits are the MS_* ones but for ST_RELATIME.
-  const uint32_t m = path.mount().flags();
+  const uint32_t m = path.mount().flags() | (path.mount().read_only() ? MS_RDONLY : 0);
   s.flags = f.flags | kStValid | (m & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME |
                                        MS_NODIRATIME));
   if ((m & MS_RELATIME) != 0) s.flags |= 4096;
@@ -111,17 +111,26 @@ SysResult SysStatx(Task& t, int dirfd, UserPath path, int flags, uint32_t mask, 
   const Path p = TRY(LookupAt(t, dirfd, path, flags));
   const Attr a = TRY(Vfs::Stat(p));
   StatxAbi s = {};
-  s.mask = 0x7ff | (a.btime ? 0x800u : 0u) | 0x1000u;  // BASIC_STATS, BTIME, MNT_ID
+  constexpr uint32_t kBtime = 0x800, kMountId = 0x1000, kMountIdUnique = 0x4000;
+  const uint32_t id = (mask & kMountIdUnique) != 0 ? kMountIdUnique : kMountId;
+  s.mask = 0x7ff | (a.btime ? mask & kBtime : 0u) | id;
   s.blksize = a.blksize, s.nlink = a.nlink;
   s.uid = ShowUid(t, a.uid), s.gid = ShowGid(t, a.gid);
   s.mode = static_cast<uint16_t>(a.mode), s.ino = a.ino, s.size = a.size, s.blocks = a.blocks;
   s.atime = ToStatx(a.atime), s.mtime = ToStatx(a.mtime), s.ctime = ToStatx(a.ctime);
-  if (a.btime) s.btime = ToStatx(*a.btime);
+  if (a.btime && (mask & kBtime) != 0) s.btime = ToStatx(*a.btime);
   s.rdev_major = major(a.rdev), s.rdev_minor = minor(a.rdev);
   s.dev_major = major(a.dev), s.dev_minor = minor(a.dev);
   s.mnt_id = static_cast<uint64_t>(p.mount().id());
-  constexpr uint64_t kMountRoot = 0x2000;
-  s.attributes_mask = kMountRoot;
+  constexpr uint64_t kMountRoot = 0x2000, kAutomount = 0x1000, kDax = 0x200000;
+  constexpr uint64_t kFlags = STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND | STATX_ATTR_NODUMP;
+  const Inode& inode = *p.dentry().inode();
+  s.attributes_mask = kMountRoot | kAutomount | kDax;
+  if (inode.keeps_file_flags()) {
+    // The same bits as those of FS_IOC_GETFLAGS.
+    s.attributes_mask |= kFlags;
+    s.attributes |= inode.file_flags() & kFlags;
+  }
   if (&p.mount().root() == &p.dentry()) s.attributes |= kMountRoot;
   return Zero(UserOut<StatxAbi>(out).CopyOutLast(t, s));
 }

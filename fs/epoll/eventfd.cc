@@ -67,6 +67,13 @@ class EventFd final : public File {
     }
     queue_.Notify(EPOLLIN);
   }
+  std::string FdInfo() override {
+    char text[96];
+    MutexLock lock(mu_);
+    snprintf(text, sizeof(text), "eventfd-count: %16llx\neventfd-id: %d\neventfd-semaphore: %d\n",
+             static_cast<unsigned long long>(count_), 0, semaphore_ ? 1 : 0);
+    return text;
+  }
 
  private:
   const bool semaphore_;

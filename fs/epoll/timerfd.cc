@@ -41,6 +41,20 @@ class TimerFd final : public File, public Timer {
   WaitQueue* queue() override { return &queue_; }
   static constexpr char kKind = 0;
   const void* kind() const override { return &kKind; }
+  std::string FdInfo() override {
+    constexpr int64_t kSecond = 1'000'000'000;
+    const auto number = [](int64_t n) { return std::to_string(n); };
+    MutexLock lock(mu_);
+    CountLocked();
+    const TimerFdSetting now = GetLocked();
+    const int clock = clock_ == TimerClock::kRealtime   ? CLOCK_REALTIME
+                      : clock_ == TimerClock::kBoottime ? CLOCK_BOOTTIME
+                                                        : CLOCK_MONOTONIC;
+    return "clockid: " + number(clock) + "\nticks: " + std::to_string(count_) +
+           "\nsettime flags: 00\nit_value: (" + number(now.value / kSecond) + ", " +
+           number(now.value % kSecond) + ")\nit_interval: (" + number(now.interval / kSecond) + ", " +
+           number(now.interval % kSecond) + ")\n";
+  }
 
   TimerFdSetting Set(const TimerFdSetting& to, bool absolute) {
     MutexLock lock(mu_);

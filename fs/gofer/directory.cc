@@ -1,5 +1,4 @@
 // Names in a directory of the host.
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 
@@ -14,38 +13,19 @@ gofer::NewFile ToNewFile(const NewInode& args) {
   return {args.mode & 07777, args.uid, args.gid};
 }
 
-class GoferDirFile final : public File {
+class GoferDirFile final : public ListedDirectoryFile {
  public:
   GoferDirFile(const Path& path, uint32_t flags, GoferInode& dir)
-      : File(path, flags), dir_(dir) {}
-  bool seekable() const override { return true; }
-
-  // Positions are indices into the listing that the file took when it was at the start.
-  Result<void> ReadDir(DirSink& sink) override NO_THREAD_SAFETY_ANALYSIS {
-    int64_t at = offset();
-    if (at <= 0 || !listing_) listing_ = TRY(dir_->Listing());
-    if (at < 1 && sink.Add(".", dir_->ino(), DT_DIR, 1)) at = 1;
-    if (at == 1 && sink.Add("..", ParentIno(), DT_DIR, 2)) at = 2;
-    while (at >= 2 && static_cast<size_t>(at - 2) < listing_->entries.size()) {
-      const GoferListing::Entry& e = listing_->entries[static_cast<size_t>(at - 2)];
-      if (!sink.Add(e.name, e.ino, e.type, at + 1)) break;
-      at++;
-    }
-    set_offset(at);
-    return {};
-  }
+      : ListedDirectoryFile(path, flags), dir_(dir) {}
 
  private:
-  uint64_t ParentIno() {
-    if (!path()) return dir_->ino();
-    const RefPtr<Dentry> parent = path().dentry().parent();
-    Inode& up = parent ? *parent->inode() : inode();
-    const Result<Attr> attr = up.GetPermissionAttr();
-    return attr.ok() ? attr->ino : 0;
+  Result<Ref<DirListing>> List() override {
+    Ref<GoferListing> listing = TRY(dir_->Listing());
+    return Ref<DirListing>(std::move(listing));
   }
+  uint64_t OwnIno() override { return dir_->ino(); }
 
   const Ref<GoferInode> dir_;
-  RefPtr<GoferListing> listing_;  // under the offset lock
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "fs/gofer/gofer.h"
+#include "fs/vfs/dir_listing.h"
 #include "fs/vfs/file.h"
 #include "sentry/base/unique_fd.h"
 
@@ -28,14 +29,8 @@ class GoferFd final : public RefCounted<GoferFd> {
 };
 
 // All entries of a directory as they were at one moment.
-class GoferListing final : public RefCounted<GoferListing> {
+class GoferListing final : public DirListing {
  public:
-  struct Entry {
-    std::string name;
-    uint64_t ino;
-    uint8_t type;
-  };
-  std::vector<Entry> entries;
   absl::flat_hash_set<std::string_view> names;  // of the entries
 };
 

@@ -4,7 +4,6 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "fs/overlay/overlay_inode.h"
-#include "fs/vfs/dentry.h"
 
 namespace ringwall {
 
@@ -37,37 +36,16 @@ Result<std::vector<OverlayListing::Entry>> ReadLayer(Inode& dir) {
   return std::move(sink.entries);
 }
 
-class OverlayDirFile final : public File {
+class OverlayDirFile final : public ListedDirectoryFile {
  public:
   OverlayDirFile(const Path& path, uint32_t flags, OverlayInode& dir)
-      : File(path, flags), dir_(dir) {}
-  bool seekable() const override { return true; }
-
-  // Positions are indices into the listing that the file took when it was at the start.
-  Result<void> ReadDir(DirSink& sink) override NO_THREAD_SAFETY_ANALYSIS {
-    int64_t at = offset();
-    if (at <= 0 || !listing_) listing_ = TRY(dir_->Listing());
-    if (at < 1 && sink.Add(".", dir_->ino(), DT_DIR, 1)) at = 1;
-    if (at == 1 && sink.Add("..", ParentIno(), DT_DIR, 2)) at = 2;
-    while (at >= 2 && static_cast<size_t>(at - 2) < listing_->entries.size()) {
-      const OverlayListing::Entry& e = listing_->entries[static_cast<size_t>(at - 2)];
-      if (!sink.Add(e.name, e.ino, e.type, at + 1)) break;
-      at++;
-    }
-    set_offset(at);
-    return {};
-  }
+      : ListedDirectoryFile(path, flags), dir_(dir) {}
 
  private:
-  uint64_t ParentIno() {
-    const RefPtr<Dentry> parent = path() ? path().dentry().parent() : nullptr;
-    if (!parent) return dir_->ino();
-    const Result<Attr> attr = parent->inode()->GetAttr();
-    return attr.ok() ? attr->ino : 0;
-  }
+  Result<Ref<DirListing>> List() override { return dir_->Listing(); }
+  uint64_t OwnIno() override { return dir_->ino(); }
 
   const Ref<OverlayInode> dir_;
-  RefPtr<OverlayListing> listing_;  // under the offset lock
 };
 
 }  // namespace

@@ -39,6 +39,10 @@ Inode::Caching OverlayInode::caching() const {
 }
 
 void OverlayInode::Publish() {
+  if (const Inode* upper_part = upper()) {
+    set_has_acl(upper_part->has_acl());
+    set_file_flags(upper_part->file_flags());
+  }
   if (caching() != Caching::kForever) return;
   const Result<Attr> attr = real().GetPermissionAttr();
   if (attr.ok()) {
@@ -67,6 +71,13 @@ Result<Attr> OverlayInode::GetAttr() {
 Result<void> OverlayInode::Set(const SetAttr& set) {
   TRY(CopyUp(set.size && *set.size == 0 ? Contents::kSkip : Contents::kCopy));
   TRY(upper()->Set(set));
+  Publish();
+  return {};
+}
+
+Result<void> OverlayInode::SetFileFlags(uint32_t flags) {
+  TRY(CopyUp());
+  TRY(upper()->SetFileFlags(flags));
   Publish();
   return {};
 }

@@ -12,19 +12,12 @@
 #include <vector>
 
 #include "fs/overlay/overlay.h"
+#include "fs/vfs/dir_listing.h"
 
 namespace ringwall {
 
 // The merged entries of a directory at one moment.
-class OverlayListing final : public RefCounted<OverlayListing> {
- public:
-  struct Entry {
-    std::string name;
-    uint64_t ino;
-    uint8_t type;
-  };
-  std::vector<Entry> entries;
-};
+using OverlayListing = DirListing;
 
 class OverlayInode final : public Inode {
  public:
@@ -54,6 +47,8 @@ class OverlayInode final : public Inode {
   Result<void> SetXattr(std::string_view name, std::string_view value, int flags) override;
   Result<std::vector<std::string>> ListXattr() override;
   Result<void> RemoveXattr(std::string_view name) override;
+  Result<void> SetFileFlags(uint32_t flags) override;
+  bool keeps_file_flags() const override { return true; }
 
   OverlayFileSystem& overlay() const { return overlay_; }
   uint64_t ino() const { return ino_; }

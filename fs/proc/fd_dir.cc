@@ -1,11 +1,26 @@
 // /proc/PID/fd, fdinfo.
 #include <dirent.h>
+#include <sys/sysmacros.h>
 
 #include <charconv>
 
 #include "fs/proc/internal.h"
+#include "fs/vfs/locks.h"
 
 namespace ringwall::proc {
+
+std::string LockLine(int number, const FileLocks::Listed& l, uint64_t dev, uint64_t ino) {
+  const bool write = l.flock ? l.type == FlockType::kExclusive : l.range.write;
+  std::string out = Format("%d: %s ADVISORY  %s %d %02x:%02x:%llu ", number,
+                           l.flock ? "FLOCK " : l.range.ofd ? "OFDLCK" : "POSIX ",
+                           write ? "WRITE" : "READ", l.range.pid, major(dev), minor(dev),
+                           static_cast<unsigned long long>(ino));
+  const RangeLock all;
+  const RangeLock& r = l.flock ? all : l.range;
+  AppendFormat(&out, "%llu ", static_cast<unsigned long long>(r.start));
+  if (r.last == RangeLock::kEnd) return out + "EOF\n";
+  return out + Format("%llu\n", static_cast<unsigned long long>(r.last));
+}
 
 namespace {
 
@@ -33,6 +48,19 @@ Result<std::string> InfoText(const Subject& s, int fd) {
                             file.path().mount().id());
   Result<Attr> attr = file.inode().GetAttr();
   if (attr.ok()) AppendFormat(&text, "ino:\t%llu\n", static_cast<unsigned long long>(attr->ino));
+  if (FileLocks* locks = file.inode().locks_if_any()) {
+    RefPtr<FdTable> table;
+    if (Result<Ref<Task>> task = s.Get(); task.ok()) table = (*task)->fds_ref();
+    int number = 0;
+    for (const FileLocks::Listed& l : locks->List()) {
+      // Those that this descriptor holds.
+      const bool own = l.flock ? l.file == &file
+                               : l.range.owner == (l.range.ofd ? static_cast<const void*>(&file)
+                                                               : static_cast<const void*>(table.get()));
+      if (own && attr.ok()) text += "lock:\t" + LockLine(++number, l, file.inode().fs().dev(), attr->ino);
+    }
+  }
+  text += file.FdInfo();
   return text;
 }
 

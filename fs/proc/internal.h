@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "fs/proc/nodes.h"
+#include "fs/vfs/locks.h"
 #include "sentry/kernel/task.h"
 
 namespace ringwall::proc {
@@ -56,6 +57,31 @@ Result<std::string> SmapsRollupText(const Subject& s, Task& t);
 Result<std::string> MountsText(const Subject& s, Task& t);
 Result<std::string> MountinfoText(const Subject& s, Task& t);
 Result<std::string> MountstatsText(const Subject& s, Task& t);
+
+Result<std::string> ArchStatusText(const Subject& s, Task& t);
+Result<std::string> AutogroupText(const Subject& s, Task& t);
+Result<std::string> CoredumpFilterText(const Subject& s, Task& t);
+Result<std::string> OomAdjText(const Subject& s, Task& t);
+Result<std::string> IoText(const Subject& s, Task& t);
+Result<std::string> NumaMapsText(const Subject& s, Task& t);
+Result<std::string> SchedText(const Subject& s, Task& t);
+Result<std::string> StackText(const Subject& s, Task& t);
+Result<std::string> SyscallText(const Subject& s, Task& t);
+Result<std::string> TimersText(const Subject& s, Task& t);
+Result<std::string> ChildrenText(const Subject& s, Task& t);
+Result<void> WriteAutogroup(const Subject& s, Task& t, std::string_view text);
+Result<void> WriteClearRefs(const Subject& s, Task& t, std::string_view text);
+Result<void> WriteCoredumpFilter(const Subject& s, Task& t, std::string_view text);
+Result<void> WriteOomAdj(const Subject& s, Task& t, std::string_view text);
+Result<void> WriteTimerSlack(const Subject& s, Task& t, std::string_view text);
+Ref<SyntheticInode> NewPagemapFile(FileSystem& fs, Subject subject, uint64_t ino);
+Ref<SyntheticInode> NewMapFilesDirectory(FileSystem& fs, Subject subject, uint64_t ino);
+Ref<SyntheticInode> NewAttrDirectory(FileSystem& fs, uint64_t ino);
+// A decimal number with white space around it. EINVAL.
+Result<int64_t> ParseDecimal(std::string_view text);
+
+// A line of /proc/locks.
+std::string LockLine(int number, const FileLocks::Listed& lock, uint64_t dev, uint64_t ino);
 
 // Of the system.
 void AddSystemFiles(StaticDirectory& root, Kernel& kernel);

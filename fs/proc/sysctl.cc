@@ -8,6 +8,7 @@
 #include "fs/proc/net_hooks.h"
 #include "fs/vfs/inotify.h"
 #include "sentry/kernel/aio.h"
+#include "fs/vfs/permission.h"
 
 namespace ringwall::proc {
 
@@ -74,6 +75,45 @@ void AddGlobal(StaticDirectory& dir, const char* name, std::atomic<T>* value) {
   dir.AddFile(name, read, 0644, write);
 }
 
+// One that the root of the first user namespace may write. EINVAL outside of its range.
+void AddNumber(StaticDirectory& dir, const char* name, std::atomic<int>* value, int low, int high) {
+  dir.AddFile(
+      name, [value]() -> Result<std::string> { return Format("%d\n", value->load()); }, 0644,
+      [value, low, high](std::string_view text) -> Result<void> {
+        const int64_t n = TRY(ParseDecimal(text));
+        if (n < low || n > high) return Errno(EINVAL);
+        value->store(static_cast<int>(n));
+        return {};
+      });
+}
+
+// user.max_*_namespaces, of the reader's own namespace.
+void AddNamespaceLimits(StaticDirectory& user) {
+  for (const auto& [name, kind] : {std::pair{"max_user_namespaces", NamespaceKind::kUser},
+                                   {"max_mnt_namespaces", NamespaceKind::kMount},
+                                   {"max_uts_namespaces", NamespaceKind::kUts},
+                                   {"max_ipc_namespaces", NamespaceKind::kIpc},
+                                   {"max_pid_namespaces", NamespaceKind::kPid},
+                                   {"max_net_namespaces", NamespaceKind::kNet}}) {
+    user.AddFile(
+        name,
+        [kind = kind]() -> Result<std::string> {
+          const Task* t = Task::Current();
+          if (t == nullptr) return Errno(ESRCH);
+          return Format("%lld\n", static_cast<long long>(t->creds().user_ns().limit(kind)));
+        },
+        0644,
+        [kind = kind](std::string_view text) -> Result<void> {
+          const Task* t = Task::Current();
+          const int64_t n = TRY(ParseDecimal(text));
+          if (t == nullptr || !t->creds().HasOwn(Capability::kSysResource)) return Errno(EPERM);
+          if (n < 0 || n > INT32_MAX) return Errno(EINVAL);
+          t->creds().user_ns().set_limit(kind, n);
+          return {};
+        });
+  }
+}
+
 }  // namespace
 
 void AddSysctls(StaticDirectory& sys, Kernel& k) {
@@ -134,8 +174,18 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   fs->AddFile("aio-nr", []() -> Result<std::string> {
     return Format("%llu\n", static_cast<unsigned long long>(AioNr().load()));
   });
-  fs->AddText("protected_hardlinks", "0\n");
-  fs->AddText("protected_symlinks", "0\n");
+  LinkProtection& links = Protection();
+  AddNumber(*fs, "protected_hardlinks", &links.hardlinks, 0, 1);
+  AddNumber(*fs, "protected_symlinks", &links.symlinks, 0, 1);
+  AddNumber(*fs, "protected_fifos", &links.fifos, 0, 2);
+  AddNumber(*fs, "protected_regular", &links.regular, 0, 2);
+  fs->AddText("mount-max", "100000\n");
+  fs->AddText("overflowuid", "65534\n");
+  fs->AddText("overflowgid", "65534\n");
+  fs->AddText("lease-break-time", "45\n");
+  fs->AddText("leases-enable", "1\n");
+  fs->AddText("dir-notify-enable", "1\n");
+  AddNamespaceLimits(*sys.AddDirectory("user"));
   fs->AddText("suid_dumpable", "0\n");
   AddMqueueSysctls(*fs);
   Ref<StaticDirectory> inotify = fs->AddDirectory("inotify");

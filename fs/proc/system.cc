@@ -3,6 +3,7 @@
 #include <x86intrin.h>
 
 #include "fs/proc/internal.h"
+#include "fs/vfs/fs_type.h"
 
 namespace ringwall::proc {
 
@@ -181,10 +182,25 @@ void AddSystemFiles(StaticDirectory& root, Kernel& kernel) {
   });
   root.AddText("version",
                "Linux version 6.12.0 (ringwall@ringwall) (gcc, ld) #1 SMP PREEMPT_DYNAMIC Ringwall\n");
-  root.AddText("filesystems",
-               "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\nnodev\tsockfs\n"
-               "nodev\tpipefs\nnodev\tdevpts\nnodev\tmqueue\nnodev\toverlay\nnodev\tgofer\n");
+  add("filesystems", [](Kernel&) {
+    std::string out;
+    for (const FsType* type : ListFsTypes()) out += "nodev\t" + type->name + "\n";
+    return out + "nodev\tsockfs\nnodev\tpipefs\n";
+  });
   root.AddText("cmdline", "\n");
+  root.AddFile("locks", []() -> Result<std::string> {
+    std::string out;
+    int number = 0;
+    for (const Ref<Inode>& inode : InodesWithLocks()) {
+      const FileLocks* locks = inode->locks_if_any();
+      const Result<Attr> attr = inode->GetAttr();
+      if (locks == nullptr || !attr.ok()) continue;
+      for (const FileLocks::Listed& l : locks->List()) {
+        out += LockLine(++number, l, inode->fs().dev(), attr->ino);
+      }
+    }
+    return out;
+  });
   root.AddText("devices",
                "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n"
                "136 pts\n\nBlock devices:\n");

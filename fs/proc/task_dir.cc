@@ -106,13 +106,6 @@ Result<void> WriteSetgroups(Task& t, std::string_view text, const Credentials& o
   return ns.WriteSetgroups(text);
 }
 Result<std::string> CpusetText(const Subject&, Task&) { return std::string("/\n"); }
-Result<std::string> CoredumpFilterText(const Subject&, Task&) { return std::string("00000033\n"); }
-// Reads and writes are not counted.
-Result<std::string> IoText(const Subject&, Task&) {
-  return std::string(
-      "rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\n"
-      "cancelled_write_bytes: 0\n");
-}
 // Time on a CPU; neither the wait for one nor the number of slices is known.
 Result<std::string> SchedstatText(const Subject&, Task& t) {
   const Rusage r = t.OwnRusage();
@@ -130,11 +123,14 @@ struct FileRow {
 };
 
 constexpr FileRow kFiles[] = {
+    {"arch_status", 0444, ArchStatusText},
+    {"autogroup", 0644, AutogroupText, WriteAutogroup, false, false, true},
     {"auxv", 0400, AuxvText, nullptr, true},
     {"cgroup", 0444, CgroupText},
+    {"clear_refs", 0200, nullptr, WriteClearRefs},
     {"cmdline", 0444, CmdlineText},
     {"comm", 0644, CommText, WriteComm},
-    {"coredump_filter", 0444, CoredumpFilterText, nullptr, false, false, true},
+    {"coredump_filter", 0644, CoredumpFilterText, WriteCoredumpFilter, false, false, true},
     {"cpuset", 0444, CpusetText},
     {"environ", 0400, EnvironText, nullptr, true},
     {"gid_map", 0644, GidMapText},
@@ -145,22 +141,30 @@ constexpr FileRow kFiles[] = {
     {"mountinfo", 0444, MountinfoText, nullptr, false, true},
     {"mounts", 0444, MountsText, nullptr, false, true},
     {"mountstats", 0400, MountstatsText, nullptr, false, true, true},
+    {"numa_maps", 0444, NumaMapsText, nullptr, true},
+    {"oom_adj", 0644, OomAdjText, WriteOomAdj},
     {"oom_score", 0444, OomScoreText},
     {"oom_score_adj", 0644, OomScoreAdjText, WriteOomScoreAdj},
     {"personality", 0400, PersonalityText, nullptr, true},
     {"projid_map", 0644, ProjidMapText},
+    {"sched", 0644, SchedText},
     {"schedstat", 0444, SchedstatText},
     {"sessionid", 0444, LoginuidText},
     {"setgroups", 0644, SetgroupsText},
     {"smaps", 0444, SmapsText, nullptr, true},
     {"smaps_rollup", 0444, SmapsRollupText, nullptr, true},
+    {"stack", 0400, StackText, nullptr, true},
     {"stat", 0444, StatText},
     {"statm", 0444, StatmText},
     {"status", 0444, StatusText},
-    {"timerslack_ns", 0444, TimerSlackText, nullptr, false, false, true},
+    {"syscall", 0400, SyscallText, nullptr, true},
+    {"timers", 0444, TimersText, nullptr, false, false, true},
+    {"timerslack_ns", 0666, TimerSlackText, WriteTimerSlack, false, false, true},
     {"uid_map", 0644, UidMapText},
     {"wchan", 0444, WchanText},
 };
+
+constexpr FileRow kChildren = {"children", 0444, ChildrenText};
 
 constexpr const char* kLinks[] = {"cwd", "exe", "root"};
 
@@ -318,6 +322,12 @@ class TaskDirectory final : public SyntheticDirectory {
     }
     if (name == "fd") return Ref<Inode>(NewFdDirectory(fs(), s_, child));
     if (name == "fdinfo") return Ref<Inode>(NewFdinfoDirectory(fs(), s_, child));
+    if (name == "attr") return Ref<Inode>(NewAttrDirectory(fs(), child));
+    if (name == "pagemap") return Ref<Inode>(NewPagemapFile(fs(), s_, child));
+    if (name == "map_files" && !s_.thread) {
+      return Ref<Inode>(NewMapFilesDirectory(fs(), s_, child));
+    }
+    if (name == "children" && s_.thread) return Ref<Inode>(MakeFile(kChildren, child));
     if (name == "mem") return Ref<Inode>(NewMemFile(fs(), s_, child));
     if (name == "ns") return Ref<Inode>(MakeRef<NsDirectory>(fs(), s_, child));
     if (name == "task" && !s_.thread) {
@@ -349,6 +359,10 @@ class TaskDirectory final : public SyntheticDirectory {
     }
     for (const char* link : kLinks) add(link, DT_LNK);
     add("mem", DT_REG);
+    add("pagemap", DT_REG);
+    add("attr", DT_DIR);
+    if (s_.thread) add("children", DT_REG);
+    if (!s_.thread) add("map_files", DT_DIR);
     for (const char* dir : {"fd", "fdinfo", "net", "ns"}) add(dir, DT_DIR);
     if (!s_.thread) add("task", DT_DIR);
     return all;
@@ -357,10 +371,12 @@ class TaskDirectory final : public SyntheticDirectory {
  private:
   Ref<SyntheticInode> MakeFile(const FileRow& row, uint64_t ino) {
     TextOps ops;
-    ops.read = [s = s_, read = row.read]() -> Result<std::string> {
-      Ref<Task> task = TRY(s.Get());
-      return read(s, *task);
-    };
+    if (row.read != nullptr) {
+      ops.read = [s = s_, read = row.read]() -> Result<std::string> {
+        Ref<Task> task = TRY(s.Get());
+        return read(s, *task);
+      };
+    }
     if (row.write != nullptr) {
       ops.write = [s = s_, write = row.write](std::string_view text) -> Result<void> {
         Ref<Task> task = TRY(s.Get());

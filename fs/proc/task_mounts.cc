@@ -14,7 +14,8 @@ std::string MountFlags(uint32_t flags) {
   if (flags & MS_NOEXEC) out += ",noexec";
   if (flags & MS_NOATIME) out += ",noatime";
   if (flags & MS_NODIRATIME) out += ",nodiratime";
-  if (!(flags & MS_NOATIME)) out += ",relatime";
+  if (flags & MS_RELATIME) out += ",relatime";
+  if (flags & MS_NOSYMFOLLOW) out += ",nosymfollow";
   return out;
 }
 
@@ -83,7 +84,8 @@ Result<std::string> MountinfoText(const Subject&, Task& t) {
   TRY(ForEachMount(t, [&out](const MountNamespace::Info& info, const std::string& at) {
     const Mount& m = *info.mount;
     const std::string more = m.fs().mount_options();
-    const char* access = m.read_only() ? "ro" : "rw";
+    const char* access = (m.flags() & MS_RDONLY) ? "ro" : "rw";
+    const char* fs_access = m.fs().read_only() ? "ro" : "rw";
     AppendFormat(&out, "%d %d %u:%u %s %s %s%s", m.id(), info.parent_id, major(m.fs().dev()),
                  minor(m.fs().dev()), RootOf(m).c_str(), at.c_str(), access,
                  MountFlags(m.flags()).c_str());
@@ -91,7 +93,7 @@ Result<std::string> MountinfoText(const Subject&, Task& t) {
     if (info.master_group != 0) AppendFormat(&out, " master:%d", info.master_group);
     if (info.unbindable) out += " unbindable";
     AppendFormat(&out, " - %s %s %s%s%s\n", std::string(m.fs().type_name()).c_str(),
-                 Source(m).c_str(), access, more.empty() ? "" : ",", more.c_str());
+                 Source(m).c_str(), fs_access, more.empty() ? "" : ",", more.c_str());
   }));
   return out;
 }

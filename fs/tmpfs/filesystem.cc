@@ -1,8 +1,10 @@
+#include <linux/fs.h>
 #include <sys/xattr.h>
 
 #include <charconv>
 
 #include "fs/tmpfs/inodes.h"
+#include "fs/vfs/acl.h"
 #include "fs/vfs/mount.h"
 #include "fs/vfs/special_files.h"
 
@@ -49,11 +51,8 @@ bool ParseNumber(std::string_view text, int base, T* out) {
   return error == std::errc() && p == end;
 }
 
-}  // namespace
-
-Result<TmpfsOptions> TmpfsOptions::Parse(std::string_view data, uint64_t memory) {
-  TmpfsOptions o;
-  o.size = memory / 2;
+Result<void> ParseInto(std::string_view data, uint64_t memory, TmpfsOptions* out) {
+  TmpfsOptions& o = *out;
   while (!data.empty()) {
     const size_t comma = std::min(data.find(','), data.size());
     const std::string_view option = data.substr(0, comma);
@@ -66,6 +65,7 @@ Result<TmpfsOptions> TmpfsOptions::Parse(std::string_view data, uint64_t memory)
     bool ok = true;
     if (key == "size") {
       ok = ParseSize(value, memory, &o.size);
+      o.size = (o.size + kPage - 1) / kPage * kPage;
     } else if (key == "nr_blocks") {
       ok = ParseSize(value, memory / kPage, &o.size) && o.size <= UINT64_MAX / kPage;
       o.size *= kPage;
@@ -85,12 +85,53 @@ Result<TmpfsOptions> TmpfsOptions::Parse(std::string_view data, uint64_t memory)
     }
     if (!ok) return Errno(EINVAL);
   }
+  return {};
+}
+
+}  // namespace
+
+Result<TmpfsOptions> TmpfsOptions::Parse(std::string_view data, uint64_t memory) {
+  TmpfsOptions o;
+  o.size = memory / 2;
+  TRY(ParseInto(data, memory, &o));
   return o;
 }
 
-TmpfsFileSystem::TmpfsFileSystem(const TmpfsOptions& options) : options_(options) {}
+Result<TmpfsOptions> TmpfsOptions::Parse(std::string_view data, uint64_t memory,
+                                         const Credentials& creds) {
+  const UserNamespace& ns = creds.user_ns();
+  TmpfsOptions o;
+  o.size = memory / 2;
+  o.nr_inodes = memory / kPage / 2;
+  o.uid = o.gid = kInvalidId;
+  TRY(ParseInto(data, memory, &o));
+  const std::optional<Uid> uid = ns.UidIn(o.uid);
+  const std::optional<Gid> gid = ns.GidIn(o.gid);
+  if ((o.uid != kInvalidId && !uid) || (o.gid != kInvalidId && !gid)) return Errno(EINVAL);
+  o.uid = uid.value_or(creds.fsuid);
+  o.gid = gid.value_or(creds.fsgid);
+  return o;
+}
+
+
+TmpfsFileSystem::TmpfsFileSystem(const TmpfsOptions& options) : options_(options), size_(options.size), nr_inodes_(options.nr_inodes) {}
 
 void TmpfsFileSystem::SetMemory(uint64_t bytes) { physical_memory.store(bytes); }
+uint64_t TmpfsFileSystem::memory() { return physical_memory.load(); }
+
+// What a remount does not name stays.
+Result<void> TmpfsFileSystem::Reconfigure(std::string_view data) {
+  TmpfsOptions o = options_;
+  o.size = size_.load();
+  o.nr_inodes = nr_inodes_.load();
+  TRY(ParseInto(data, physical_memory.load(), &o));
+  // Limits cannot come, nor go below what is there.
+  if (o.size / kPage < used_pages() && o.size != 0) return Errno(EINVAL);
+  if (o.nr_inodes != 0 && o.nr_inodes < inodes_.load(std::memory_order_relaxed)) return Errno(EINVAL);
+  size_.store(o.size);
+  nr_inodes_.store(o.nr_inodes);
+  return {};
+}
 
 Ref<TmpfsFileSystem> TmpfsFileSystem::Create(const TmpfsOptions& options) {
   return MakeRef<TmpfsFileSystem>(options);
@@ -115,7 +156,7 @@ void TmpfsFileSystem::OnLastUnmount() {
 }
 
 bool TmpfsFileSystem::Charge(uint64_t pages) {
-  const uint64_t limit = options_.size / kPage;
+  const uint64_t limit = size_.load() / kPage;
   const uint64_t used = used_pages_.fetch_add(pages, std::memory_order_relaxed);
   if (limit == 0 || used + pages <= limit || pages == 0) return true;
   used_pages_.fetch_sub(pages, std::memory_order_relaxed);
@@ -124,7 +165,7 @@ bool TmpfsFileSystem::Charge(uint64_t pages) {
 
 bool TmpfsFileSystem::ChargeInode() {
   const uint64_t used = inodes_.fetch_add(1, std::memory_order_relaxed);
-  if (options_.nr_inodes == 0 || used < options_.nr_inodes) return true;
+  if (nr_inodes_.load() == 0 || used < nr_inodes_.load()) return true;
   inodes_.fetch_sub(1, std::memory_order_relaxed);
   return false;
 }
@@ -134,10 +175,10 @@ Result<StatFs> TmpfsFileSystem::GetStatFs() {
   s.type = kTmpfsMagic;
   const uint64_t memory = physical_memory.load();
   const uint64_t used = used_pages();
-  s.blocks = (options_.size != 0 ? options_.size : memory) / kPage;
+  s.blocks = (size_.load() != 0 ? size_.load() : memory) / kPage;
   s.bfree = s.bavail = used < s.blocks ? s.blocks - used : 0;
   const uint64_t inodes = inodes_.load(std::memory_order_relaxed);
-  s.files = options_.nr_inodes != 0 ? options_.nr_inodes : memory / kPage / 2;
+  s.files = nr_inodes_.load() != 0 ? nr_inodes_.load() : memory / kPage / 2;
   s.ffree = inodes < s.files ? s.files - inodes : 0;
   return s;
 }
@@ -148,8 +189,8 @@ std::string TmpfsFileSystem::mount_options() const {
     if (!out.empty()) out += ',';
     out += text;
   };
-  if (options_.size != 0) add("size=" + std::to_string(options_.size >> 10) + "k");
-  if (options_.nr_inodes != 0) add("nr_inodes=" + std::to_string(options_.nr_inodes));
+  if (size_.load() != 0 && size_.load() != memory() / 2) add("size=" + std::to_string(size_.load() >> 10) + "k");
+  if (nr_inodes_.load() != 0 && nr_inodes_.load() != memory() / kPage / 2) add("nr_inodes=" + std::to_string(nr_inodes_.load()));
   if (options_.mode != 01777) {
     char mode[16];
     snprintf(mode, sizeof(mode), "mode=%03o", options_.mode);
@@ -157,6 +198,7 @@ std::string TmpfsFileSystem::mount_options() const {
   }
   if (options_.uid != 0) add("uid=" + std::to_string(options_.uid));
   if (options_.gid != 0) add("gid=" + std::to_string(options_.gid));
+  add("inode64");
   return out;
 }
 
@@ -235,7 +277,7 @@ void TmpfsInode::TouchMtime() {
 }
 
 void TmpfsInode::Accessed(const File& file) {
-  if ((file.flags() & O_NOATIME) || !file.path()) return;
+  if ((file.flags() & O_NOATIME) || !file.path() || (file_flags() & FS_NOATIME_FL)) return;
   const uint32_t mount_flags = file.path().mount().flags();
   if (mount_flags & (MS_NOATIME | (is_directory() ? MS_NODIRATIME : 0))) return;
   const Timespec now = CurrentTime();
@@ -277,6 +319,7 @@ Result<void> TmpfsInode::SetXattr(std::string_view name, std::string_view value,
   }
   xattr_bytes_ = bytes;
   ctime_ = now;
+  if (IsAclName(name)) set_has_acl(true);
   return {};
 }
 
@@ -297,6 +340,18 @@ Result<void> TmpfsInode::RemoveXattr(std::string_view name) {
   xattr_bytes_ -= name.size() + it->second.size();
   xattrs_->erase(it);
   ctime_ = now;
+  if (IsAclName(name) && !xattrs_->contains(kAclAccess) && !xattrs_->contains(kAclDefault)) {
+    set_has_acl(false);
+    PublishPermission(mode_, uid_, gid_);
+  }
+  return {};
+}
+
+Result<void> TmpfsInode::SetFileFlags(uint32_t flags) {
+  constexpr uint32_t kKept = FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL | FS_NOATIME_FL;
+  if (flags & ~kKept) return Errno(EOPNOTSUPP);
+  set_file_flags(flags);
+  TouchCtime();
   return {};
 }
 

@@ -30,6 +30,10 @@ struct TmpfsOptions {
   // The data argument of mount(2): "size=10%,nr_inodes=1k,mode=755,uid=1000,gid=1000". A size in
   // percent is of `memory`. EINVAL.
   static Result<TmpfsOptions> Parse(std::string_view data, uint64_t memory);
+  // The same for mount(2) by `creds`: the ids are those of its user namespace, and the root is the
+  // caller's when there are none.
+  static Result<TmpfsOptions> Parse(std::string_view data, uint64_t memory,
+                                    const Credentials& creds);
 };
 
 class TmpfsFileSystem final : public FileSystem {
@@ -37,10 +41,12 @@ class TmpfsFileSystem final : public FileSystem {
   static Ref<TmpfsFileSystem> Create(const TmpfsOptions& options);
   // The memory of the sandbox, which a file system without a limit of its own shows half of.
   static void SetMemory(uint64_t bytes);
+  static uint64_t memory();
   std::string_view type_name() const override { return "tmpfs"; }
   Ref<Inode> root() override;
   Result<StatFs> GetStatFs() override;
   std::string mount_options() const override;
+  Result<void> Reconfigure(std::string_view data) override;
   void OnLastUnmount() override;
 
   // Pages of file contents. False when the limit does not allow it.
@@ -62,7 +68,8 @@ class TmpfsFileSystem final : public FileSystem {
   template <typename T, typename... Args>
   friend Ref<T> MakeRef(Args&&...);
 
-  const TmpfsOptions options_;
+  const TmpfsOptions options_;  // as made
+  std::atomic<uint64_t> size_, nr_inodes_;  // a remount changes them
   std::atomic<uint64_t> used_pages_{0};
   std::atomic<uint64_t> inodes_{0};
   std::atomic<uint64_t> next_ino_{1};
@@ -81,6 +88,8 @@ class TmpfsInode : public Inode {
   Result<void> SetXattr(std::string_view name, std::string_view value, int flags) override;
   Result<std::vector<std::string>> ListXattr() override;
   Result<void> RemoveXattr(std::string_view name) override;
+  Result<void> SetFileFlags(uint32_t flags) override;
+  bool keeps_file_flags() const override { return true; }
 
   uint64_t ino() const { return ino_; }
   TmpfsFileSystem& tmpfs() const { return tmpfs_; }

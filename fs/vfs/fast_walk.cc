@@ -130,6 +130,8 @@ std::optional<Result<Path>> FastWalk::Run(std::string_view path, LookupFlags fla
     if (inode.is_symlink() && (!last || flags.follow_last || trailing_slash)) {
       const std::string* target = PermissionView(inode).link_target();
       if (target == nullptr || links++ >= kMaxSymlinks || depth == 4) return std::nullopt;
+      if (next.mount->flags() & MS_NOSYMFOLLOW) return std::nullopt;
+      if (Protection().symlinks.load(std::memory_order_relaxed) != 0) return std::nullopt;
       if (!path.empty()) rest[depth++] = path;
       path = *target;
       if (path.front() == '/') ToRoot();

@@ -5,15 +5,21 @@
 #include "fs/vfs/dentry.h"
 #include "fs/vfs/inotify.h"
 #include "fs/vfs/locks.h"
+#include "fs/vfs/mount.h"
 
 namespace ringwall {
 
 File::File(Path path, uint32_t flags) : path_(std::move(path)), flags_(flags) {
-  if (path_ && !path_.dentry().negative()) inode().AddOpenFile();
+  if (!path_ || path_.dentry().negative()) return;
+  inode().AddOpenFile();
+  path_.mount().Used();
+  counts_as_writer_ = writable() && !inode().is_special();
+  if (counts_as_writer_) path_.mount().AddWriter();
 }
 
 File::~File() {
   if (!path_ || path_.dentry().negative()) return;
+  if (counts_as_writer_) path_.mount().RemoveWriter();
   NotifyFile(*this, writable() ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
   if (inode().RemoveOpenFile()) NotifyGone(inode());
   if (FileLocks* locks = inode().locks_if_any()) {

@@ -12,6 +12,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "fs/vfs/inode.h"
@@ -88,6 +89,9 @@ class File : public RefCounted<File> {
   // the offset lock held. ENOTDIR by default.
   virtual Result<void> ReadDir(DirSink& sink) REQUIRES(offset_mu_);
 
+  // What /proc/PID/fdinfo/N says beyond what all files have: whole lines.
+  virtual std::string FdInfo() { return {}; }
+
   // ioctl: arg is raw; guest memory is reached through the task. ENOTTY by default.
   virtual Result<int64_t> Ioctl(Task& task, uint32_t cmd, uint64_t arg);
 
@@ -142,6 +146,7 @@ class File : public RefCounted<File> {
  private:
   const Path path_;
   std::atomic<uint32_t> flags_;
+  bool counts_as_writer_ = false;  // of its mount
   std::atomic<LastReleaseHook> hook_{nullptr};
   std::atomic<LastReleaseHook> async_hook_{nullptr};
   mutable Mutex<LockClass::kFileOffset> offset_mu_;

@@ -3,6 +3,7 @@
 #include <sys/sysmacros.h>
 #include <time.h>
 
+#include "absl/container/flat_hash_set.h"
 #include "fs/vfs/dentry.h"
 #include "fs/vfs/file.h"
 #include "fs/vfs/inotify.h"
@@ -53,7 +54,35 @@ bool AtimeIsStale(Timespec atime, Timespec mtime, Timespec ctime, Timespec now) 
 
 FileSystem::FileSystem() : dev_(NextAnonymousDevice()) {}
 
+namespace {
+
+struct LockedInodes {
+  Mutex<LockClass::kLeaf> mu;
+  absl::flat_hash_set<Inode*> all GUARDED_BY(mu);
+};
+LockedInodes& locked_inodes() {
+  static LockedInodes* inodes = new LockedInodes;
+  return *inodes;
+}
+
+}  // namespace
+
+std::vector<Ref<Inode>> InodesWithLocks() {
+  std::vector<Ref<Inode>> out;
+  LockedInodes& inodes = locked_inodes();
+  MutexLock lock(inodes.mu);
+  for (Inode* inode : inodes.all) {
+    if (inode->TryAddRef()) out.push_back(Ref<Inode>::Adopt(inode));
+  }
+  return out;
+}
+
 Inode::~Inode() {
+  if (locks_.load(std::memory_order_relaxed) != nullptr) {
+    LockedInodes& inodes = locked_inodes();
+    MutexLock lock(inodes.mu);
+    inodes.all.erase(this);
+  }
   delete link_target_.load(std::memory_order_relaxed);
   delete locks_.load(std::memory_order_relaxed);
   delete marks_.load(std::memory_order_relaxed);
@@ -89,7 +118,14 @@ Result<void> Inode::SetXattr(std::string_view, std::string_view, int) { return E
 Result<std::vector<std::string>> Inode::ListXattr() { return std::vector<std::string>(); }
 Result<void> Inode::RemoveXattr(std::string_view) { return Errno(EOPNOTSUPP); }
 
-FileLocks& Inode::locks() { return MakeOnce(locks_); }
+FileLocks& Inode::locks() {
+  if (FileLocks* there = locks_if_any()) return *there;
+  FileLocks& made = MakeOnce(locks_);
+  LockedInodes& inodes = locked_inodes();
+  MutexLock lock(inodes.mu);
+  inodes.all.insert(this);
+  return made;
+}
 InotifyMarks& Inode::MakeMarks() { return MakeOnce(marks_); }
 
 RefPtr<RefCountedBase> Inode::attachment() const {
@@ -112,6 +148,10 @@ void Inode::Detach() {
 }
 
 void Inode::PublishPermission(uint32_t mode, Uid uid, Gid gid) {
+  if (has_acl()) {
+    UnpublishPermission();
+    return;
+  }
   owner_.store(uint64_t{uid} << 32 | gid, std::memory_order_release);
   permission_.store((mode & 07777) | PermissionView::kPublished, std::memory_order_release);
 }

@@ -96,6 +96,18 @@ class FileSystem : public RefCounted<FileSystem> {
   virtual Ref<Inode> root() = 0;
   virtual Result<StatFs> GetStatFs() = 0;
   virtual Result<void> Sync() { return {}; }
+  // A remount's options. EINVAL for those that it does not know.
+  virtual Result<void> Reconfigure(std::string_view data) {
+    if (!data.empty()) return Errno(EINVAL);
+    return {};
+  }
+  // Read-only as a whole (SB_RDONLY), whatever its mounts say.
+  bool read_only() const { return read_only_.load(std::memory_order_relaxed); }
+  void set_read_only(bool on) { read_only_.store(on, std::memory_order_relaxed); }
+  // Of whom has mounted it: elsewhere its set-id bits and device nodes mean nothing. Set before it
+  // is mounted.
+  UserNamespace& user_ns() const { return *user_ns_; }
+  void set_user_ns(Ref<UserNamespace> ns) { user_ns_ = std::move(ns); }
   // Options for /proc/mounts beyond ro/rw, without a leading comma.
   virtual std::string mount_options() const { return {}; }
   // The last mount of it is gone: drop the references to its own inodes (each of them holds the
@@ -116,6 +128,8 @@ class FileSystem : public RefCounted<FileSystem> {
  private:
   const uint64_t dev_;
   std::atomic<int> mounts_{0};
+  std::atomic<bool> read_only_{false};
+  Ref<UserNamespace> user_ns_{UserNamespace::Initial()};
   Mutex<LockClass::kRename> rename_mu_;
 };
 
@@ -197,6 +211,14 @@ class Inode : public RefCounted<Inode> {
   virtual Result<std::vector<std::string>> ListXattr();
   virtual Result<void> RemoveXattr(std::string_view name);
 
+  // FS_*_FL of chattr(1): FS_IMMUTABLE_FL and FS_APPEND_FL are the VFS's to heed. ENOTTY where the
+  // file system keeps none.
+  virtual Result<void> SetFileFlags(uint32_t) { return Errno(ENOTTY); }
+  virtual bool keeps_file_flags() const { return false; }
+  uint32_t file_flags() const { return flags_.load(std::memory_order_relaxed) & ~kAclFlag; }
+  // Whether an access control list of either kind may be there.
+  bool has_acl() const { return (flags_.load(std::memory_order_relaxed) & kAclFlag) != 0; }
+
   // POSIX, OFD and flock locks, leases. Made on first use.
   FileLocks& locks();
   FileLocks* locks_if_any() const { return locks_.load(std::memory_order_acquire); }
@@ -226,11 +248,25 @@ class Inode : public RefCounted<Inode> {
   void PublishPermission(uint32_t mode, Uid uid, Gid gid);
   // From now on permission checks ask again (an ACL was set).
   void UnpublishPermission() { permission_.store(0, std::memory_order_release); }
+  void set_file_flags(uint32_t flags) {
+    const uint32_t acl = flags_.load(std::memory_order_relaxed) & kAclFlag;
+    flags_.store((flags & ~kAclFlag) | acl, std::memory_order_relaxed);
+  }
+  void set_has_acl(bool on) {
+    if (on) {
+      flags_.fetch_or(kAclFlag, std::memory_order_relaxed);
+      UnpublishPermission();
+    } else {
+      flags_.fetch_and(~kAclFlag, std::memory_order_relaxed);
+    }
+  }
 
  private:
   friend class PermissionView;
   const Ref<FileSystem> fs_;
   const uint32_t type_;
+  static constexpr uint32_t kAclFlag = 1u << 31;
+  std::atomic<uint32_t> flags_{0};  // FS_*_FL and kAclFlag
   std::atomic<bool> linkable_{false};
   std::atomic<int32_t> open_files_{0};
   std::atomic<uint32_t> permission_{0};  // mode bits and kPublished

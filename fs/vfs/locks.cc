@@ -153,7 +153,7 @@ void FileLocks::DropOwner(const void* owner, bool ofd) {
   if (dropped != 0) queue_.Notify(EPOLLOUT);
 }
 
-Result<void> FileLocks::Flock(const File* file, FlockType type) {
+Result<void> FileLocks::Flock(const File* file, FlockType type, int32_t pid) {
   bool dropped = false;
   bool blocked = false;
   {
@@ -168,7 +168,7 @@ Result<void> FileLocks::Flock(const File* file, FlockType type) {
     blocked = std::any_of(flocks_.begin(), flocks_.end(), [&](const FlockEntry& e) {
       return type == FlockType::kExclusive || e.type == FlockType::kExclusive;
     });
-    if (!blocked) flocks_.push_back({file, type});
+    if (!blocked) flocks_.push_back({file, type, pid});
   }
   if (dropped) queue_.Notify(EPOLLOUT);
   if (blocked) return Errno(EAGAIN);
@@ -196,6 +196,8 @@ std::vector<FileLocks::Listed> FileLocks::List() const {
     Listed l;
     l.flock = true;
     l.type = f.type;
+    l.file = f.file;
+    l.range.pid = f.pid;
     out.push_back(l);
   }
   return out;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "sentry/base/mutex.h"
+#include "sentry/base/ref.h"
 #include "sentry/base/result.h"
 #include "sentry/base/wait_queue.h"
 
@@ -48,7 +49,8 @@ class FileLocks {
   void DropOwner(const void* owner, bool ofd);
 
   // flock(2); a held lock is converted: dropped first, as Linux does. EAGAIN.
-  Result<void> Flock(const File* file, FlockType type);
+  // pid: for /proc/locks.
+  Result<void> Flock(const File* file, FlockType type, int32_t pid = 0);
   void Funlock(const File* file);
 
   // Woken (EPOLLOUT) when a lock goes away.
@@ -59,6 +61,7 @@ class FileLocks {
     RangeLock range;
     bool flock = false;
     FlockType type = FlockType::kShared;
+    const void* file = nullptr;  // flock's holder
   };
   std::vector<Listed> List() const;  // /proc/locks
 
@@ -66,6 +69,7 @@ class FileLocks {
   struct FlockEntry {
     const File* file;
     FlockType type;
+    int32_t pid;
   };
   const RangeLock* ConflictLocked(const RangeLock& lock) const REQUIRES(mu_);
   void CarveLocked(const RangeLock& range) REQUIRES(mu_);
@@ -75,6 +79,9 @@ class FileLocks {
   std::vector<FlockEntry> flocks_ GUARDED_BY(mu_);
   WaitQueue queue_;
 };
+
+// The inodes that have been locked at some time and are still in use.
+std::vector<Ref<Inode>> InodesWithLocks();
 
 }  // namespace ringwall
 

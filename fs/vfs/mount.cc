@@ -1,6 +1,8 @@
 // The mount table, and how mounts come and go. Compare Linux fs/namespace.c, fs/pnode.c.
 #include "fs/vfs/mount.h"
 
+#include <sched.h>
+
 #include <algorithm>
 
 #include "absl/container/flat_hash_map.h"
@@ -81,6 +83,7 @@ MountNamespace::~MountNamespace() {
     MutexLock lock(MountLock());
     gone = mounts_;
     UngraftLocked(gone);
+    for (const Ref<Mount>& m : gone) LeavePeersLocked(*m);
   }
   EpochRetire(table_.load(std::memory_order_relaxed), DeleteTable);
   if (counted_) user_ns().Uncharge(NamespaceKind::kMount);
@@ -105,8 +108,7 @@ Path MountNamespace::root() const {
   return table_.load(std::memory_order_acquire)->root;
 }
 
-Path MountNamespace::TopRoot() const {
-  Path at = root();
+Path MountNamespace::TopOf(Path at) const {
   while (RefPtr<Mount> m = MountedAt(at)) {
     RefPtr<Dentry> top(&m->root());
     at = Path(std::move(m), std::move(top));
@@ -141,42 +143,6 @@ Path MountNamespace::MountPointOf(const Mount& m) const {
   return it == table->mount_points.end() ? Path() : it->second;
 }
 
-MountNamespace::Tree MountNamespace::TreeOfLocked(Mount& top) const {
-  Tree tree = {Ref<Mount>(top)};
-  for (size_t i = 0; i < tree.size(); i++) {
-    for (const Ref<Mount>& m : mounts_) {
-      if (m->mount_point_ && &m->mount_point_.mount() == tree[i].get()) tree.push_back(m);
-    }
-  }
-  return tree;
-}
-
-bool MountNamespace::HasChildrenLocked(const Mount& m) const {
-  return std::any_of(mounts_.begin(), mounts_.end(), [&](const Ref<Mount>& c) {
-    return c->mount_point_ && &c->mount_point_.mount() == &m;
-  });
-}
-
-// tree[0] goes to `at`; the others keep their places in it.
-void MountNamespace::GraftLocked(const Tree& tree, const Path& at) {
-  tree[0]->mount_point_ = at;
-  for (const Ref<Mount>& m : tree) {
-    m->space_ = this;
-    mounts_.push_back(m);
-    AllMounts().push_back(m.get());
-    if (m->mount_point_) m->mount_point_.dentry().mounted_here.fetch_add(1);
-  }
-}
-
-void MountNamespace::UngraftLocked(const Tree& tree) {
-  for (const Ref<Mount>& m : tree) {
-    m->space_ = nullptr;
-    std::erase(mounts_, m);
-    std::erase(AllMounts(), m.get());
-    if (m->mount_point_) m->mount_point_.dentry().mounted_here.fetch_sub(1);
-  }
-}
-
 std::vector<MountNamespace::Info> MountNamespace::List() const {
   MutexLock lock(MountLock());
   std::vector<Info> out;
@@ -184,56 +150,94 @@ std::vector<MountNamespace::Info> MountNamespace::List() const {
     const int parent = m->mount_point_ ? m->mount_point_.mount().id() : m->id();
     out.push_back({m, m->mount_point_, parent, m->peer_group_, m->master_group_, m->unbindable_});
   }
+  std::sort(out.begin(), out.end(),
+            [](const Info& a, const Info& b) { return a.mount->id() < b.mount->id(); });
   return out;
 }
 
-Result<void> MountNamespace::Attach(Ref<Mount> m, const Path& at) {
-  if (m->root().is_directory() != at.dentry().is_directory()) return Errno(ENOTDIR);
+bool MountNamespace::Owns(const Mount& m) const {
   MutexLock lock(MountLock());
-  if (!OwnsLocked(at.mount())) return Errno(EINVAL);
+  return OwnsLocked(m);
+}
+
+Result<void> MountNamespace::Attach(Ref<Mount> m, const Path& at) {
+  MutexLock lock(MountLock());
   if (at.dentry().unlinked()) return Errno(ENOENT);
-  if (&at.mount().fs() == &m->fs() && &at.dentry() == &m->root()) return Errno(EBUSY);
-  AttachTreeLocked({std::move(m)}, at);
+  if (!OwnsLocked(at.mount())) return Errno(EINVAL);
+  if (&at.mount().fs() == &m->fs() && &at.dentry() == &at.mount().root()) return Errno(EBUSY);
+  if (m->root().is_directory() != at.dentry().is_directory()) return Errno(ENOTDIR);
+  return AttachTreeLocked({std::move(m)}, at);
+}
+
+Result<void> MountNamespace::DetachLocked(const Path& at, int flags, Tree* gone) {
+  Mount& mount = at.mount();
+  if (&at.dentry() != &mount.root() || !OwnsLocked(mount) || mount.locked_) return Errno(EINVAL);
+  if ((flags & MNT_EXPIRE) && (flags & (MNT_FORCE | MNT_DETACH))) return Errno(EINVAL);
+  const bool busy = mount.ref_count() > kIdleMountRefs || HasChildrenLocked(mount);
+  if (flags & MNT_EXPIRE) {
+    if (busy) return Errno(EBUSY);
+    if (!mount.expiring_.exchange(true)) return Errno(EAGAIN);
+  }
+  if (!mount.mount_point_) return Errno(flags & MNT_DETACH ? EINVAL : EBUSY);
+  if (!(flags & MNT_DETACH)) {
+    if (busy) return Errno(EBUSY);
+    // Nor may the copies that propagation made be in use.
+    for (const Path& place : PropagationOfLocked(mount.mount_point_)) {
+      const MountNamespace& space = *place.mount().space_;
+      const Mount* child = space.FindMountLocked(place);
+      if (child == nullptr || space.HasChildrenLocked(*child)) continue;
+      if (child->ref_count() > kIdleMountRefs - 1) return Errno(EBUSY);
+    }
+  }
+  *gone = flags & MNT_DETACH ? TreeOfLocked(mount) : Tree{Ref<Mount>(mount)};
+  AddPropagatedLocked(gone);
+  std::vector<MountNamespace*> changed;
+  for (const Ref<Mount>& m : *gone) {
+    MountNamespace* space = m->space_;
+    space->UngraftLocked({m});
+    if (std::find(changed.begin(), changed.end(), space) == changed.end()) changed.push_back(space);
+  }
+  for (MountNamespace* space : changed) space->PublishLocked();
+  // Whoever stands in one of them still walks in it, but no way leads up or down any more.
+  for (const Ref<Mount>& m : *gone) {
+    m->mount_point_ = Path();
+    LeavePeersLocked(*m);
+    m->master_group_ = 0;
+  }
   return {};
 }
 
 Result<void> MountNamespace::Detach(const Path& at, int flags) {
   // Dropped after the lock: the last reference to a mount ends its file system.
-  std::vector<Tree> gone;
-  {
-    MutexLock lock(MountLock());
-    if (!OwnsLocked(at.mount()) || &at.dentry() != &at.mount().root()) return Errno(EINVAL);
-    if (!at.mount().mount_point_) return Errno(flags & MNT_DETACH ? EINVAL : EBUSY);
-    Mount& mount = at.mount();
-    if (!(flags & MNT_DETACH)) {
-      if (HasChildrenLocked(mount)) return Errno(EBUSY);
-      if (mount.ref_count() > kIdleMountRefs) return Errno(EBUSY);
-      if (flags & MNT_EXPIRE) return Errno(EAGAIN);
-    } else if (flags & MNT_EXPIRE) {
-      return Errno(EINVAL);
+  Tree gone;
+  // A table that was replaced a moment ago may still hold a reference.
+  constexpr int kTries = 50;
+  for (int tries = 0;; tries++) {
+    Result<void> done;
+    {
+      MutexLock lock(MountLock());
+      done = DetachLocked(at, flags, &gone);
     }
-    const Path mount_point = mount.mount_point_;
-    gone.push_back(TreeOfLocked(mount));
-    // What propagated from here goes as well, unless something else was mounted on it.
-    for (const Path& other : PropagationOfLocked(mount_point)) {
-      MountNamespace& space = *other.mount().space_;
-      for (const Ref<Mount>& m : space.mounts_) {
-        if (m->mount_point_ == other && &m->root() == &mount.root()) {
-          if (!(flags & MNT_DETACH) && space.HasChildrenLocked(*m)) break;
-          gone.push_back(space.TreeOfLocked(*m));
-          break;
-        }
-      }
-    }
-    for (const Tree& tree : gone) {
-      MountNamespace& space = *tree[0]->space_;
-      space.UngraftLocked(tree);
-      space.PublishLocked();
-    }
-    // A detached tree stays walkable from inside for whoever stands in it, but no way leads up.
-    for (const Tree& tree : gone) tree[0]->mount_point_ = Path();
+    if (done.ok() || !done.error().Is(EBUSY) || tries == kTries) return done;
+    sched_yield();
   }
-  return {};
+}
+
+bool MountNamespace::MayReveal(std::string_view type, uint32_t* flags) const {
+  if (user_ns().parent() == nullptr) return true;
+  MutexLock lock(MountLock());
+  for (const Ref<Mount>& m : mounts_) {
+    if (m->fs().type_name() != type || !m->root().is_root()) continue;
+    if ((m->locked_flags_ & MS_RDONLY) && !(*flags & MS_RDONLY)) continue;
+    constexpr uint32_t kTimes = MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME;
+    if ((m->locked_flags_ & MS_NOATIME) && (m->flags() & kTimes) != (*flags & kTimes)) continue;
+    const bool covered = std::any_of(mounts_.begin(), mounts_.end(), [&](const Ref<Mount>& c) {
+      return c->mount_point_ && &c->mount_point_.mount() == m.get() && c->locked_;
+    });
+    if (covered) continue;
+    return true;
+  }
+  return false;
 }
 
 }  // namespace ringwall

@@ -89,6 +89,10 @@ Result<Path> PathWalk::Step() {
 Result<std::string_view> PathWalk::Follow(const Path& link, Path* jumped) {
   if (links_++ >= kMaxSymlinks) return Errno(ELOOP);
   if (walk_.resolve & RESOLVE_NO_SYMLINKS) return Errno(ELOOP);
+  if (link.mount().flags() & MS_NOSYMFOLLOW) return Errno(ELOOP);
+  if (RefPtr<Dentry> in = link.dentry().parent()) {
+    TRY(MayFollow(walk_.creds, *in, *link.dentry().inode()));
+  }
   Inode& inode = *link.dentry().inode();
   if (std::optional<Result<Path>> magic = inode.FollowMagic(walk_.task)) {
     if (walk_.resolve & RESOLVE_NO_MAGICLINKS) return Errno(ELOOP);

@@ -1,6 +1,7 @@
 // Looking up, stat, and names of places.
 #include "fs/vfs/vfs.h"
 
+#include "fs/vfs/mount.h"
 #include "fs/vfs/path_walk.h"
 #include "fs/vfs/permission.h"
 
@@ -14,7 +15,10 @@ Result<Path> Vfs::Lookup(const Walk& walk, std::string_view path, LookupFlags fl
   }
   if (path.size() >= kPathMax) return Errno(ENAMETOOLONG);
   if (walk.resolve == 0) {
-    if (std::optional<Result<Path>> fast = FastLookup(walk, path, flags)) return std::move(*fast);
+    if (std::optional<Result<Path>> fast = FastLookup(walk, path, flags)) {
+      if (fast->ok() && !flags.keep_expiry) (*fast)->mount().Used();
+      return std::move(*fast);
+    }
   }
   PathWalk w(walk);
   TRY(w.ToParent(path));
@@ -30,6 +34,7 @@ Result<Path> Vfs::Lookup(const Walk& walk, std::string_view path, LookupFlags fl
     if ((flags.directory || w.trailing_slash()) && !at.dentry().is_directory()) {
       return Errno(ENOTDIR);
     }
+    if (!flags.keep_expiry) at.mount().Used();
     return at;
   }
 }

@@ -25,6 +25,9 @@ struct Walk {
   const Path& start;  // cwd, or the directory of an *at() call
   Task* task = nullptr;  // for magic links of /proc; null in the Sentry's own walks
   uint64_t resolve = 0;  // openat2's RESOLVE_*
+  // Taken off the mode of new objects, unless their directory has a default ACL. The Sentry's own
+  // walks have none.
+  uint32_t umask = 0;
 };
 
 struct LookupFlags {
@@ -32,6 +35,7 @@ struct LookupFlags {
   bool directory = false;      // the last must be a directory (also by a trailing slash)
   bool allow_empty = false;    // AT_EMPTY_PATH: "" means the start
   bool no_automount = false;
+  bool keep_expiry = false;    // of mount and umount themselves: no use of the mount (MNT_EXPIRE)
 };
 
 class Vfs {

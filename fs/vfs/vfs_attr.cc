@@ -1,6 +1,9 @@
 // Changing attributes and extended attributes. Compare Linux fs/attr.c, fs/open.c, fs/xattr.c.
+#include <linux/fs.h>
 #include <sys/inotify.h>
+#include <sys/xattr.h>
 
+#include "fs/vfs/acl.h"
 #include "fs/vfs/inotify.h"
 #include "fs/vfs/permission.h"
 #include "fs/vfs/vfs.h"
@@ -33,14 +36,65 @@ Result<void> WantWrite(const Path& path) {
   return {};
 }
 
+// What is immutable or append-only keeps its attributes.
+Result<void> NotFixed(const Path& path) {
+  if (InodeOf(path).file_flags() & (FS_IMMUTABLE_FL | FS_APPEND_FL)) return Errno(EPERM);
+  return {};
+}
+
+// set_posix_acl(): a list, or none when it has no entries. The mode follows an access list, which is
+// not kept when the mode says all of it.
+Result<void> SetAcl(const Credentials& creds, const Path& path, std::string_view name,
+                    std::string_view value, bool remove) {
+  Inode& inode = InodeOf(path);
+  if (inode.is_symlink()) return Errno(EOPNOTSUPP);
+  TRY(WantWrite(path));
+  std::optional<PosixAcl> acl;
+  if (!remove) {
+    acl = TRY(PosixAcl::Parse(value, creds.user_ns()));
+  }
+  TRY(NotFixed(path));
+  if (name == kAclDefault && !inode.is_directory()) {
+    return acl ? Result<void>(Errno(EACCES)) : Result<void>();
+  }
+  const Attr attr = TRY(inode.GetPermissionAttr());
+  if (!OwnerOrCapable(creds, attr)) return Errno(EPERM);
+  if (acl && name == kAclAccess) {
+    SetAttr set;
+    uint32_t mode = attr.mode & 07777;
+    if (acl->ToMode(&mode)) acl.reset();
+    if (!creds.InGroup(attr.gid) && !creds.HasOver(attr.uid, attr.gid, Capability::kFsetid)) {
+      mode &= ~static_cast<uint32_t>(S_ISGID);
+    }
+    set.mode = mode;
+    TRY(inode.Set(set));
+  }
+  if (acl) {
+    TRY(inode.SetXattr(name, acl->Serialize(UserNamespace::Initial()), 0));
+  } else {
+    Result<void> removed = inode.RemoveXattr(name);
+    if (!removed.ok() && !removed.error().Is(ENODATA)) return removed;
+  }
+  NotifyPath(path, IN_ATTRIB);
+  return {};
+}
+
 // xattr_permission()
 Result<void> XattrPermission(const Credentials& creds, const Path& path, std::string_view name,
                              bool write) {
-  if (write) TRY(WantWrite(path));
+  if (write) {
+    TRY(WantWrite(path));
+    TRY(NotFixed(path));
+  }
   if (name.starts_with("security.") || name.starts_with("system.")) {
     if (!write || name.starts_with("system.")) return {};
     const bool caps = name == "security.capability";
-    if (!creds.Has(caps ? Capability::kSetfcap : Capability::kSysAdmin)) return Errno(EPERM);
+    if (caps) {
+      const Attr attr = TRY(InodeOf(path).GetPermissionAttr());
+      if (!creds.HasOver(attr.uid, attr.gid, Capability::kSetfcap)) return Errno(EPERM);
+    } else if (!creds.Has(Capability::kSysAdmin)) {
+      return Errno(EPERM);
+    }
     return {};
   }
   if (name.starts_with("trusted.")) {
@@ -57,12 +111,14 @@ Result<void> XattrPermission(const Credentials& creds, const Path& path, std::st
   return InodePermission(creds, inode, write ? kMayWrite : kMayRead);
 }
 
-// "system.posix_acl_*" belongs to the owner.
-Result<void> AclOwner(const Credentials& creds, const Path& path, std::string_view name) {
-  if (!name.starts_with("system.")) return {};
-  const Attr attr = TRY(InodeOf(path).GetPermissionAttr());
-  if (!OwnerOrCapable(creds, attr)) return Errno(EPERM);
-  return {};
+// cap_convert_nscap(): a size and version that go together.
+bool ValidFileCaps(std::string_view value) {
+  uint32_t magic;
+  if (value.size() < sizeof(magic)) return false;
+  memcpy(&magic, value.data(), sizeof(magic));
+  const uint32_t version = magic & 0xff000000;
+  return (version == 0x02000000 && value.size() == 20) ||
+         (version == 0x03000000 && value.size() == 24);
 }
 
 bool OnlyPrefix(std::string_view name) {
@@ -77,13 +133,19 @@ Result<void> Vfs::Chmod(const Credentials& creds, const Path& path, uint32_t mod
   if (inode.is_symlink()) return Errno(EOPNOTSUPP);
   const Attr attr = TRY(inode.GetPermissionAttr());
   if (!OwnerOrCapable(creds, attr)) return Errno(EPERM);
+  TRY(NotFixed(path));
   mode &= 07777;
   if (!creds.InGroup(attr.gid) && !creds.HasOver(attr.uid, attr.gid, Capability::kFsetid)) {
     mode &= ~static_cast<uint32_t>(S_ISGID);
   }
   SetAttr set;
   set.mode = mode;
-  return Apply(path, set);
+  TRY(Apply(path, set));
+  if (std::optional<PosixAcl> acl = AclOf(inode, kAclAccess)) {
+    acl->TakeMode(mode);
+    TRY(inode.SetXattr(kAclAccess, acl->Serialize(UserNamespace::Initial()), 0));
+  }
+  return {};
 }
 
 Result<void> Vfs::Chown(const Credentials& creds, const Path& path, std::optional<Uid> uid,
@@ -91,6 +153,7 @@ Result<void> Vfs::Chown(const Credentials& creds, const Path& path, std::optiona
   TRY(WantWrite(path));
   Inode& inode = InodeOf(path);
   const Attr attr = TRY(inode.GetPermissionAttr());
+  TRY(NotFixed(path));
   const bool capable = creds.HasOver(attr.uid, attr.gid, Capability::kChown);
   if (uid && !capable && !(creds.fsuid == attr.uid && *uid == attr.uid)) return Errno(EPERM);
   if (gid && !capable && !(creds.fsuid == attr.uid && (*gid == attr.gid || creds.InGroup(*gid)))) {
@@ -135,6 +198,7 @@ Result<void> Vfs::Truncate(const Credentials& creds, const Path& path, uint64_t 
   if (!inode.is_regular()) return Errno(EINVAL);
   TRY(WantWrite(path));
   TRY(InodePermission(creds, inode, kMayWrite));
+  if (inode.file_flags() & FS_APPEND_FL) return Errno(EPERM);
   TRY(DropPrivileges(creds, inode));
   SetAttr set;
   set.size = size;
@@ -143,6 +207,7 @@ Result<void> Vfs::Truncate(const Credentials& creds, const Path& path, uint64_t 
 
 Result<void> Vfs::Ftruncate(File& file, uint64_t size) {
   if (!file.writable() || !file.inode().is_regular()) return Errno(EINVAL);
+  if (file.inode().file_flags() & FS_APPEND_FL) return Errno(EPERM);
   SetAttr set;
   set.size = size;
   return Apply(file.path(), set);
@@ -155,8 +220,11 @@ Result<void> Vfs::SetTimes(const Credentials& creds, const Path& path,
   TRY(WantWrite(path));
   Inode& inode = InodeOf(path);
   const Attr attr = TRY(inode.GetPermissionAttr());
+  const bool both_now = atime && mtime && atime->now && mtime->now;
+  if (inode.file_flags() & (both_now ? FS_IMMUTABLE_FL : FS_IMMUTABLE_FL | FS_APPEND_FL)) {
+    return Errno(EPERM);
+  }
   if (!OwnerOrCapable(creds, attr)) {
-    const bool both_now = atime && mtime && atime->now && mtime->now;
     if (!both_now) return Errno(EPERM);
     TRY(InodePermission(creds, inode, kMayWrite));
   }
@@ -168,16 +236,26 @@ Result<void> Vfs::SetTimes(const Credentials& creds, const Path& path,
 
 Result<std::string> Vfs::GetXattr(const Credentials& creds, const Path& path,
                                   std::string_view name) {
-  if (OnlyPrefix(name)) return Errno(EOPNOTSUPP);
+  if (IsAclName(name)) {
+    Inode& inode = InodeOf(path);
+    if (inode.is_symlink()) return Errno(EOPNOTSUPP);
+    const std::string bytes = TRY(inode.GetXattr(name));
+    const std::optional<PosixAcl> acl = TRY(PosixAcl::Parse(bytes, UserNamespace::Initial()));
+    if (!acl) return Errno(ENODATA);
+    return acl->Serialize(creds.user_ns());
+  }
+  if (OnlyPrefix(name) || name.starts_with("system.")) return Errno(EOPNOTSUPP);
   TRY(XattrPermission(creds, path, name, false));
   return InodeOf(path).GetXattr(name);
 }
 
 Result<void> Vfs::SetXattr(const Credentials& creds, const Path& path, std::string_view name,
                            std::string_view value, int flags) {
+  if (IsAclName(name)) return SetAcl(creds, path, name, value, false);
   TRY(XattrPermission(creds, path, name, true));
+  if (name.starts_with("system.")) return Errno(EOPNOTSUPP);
   if (OnlyPrefix(name)) return Errno(EINVAL);
-  TRY(AclOwner(creds, path, name));
+  if (name == "security.capability" && !ValidFileCaps(value)) return Errno(EINVAL);
   TRY(InodeOf(path).SetXattr(name, value, flags));
   NotifyPath(path, IN_ATTRIB);
   return {};
@@ -192,9 +270,10 @@ Result<std::vector<std::string>> Vfs::ListXattr(const Credentials& creds, const 
 }
 
 Result<void> Vfs::RemoveXattr(const Credentials& creds, const Path& path, std::string_view name) {
+  if (IsAclName(name)) return SetAcl(creds, path, name, {}, true);
   TRY(XattrPermission(creds, path, name, true));
+  if (name.starts_with("system.")) return Errno(EOPNOTSUPP);
   if (OnlyPrefix(name)) return Errno(EINVAL);
-  TRY(AclOwner(creds, path, name));
   TRY(InodeOf(path).RemoveXattr(name));
   NotifyPath(path, IN_ATTRIB);
   return {};

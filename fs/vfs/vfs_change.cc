@@ -41,8 +41,9 @@ Result<Path> CreateAt(const Walk& walk, std::string_view path, bool directory, u
   if (w.trailing_slash() && !directory) return Errno(ENOENT);
   if (w.dir().mount().read_only()) return Errno(EROFS);
   TRY(MayCreate(walk.creds, dir));
-  const NewInode args = TRY(InitOwner(walk.creds, *dir.inode(), mode, rdev));
-  Ref<Inode> inode = TRY(make(*dir.inode(), w.name(), args));
+  const NewObject fresh = TRY(InitObject(walk, *dir.inode(), mode, rdev));
+  Ref<Inode> inode = TRY(make(*dir.inode(), w.name(), fresh.args));
+  TRY(fresh.InheritAcl(*inode));
   Ref<Dentry> made = dir.AddChildLocked(w.name(), std::move(inode));
   NotifyName(*dir.inode(), IN_CREATE, w.name(), directory);
   return Path(w.dir().mount_ref(), std::move(made));
@@ -110,6 +111,8 @@ Result<void> Vfs::Link(const Path& target, const Walk& walk, std::string_view pa
   Inode& inode = *target.dentry().inode();
   if (&inode.fs() != &dir.inode()->fs()) return Errno(EXDEV);
   if (inode.is_directory()) return Errno(EPERM);
+  if (inode.file_flags() & (FS_IMMUTABLE_FL | FS_APPEND_FL)) return Errno(EPERM);
+  TRY(MayLinkTo(walk.creds, inode));
   if (!inode.linkable()) {
     const Attr attr = TRY(inode.GetAttr());
     if (attr.nlink == 0) return Errno(ENOENT);

@@ -1,6 +1,7 @@
 // open(2). Compare Linux fs/namei.c: path_openat(), open_last_lookups(), lookup_open(), do_open(),
 // may_open().
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <sys/inotify.h>
 
 #include "fs/vfs/inotify.h"
@@ -42,12 +43,19 @@ Result<void> MayOpen(const Credentials& creds, const Path& at, uint32_t flags) {
       break;
     case S_IFBLK:
     case S_IFCHR:
-      if (at.mount().flags() & MS_NODEV) return Errno(EACCES);
+      // Whoever may mount a file system of their own cannot make devices appear by it.
+      if ((at.mount().flags() & MS_NODEV) || at.mount().fs().user_ns().parent() != nullptr) {
+        return Errno(EACCES);
+      }
       break;
     default:
       break;
   }
   TRY(PathPermission(creds, at, want));
+  if (inode.file_flags() & FS_APPEND_FL) {
+    if ((want & kMayWrite) && !(flags & O_APPEND)) return Errno(EPERM);
+    if (flags & O_TRUNC) return Errno(EPERM);
+  }
   if (flags & O_NOATIME) {
     const Attr attr = TRY(inode.GetPermissionAttr());
     if (!OwnerOrCapable(creds, attr)) return Errno(EPERM);
@@ -98,14 +106,14 @@ Result<Ref<Dentry>> LookupOrCreate(const Walk& walk, const Path& dir, std::strin
   if (!there->negative()) return there;
   if (dir.mount().read_only()) return Errno(EROFS);
   TRY(MayCreate(walk.creds, parent));
-  const NewInode args =
-      TRY(InitOwner(walk.creds, *parent.inode(), S_IFREG | (mode & 07777), 0));
-  Result<Ref<Inode>> inode = parent.inode()->Create(name, args);
+  const NewObject fresh = TRY(InitObject(walk, *parent.inode(), S_IFREG | (mode & 07777), 0));
+  Result<Ref<Inode>> inode = parent.inode()->Create(name, fresh.args);
   if (!inode.ok()) {
     // Somebody on the host was faster.
     if (!inode.error().Is(EEXIST) || (flags & O_EXCL)) return inode.error();
     return parent.LookupChildLocked(name);
   }
+  TRY(fresh.InheritAcl(**inode));
   *created = true;
   NotifyName(*parent.inode(), IN_CREATE, name, false);
   return parent.AddChildLocked(name, std::move(*inode));
@@ -137,6 +145,7 @@ Result<Ref<File>> OpenCreate(const Walk& walk, std::string_view path, uint32_t f
       at = std::move(jumped);
     }
     if (at.dentry().is_directory()) return Errno(EISDIR);
+    TRY(MayOpenInSticky(walk.creds, w.dir().dentry(), *at.dentry().inode()));
     return OpenObject(walk, at, flags, false, retry_on);
   }
 }
@@ -149,9 +158,10 @@ Result<Ref<File>> OpenTmpFile(const Walk& walk, std::string_view path, uint32_t 
   const Path dir = TRY(Vfs::Lookup(walk, path, lookup));
   if (dir.mount().read_only()) return Errno(EROFS);
   TRY(InodePermission(walk.creds, *dir.dentry().inode(), kMayWrite | kMayExec));
-  const NewInode args =
-      TRY(InitOwner(walk.creds, *dir.dentry().inode(), S_IFREG | (mode & 07777), 0));
-  Ref<Inode> inode = TRY(dir.dentry().inode()->TmpFile(args));
+  const NewObject fresh =
+      TRY(InitObject(walk, *dir.dentry().inode(), S_IFREG | (mode & 07777), 0));
+  Ref<Inode> inode = TRY(dir.dentry().inode()->TmpFile(fresh.args));
+  TRY(fresh.InheritAcl(*inode));
   inode->set_linkable(!(flags & O_EXCL));
   Ref<Dentry> dentry = dir.dentry().MakeUnnamed(std::move(inode));
   flags &= ~static_cast<uint32_t>(O_DIRECTORY);

@@ -83,6 +83,7 @@ int Boot(BootArgs&& args) {
 
   TmpfsFileSystem::SetMemory(args.memory_limit);
   RegisterDrivers();
+  RegisterFileSystems(kernel);
   kernel.set_initial_net(NetNamespace::Create(kernel, true));
   HostResult<Ref<MountNamespace>> mounts = MountAll(kernel, args);
   if (!mounts.ok()) {

@@ -10,17 +10,20 @@
 #include "fs/inet/inet_socket.h"
 #include "fs/mqueue/mqueue.h"
 #include "fs/netlink/netlink_socket.h"
+#include "fs/overlay/guest_mount.h"
 #include "fs/overlay/memory_upper.h"
 #include "fs/pipe/pipe.h"
 #include "fs/proc/proc.h"
 #include "fs/sys/sysfs.h"
 #include "fs/tmpfs/tmpfs.h"
 #include "fs/unix/unix_socket.h"
+#include "fs/vfs/fs_type.h"
 #include "fs/vfs/vfs.h"
 #include "gofer/client/client.h"
 #include "runsc/boot/furnish.h"
 #include "sentry/base/log.h"
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/task.h"
 
 namespace ringwall {
 
@@ -33,6 +36,15 @@ HostError MountError(const BootMount& mount, Errno error) {
   if (!error.Is(EROFS)) return out;
   return HostError::Message(out.message() + "; the mount point is missing in a root that cannot be "
                             "written: make it there, or let --overlay2 be other than none");
+}
+
+// Access times are relative unless something else is asked for, as mount(2) has it.
+uint32_t WithTimes(uint64_t flags) {
+  uint32_t own = static_cast<uint32_t>(flags);
+  if ((own & MS_STRICTATIME) != 0) {
+    return own & ~static_cast<uint32_t>(MS_RELATIME | MS_NOATIME);
+  }
+  return (own & MS_NOATIME) != 0 ? own : own | MS_RELATIME;
 }
 
 class Mounter {
@@ -53,7 +65,7 @@ class Mounter {
       Ref<FileSystem> made(*fs);
       Ref<Dentry> root = Dentry::MakeRoot(made->root());
       // Writable until all mount points and devices below are made.
-      const uint32_t flags = static_cast<uint32_t>(mount.flags);
+      const uint32_t flags = WithTimes(mount.flags);
       Ref<Mount> m = MakeRef<Mount>(made, root, flags & ~uint32_t{MS_RDONLY}, mount.source);
       if ((flags & MS_RDONLY) != 0) read_only.push_back(m);
       if (!ns) {
@@ -163,6 +175,51 @@ class Mounter {
 };
 
 }  // namespace
+
+void RegisterFileSystems(Kernel& kernel) {
+  RegisterFsType({.name = "sysfs",
+                  .in_user_namespaces = true,
+                  .reveals = true,
+                  .make = [&kernel](const NewFsArgs&) -> Result<Ref<FileSystem>> {
+                    return NewSysFs(kernel.cpus());
+                  }});
+  RegisterFsType({.name = "tmpfs",
+                  .in_user_namespaces = true,
+                  .make = [](const NewFsArgs& args) -> Result<Ref<FileSystem>> {
+                    const TmpfsOptions options = TRY(TmpfsOptions::Parse(
+                        args.data, TmpfsFileSystem::memory(), args.walk.creds));
+                    return Ref<FileSystem>(TmpfsFileSystem::Create(options));
+                  }});
+  RegisterFsType({.name = "proc",
+                  .in_user_namespaces = true,
+                  .reveals = true,
+                  .make = [&kernel](const NewFsArgs& args) -> Result<Ref<FileSystem>> {
+                    const Task* t = args.walk.task;
+                    RefPtr<PidNamespace> ns =
+                        t != nullptr ? t->nsproxy().pid_for_children : kernel.tasks().first;
+                    if (t != nullptr && !t->creds().HasIn(ns->user_ns(), Capability::kSysAdmin)) {
+                      return Errno(EPERM);
+                    }
+                    return NewProcFs(kernel, Ref<PidNamespace>(ns));
+                  }});
+  RegisterFsType({.name = "overlay", .in_user_namespaces = true, .make = MountOverlay});
+  RegisterFsType({.name = "mqueue",
+                  .in_user_namespaces = true,
+                  .make = [](const NewFsArgs& args) -> Result<Ref<FileSystem>> {
+                    Namespace& ns = args.walk.task->ipc_ns();
+                    if (!args.walk.creds.HasIn(ns.user_ns(), Capability::kSysAdmin)) {
+                      return Errno(EPERM);
+                    }
+                    return Ref<FileSystem>(MqFileSystem::Of(static_cast<IpcNamespace&>(ns)));
+                  }});
+  RegisterFsType({.name = "devtmpfs",
+                  .make = [](const NewFsArgs&) -> Result<Ref<FileSystem>> { return NewDevTmpfs(); }});
+  RegisterFsType({.name = "devpts",
+                  .in_user_namespaces = true,
+                  .make = [&kernel](const NewFsArgs& args) -> Result<Ref<FileSystem>> {
+                    return NewDevPts(kernel, args.data);
+                  }});
+}
 
 void RegisterDrivers() {
   RegisterMemDevices();

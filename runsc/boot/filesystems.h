@@ -12,6 +12,8 @@ class Kernel;
 
 // The drivers of device nodes and FIFOs. Once, before anything is mounted.
 void RegisterDrivers();
+// What mount(2) knows.
+void RegisterFileSystems(Kernel& kernel);
 
 // The mount namespace of the container. Errors name the mount.
 HostResult<Ref<MountNamespace>> MountAll(Kernel& kernel, BootArgs& args);

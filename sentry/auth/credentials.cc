@@ -58,7 +58,10 @@ bool MayAccess(const Credentials& creds, uint32_t mode, Uid uid, Gid gid, uint32
   } else {
     granted = mode & 7;
   }
-  if ((want & ~granted) == 0) return true;
+  return (want & ~granted) == 0 || MayOverride(creds, mode, uid, gid, want);
+}
+
+bool MayOverride(const Credentials& creds, uint32_t mode, Uid uid, Gid gid, uint32_t want) {
   if (S_ISDIR(mode)) {
     if ((want & kMayWrite) == 0 && creds.HasOver(uid, gid, Capability::kDacReadSearch)) return true;
     return creds.HasOver(uid, gid, Capability::kDacOverride);

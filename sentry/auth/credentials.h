@@ -73,6 +73,8 @@ class Credentials : public RefCounted<Credentials> {
 // 0 or EACCES. `want` is MAY_READ 4, MAY_WRITE 2, MAY_EXEC 1.
 inline constexpr uint32_t kMayExec = 1, kMayWrite = 2, kMayRead = 4;
 bool MayAccess(const Credentials& creds, uint32_t mode, Uid uid, Gid gid, uint32_t want);
+// The part of it that capabilities alone decide.
+bool MayOverride(const Credentials& creds, uint32_t mode, Uid uid, Gid gid, uint32_t want);
 
 }  // namespace ringwall
 

@@ -29,6 +29,14 @@ class FsContext : public RefCounted<FsContext> {
     MutexLock lock(mu_);
     std::swap(cwd_, p);
   }
+  // pivot_root: whatever is `from` becomes `to`.
+  void Replace(const Path& from, const Path& to) {
+    Path old_root, old_cwd;  // dropped after the lock
+    MutexLock lock(mu_);
+    if (root_ == from) old_root = std::exchange(root_, to);
+    if (cwd_ == from) old_cwd = std::exchange(cwd_, to);
+    lock.Unlock();
+  }
   uint32_t umask() const { return umask_.load(std::memory_order_relaxed); }
   uint32_t exchange_umask(uint32_t m) { return umask_.exchange(m & 0777); }
   Ref<FsContext> Copy() const {

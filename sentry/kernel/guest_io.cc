@@ -72,6 +72,25 @@ void GuestBuffers::Advance(size_t n) {
   }
 }
 
+void GuestBuffers::Cut(size_t n) {
+  if (n >= total_) return;
+  total_ = n;
+  if (many_.empty()) {
+    one_.end = one_.start + n;
+    return;
+  }
+  size_t left = n;
+  for (size_t i = index_; i < many_.size(); i++) {
+    if (many_[i].size() < left) {
+      left -= many_[i].size();
+      continue;
+    }
+    many_[i].end = many_[i].start + left;
+    many_.resize(left == 0 ? i : i + 1);
+    return;
+  }
+}
+
 Result<size_t> GuestDst::Put(std::span<const std::byte> bytes) {
   size_t done = 0;
   while (done < bytes.size() && remaining() > 0) {

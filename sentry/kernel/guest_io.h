@@ -27,6 +27,8 @@ class GuestBuffers {
   // The current piece, cut to `want`; empty at the end.
   GuestRange Current(size_t want) const;
   void Advance(size_t n);
+  // Keeps the first n bytes only.
+  void Cut(size_t n);
 
  private:
   GuestRange one_{};

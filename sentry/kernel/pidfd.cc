@@ -6,6 +6,7 @@
 #include "fs/vfs/anon_inode.h"
 #include "fs/vfs/vfs.h"
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/task.h"
 
 namespace ringwall {
 
@@ -22,6 +23,18 @@ class PidFdFile final : public File {
   Result<size_t> Read(IoDst&, uint64_t, int) override { return Errno(EINVAL); }
   Result<size_t> Write(IoSrc&, uint64_t*, int) override { return Errno(EINVAL); }
   ThreadGroup& tg() { return *tg_; }
+  std::string FdInfo() override {
+    const Task* t = Task::Current();
+    MutexLock lock(tg_->kernel().tasks().mu);
+    // -1: reaped; 0: out of the reader's sight.
+    if (tg_->leader == nullptr) return "Pid:\t-1\nNSpid:\t-1\n";
+    const PidNamespace& ns = t != nullptr ? t->pid_ns() : tg_->pid_ns();
+    std::string text = "Pid:\t" + std::to_string(tg_->pid->In(ns)) + "\nNSpid:";
+    const std::span<const int> numbers = tg_->pid->From(ns);
+    if (numbers.empty()) text += "\t0";
+    for (const int number : numbers) text += "\t" + std::to_string(number);
+    return text + "\n";
+  }
 
  private:
   const Ref<ThreadGroup> tg_;

@@ -51,6 +51,12 @@ class SignalFdFile final : public File {
  public:
   SignalFdFile(Path path, uint32_t flags, ThreadGroup& tg, abi::SigSet set)
       : File(std::move(path), flags), tg_(tg), set_(set) {}
+  std::string FdInfo() override {
+    char text[40];
+    snprintf(text, sizeof(text), "sigmask:\t%016llx\n",
+             static_cast<unsigned long long>(static_cast<abi::SigSet>(set_)));
+    return text;
+  }
 
   Result<size_t> Read(IoDst& dst, uint64_t, int) override {
     if (dst.remaining() < sizeof(signalfd_siginfo)) return Errno(EINVAL);

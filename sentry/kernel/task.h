@@ -211,6 +211,7 @@ class Task : public RefCounted<Task> {
   std::atomic<int> nice{0};
   std::atomic<uint64_t> timer_slack_ns{50000};
   uint64_t start_time_ns = 0;
+  IoCounts io;
 
  private:
   friend class Kernel;

@@ -73,6 +73,7 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
     tg->rlimits.With([&](Rlimits& r) { r = limits; });
     tg->exit_signal = args.exit_signal;
     tg->oom_score_adj = tg_->oom_score_adj.load();
+    tg->coredump_filter = tg_->coredump_filter.load();
     tg->start_time_ns = BootTimeNow();
   }
 

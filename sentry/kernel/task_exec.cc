@@ -4,6 +4,7 @@
 
 #include "sentry/base/log.h"
 #include "sentry/ipc/ipc_namespace.h"
+#include "sentry/kernel/exec_creds.h"
 #include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/task_futex.h"
 #include "sentry/kernel/task.h"
@@ -13,7 +14,14 @@ namespace ringwall {
 
 namespace {
 
-Result<LoadedImage> Load(Kernel& kernel, const Walk& walk, ThreadGroup& tg, ExecArgs& args) {
+// The program in memory, and who runs it.
+struct Loaded {
+  LoadedImage image;
+  Ref<Credentials> creds;
+  bool secure = false;
+};
+
+Result<Loaded> Load(Kernel& kernel, const Walk& walk, ThreadGroup& tg, ExecArgs& args) {
   LoadArgs load{.platform = kernel.platform(), .walk = walk};
   load.file = std::move(args.file);
   load.filename = args.filename;
@@ -23,29 +31,18 @@ Result<LoadedImage> Load(Kernel& kernel, const Walk& walk, ThreadGroup& tg, Exec
   load.limits.data = tg.limit(RLIMIT_DATA);
   load.limits.stack = tg.limit(RLIMIT_STACK);
   load.limits.locked = tg.limit(RLIMIT_MEMLOCK);
-  return LoadExecutable(std::move(load));
-}
-
-// The credentials after exec (security/commoncap.c): set-id bits and the capability transformation
-// for root; file capabilities are not read.
-Ref<Credentials> CredentialsAfterExec(const Credentials& old, const LoadedImage& image) {
-  Ref<Credentials> c = old.Copy();
-  if (image.setuid && !old.no_new_privs) c->euid = *image.setuid;
-  if (image.setgid && !old.no_new_privs) c->egid = *image.setgid;
-  const bool gained = c->euid != old.euid || c->egid != old.egid;
-  c->suid = c->fsuid = c->euid;
-  c->sgid = c->fsgid = c->egid;
-  if (gained) c->cap_ambient = 0;
-  constexpr uint32_t kNoRoot = 1;
-  if ((c->securebits & kNoRoot) == 0 && (c->ruid == 0 || c->euid == 0)) {
-    c->cap_permitted = c->cap_inheritable | c->cap_bounding;
-    c->cap_effective = c->euid == 0 ? c->cap_permitted : 0;
-  } else {
-    c->cap_permitted = c->cap_ambient;
-    c->cap_effective = c->cap_ambient;
-  }
-  c->securebits &= ~(1u << 4);  // SECBIT_KEEP_CAPS
-  return c;
+  Result<ExecCredentials> after = Errno(ENOEXEC);
+  load.identity = [&](File& program, std::optional<Uid> setuid, std::optional<Gid> setgid) {
+    after = CredentialsForExec(walk.creds, program, setuid, setgid);
+    if (!after.ok()) return ExecIdentity{};
+    const Credentials& c = *after->creds;
+    const UserNamespace& ns = c.user_ns();
+    return ExecIdentity{ns.ShowUid(c.ruid), ns.ShowUid(c.euid), ns.ShowGid(c.rgid),
+                        ns.ShowGid(c.egid), after->secure};
+  };
+  LoadedImage image = TRY(LoadExecutable(std::move(load)));
+  if (!after.ok()) return after.error();
+  return Loaded{std::move(image), std::move(after->creds), after->secure};
 }
 
 }  // namespace
@@ -91,7 +88,8 @@ Result<void> Task::KillOtherThreads() {
 Result<void> Task::Exec(ExecArgs args) {
   const Path root = fs_->root(), cwd = fs_->cwd();
   const Walk walk{creds(), mounts(), root, cwd, this};
-  LoadedImage image = TRY(Load(kernel_, walk, *tg_, args));
+  Loaded loaded = TRY(Load(kernel_, walk, *tg_, args));
+  LoadedImage& image = loaded.image;
   std::unique_ptr<Context> context =
       TRY(kernel_.platform().NewContext(image.mm->address_space(), nullptr));
   TRY(KillOtherThreads());
@@ -121,9 +119,11 @@ Result<void> Task::Exec(ExecArgs args) {
     MutexLock lock(tg_->siglock);
     tg_->set_actions(std::move(actions));
   }
-  Ref<Credentials> creds = CredentialsAfterExec(*creds_, image);
+  Ref<Credentials> creds = std::move(loaded.creds);
   const bool gained = creds->euid != creds_->euid || creds->egid != creds_->egid;
-  mm_->set_dumpable(gained ? 0 : 1);
+  const bool grew = (creds->cap_permitted & ~creds_->cap_permitted) != 0;
+  const bool two_minds = creds->euid != creds->ruid || creds->egid != creds->rgid;
+  mm_->set_dumpable(gained || grew || two_minds || image.unreadable ? 0 : 1);
   set_creds(Ref<const Credentials>(std::move(creds)));
   if (fds_->ref_count_for_test() > 1) {
     RefPtr<FdTable> own = fds_->Fork();
@@ -156,7 +156,8 @@ Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   exec.filename = args.filename;
   exec.argv = args.argv;
   exec.envp = args.envp;
-  LoadedImage image = TRY(Load(*this, walk, *tg, exec));
+  Loaded loaded = TRY(Load(*this, walk, *tg, exec));
+  LoadedImage& image = loaded.image;
   std::unique_ptr<Context> context =
       TRY(platform().NewContext(image.mm->address_space(), nullptr));
 
@@ -179,7 +180,7 @@ Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   task->ns_.ipc = FirstNamespace(NamespaceKind::kIpc);
   task->ns_.net = initial_net_;
   task->ns_.pid_for_children = tasks_.first;
-  task->creds_ = CredentialsAfterExec(*args.creds, image);
+  task->creds_ = Ref<const Credentials>(std::move(loaded.creds));
   task->set_comm(image.comm);
   if (args.from_outside) {
     timespec now;

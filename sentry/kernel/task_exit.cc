@@ -185,6 +185,7 @@ bool Task::LeaveGroupLocked() NO_THREAD_SAFETY_ANALYSIS {
     if (tg.exec_task != nullptr) tg.exec_task->Wake();
   }
   tg.exited_threads.Add(OwnRusage());
+  tg.exited_io.Add(io);
   state_.store('Z');
   set.live--;
   if (tg.leader != this) {

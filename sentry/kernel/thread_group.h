@@ -78,6 +78,20 @@ struct Rusage {
   void Add(const Rusage& o);
 };
 
+// What /proc/PID/io counts. Each task's own are changed by its thread alone.
+struct IoCounts {
+  std::atomic<uint64_t> rchar{0}, wchar{0}, syscr{0}, syscw{0};
+  void Add(const IoCounts& o) {
+    for (const auto field : {&IoCounts::rchar, &IoCounts::wchar, &IoCounts::syscr, &IoCounts::syscw}) {
+      Count(this->*field, (o.*field).load(std::memory_order_relaxed));
+    }
+  }
+  // By the one writer that there is.
+  static void Count(std::atomic<uint64_t>& to, uint64_t n) {
+    to.store(to.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+  }
+};
+
 enum class StopState : uint8_t { kRunning, kStopping, kStopped };
 
 class ThreadGroup : public RefCounted<ThreadGroup> {
@@ -111,6 +125,7 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   bool stop_reported = true, continue_reported = true;
   int stop_signo = 0;
   Rusage exited_threads, waited_children;
+  IoCounts exited_io;  // of threads that are gone
   WaitQueue child_queue;  // woken (EPOLLIN) when a child changes state
   WaitQueue exit_queue;   // woken (EPOLLIN) when this process ends: pidfd
 
@@ -134,6 +149,7 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   uint64_t limit(int resource) const;  // the soft limit
 
   std::atomic<int> oom_score_adj{0};
+  std::atomic<uint32_t> coredump_filter{0x33};
   std::atomic<uint64_t> start_time_ns{0};  // CLOCK_BOOTTIME
 
   // Timers of the process: owned by sentry/kernel/process_timers.

@@ -141,6 +141,8 @@ class MemoryManager : public RefCounted<MemoryManager> {
 
   // Whether a host fault at addr is the guest's SIGSEGV: SEGV_MAPERR or SEGV_ACCERR by the vmas.
   int SegvCode(GuestAddr addr) const;
+  // Whether the guest may write to the first byte of a range (and so to part of it).
+  bool MayWrite(GuestAddr addr, uint64_t size);
 
   int dumpable() const { return dumpable_.load(std::memory_order_relaxed); }
   void set_dumpable(int d) { dumpable_.store(d, std::memory_order_relaxed); }

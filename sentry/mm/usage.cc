@@ -113,4 +113,14 @@ int MemoryManager::SegvCode(GuestAddr addr) const {
   return vmas_.Find(addr) == nullptr ? kMapErr : kAccErr;
 }
 
+bool MemoryManager::MayWrite(GuestAddr addr, uint64_t size) {
+  if (size == 0) return true;
+  {
+    ReaderLock lock(mu_);
+    const Vma* vma = vmas_.Find(addr);
+    if (vma != nullptr) return (vma->prot & PROT_WRITE) != 0;
+  }
+  return GrowStackForCopy(addr);
+}
+
 }  // namespace ringwall

@@ -1,0 +1,346 @@
+// The files of /proc/PID that few programs read: what the scheduler, memory policy, page tables and
+// security modules would say (fs/proc/base.c, array.c, task_mmu.c).
+#include <dirent.h>
+
+#include <charconv>
+
+#include "fs/proc/internal.h"
+
+namespace ringwall::proc {
+
+namespace {
+
+using Ull = unsigned long long;
+
+}  // namespace
+
+Result<int64_t> ParseDecimal(std::string_view text) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' ' || text.back() == '\0')) {
+    text.remove_suffix(1);
+  }
+  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return Errno(EINVAL);
+  return value;
+}
+
+// No thread has used AVX-512 as far as one can tell.
+Result<std::string> ArchStatusText(const Subject&, Task&) {
+  return std::string("AVX512_elapsed_ms:\t-1\n");
+}
+
+Result<std::string> AutogroupText(const Subject& s, Task&) {
+  MutexLock lock(s.kernel.tasks().mu);
+  return Format("/autogroup-%d nice 0\n", s.tg->pgrp ? s.tg->pgrp->session->sid : 0);
+}
+
+Result<void> WriteAutogroup(const Subject&, Task&, std::string_view text) {
+  const int64_t nice = TRY(ParseDecimal(text));
+  if (nice < -20 || nice > 19) return Errno(EINVAL);
+  return {};
+}
+
+// What it would reset, the host counts.
+Result<void> WriteClearRefs(const Subject&, Task&, std::string_view text) {
+  const int64_t kind = TRY(ParseDecimal(text));
+  if (kind < 1 || kind > 5) return Errno(EINVAL);
+  return {};
+}
+
+Result<std::string> CoredumpFilterText(const Subject& s, Task&) {
+  return Format("%08x\n", s.tg->coredump_filter.load());
+}
+
+Result<void> WriteCoredumpFilter(const Subject& s, Task&, std::string_view text) {
+  while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
+  int base = 10;
+  if (text.starts_with("0x") || text.starts_with("0X")) {
+    base = 16;
+    text.remove_prefix(2);
+  } else if (text.size() > 1 && text.front() == '0') {
+    base = 8;
+  }
+  uint32_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+  if (error != std::errc() || end != text.data() + text.size()) return Errno(EINVAL);
+  s.tg->coredump_filter.store(value & 0x1ff);
+  return {};
+}
+
+// The old scale of oom_score_adj: -17 to 15.
+Result<std::string> OomAdjText(const Subject& s, Task&) {
+  const int adj = s.tg->oom_score_adj.load();
+  return Format("%d\n", adj == 1000 ? 15 : adj * 17 / 1000);
+}
+
+Result<void> WriteOomAdj(const Subject& s, Task&, std::string_view text) {
+  const int64_t value = TRY(ParseDecimal(text));
+  if ((value < -16 || value > 15) && value != -17) return Errno(EINVAL);
+  const int adj = value == 15 ? 1000 : static_cast<int>(value * 1000 / 17);
+  const Task* current = Task::Current();
+  if (adj < s.tg->oom_score_adj.load() &&
+      (current == nullptr || !current->creds().Has(Capability::kSysResource))) {
+    return Errno(EACCES);
+  }
+  s.tg->oom_score_adj.store(adj);
+  return {};
+}
+
+Result<std::string> IoText(const Subject& s, Task& t) {
+  IoCounts sum;
+  if (s.thread) {
+    sum.Add(t.io);
+  } else {
+    MutexLock lock(s.kernel.tasks().mu);
+    sum.Add(s.tg->exited_io);
+    for (const Task* thread : s.tg->threads) sum.Add(thread->io);
+  }
+  return Format(
+      "rchar: %llu\nwchar: %llu\nsyscr: %llu\nsyscw: %llu\nread_bytes: 0\nwrite_bytes: 0\n"
+      "cancelled_write_bytes: 0\n",
+      Ull{sum.rchar.load()}, Ull{sum.wchar.load()}, Ull{sum.syscr.load()}, Ull{sum.syscw.load()});
+}
+
+Result<std::string> NumaMapsText(const Subject&, Task& t) {
+  std::string out;
+  RefPtr<MemoryManager> mm = t.mm_ref();
+  if (!mm) return out;
+  Task* current = Task::Current();
+  RefPtr<FsContext> context = current == nullptr ? nullptr : current->fs_ref();
+  for (const Vma& vma : mm->List()) {
+    AppendFormat(&out, "%08llx default", Ull{vma.range.start.value()});
+    const bool file = vma.file && !vma.file->maps_as_anonymous();
+    if (file && context) {
+      out += " file=" + Escape(Vfs::FullName(vma.file->path(), context->root(),
+                                             *current->mounts_ref()),
+                               "=");
+    } else if (vma.name != nullptr) {
+      const std::string_view name = vma.name;
+      if (name == "[heap]") out += " heap";
+      if (name == "[stack]") out += " stack";
+    }
+    const uint64_t pages = mm->ResidentIn(vma.range) / kPageSize;
+    if (pages != 0) {
+      if (file) {
+        AppendFormat(&out, " mapped=%llu N0=%llu", Ull{pages}, Ull{pages});
+      } else {
+        AppendFormat(&out, " anon=%llu dirty=%llu active=0 N0=%llu", Ull{pages}, Ull{pages},
+                     Ull{pages});
+      }
+      out += " kernelpagesize_kB=4";
+    }
+    out += '\n';
+  }
+  return out;
+}
+
+Result<std::string> SchedText(const Subject& s, Task& t) {
+  int threads = 0;
+  {
+    MutexLock lock(s.kernel.tasks().mu);
+    threads = static_cast<int>(s.tg->threads.size());
+  }
+  const Rusage r = t.OwnRusage();
+  const double ms = static_cast<double>(r.utime_ns + r.stime_ns) / 1e6;
+  std::string out = Format("%s (%d, #threads: %d)\n", t.comm().c_str(), s.ShownTid(t), threads);
+  out += "-------------------------------------------------------------------\n";
+  AppendFormat(&out, "%-45s:%21.6f\n", "se.sum_exec_runtime", ms);
+  AppendFormat(&out, "%-45s:%21llu\n", "nr_switches", Ull{r.voluntary + r.involuntary});
+  AppendFormat(&out, "%-45s:%21llu\n", "nr_voluntary_switches", Ull{r.voluntary});
+  AppendFormat(&out, "%-45s:%21llu\n", "nr_involuntary_switches", Ull{r.involuntary});
+  AppendFormat(&out, "%-45s:%21d\n", "policy", 0);
+  AppendFormat(&out, "%-45s:%21d\n", "prio", 120 + t.nice.load());
+  return out;
+}
+
+// The Sentry's own stack is nobody's business.
+Result<std::string> StackText(const Subject&, Task&) {
+  const Task* current = Task::Current();
+  if (current == nullptr || !current->creds().Has(Capability::kSysAdmin)) return Errno(EACCES);
+  return std::string();
+}
+
+Result<std::string> SyscallText(const Subject&, Task& t) {
+  if (&t != Task::Current()) {
+    return std::string(t.state() == 'R' ? "running\n" : "-1 0x0 0x0\n");
+  }
+  const abi::Registers& r = t.regs();
+  return Format("%lld 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx\n",
+                static_cast<long long>(t.syscall_nr()), Ull{r.rdi}, Ull{r.rsi}, Ull{r.rdx},
+                Ull{r.r10}, Ull{r.r8}, Ull{r.r9}, Ull{r.rsp}, Ull{r.rip});
+}
+
+Result<std::string> TimersText(const Subject&, Task&) { return std::string(); }
+
+Result<void> WriteTimerSlack(const Subject& s, Task& t, std::string_view text) {
+  const int64_t value = TRY(ParseDecimal(text));
+  const Task* current = Task::Current();
+  if (value < 0) return Errno(EINVAL);
+  if (current == nullptr || (&current->tg() != s.tg.get() &&
+                             !current->creds().HasIn(t.creds_ref()->user_ns(), Capability::kSysNice))) {
+    return Errno(EPERM);
+  }
+  t.timer_slack_ns = value == 0 ? 50000 : static_cast<uint64_t>(value);
+  return {};
+}
+
+// The children that this very thread has made, and that are still its process's.
+Result<std::string> ChildrenText(const Subject& s, Task& t) {
+  std::string out;
+  MutexLock lock(s.kernel.tasks().mu);
+  for (const Ref<ThreadGroup>& child : s.tg->children) {
+    if (child->parent_tid != t.tid()) continue;
+    if (const int pid = child->pid->In(*s.ns)) AppendFormat(&out, "%d ", pid);
+  }
+  return out;
+}
+
+namespace {
+
+// pagemap: a word for each page of the address space. The frames' numbers are the host's secret.
+class PagemapFile final : public File {
+ public:
+  PagemapFile(const Path& path, uint32_t flags, Ref<MemoryManager> mm)
+      : File(path, flags), mm_(std::move(mm)) {}
+  bool seekable() const override { return true; }
+  Result<int64_t> Seek(int64_t offset, int whence) override NO_THREAD_SAFETY_ANALYSIS {
+    if (whence == SEEK_SET) return offset;
+    if (whence == SEEK_CUR) return this->offset() + offset;
+    return Errno(EINVAL);
+  }
+  Result<size_t> Read(IoDst& dst, uint64_t pos, int) override {
+    constexpr uint64_t kWord = 8, kPresent = uint64_t{1} << 63, kFile = uint64_t{1} << 61,
+                       kSoftDirty = uint64_t{1} << 55, kUserPages = uint64_t{1} << 35;
+    if (pos % kWord != 0 || dst.remaining() % kWord != 0) return Errno(EINVAL);
+    size_t done = 0;
+    for (uint64_t page = pos / kWord; dst.remaining() >= kWord && page < kUserPages; page++) {
+      const GuestAddr at(page * kPageSize);
+      uint64_t word = 0;
+      if (const std::optional<Vma> vma = mm_->Find(at)) {
+        if (mm_->ResidentIn(GuestRange{at, at + kPageSize}) != 0) {
+          word = kPresent | kSoftDirty | (vma->file || vma->shared ? kFile : 0);
+        }
+      }
+      const size_t n = TRY(dst.Put(std::as_bytes(std::span(&word, 1))));
+      done += n;
+      if (n < kWord) break;
+    }
+    return done;
+  }
+
+ private:
+  const Ref<MemoryManager> mm_;
+};
+
+class PagemapInode final : public SyntheticInode {
+ public:
+  PagemapInode(FileSystem& fs, Subject s, uint64_t ino)
+      : SyntheticInode(fs, S_IFREG | 0400, ino), s_(std::move(s)) {}
+  Owner owner() override { return OwnerOf(s_); }
+  Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials&) override {
+    if ((flags & O_ACCMODE) != O_RDONLY) return Errno(EACCES);
+    Ref<Task> task = TRY(s_.Get());
+    TRY(MayLook(*task));
+    RefPtr<MemoryManager> mm = task->mm_ref();
+    if (!mm) return Errno(ESRCH);
+    return Ref<File>(MakeRef<PagemapFile>(path, flags, Ref<MemoryManager>(std::move(mm))));
+  }
+
+ private:
+  const Subject s_;
+};
+
+// map_files/: a link for each mapping of a file.
+class MapFilesDirectory final : public SyntheticDirectory {
+ public:
+  MapFilesDirectory(FileSystem& fs, Subject s, uint64_t ino)
+      : SyntheticDirectory(fs, S_IFDIR | 0500, ino), s_(std::move(s)) {}
+  Caching caching() const override { return Caching::kRevalidate; }
+  Owner owner() override { return OwnerOf(s_); }
+  Result<void> CheckOpen() override {
+    Ref<Task> task = TRY(s_.Get());
+    return MayLook(*task);
+  }
+
+  Result<Ref<Inode>> Lookup(std::string_view name) override {
+    uint64_t start = 0, end = 0;
+    const char* const last = name.data() + name.size();
+    const auto [dash, error] = std::from_chars(name.data(), last, start, 16);
+    if (error != std::errc() || dash == last || *dash != '-') return Errno(ENOENT);
+    const auto [stop, error2] = std::from_chars(dash + 1, last, end, 16);
+    if (error2 != std::errc() || stop != last || end <= start) return Errno(ENOENT);
+    const auto find = [s = s_, start, end]() -> Result<Path> {
+      Ref<Task> task = TRY(s.Get());
+      TRY(MayLook(*task));
+      RefPtr<MemoryManager> mm = task->mm_ref();
+      if (!mm) return Errno(ENOENT);
+      const std::optional<Vma> vma = mm->Find(GuestAddr(start));
+      if (!vma || vma->range.start.value() != start || vma->range.end.value() != end ||
+          !vma->file || vma->file->maps_as_anonymous()) {
+        return Errno(ENOENT);
+      }
+      return Path(vma->file->path());
+    };
+    TRY(find());
+    LinkInode::Ops ops;
+    ops.follow = [find]() -> Result<Path> {
+      const Task* current = Task::Current();
+      if (current == nullptr || !current->creds().Has(Capability::kCheckpointRestore)) {
+        return Errno(EPERM);
+      }
+      return find();
+    };
+    ops.read = [find]() -> Result<std::string> {
+      const Path path = TRY(find());
+      Task* current = Task::Current();
+      RefPtr<FsContext> context = current == nullptr ? nullptr : current->fs_ref();
+      if (!context) return Errno(ESRCH);
+      return Vfs::FullName(path, context->root(), *current->mounts_ref());
+    };
+    ops.owner = [s = s_] { return OwnerOf(s); };
+    return Ref<Inode>(MakeRef<LinkInode>(fs(), InoOf(ino(), name), 0600u, std::move(ops)));
+  }
+
+  Result<std::vector<DirEntry>> Entries() override {
+    Ref<Task> task = TRY(s_.Get());
+    std::vector<DirEntry> all;
+    RefPtr<MemoryManager> mm = task->mm_ref();
+    if (!mm) return all;
+    for (const Vma& vma : mm->List()) {
+      if (!vma.file || vma.file->maps_as_anonymous()) continue;
+      std::string name =
+          Format("%llx-%llx", Ull{vma.range.start.value()}, Ull{vma.range.end.value()});
+      const uint64_t child = InoOf(ino(), name);
+      all.push_back({std::move(name), child, DT_LNK});
+    }
+    return all;
+  }
+
+ private:
+  const Subject s_;
+};
+
+}  // namespace
+
+Ref<SyntheticInode> NewPagemapFile(FileSystem& fs, Subject subject, uint64_t ino) {
+  return MakeRef<PagemapInode>(fs, std::move(subject), ino);
+}
+
+Ref<SyntheticInode> NewMapFilesDirectory(FileSystem& fs, Subject subject, uint64_t ino) {
+  return MakeRef<MapFilesDirectory>(fs, std::move(subject), ino);
+}
+
+// attr/: no security module is there to answer.
+Ref<SyntheticInode> NewAttrDirectory(FileSystem& fs, uint64_t ino) {
+  Ref<StaticDirectory> dir = MakeRef<StaticDirectory>(fs, ino);
+  const auto none = []() -> Result<std::string> { return Errno(EINVAL); };
+  const auto refuse = [](std::string_view) -> Result<void> { return Errno(EINVAL); };
+  for (const char* name : {"current", "exec", "fscreate", "keycreate", "sockcreate"}) {
+    dir->AddFile(name, none, 0666, refuse);
+  }
+  dir->AddFile("prev", none, 0444);
+  return dir;
+}
+
+}  // namespace ringwall::proc

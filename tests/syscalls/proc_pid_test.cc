@@ -1,0 +1,260 @@
+// The less common files of /proc/PID, and /proc/locks.
+#include <linux/sched.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/sysmacros.h>
+#include <sys/timerfd.h>
+
+#include <sstream>
+#include <thread>
+
+#include "tests/util/test_util.h"
+
+namespace ringwall::test {
+namespace {
+
+int WriteError(const std::string& path, const std::string& text) {
+  Fd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!fd.ok()) return errno;
+  return write(fd.get(), text.data(), text.size()) < 0 ? errno : 0;
+}
+
+std::string FdInfo(int fd) { return ReadFile("/proc/self/fdinfo/" + std::to_string(fd)); }
+
+bool Has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+TEST(ProcPidTest, IoCountsWhatIsReadAndWritten) {
+  const auto field = [](const char* name) {
+    const std::string text = ReadFile("/proc/self/io");
+    const size_t at = text.find(std::string(name) + ": ");
+    return at == std::string::npos ? -1 : atoll(text.c_str() + at + strlen(name) + 2);
+  };
+  const long long read_before = field("rchar"), written_before = field("wchar");
+  const long long calls_before = field("syscw");
+  Pipe p;
+  char buf[1000] = {};
+  for (int i = 0; i < 10; i++) {
+    ASSERT_EQ(write(p.writer.get(), buf, sizeof(buf)), 1000);
+    ASSERT_EQ(read(p.reader.get(), buf, sizeof(buf)), 1000);
+  }
+  EXPECT_GE(field("rchar") - read_before, 10000);
+  EXPECT_GE(field("wchar") - written_before, 10000);
+  EXPECT_GE(field("syscw") - calls_before, 10);
+  EXPECT_GE(field("read_bytes"), 0);
+}
+
+TEST(ProcPidTest, CoredumpFilterIsKeptAndInherited) {
+  EXPECT_TRUE(Exited(InChild([] {
+    CHECK_CHILD(ReadFile("/proc/self/coredump_filter") == "00000033\n");
+    CHECK_CHILD(WriteError("/proc/self/coredump_filter", "0x7f") == 0);
+    CHECK_CHILD(ReadFile("/proc/self/coredump_filter") == "0000007f\n");
+    CHECK_CHILD(WriteError("/proc/self/coredump_filter", "1") == 0);
+    CHECK_CHILD(ReadFile("/proc/self/coredump_filter") == "00000001\n");
+    CHECK_CHILD(WriteError("/proc/self/coredump_filter", "x") == EINVAL);
+    return WEXITSTATUS(InChild([] {
+      return ReadFile("/proc/self/coredump_filter") == "00000001\n" ? 0 : 1;
+    }));
+  })));
+}
+
+TEST(ProcPidTest, OomAdjIsTheOldScale) {
+  EXPECT_TRUE(Exited(InChild([] {
+    CHECK_CHILD(WriteError("/proc/self/oom_score_adj", "500") == 0);
+    CHECK_CHILD(ReadFile("/proc/self/oom_adj") == "8\n");
+    CHECK_CHILD(WriteError("/proc/self/oom_adj", "15") == 0);
+    CHECK_CHILD(ReadFile("/proc/self/oom_score_adj") == "1000\n");
+    CHECK_CHILD(ReadFile("/proc/self/oom_adj") == "15\n");
+    CHECK_CHILD(WriteError("/proc/self/oom_adj", "16") == EINVAL);
+    CHECK_CHILD(WriteError("/proc/self/oom_adj", "-18") == EINVAL);
+    CHECK_CHILD(WriteError("/proc/self/oom_score_adj", "1001") == EINVAL);
+    CHECK_CHILD(WriteError("/proc/self/oom_score_adj", "x") == EINVAL);
+    return 0;
+  })));
+}
+
+TEST(ProcPidTest, TimerSlackCanBeSet) {
+  EXPECT_TRUE(Exited(InChild([] {
+    CHECK_CHILD(WriteError("/proc/self/timerslack_ns", "70000") == 0);
+    CHECK_CHILD(prctl(PR_GET_TIMERSLACK) == 70000);
+    CHECK_CHILD(ReadFile("/proc/self/timerslack_ns") == "70000\n");
+    CHECK_CHILD(WriteError("/proc/self/timerslack_ns", "x") == EINVAL);
+    return 0;
+  })));
+}
+
+TEST(ProcPidTest, ClearRefsTakesFiveNumbers) {
+  for (const char* ok : {"1", "2", "3", "4"}) EXPECT_EQ(WriteError("/proc/self/clear_refs", ok), 0);
+  for (const char* bad : {"0", "6", "x"}) EXPECT_EQ(WriteError("/proc/self/clear_refs", bad), EINVAL);
+}
+
+TEST(ProcPidTest, PagemapTellsWhatIsPresent) {
+  constexpr size_t kPage = 4096;
+  char* p = static_cast<char*>(
+      mmap(nullptr, 3 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(p, MAP_FAILED);
+  p[kPage] = 1;
+  Fd fd(open("/proc/self/pagemap", O_RDONLY));
+  ASSERT_TRUE(fd.ok());
+  uint64_t words[3];
+  ASSERT_EQ(pread(fd.get(), words, sizeof(words), reinterpret_cast<uint64_t>(p) / kPage * 8),
+            static_cast<ssize_t>(sizeof(words)));
+  EXPECT_EQ(words[0] >> 63, 0u);
+  EXPECT_EQ(words[1] >> 63, 1u);
+  EXPECT_EQ(words[2] >> 63, 0u);
+  char byte;
+  EXPECT_FAILS(pread(fd.get(), &byte, 1, 0), EINVAL);
+  EXPECT_FAILS(pread(fd.get(), words, 8, 4), EINVAL);
+  munmap(p, 3 * kPage);
+}
+
+TEST(ProcPidTest, MapFilesNameTheMappings) {
+  const TempDir dir;
+  const std::string path = dir.File("f", std::string(8192, 'x'));
+  Fd fd(open(path.c_str(), O_RDONLY));
+  void* p = mmap(nullptr, 8192, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+  char name[64], target[4096];
+  snprintf(name, sizeof(name), "/proc/self/map_files/%lx-%lx", reinterpret_cast<unsigned long>(p),
+           reinterpret_cast<unsigned long>(p) + 8192);
+  const ssize_t n = readlink(name, target, sizeof(target));
+  ASSERT_GT(n, 0);
+  EXPECT_EQ(std::string(target, n), path);
+  EXPECT_FAILS(readlink("/proc/self/map_files/1000-2000", target, sizeof(target)), ENOENT);
+  EXPECT_FAILS(readlink("/proc/self/map_files/x", target, sizeof(target)), ENOENT);
+  munmap(p, 8192);
+}
+
+TEST(ProcPidTest, SyscallIsTheOneThatReads) {
+  const std::string text = ReadFile("/proc/self/syscall");
+  EXPECT_EQ(atoi(text.c_str()), SYS_read);
+  EXPECT_EQ(std::count(text.begin(), text.end(), ' '), 8);
+}
+
+TEST(ProcPidTest, AttrHasNobodyToAnswer) {
+  for (const char* name : {"current", "exec", "fscreate", "keycreate", "sockcreate", "prev"}) {
+    Fd fd(open((std::string("/proc/self/attr/") + name).c_str(), O_RDONLY));
+    ASSERT_TRUE(fd.ok()) << name;
+    char c;
+    EXPECT_FAILS(read(fd.get(), &c, 1), EINVAL);
+  }
+}
+
+TEST(ProcPidTest, ChildrenOfEachThread) {
+  Pipe hold;
+  const pid_t child = fork();
+  if (child == 0) {
+    hold.writer.Reset();
+    char c;
+    _exit(read(hold.reader.get(), &c, 1) == 0 ? 0 : 1);
+  }
+  const std::string tid = std::to_string(syscall(SYS_gettid));
+  const std::string path = "/proc/self/task/" + tid + "/children";
+  if (access(path.c_str(), F_OK) == 0) {
+    EXPECT_TRUE(Has(" " + ReadFile(path), " " + std::to_string(child) + " "));
+  }
+  hold.writer.Reset();
+  int status;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+}
+
+TEST(ProcPidTest, SchedAndNumaMaps) {
+  EXPECT_TRUE(Has(ReadFile("/proc/self/sched"), "se.sum_exec_runtime"));
+  EXPECT_TRUE(Has(ReadFile("/proc/self/sched"), "#threads: 1)"));
+  EXPECT_TRUE(Has(ReadFile("/proc/self/numa_maps"), " stack"));
+  EXPECT_TRUE(Has(ReadFile("/proc/self/autogroup"), "/autogroup-"));
+}
+
+// --- fdinfo
+
+TEST(FdInfoTest, Eventfd) {
+  Fd fd(eventfd(7, EFD_SEMAPHORE));
+  const std::string text = FdInfo(fd.get());
+  EXPECT_TRUE(Has(text, "eventfd-count:                7\n")) << text;
+  EXPECT_TRUE(Has(text, "eventfd-semaphore: 1\n")) << text;
+}
+
+TEST(FdInfoTest, Signalfd) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  sigaddset(&set, SIGHUP);
+  Fd fd(signalfd(-1, &set, 0));
+  EXPECT_TRUE(Has(FdInfo(fd.get()), "sigmask:\t0000000000000201\n")) << FdInfo(fd.get());
+}
+
+TEST(FdInfoTest, Timerfd) {
+  Fd fd(timerfd_create(CLOCK_MONOTONIC, 0));
+  const itimerspec spec = {{5, 250}, {1000, 0}};
+  ASSERT_OK(timerfd_settime(fd.get(), 0, &spec, nullptr));
+  const std::string text = FdInfo(fd.get());
+  EXPECT_TRUE(Has(text, "clockid: 1\nticks: 0\nsettime flags: 00\nit_value: (999, ")) << text;
+  EXPECT_TRUE(Has(text, "it_interval: (5, 250)\n")) << text;
+}
+
+TEST(FdInfoTest, Pidfd) {
+  Fd fd(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));
+  const std::string text = FdInfo(fd.get());
+  EXPECT_TRUE(Has(text, "Pid:\t" + std::to_string(getpid()) + "\n")) << text;
+  EXPECT_TRUE(Has(text, "NSpid:\t")) << text;
+}
+
+TEST(FdInfoTest, FlagsAndPosition) {
+  const TempDir dir;
+  Fd fd(open(dir.File("f", "content").c_str(), O_RDWR | O_APPEND | O_CLOEXEC));
+  ASSERT_EQ(lseek(fd.get(), 3, SEEK_SET), 3);
+  const std::string text = FdInfo(fd.get());
+  EXPECT_TRUE(text.starts_with("pos:\t3\nflags:\t02102002\nmnt_id:\t")) << text;
+}
+
+// --- locks
+
+class LocksTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    path_ = dir_.File("f", std::string(100, 'x'));
+    fd_.Reset(open(path_.c_str(), O_RDWR));
+    struct stat st;
+    ASSERT_OK(fstat(fd_.get(), &st));
+    char place[64];
+    snprintf(place, sizeof(place), "%02x:%02x:%lu", major(st.st_dev), minor(st.st_dev),
+             static_cast<unsigned long>(st.st_ino));
+    place_ = place;
+  }
+  TempDir dir_;
+  std::string path_, place_;
+  Fd fd_;
+};
+
+TEST_F(LocksTest, PosixLocksShow) {
+  struct flock l = {F_WRLCK, SEEK_SET, 10, 5, 0};
+  ASSERT_OK(fcntl(fd_.get(), F_SETLK, &l));
+  const std::string line =
+      "POSIX  ADVISORY  WRITE " + std::to_string(getpid()) + " " + place_ + " 10 14\n";
+  EXPECT_TRUE(Has(ReadFile("/proc/locks"), line)) << ReadFile("/proc/locks") << line;
+  EXPECT_TRUE(Has(FdInfo(fd_.get()), "lock:\t1: " + line)) << FdInfo(fd_.get());
+  l.l_type = F_UNLCK;
+  ASSERT_OK(fcntl(fd_.get(), F_SETLK, &l));
+  EXPECT_FALSE(Has(ReadFile("/proc/locks"), line));
+}
+
+TEST_F(LocksTest, FlocksAndDescriptionLocksShow) {
+  ASSERT_OK(flock(fd_.get(), LOCK_SH));
+  const std::string line =
+      "FLOCK  ADVISORY  READ " + std::to_string(getpid()) + " " + place_ + " 0 EOF\n";
+  EXPECT_TRUE(Has(ReadFile("/proc/locks"), line)) << ReadFile("/proc/locks") << line;
+  EXPECT_TRUE(Has(FdInfo(fd_.get()), line));
+  struct flock l = {F_RDLCK, SEEK_SET, 0, 0, 0};
+  ASSERT_OK(fcntl(fd_.get(), F_OFD_SETLK, &l));
+  EXPECT_TRUE(Has(ReadFile("/proc/locks"), "OFDLCK ADVISORY  READ -1 " + place_ + " 0 EOF\n"));
+  Fd other(open(path_.c_str(), O_RDONLY));
+  EXPECT_FALSE(Has(FdInfo(other.get()), "lock:"));
+}
+
+}  // namespace
+}  // namespace ringwall::test
