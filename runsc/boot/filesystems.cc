@@ -206,11 +206,11 @@ void RegisterFileSystems(Kernel& kernel) {
   RegisterFsType({.name = "mqueue",
                   .in_user_namespaces = true,
                   .make = [](const NewFsArgs& args) -> Result<Ref<FileSystem>> {
-                    Namespace& ns = args.walk.task->ipc_ns();
+                    IpcNamespace& ns = args.walk.task->ipc();
                     if (!args.walk.creds.HasIn(ns.user_ns(), Capability::kSysAdmin)) {
                       return Errno(EPERM);
                     }
-                    return Ref<FileSystem>(MqFileSystem::Of(static_cast<IpcNamespace&>(ns)));
+                    return Ref<FileSystem>(MqFileSystem::Of(ns));
                   }});
   RegisterFsType({.name = "devtmpfs",
                   .make = [](const NewFsArgs&) -> Result<Ref<FileSystem>> { return NewDevTmpfs(); }});
