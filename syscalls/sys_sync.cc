@@ -1,5 +1,7 @@
 // Flushing, room in files and hints (fs/sync.c, fs/open.c, mm/fadvise.c).
 #include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
 
 #include <sys/inotify.h>
 
@@ -53,11 +55,31 @@ SysResult SysSyncFileRange(Task& t, int fd, int64_t offset, int64_t size, uint32
 SysResult SysFallocate(Task& t, int fd, int mode, int64_t offset, int64_t length) {
   Ref<File> file = TRY(GetOpenFile(t, fd));
   if (offset < 0 || length <= 0) return Errno(EINVAL);
+  constexpr int kModes = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_ZERO_RANGE |
+                         FALLOC_FL_INSERT_RANGE | FALLOC_FL_UNSHARE_RANGE;
+  const int what = mode & kModes;
+  const bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
+  if ((mode & ~(kModes | FALLOC_FL_KEEP_SIZE)) != 0 || (what & (what - 1)) != 0) {
+    return Errno(EOPNOTSUPP);
+  }
+  if (what == FALLOC_FL_PUNCH_HOLE && !keep_size) return Errno(EOPNOTSUPP);
+  if ((what == FALLOC_FL_COLLAPSE_RANGE || what == FALLOC_FL_INSERT_RANGE) && keep_size) {
+    return Errno(EOPNOTSUPP);
+  }
   if (!file->writable()) return Errno(EBADF);
+  const uint32_t flags = file->inode().file_flags();
+  if ((flags & FS_IMMUTABLE_FL) != 0 || ((flags & FS_APPEND_FL) != 0 && what != 0)) {
+    return Errno(EPERM);
+  }
   if (file->inode().type() == S_IFIFO) return Errno(ESPIPE);
   if (file->inode().is_directory()) return Errno(EISDIR);
   if (!file->inode().is_regular()) return Errno(ENODEV);
   if (offset > INT64_MAX - length) return Errno(EFBIG);
+  const uint64_t limit = t.tg().limit(RLIMIT_FSIZE), end = static_cast<uint64_t>(offset + length);
+  if (what == 0 && !keep_size && end > limit) {
+    const Attr attr = TRY(file->inode().GetAttr());
+    if (end > attr.size) return FileTooBig(t);
+  }
   TRY(file->Fallocate(mode, static_cast<uint64_t>(offset), static_cast<uint64_t>(length)));
   NotifyFile(*file, IN_MODIFY);
   return 0;
