@@ -1,5 +1,6 @@
 #include "fs/epoll/epoll.h"
 
+#include <stdio.h>
 #include <sys/epoll.h>
 
 #include <algorithm>
@@ -28,8 +29,10 @@ class EpollFile::Entry final : public Waiter {
  public:
   Entry(EpollFile& epoll, Key key) : epoll_(epoll), key(key) {}
   bool OnEvent(EventMask) override {
+    // One with nobody waiting does not use the event up for the others.
+    const bool heard = !epoll_.queue_.empty();
     epoll_.MarkReady(*this, true);
-    return true;
+    return heard;
   }
 
  private:
@@ -275,6 +278,23 @@ std::vector<EpollEvent> EpollFile::Collect(size_t max) {
     }
   }
   return out;
+}
+
+std::string EpollFile::FdInfo() {
+  std::string text;
+  MutexLock lock(mu_);
+  for (const auto& [key, entry] : entries_) {
+    char line[128];
+    const Result<Attr> attr = key.first->inode().GetAttr();
+    const uint64_t dev = attr.ok() ? attr->dev : 0;
+    snprintf(line, sizeof(line), "tfd: %8d events: %8x data: %16llx  pos:0 ino:%llx sdev:%llx\n",
+             key.second, entry->events | EPOLLERR | EPOLLHUP,
+             static_cast<unsigned long long>(entry->data),
+             static_cast<unsigned long long>(attr.ok() ? attr->ino : 0),
+             static_cast<unsigned long long>(dev));
+    text += line;
+  }
+  return text;
 }
 
 }  // namespace ringwall

@@ -42,6 +42,7 @@ class EpollFile final : public File {
   EventMask Poll(EventMask wanted) override;
   WaitQueue* queue() override { return &queue_; }
   const void* kind() const override { return &kKind; }
+  std::string FdInfo() override;
 
   explicit EpollFile(Path path);
   ~EpollFile() override;

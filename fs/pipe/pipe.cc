@@ -254,16 +254,20 @@ void Pipe::EndFill(size_t filled) {
   if (filled > 0) queue_.Notify(EPOLLIN | EPOLLRDNORM);
 }
 
+void Pipe::WaitGivenBack() {
+  MutexLock lock(mu_);
+  while (taking_ || filling_) given_back_.Wait(mu_);
+}
+
 Result<size_t> Pipe::Transfer(Pipe& from, Pipe& to, size_t most, bool keep,
                               Pipe** wait) NO_THREAD_SAFETY_ANALYSIS {
   size_t done = 0;
-  {
+  for (bool lent = true; lent;) {
+    from.WaitGivenBack();
+    to.WaitGivenBack();
     LockBoth lock(from.mu_, to.mu_);
-    // Lent for a moment: the caller looks again.
-    if (from.taking_ || to.filling_) {
-      *wait = from.taking_ ? &from : &to;
-      return Errno(EAGAIN);
-    }
+    lent = from.taking_ || to.filling_;
+    if (lent) continue;
     if (from.used_ == 0 && from.writers_ > 0) {
       *wait = &from;
       return Errno(EAGAIN);

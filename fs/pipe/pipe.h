@@ -91,6 +91,8 @@ class Pipe : public RefCounted<Pipe> {
   void NoteAddedLocked(size_t n, bool packet) REQUIRES(mu_);
   void NoteTakenLocked(size_t n) REQUIRES(mu_);
   void MakeRingLocked() REQUIRES(mu_);
+  // Until no side is lent; it may be again when this returns.
+  void WaitGivenBack();
   // Copies between the ring and the other end, around the ring's end.
   Result<size_t> GetLocked(IoSrc& src, size_t n) REQUIRES(mu_);
   Result<size_t> PutLocked(IoDst& dst, size_t n) REQUIRES(mu_);

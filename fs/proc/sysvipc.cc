@@ -121,6 +121,23 @@ void AddLimit(StaticDirectory& dir, const char* name, std::atomic<T> IpcNamespac
   dir.AddFile(name, read, 0644, write);
 }
 
+template <typename T>
+void AddNextId(StaticDirectory& dir, const char* name, IpcIds<T> IpcNamespace::*ids) {
+  const auto read = [ids]() -> Result<std::string> {
+    IpcNamespace* ns = TRY(Current());
+    return Format("%d\n", (ns->*ids).next_id.load());
+  };
+  const auto write = [ids](std::string_view text) -> Result<void> {
+    TRY(MayWrite());
+    IpcNamespace* ns = TRY(Current());
+    const std::vector<uint64_t> n = TRY(Numbers(text));
+    if (n.size() != 1 || n[0] > INT32_MAX) return Errno(EINVAL);
+    (ns->*ids).next_id.store(static_cast<int>(n[0]));
+    return {};
+  };
+  dir.AddFile(name, read, 0644, write);
+}
+
 Result<std::string> ReadSem() {
   IpcNamespace* ns = TRY(Current());
   return Format("%d\t%d\t%d\t%d\n", ns->sem_per_set.load(), ns->sem_total.load(),
@@ -171,6 +188,9 @@ void AddIpcSysctls(StaticDirectory& kernel) {
   AddLimit(kernel, "msgmax", &IpcNamespace::msg_max, INT32_MAX);
   AddLimit(kernel, "msgmnb", &IpcNamespace::msg_queue_bytes, INT32_MAX);
   AddLimit(kernel, "msgmni", &IpcNamespace::msg_queues, kIpcMaxObjects);
+  AddNextId(kernel, "sem_next_id", &IpcNamespace::sems);
+  AddNextId(kernel, "msg_next_id", &IpcNamespace::messages);
+  AddNextId(kernel, "shm_next_id", &IpcNamespace::segments);
   kernel.AddText("auto_msgmni", "0\n");
   kernel.AddFile("sem", ReadSem, 0644, WriteSem);
 }

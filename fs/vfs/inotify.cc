@@ -1,5 +1,6 @@
 #include "fs/vfs/inotify.h"
 
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 
@@ -58,6 +59,7 @@ class InotifyFile final : public File {
   }
   const void* kind() const override { return &kKind; }
   static constexpr char kKind = 0;
+  std::string FdInfo() override { return group_->FdInfo(); }
   Result<size_t> Read(IoDst& dst, uint64_t, int) override { return group_->Read(dst); }
   EventMask Poll(EventMask wanted) override {
     return group_->pending_bytes() != 0 ? wanted & (EPOLLIN | EPOLLRDNORM) : 0;
@@ -209,6 +211,26 @@ size_t InotifyGroup::pending_bytes() const {
   size_t bytes = 0;
   for (const Event& e : events_) bytes += sizeof(inotify_event) + e.name_room();
   return bytes;
+}
+
+std::string InotifyGroup::FdInfo() const {
+  std::vector<Ref<InotifyMark>> marks;
+  {
+    MutexLock lock(mu_);
+    for (const auto& [wd, mark] : watches_) marks.push_back(mark);
+  }
+  std::sort(marks.begin(), marks.end(), [](auto& a, auto& b) { return a->wd < b->wd; });
+  std::string text;
+  for (const Ref<InotifyMark>& m : marks) {
+    const Result<Attr> attr = m->inode->GetAttr();
+    char line[128];
+    snprintf(line, sizeof(line), "inotify wd:%x ino:%llx sdev:%llx mask:%x ignored_mask:0 \n",
+             static_cast<unsigned>(m->wd),
+             static_cast<unsigned long long>(attr.ok() ? attr->ino : 0),
+             static_cast<unsigned long long>(m->inode->fs().dev()), m->mask.load());
+    text += line;
+  }
+  return text;
 }
 
 Result<size_t> InotifyGroup::Read(IoDst& dst) {

@@ -63,6 +63,7 @@ class InotifyGroup final : public RefCounted<InotifyGroup> {
 
   Result<size_t> Read(IoDst& dst);  // EAGAIN; EINVAL: no room for the first event
   size_t pending_bytes() const;
+  std::string FdInfo() const;
   WaitQueue& queue() { return queue_; }
 
  private:

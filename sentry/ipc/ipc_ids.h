@@ -75,7 +75,13 @@ class IpcNumbers {
  public:
   // Preconditions: fewer than `max` are in use.
   template <typename Taken>
-  int Next(size_t in_use, int max, Taken taken) {
+  int Next(size_t in_use, int max, int wanted, Taken taken) {
+    if (wanted >= 0) {
+      // What a checkpoint asks for (kernel.*_next_id): that number, or the next index that is free.
+      int index = wanted % kIpcMaxObjects;
+      while (taken(index)) index = (index + 1) % kIpcMaxObjects;
+      return (wanted >> kIpcIdShift) << kIpcIdShift | index;
+    }
     const int cycle =
         std::min(max, std::max<int>(static_cast<int>(in_use) * 3 / 2, kMinimalCycle));
     int index = last_ + 1;
@@ -96,6 +102,9 @@ class IpcNumbers {
 template <typename T>
 class IpcIds {
  public:
+  // sysctl kernel.*_next_id: the number that the next object gets; -1 leaves it to the table.
+  std::atomic<int> next_id{-1};
+
   // ipcget(): the object with that key, or a new one of `make()` (Result<Ref<T>>), which has its own
   // checks. `fits(T&)` judges one that is there, with its lock held. ENOENT, EEXIST, ENOSPC, EACCES.
   template <typename Make, typename Fits>
@@ -116,7 +125,7 @@ class IpcIds {
     max = std::min(max, kIpcMaxObjects);
     Ref<T> fresh = TRY(make());
     if (static_cast<int>(by_index_.size()) >= max) return Errno(ENOSPC);
-    const int id = numbers_.Next(by_index_.size(), max,
+    const int id = numbers_.Next(by_index_.size(), max, next_id.exchange(-1),
                                  [this](int index) { return by_index_.contains(index); });
     {
       MutexLock object_lock(fresh->mu);

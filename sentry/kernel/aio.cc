@@ -42,7 +42,7 @@ class AioPoll final : public RefCounted<AioPoll>, public Waiter {
  public:
   AioPoll(AioContext& context, Ref<File> file, EventMask mask, const AioEvent& event,
           RefPtr<File> notify)
-      : event(event),
+      : event_(event),
         context_(context),
         file_(std::move(file)),
         mask_(mask),
@@ -53,7 +53,11 @@ class AioPoll final : public RefCounted<AioPoll>, public Waiter {
     return true;
   }
   void Start() {
-    if (file_->queue() != nullptr) file_->queue()->Add(*this, mask_);
+    if (file_->queue() != nullptr) {
+      file_->queue()->Add(*this, mask_);
+      // Cancelled before it was there to be taken out.
+      if (completed_.load()) file_->queue()->Remove(*this);
+    }
     Look(false);
   }
   // Completes it if the file is ready, or in any case.
@@ -62,14 +66,16 @@ class AioPoll final : public RefCounted<AioPoll>, public Waiter {
     if (got == 0 && !cancel) return;
     if (completed_.exchange(true)) return;
     if (file_->queue() != nullptr) file_->queue()->Remove(*this);
+    AioEvent event = event_;
     event.result = got;
     context_->Complete(event, notify_.get());
     context_->Forget(*this);
   }
 
-  AioEvent event;
+  uint64_t object() const { return event_.object; }
 
  private:
+  const AioEvent event_;
   const Ref<AioContext> context_;
   const Ref<File> file_;
   const EventMask mask_;
@@ -129,7 +135,7 @@ void AioContext::StartPoll(Ref<File> file, EventMask mask, const AioEvent& event
       MakeRef<AioPoll>(*this, std::move(file), mask, event, std::move(notify));
   {
     MutexLock lock(mu_);
-    polls_.insert_or_assign(event.object, poll);
+    polls_.emplace(poll.get(), poll);
   }
   poll->Start();
 }
@@ -137,8 +143,8 @@ void AioContext::StartPoll(Ref<File> file, EventMask mask, const AioEvent& event
 void AioContext::Forget(AioPoll& poll) {
   RefPtr<AioPoll> gone;  // dropped after the lock
   MutexLock lock(mu_);
-  const auto it = polls_.find(poll.event.object);
-  if (it == polls_.end() || it->second.get() != &poll) return;
+  const auto it = polls_.find(&poll);
+  if (it == polls_.end()) return;
   gone = it->second;
   polls_.erase(it);
 }
@@ -147,7 +153,9 @@ bool AioContext::Cancel(uint64_t object) {
   RefPtr<AioPoll> poll;
   {
     MutexLock lock(mu_);
-    const auto it = polls_.find(object);
+    const auto it = std::find_if(polls_.begin(), polls_.end(), [object](const auto& entry) {
+      return entry.second->object() == object;
+    });
     if (it == polls_.end()) return false;
     poll = it->second;
   }
@@ -160,7 +168,7 @@ void AioContext::Destroy() {
   {
     MutexLock lock(mu_);
     dead_ = true;
-    for (const auto& [object, poll] : polls_) polls.push_back(poll);
+    for (const auto& [raw, poll] : polls_) polls.push_back(poll);
   }
   for (const Ref<AioPoll>& poll : polls) poll->Look(true);
   queue_.Notify(EPOLLIN | EPOLLHUP);

@@ -55,7 +55,7 @@ class AioContext final : public RefCounted<AioContext> {
   mutable Mutex<LockClass::kAio> mu_;
   size_t used_ GUARDED_BY(mu_) = 0;  // reserved places
   std::deque<AioEvent> done_ GUARDED_BY(mu_);
-  std::map<uint64_t, Ref<AioPoll>> polls_ GUARDED_BY(mu_);  // by iocb address
+  std::map<AioPoll*, Ref<AioPoll>> polls_ GUARDED_BY(mu_);  // an iocb may be there twice
   bool dead_ GUARDED_BY(mu_) = false;
   WaitQueue queue_;
 };

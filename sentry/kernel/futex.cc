@@ -24,7 +24,7 @@ Result<FutexTable::Located> FutexTable::Locate(const FutexWord& word) {
                    RefPtr<RefCountedBase>(&word.mm)};
   }
   const std::optional<Vma> vma = word.mm.Find(word.addr);
-  if (!vma) return Errno(EFAULT);
+  if (!vma || vma->prot == 0) return Errno(EFAULT);
   if (!vma->shared || !vma->file) {
     return Located{{FutexKey::Kind::kSharedMm, &word.mm, word.addr.value()},
                    RefPtr<RefCountedBase>(&word.mm)};

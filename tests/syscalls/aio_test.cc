@@ -234,6 +234,26 @@ TEST_F(AioTest, CancelOfAPoll) {
   EXPECT_FAILS(syscall(SYS_io_cancel, ctx_, BadAddress(), &e), EFAULT);
 }
 
+TEST_F(AioTest, OneIocbTwice) {
+  aio_context_t own = 0;
+  ASSERT_OK(IoSetup(8, &own));
+  Pipe p;
+  iocb cb = {};
+  cb.aio_lio_opcode = IOCB_CMD_POLL;
+  cb.aio_fildes = static_cast<uint32_t>(p.reader.get());
+  cb.aio_buf = POLLIN;
+  EXPECT_EQ(Submit(own, {&cb, &cb}), 2);
+  EXPECT_EQ(write(p.writer.get(), "x", 1), 1);
+  io_event e[2];
+  EXPECT_EQ(GetEvents(own, 2, 2, e), 2);
+  char c;
+  EXPECT_EQ(read(p.reader.get(), &c, 1), 1);
+  // Left behind when the context goes.
+  EXPECT_EQ(Submit(own, {&cb, &cb}), 2);
+  EXPECT_OK(Destroy(own));
+  EXPECT_EQ(write(p.writer.get(), "x", 1), 1);
+}
+
 TEST_F(AioTest, TooManyRequests) {
   aio_context_t small = 0;
   ASSERT_OK(IoSetup(1, &small));
