@@ -68,6 +68,10 @@ struct Setting {
   std::string value;
 };
 
+std::string Device(const oci::ThrottleDevice& device) {
+  return std::to_string(device.major()) + ":" + std::to_string(device.minor());
+}
+
 std::vector<Setting> SettingsV1(const oci::Resources& r) {
   std::vector<Setting> out;
   const auto add = [&](bool present, const char* controller, const char* file, auto value) {
@@ -82,7 +86,27 @@ std::vector<Setting> SettingsV1(const oci::Resources& r) {
   add(r.cpu().has_period(), "cpu", "cpu.cfs_period_us", r.cpu().period());
   add(r.cpu().has_quota(), "cpu", "cpu.cfs_quota_us", r.cpu().quota());
   add(r.pids().has_limit() && r.pids().limit() > 0, "pids", "pids.max", r.pids().limit());
-  add(r.block_io().has_weight(), "blkio", "blkio.weight", r.block_io().weight());
+  add(r.cpu().has_burst(), "cpu", "cpu.cfs_burst_us", r.cpu().burst());
+  add(r.cpu().has_idle(), "cpu", "cpu.idle", r.cpu().idle());
+  add(r.cpu().has_realtime_period(), "cpu", "cpu.rt_period_us", r.cpu().realtime_period());
+  add(r.cpu().has_realtime_runtime(), "cpu", "cpu.rt_runtime_us", r.cpu().realtime_runtime());
+  add(r.memory().disable_oom_killer(), "memory", "memory.oom_control", 1);
+  add(r.memory().has_kernel_tcp(), "memory", "memory.kmem.tcp.limit_in_bytes",
+      r.memory().kernel_tcp());
+  add(r.block_io().weight() != 0, "blkio", "blkio.weight", r.block_io().weight());
+  const auto throttle = [&](const auto& devices, const char* file) {
+    for (const oci::ThrottleDevice& d : devices) {
+      out.push_back({"blkio", file, Device(d) + " " + std::to_string(d.rate())});
+    }
+  };
+  throttle(r.block_io().throttle_read_bps_device(), "blkio.throttle.read_bps_device");
+  throttle(r.block_io().throttle_write_bps_device(), "blkio.throttle.write_bps_device");
+  throttle(r.block_io().throttle_read_iops_device(), "blkio.throttle.read_iops_device");
+  throttle(r.block_io().throttle_write_iops_device(), "blkio.throttle.write_iops_device");
+  for (const oci::HugepageLimit& h : r.hugepage_limits()) {
+    out.push_back({"hugetlb", "hugetlb." + h.page_size() + ".limit_in_bytes",
+                   std::to_string(h.limit())});
+  }
   if (!r.cpu().cpus().empty()) out.push_back({"cpuset", "cpuset.cpus", r.cpu().cpus()});
   if (!r.cpu().mems().empty()) out.push_back({"cpuset", "cpuset.mems", r.cpu().mems()});
   return out;
@@ -115,11 +139,37 @@ std::vector<Setting> SettingsV2(const oci::Resources& r) {
   add(r.pids().has_limit() && r.pids().limit() != 0, "pids.max", limit(r.pids().limit()));
   add(!r.cpu().cpus().empty(), "cpuset.cpus", r.cpu().cpus());
   add(!r.cpu().mems().empty(), "cpuset.mems", r.cpu().mems());
-  add(r.block_io().has_weight(), "io.weight", std::to_string(r.block_io().weight()));
+  add(r.cpu().has_burst(), "cpu.max.burst", std::to_string(r.cpu().burst()));
+  add(r.cpu().has_idle(), "cpu.idle", std::to_string(r.cpu().idle()));
+  add(r.block_io().weight() != 0, "io.weight", std::to_string(r.block_io().weight()));
+  const auto throttle = [&](const auto& devices, const char* key) {
+    for (const oci::ThrottleDevice& d : devices) {
+      out.push_back({"", "io.max", Device(d) + " " + key + "=" + std::to_string(d.rate())});
+    }
+  };
+  throttle(r.block_io().throttle_read_bps_device(), "rbps");
+  throttle(r.block_io().throttle_write_bps_device(), "wbps");
+  throttle(r.block_io().throttle_read_iops_device(), "riops");
+  throttle(r.block_io().throttle_write_iops_device(), "wiops");
+  for (const oci::HugepageLimit& h : r.hugepage_limits()) {
+    out.push_back({"", "hugetlb." + h.page_size() + ".max", std::to_string(h.limit())});
+  }
   for (const auto& [file, value] : r.unified()) {
     if (file.find('/') == std::string::npos) out.push_back({"", file, value});
   }
   return out;
+}
+
+// Names what neither version sets.
+void WarnOfTheRest(const oci::Resources& r, std::vector<std::string>* warnings) {
+  const auto no_effect = [&](bool present, const char* field) {
+    if (present) warnings->push_back(std::string("config.json: linux.resources.") + field + " has no effect");
+  };
+  no_effect(r.has_network(), "network");
+  no_effect(r.rdma_size() > 0, "rdma");
+  no_effect(r.memory().has_kernel(), "memory.kernel");
+  no_effect(r.block_io().weight_device_size() > 0, "blockIO.weightDevice");
+  no_effect(r.block_io().has_leaf_weight(), "blockIO.leafWeight");
 }
 
 HostResult<void> MakeAll(const std::string& path, const oci::Resources& resources,
@@ -132,7 +182,7 @@ HostResult<void> MakeAll(const std::string& path, const oci::Resources& resource
     return {};
   }
   for (const char* controller : {"memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer",
-                                 "devices", "systemd"}) {
+                                 "devices", "hugetlb", "systemd"}) {
     const std::string top = std::string(kBase) + "/" + controller;
     if (Exists(top + "/cgroup.procs")) TRY(MakeBelow(top, path, false, made));
   }
@@ -195,6 +245,7 @@ HostResult<std::vector<std::string>> MakeCgroups(const std::string& path, const 
                                                  const oci::Resources& resources,
                                                  std::vector<std::string>* warnings) {
   std::vector<std::string> made;
+  WarnOfTheRest(resources, warnings);
   const HostResult<void> done = MakeAll(CgroupPath(path, id), resources, &made, warnings);
   if (done.ok()) return made;
   RemoveCgroups(made);

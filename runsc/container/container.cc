@@ -424,12 +424,13 @@ HostResult<void> Container::Delete(bool force) {
       return HostError::Message("container " + state_.id() + " is " +
                                 ContainerStatusName(Status()) + "; stop it first, or use --force");
     }
-    if (!force) {
-      return HostError::Message("container " + state_.id() + " is created and not stopped; kill it "
-                                "first, or use --force");
-    }
     UniqueFd handle(static_cast<int>(syscall(SYS_pidfd_open, state_.pid(), 0)));
-    kill(state_.pid(), SIGKILL);
+    // Asked again now that the process is held: its number may have gone to another meanwhile.
+    if (handle && Alive()) {
+      syscall(SYS_pidfd_send_signal, handle.get(), SIGKILL, nullptr, 0);
+    } else if (!handle) {
+      kill(state_.pid(), SIGKILL);
+    }
     if (handle) {
       pollfd wait = {handle.get(), POLLIN, 0};
       RetryEintr([&] { return poll(&wait, 1, 10'000); });

@@ -50,7 +50,7 @@ class Container {
   HostResult<void> Start();
   HostResult<void> Signal(int signal, bool all);
   HostResult<void> SetPaused(bool paused);
-  // Stopped containers only, unless forced.
+  // Containers that do not run (created ones are ended, as other runtimes do), unless forced.
   HostResult<void> Delete(bool force);
   HostResult<ControlClient> Connect() const;
   // Connect and one request; a Response with an error becomes a HostError.
