@@ -80,6 +80,7 @@ struct BootProcess {
   std::vector<BootRlimit> rlimits;
   bool no_new_privs = false;
   int oom_score_adj = 0;
+  int nice = 0;  // what the host's threads have already
   // The classic BPF program of linux.seccomp as struct sock_filter[], to be enforced on the guest
   // by the kernel inside; empty: none.
   std::vector<uint8_t> seccomp_program;

@@ -12,6 +12,7 @@
 #include "runsc/boot/control.h"
 #include "runsc/boot/control_frame.h"
 #include "sentry/base/log.h"
+#include "sentry/base/resident.h"
 
 namespace ringwall {
 namespace {
@@ -80,11 +81,20 @@ GoferWatch gofer_watch;  // set before there are threads
   _exit(code);
 }
 
-// Waits until `fd` can be read. With `watch`, ends the process when the gofer ends meanwhile.
+// Waits until `fd` can be read. With `watch`, ends the process when the gofer ends meanwhile, and lets go
+// of the code that starting, or the last request, needed, when nothing has come for a while: a busy
+// program has what it uses back within microseconds.
 void AwaitReadable(int fd, bool watch) {
   if (!watch || !gofer_watch.pidfd) return;
   pollfd wait[2] = {{fd, POLLIN, 0}, {gofer_watch.pidfd.get(), POLLIN, 0}};
-  while (ppoll(wait, 2, nullptr, nullptr) < 0 && errno == EINTR) {
+  const timespec quiet = {1, 0};
+  const timespec* limit = &quiet;
+  while (true) {
+    const int ready = ppoll(wait, 2, limit, nullptr);
+    if (ready > 0) break;
+    if (ready < 0) continue;  // EINTR
+    ForgetCode();
+    limit = nullptr;
   }
   if (wait[1].revents != 0) OnGoferEnd();
 }

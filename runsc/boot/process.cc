@@ -60,6 +60,10 @@ Result<std::string> FindProgram(const Walk& walk, const BootProcess& process) {
     if (found.ok() && found->dentry().inode()->is_regular()) {
       if (Vfs::CheckAccess(walk.creds, *found, kMayExec).ok()) return candidate;
       error = EACCES;
+    } else if (!found.ok()) {
+      const Errno why = found.error();
+      if (why.Is(EACCES)) error = EACCES;
+      if (!why.Is(ENOENT) && !why.Is(ENOTDIR) && !why.Is(EACCES)) return why;
     }
     at = end + 1;
   }
@@ -144,6 +148,8 @@ class FileMaker {
   }
   // The first of them that is a terminal, if any.
   const RefPtr<File>& tty() const { return tty_; }
+  // Where that is in /dev/pts; empty when it has no name.
+  const std::string& tty_name() const { return name_; }
 
  private:
   HostResult<void> Install(UniqueFd& fd) {
@@ -209,6 +215,17 @@ class FileMaker {
   std::string name_;
 };
 
+// /dev/console is the container's own terminal, where it has one. What stands in the way is left out.
+void MakeConsole(const Walk& walk, const std::string& tty_name) {
+  if (tty_name.empty()) return;
+  Result<Path> made = Vfs::Mknod(walk, "/dev/console", S_IFREG | 0600, 0);
+  Result<Path> at = Vfs::Lookup(walk, "/dev/console", {});
+  Result<Path> tty = Vfs::Lookup(walk, tty_name, {});
+  if (!at.ok() || !tty.ok()) return;
+  Result<void> bound = walk.mounts.Bind(*tty, *at, false);
+  if (!bound.ok()) RW_LOG(kInfo, "no /dev/console: errno %d", bound.error().value());
+}
+
 }  // namespace
 
 HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
@@ -234,6 +251,10 @@ HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
   FileMaker files(at_root, process);
   args.fds = TRY(files.Make());
   const RefPtr<File>& tty = files.tty();
+  if (origin == Origin::kFirst && process.terminal) {
+    Ref<const Credentials> root = Credentials::Root();
+    MakeConsole(Walk{*root, mounts, args.root, args.root}, files.tty_name());
+  }
   args.filename = *program;
   args.argv = process.argv;
   if (process.home_from_passwd && !HasVariable(process, "HOME")) {
@@ -252,6 +273,10 @@ HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
     return ProgramError(tg.error(), process, false);
   }
   (*tg)->oom_score_adj = process.oom_score_adj;
+  {
+    MutexLock lock(kernel.tasks().mu);
+    (*tg)->leader->nice = process.nice;
+  }
   if (tty && (process.host_tty || process.terminal)) {
     MutexLock lock(kernel.tasks().mu);
     Session& session = *(*tg)->pgrp->session;

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "sentry/base/log.h"
+
 namespace ringwall {
 
 BootCaps DefaultCaps(uid_t uid) {
@@ -26,7 +28,9 @@ HostResult<BootProcess> CallersProcess() {
   }
   char directory[PATH_MAX];
   if (getcwd(directory, sizeof(directory)) == nullptr) {
-    return HostError::Last("find the current directory");
+    // Removed meanwhile, or in a directory that may not be read.
+    RW_LOG(kWarning, "the current directory has no name (%m); the program starts in /");
+    directory[0] = '\0';
   }
   // "(unreachable)..." when it lies outside our root.
   process.cwd = directory[0] == '/' ? directory : "/";
@@ -36,6 +40,9 @@ HostResult<BootProcess> CallersProcess() {
   const int groups = getgroups(NGROUPS_MAX, process.groups.data());
   process.groups.resize(groups < 0 ? 0 : static_cast<size_t>(groups));
   process.caps = DefaultCaps(process.uid);
+  errno = 0;
+  const int nice = getpriority(PRIO_PROCESS, 0);
+  if (errno == 0) process.nice = nice;
   process.umask = umask(0);
   umask(*process.umask);
   for (int resource = 0; resource < static_cast<int>(RLIMIT_NLIMITS); resource++) {

@@ -63,6 +63,18 @@ void GiveUpPrivileges(uint64_t keep, bool become_nobody, const IdMaps& maps, Lay
   }
 }
 
+void RaiseLimits() {
+  for (const __rlimit_resource resource : {RLIMIT_AS, RLIMIT_DATA, RLIMIT_FSIZE, RLIMIT_MEMLOCK,
+                                           RLIMIT_NPROC, RLIMIT_STACK}) {
+    rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+    // The main thread's stack would only move where mappings go.
+    if (resource != RLIMIT_STACK && setrlimit(resource, &limit) == 0) continue;
+    if (getrlimit(resource, &limit) != 0) continue;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(resource, &limit);
+  }
+}
+
 void LimitResources(Layers& layers) {
   rlimit files;
   bool ok = getrlimit(RLIMIT_NOFILE, &files) == 0;

@@ -15,6 +15,10 @@ namespace ringwall {
 // no_new_privs.
 void GiveUpPrivileges(uint64_t keep, bool become_nobody, const IdMaps& maps, Layers& layers);
 
+// Undoes what the caller's limits would do to the sandbox's own processes, as far as it may: they are the
+// guest's to feel, and the guest has them from BootProcess.
+void RaiseLimits();
+
 // No core dumps, no message queues, as many descriptors as the host grants.
 void LimitResources(Layers& layers);
 

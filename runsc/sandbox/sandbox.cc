@@ -196,12 +196,19 @@ void Abandon(pid_t child) {
 }  // namespace
 
 HostResult<SandboxProcess> StartSandbox(const SandboxOptions& options, BootArgs&& boot) {
-  const IdMaps maps = TRY(IdMaps::Identity(options.privileged));
+  RaiseLimits();
+  // Without /proc no map can be written, and a user namespace without one would be of no use.
+  const HostResult<IdMaps> identity = IdMaps::Identity(options.privileged);
+  const IdMaps maps = identity.ok() ? HostResult<IdMaps>(identity).TakeValue() : IdMaps();
   // From the most isolation to the least; what a host or container does not grant is left out.
   static constexpr std::array<uint64_t, 4> kLadder = {CLONE_NEWUSER | CLONE_NEWPID, CLONE_NEWPID,
                                                       CLONE_NEWUSER, 0};
   Granted granted;
   for (const uint64_t flags : kLadder) {
+    if ((flags & CLONE_NEWUSER) != 0 && !identity.ok()) {
+      granted.user_error = identity.error().error();
+      continue;
+    }
     granted.user = (flags & CLONE_NEWUSER) != 0;
     granted.pid = (flags & CLONE_NEWPID) != 0;
     Channels channels = TRY(MakeChannels());

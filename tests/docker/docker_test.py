@@ -30,8 +30,9 @@ class Docker:
         self.socket = "unix://" + os.path.join(folder, "docker.sock")
         self.daemon = None
         config = os.path.join(folder, "daemon.json")
-        subprocess.run([runsc, "install", "--config_file", config, "--", "--platform=" + platform],
-                       check=True, stdout=subprocess.DEVNULL)
+        for name, more in (("runsc", ()), ("runsc-build", ("--overlay2=none",))):
+            subprocess.run([runsc, "install", "--config_file", config, "--runtime", name, "--", "--platform=" + platform, *more],
+                           check=True, stdout=subprocess.DEVNULL)
         self.log = os.path.join(folder, "dockerd.log")
         with open(self.log, "wb") as log:
             self.daemon = subprocess.Popen(
@@ -292,6 +293,22 @@ def test_copy(docker):
     docker("cp", path, "cp:/in", check=0)
     expect_equal(docker("start", "-a", "cp").out, "copied\n")
     docker("rm", "cp", check=0)
+
+
+def test_commit_and_copy_out(docker):
+    """Without the overlay Docker sees what a container wrote."""
+    script = "echo made > /made; chown 5:6 /made; chmod 640 /made; rm /etc/group; ln -s made /link; mkfifo /fifo"
+    docker("run", "--name", "co", "--runtime=runsc-build", "--network=none", "busybox", "sh", "-c", script, check=0)
+    diff = docker("diff", "co", check=0).out.split("\n")
+    for line in ("A /made", "A /link", "D /etc/group"):
+        expect(line in diff, line, diff)
+    docker("commit", "co", "committed", check=0)
+    out = docker.out("committed", "sh", "-c", "stat -c '%a %u %g' /made; cat /link; test -e /etc/group || echo gone; test -p /fifo && echo fifo")
+    expect_equal(out, "640 5 6\nmade\ngone\nfifo\n")
+    docker("cp", "co:/made", os.path.join(docker.folder, "out"), check=0)
+    with open(os.path.join(docker.folder, "out"), encoding="ascii") as f:
+        expect_equal(f.read(), "made\n")
+    docker("rm", "co", check=0)
 
 
 def test_killed_sandbox_is_seen(docker):

@@ -225,6 +225,44 @@ def test_ordinary_user(box):
     expect_equal((done.returncode, done.stdout), (0, "0\n"), done.stderr)
 
 
+def test_odd_surroundings(box):
+    """Limits, a removed directory, a bare environment: the program's affair, not the sandbox's."""
+    gone = os.path.join(box.folder, "gone")
+    os.mkdir(gone)
+    command = " ".join(box.command("do"))
+    out = subprocess.run(["sh", "-c", f"cd {gone}; rmdir {gone}; {command} echo fine"], stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE, check=True, timeout=60, universal_newlines=True).stdout
+    expect_equal(out, "fine\n")
+    out = subprocess.run(box.command("do", "/bin/echo", "bare"), env={}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                         check=True, timeout=60, universal_newlines=True).stdout
+    expect_equal(out, "bare\n")
+    limits = ["ulimit -n 64; {} sh -c 'ulimit -n'", "ulimit -s 256; {} sh -c 'ulimit -s'"]
+    if os.geteuid() == 0:
+        limits += ["ulimit -v 2000000; {} sh -c 'ulimit -v'", "ulimit -f 100; {} sh -c 'ulimit -f'"]
+    for line in limits:
+        got = subprocess.run(["bash", "-c", line.format(command)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             check=False, timeout=60, universal_newlines=True)
+        native = subprocess.run(["bash", "-c", line.format("")], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                check=False, timeout=60, universal_newlines=True)
+        expect_equal((got.returncode, got.stdout), (native.returncode, native.stdout), line)
+    out = subprocess.run(["nice", "-n", "7"] + box.command("do", "nice"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                         check=True, timeout=60, universal_newlines=True).stdout
+    expect_equal(int(out), 7 + os.nice(0))
+    out = do(box, "sh", "-c", "echo $#", *[str(i) for i in range(20000)], check=0).out
+    expect_equal(out, "19999\n")
+
+
+def test_without_a_proc(box):
+    if os.geteuid() != 0:
+        raise Skip("needs a mount namespace")
+    line = "umount -l /proc && " + " ".join(box.command("do")) + " sh -c 'echo x > /tmp/f; cat /tmp/f'"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", line], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, check=False, timeout=60, universal_newlines=True)
+    if "unshare" in done.stderr or "umount" in done.stderr:
+        raise Skip("no mount namespace here")
+    expect_equal((done.returncode, done.stdout), (0, "x\n"), done.stderr)
+
+
 def test_where_the_host_refuses_remote_copies(box):
     """As in a container whose engine refuses process_vm_readv: the stub's memory thread copies."""
     os.environ["RINGWALL_COPY_BY_ORDER"] = "1"

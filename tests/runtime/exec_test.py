@@ -259,6 +259,8 @@ def test_terminal_of_a_container(box):
     expect("21 43" in read_until(terminal.fd, "size=0"))
     check_terminal(terminal)
     expect_equal(box.call("exec", "c", "ls", "/dev/pts", check=0).out.split(), ["0", "ptmx"])
+    os.write(terminal.fd, b"echo to the console > /dev/console; echo fourth=$?\n")
+    expect("to the console\r\n" in read_until(terminal.fd, "fourth=0"))
     terminal.close()
     eventually(lambda: box.status() == "stopped", "a hang-up ends the shell")
 

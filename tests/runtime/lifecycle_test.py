@@ -34,7 +34,6 @@ def test_create_start_kill_delete(box):
     with open(pid_file, encoding="ascii") as f:
         expect_equal(int(f.read()), state["pid"])
     expect_equal(box.output(), "", "nothing runs before start")
-    expect(box.call("delete", "c").code != 0, "delete refuses what is not stopped")
     box.call("start", "c", check=0)
     eventually(lambda: "up" in box.output(), "the program's output")
     expect_equal(box.status(), "running")
@@ -49,6 +48,15 @@ def test_create_start_kill_delete(box):
     box.call("delete", "c", check=0)
     expect(box.call("state", "c").code != 0)
     expect(not os.listdir(box.root))
+
+
+def test_delete_of_a_created_container(box):
+    with open(os.path.join(box.folder, "out"), "wb") as out:
+        subprocess.run(box.command("create", "--bundle", box.bundle, "c"), stdin=subprocess.DEVNULL, stdout=out,
+                       stderr=out, check=True, timeout=60)
+    pids = descendants(box.state()["pid"])
+    box.call("delete", "c", check=0)
+    expect(gone(pids) and not os.listdir(box.root))
 
 
 def test_names_are_checked_and_unique(box):
