@@ -109,6 +109,11 @@ class Furnisher {
     SpanSrc bytes(std::as_bytes(std::span(sysctl.value.data(), sysctl.value.size())));
     uint64_t position = 0;
     Result<size_t> written = (*file)->Write(bytes, &position, 0);
+    if (!written.ok() && written.error().Is(ESRCH)) {
+      // It belongs to a process's namespaces, and there is no process yet.
+      RW_LOG(kWarning, "config.json: linux.sysctl: %s has no effect", sysctl.name.c_str());
+      return {};
+    }
     if (!written.ok()) {
       return Error(written.error(), "linux.sysctl: write", sysctl.name + "=" + sysctl.value);
     }
