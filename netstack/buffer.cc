@@ -1,17 +1,52 @@
 #include "netstack/buffer.h"
 
+#include <array>
 #include <new>
+
+#include "sentry/base/mutex.h"
 
 namespace ringwall::net {
 
+namespace {
+
+// Some blocks of the size that streams are sent in are kept: the allocator gives back a heap's end
+// and takes it again, and each page's first touch costs more than the bytes that are copied to it.
+class Spares {
+ public:
+  static Spares& Get() {
+    static Spares* spares = new Spares;
+    return *spares;
+  }
+  void* Take() {
+    MutexLock lock(mu_);
+    return count_ == 0 ? nullptr : blocks_[--count_];
+  }
+  bool Keep(void* block) {
+    MutexLock lock(mu_);
+    if (count_ == blocks_.size()) return false;
+    blocks_[count_++] = block;
+    return true;
+  }
+
+ private:
+  Mutex<LockClass::kLeaf> mu_;
+  std::array<void*, 16> blocks_ GUARDED_BY(mu_) = {};
+  size_t count_ GUARDED_BY(mu_) = 0;
+};
+
+}  // namespace
+
 Ref<Buffer> Buffer::New(size_t capacity) {
-  void* block = ::operator new(sizeof(Buffer) + capacity);
+  void* block = capacity == kStreamBlock ? Spares::Get().Take() : nullptr;
+  if (block == nullptr) block = ::operator new(sizeof(Buffer) + capacity);
   return Ref<Buffer>::Adopt(new (block) Buffer(capacity));
 }
 
 void Buffer::LastRelease() const {
   Buffer* self = const_cast<Buffer*>(this);
+  const bool stream = capacity_ == kStreamBlock;
   self->~Buffer();
+  if (stream && Spares::Get().Keep(self)) return;
   ::operator delete(static_cast<void*>(self));
 }
 

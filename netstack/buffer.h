@@ -20,6 +20,8 @@ namespace ringwall::net {
 
 class Buffer final : public RefCounted<Buffer> {
  public:
+  // The capacity of which some blocks are kept for the next use.
+  static constexpr size_t kStreamBlock = 64 << 10;
   // The block is not cleared.
   static Ref<Buffer> New(size_t capacity);
   uint8_t* data() { return reinterpret_cast<uint8_t*>(this + 1); }

@@ -87,9 +87,9 @@ void Endpoint::LastRelease() const {
   self->Release();
 }
 
-void Endpoint::SetObserver(EndpointObserver* observer) {
+void Endpoint::SetObserver(RefPtr<EndpointObserver> observer) {
   StackEntry entry(*stack_);
-  observer_ = observer;
+  std::swap(observer_, observer);
 }
 
 uint32_t Endpoint::Poll() {
@@ -118,10 +118,25 @@ void Endpoint::Close() {
   StackEntry entry(*stack_);
   if (closed_) return;
   closed_ = true;
-  observer_ = nullptr;
+  observer_.reset();
   for (const Membership& m : memberships_) stack_->LeaveGroup(m.iface, m.group);
   memberships_.clear();
   DoClose();
+}
+
+void Endpoint::SetFilter(RefPtr<EndpointFilter> filter) {
+  StackEntry entry(*stack_);
+  std::swap(filter_, filter);
+}
+
+RefPtr<EndpointFilter> Endpoint::Filter() {
+  StackEntry entry(*stack_);
+  return filter_;
+}
+
+bool Endpoint::ReadShut() {
+  StackEntry entry(*stack_);
+  return DoReadShut();
 }
 
 NetResult<SockAddr> Endpoint::LocalAddress() {
@@ -250,6 +265,20 @@ NetResult<void> Endpoint::LeaveGroup(const IpAddr& group, IfIndex iface) {
   stack_->LeaveGroup(it->iface, it->group);
   memberships_.erase(it);
   return {};
+}
+
+bool Endpoint::IsMember(const IpAddr& group) {
+  StackEntry entry(*stack_);
+  return std::any_of(memberships_.begin(), memberships_.end(),
+                     [&](const Membership& m) { return m.group == group; });
+}
+
+NetResult<uint32_t> Endpoint::PathMtuToPeer() {
+  StackEntry entry(*stack_);
+  const SockAddr remote = TRY(DoRemote());
+  const Route route = TRY(stack_->FindRoute(
+      {.dst = remote.addr.Unmapped(), .oif = static_cast<IfIndex>(opt(Option::kBindToDevice))}));
+  return stack_->PathMtu(route);
 }
 
 NetResult<SockAddr> Endpoint::Normalise(const SockAddr& a) const {

@@ -60,6 +60,7 @@ struct Datagram {
   Chain data;
   SockAddr from;
   IpAddr to;
+  IpAddr local;  // what an answer would come from, where `to` is a broadcast address
   IfIndex iface = 0;
   uint8_t ttl = 0;
   uint8_t tos = 0;
@@ -71,12 +72,29 @@ struct Datagram {
   uint32_t original_size = 0;     // packet endpoints, before a snap length
 };
 
+// What a filter on an endpoint sees of one packet (SO_ATTACH_FILTER).
+struct FilterInput {
+  ByteSpan data;           // from where the socket's data begin: the transport header, say
+  ByteSpan network, link;  // from those headers on; empty when not there
+  uint16_t ethertype = 0;
+  uint8_t packet_type = 0;
+  IfIndex iface = 0;
+  uint16_t hardware_type = 0;
+  uint32_t mark = 0;
+};
+
+class EndpointFilter : public RefCounted<EndpointFilter> {
+ public:
+  // How many bytes to keep; 0 drops the packet. Called with the stack's lock held.
+  virtual uint32_t Run(const FilterInput& in) const = 0;
+};
+
 class Endpoint : public RefCounted<Endpoint> {
  public:
   Stack& stack() const { return *stack_; }
   Family family() const { return family_; }
 
-  void SetObserver(EndpointObserver* observer);
+  void SetObserver(RefPtr<EndpointObserver> observer);
   // The events that hold now (Readiness bits).
   uint32_t Poll();
 
@@ -86,6 +104,12 @@ class Endpoint : public RefCounted<Endpoint> {
   NetResult<void> Connect(const SockAddr& addr);
   NetResult<void> Shutdown(bool read, bool write);
   void Close();
+
+  // Whether reading was shut: an empty queue is then the end.
+  bool ReadShut();
+
+  void SetFilter(RefPtr<EndpointFilter> filter);
+  RefPtr<EndpointFilter> Filter();
 
   NetResult<SockAddr> LocalAddress();
   NetResult<SockAddr> RemoteAddress();
@@ -103,6 +127,9 @@ class Endpoint : public RefCounted<Endpoint> {
   NetResult<void> LeaveGroup(const IpAddr& group, IfIndex iface);
   // Whose socket this is, for /proc/net and sock_diag: the user and the descriptor's inode.
   void SetOwner(uint32_t uid, uint64_t inode);
+  bool IsMember(const IpAddr& group);
+  // IP_MTU: of the path to the connected peer. kNotConnected.
+  NetResult<uint32_t> PathMtuToPeer();
 
   // ---- Internal: with the lock held. ----
   int64_t opt(Option o) const { return options_[static_cast<size_t>(o)]; }
@@ -137,10 +164,11 @@ class Endpoint : public RefCounted<Endpoint> {
   virtual NetResult<int64_t> OnGetOption(Option o) { return opt(o); }
   virtual bool is_tcp() const { return false; }
   virtual void DoDescribe(SocketInfo& info) = 0;
+  virtual bool DoReadShut() const { return false; }
 
   // `bits` may hold now.
   void Notify(uint32_t bits) {
-    if (observer_ != nullptr) observer_->OnReadiness(bits);
+    if (observer_) stack_->AddNotice(observer_, bits);
   }
   void SetError(NetError e) { error_ = e; }
   std::optional<NetError> TakeErrorLocked() { return std::exchange(error_, std::nullopt); }
@@ -158,9 +186,10 @@ class Endpoint : public RefCounted<Endpoint> {
 
   const Ref<Stack> stack_;
   const Family family_;
-  EndpointObserver* observer_ = nullptr;
+  RefPtr<EndpointObserver> observer_;
   std::array<int64_t, static_cast<size_t>(Option::kCount)> options_ = {};
   std::optional<NetError> error_;
+  RefPtr<EndpointFilter> filter_;
   std::deque<QueuedError> error_queue_;
   struct Membership {
     IpAddr group;

@@ -81,12 +81,10 @@ enum Readiness : uint32_t {
   kReadHangup = 0x2000,  // POLLRDHUP
 };
 
-// Told when readiness may have changed. Called with the stack's lock held: take only locks that
-// come after it (a wait queue's), do not call into the stack. Never called after
-// Endpoint::SetObserver(nullptr) returned.
-class EndpointObserver {
+// Told when readiness may have changed, after the entry into the stack that changed it, without the
+// stack's lock: who is woken finds it free. A last call may come after SetObserver(nullptr).
+class EndpointObserver : public RefCounted<EndpointObserver> {
  public:
-  virtual ~EndpointObserver() = default;
   virtual void OnReadiness(uint32_t bits) = 0;
 };
 

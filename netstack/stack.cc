@@ -23,11 +23,16 @@ StackEntry::~StackEntry() {
     stack_.told_deadline_ = next;
     stack_.host_.DeadlineChanged(next);
   }
-  if (stack_.flush_.empty()) return;
+  if (stack_.flush_.empty() && stack_.notices_.empty()) return;
   std::vector<RefPtr<LinkSink>> flush;
-  flush.swap(stack_.flush_);
-  for (auto& [index, iface] : stack_.interfaces_) iface->flush_wanted = false;
+  if (!stack_.flush_.empty()) {
+    flush.swap(stack_.flush_);
+    for (auto& [index, iface] : stack_.interfaces_) iface->flush_wanted = false;
+  }
+  auto notices = std::move(stack_.notices_);
+  stack_.notices_.clear();
   lock_.reset();
+  for (Stack::Notice& n : notices) n.observer->OnReadiness(n.bits);
   for (RefPtr<LinkSink>& sink : flush) sink->Flush();
 }
 

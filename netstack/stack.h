@@ -318,6 +318,16 @@ class Stack final : public RefCounted<Stack> {
   NetResult<void> JoinGroup(IfIndex iface, const IpAddr& group);
   void LeaveGroup(IfIndex iface, const IpAddr& group);
 
+  // To be told when this entry ends.
+  void AddNotice(const RefPtr<EndpointObserver>& observer, uint32_t bits) {
+    for (Notice& n : notices_) {
+      if (n.observer == observer) {
+        n.bits |= bits;
+        return;
+      }
+    }
+    notices_.push_back({observer, bits});
+  }
   void AddTap(PacketEndpoint* tap) { taps_.push_back(tap); }
   void RemoveTap(PacketEndpoint* tap) { std::erase(taps_, tap); }
 
@@ -409,6 +419,11 @@ class Stack final : public RefCounted<Stack> {
   IcmpRateLimit icmp_limit_;
   uint32_t fragment_id_ = 0;
   std::deque<LoopItem> loop_;
+  struct Notice {
+    RefPtr<EndpointObserver> observer;
+    uint32_t bits;
+  };
+  absl::InlinedVector<Notice, 4> notices_;
   std::vector<RefPtr<LinkSink>> flush_;
   std::vector<PacketEndpoint*> taps_;
   std::unique_ptr<TcpProtocol> tcp_;

@@ -160,12 +160,14 @@ SysResult SysGetsockopt(Task& t, int fd, int level, int option, GuestAddr value,
                         GuestAddr length_addr) {
   SocketRef s = TRY(GetSocket(t, fd));
   const int32_t room = TRY(UserIn<int32_t>(length_addr).CopyIn(t));
-  if (room < 0) return Errno(EINVAL);
-  OptionOut out(t, value, static_cast<uint32_t>(room));
+  // A negative length comes before an unknown option at two levels, behind it at the others.
+  if (room < 0 && (level == SOL_SOCKET || level == s.socket.protocol())) return Errno(EINVAL);
+  OptionOut out(t, value, static_cast<uint32_t>(std::max(room, 0)));
   TRY(s.socket.GetSockOpt(level, option, out));
+  if (room < 0) return Errno(EINVAL);
   TRY(t.CopyOut(value, out.value()));
   return Zero(
-      UserOut<int32_t>(length_addr).CopyOut(t, static_cast<int32_t>(out.value().size())));
+      UserOut<int32_t>(length_addr).CopyOut(t, static_cast<int32_t>(out.length())));
 }
 
 }  // namespace ringwall

@@ -1,7 +1,10 @@
-// socket(AF_INET | AF_INET6, ...): which type and protocol is which socket (inet_create()).
+// socket(AF_INET | AF_INET6 | AF_PACKET, ...): which type and protocol is which socket
+// (inet_create(), inet6_create(), packet_create()).
 #include <netinet/in.h>
 
+#include "fs/inet/datagram_socket.h"
 #include "fs/inet/inet_socket.h"
+#include "fs/inet/packet_socket.h"
 #include "fs/inet/tcp_socket.h"
 
 namespace ringwall {
@@ -12,11 +15,25 @@ class InetFamily final : public SocketFamily {
  public:
   explicit InetFamily(int family) : family_(family) {}
   Result<Ref<Socket>> Create(Task& t, int type, int protocol, uint32_t flags) override {
-    if (protocol < 0 || protocol >= IPPROTO_MAX) return Errno(EINVAL);
+    if (protocol < 0 || protocol > IPPROTO_MPTCP) return Errno(EINVAL);
     switch (type) {
       case SOCK_STREAM:
         if (protocol != 0 && protocol != IPPROTO_TCP) return Errno(EPROTONOSUPPORT);
         return Ref<Socket>(TcpSocket::Create(t, family_, flags));
+      case SOCK_DGRAM:
+        if (protocol == 0 || protocol == IPPROTO_UDP) {
+          return Ref<Socket>(DatagramSocket::CreateUdp(t, family_, flags));
+        }
+        if (protocol != (family_ == AF_INET ? int{IPPROTO_ICMP} : int{IPPROTO_ICMPV6})) {
+          return Errno(EPROTONOSUPPORT);
+        }
+        // net.ipv4.ping_group_range holds every group, as in Docker's containers.
+        return Ref<Socket>(DatagramSocket::CreateRaw(t, family_, type, protocol, flags));
+      case SOCK_RAW:
+        if (protocol == 0) return Errno(EPROTONOSUPPORT);
+        if (!t.creds().Has(Capability::kNetRaw)) return Errno(EPERM);
+        if (protocol > IPPROTO_RAW) return Errno(EPROTONOSUPPORT);
+        return Ref<Socket>(DatagramSocket::CreateRaw(t, family_, type, protocol, flags));
       default:
         return Errno(ESOCKTNOSUPPORT);
     }
@@ -26,13 +43,24 @@ class InetFamily final : public SocketFamily {
   const int family_;
 };
 
+class PacketFamily final : public SocketFamily {
+ public:
+  Result<Ref<Socket>> Create(Task& t, int type, int protocol, uint32_t flags) override {
+    if (!t.creds().Has(Capability::kNetRaw)) return Errno(EPERM);
+    if (type != SOCK_DGRAM && type != SOCK_RAW) return Errno(ESOCKTNOSUPPORT);
+    return Ref<Socket>(PacketSocket::Create(t, type, protocol, flags));
+  }
+};
+
 }  // namespace
 
 void RegisterInetSockets() {
   static InetFamily* v4 = new InetFamily(AF_INET);
   static InetFamily* v6 = new InetFamily(AF_INET6);
+  static PacketFamily* packet = new PacketFamily;
   RegisterSocketFamily(AF_INET, *v4);
   RegisterSocketFamily(AF_INET6, *v6);
+  RegisterSocketFamily(AF_PACKET, *packet);
 }
 
 }  // namespace ringwall

@@ -1,6 +1,7 @@
-// The options of IPPROTO_IP and IPPROTO_IPV6 (net/ipv4/ip_sockglue.c, net/ipv6/ipv6_sockglue.c).
-#include <linux/in6.h>
+// The options of IPPROTO_IP (net/ipv4/ip_sockglue.c). inet6_options.cc has IPPROTO_IPV6's.
 #include <netinet/in.h>
+
+#include <algorithm>
 
 #include "fs/inet/inet_socket.h"
 
@@ -10,13 +11,34 @@ namespace {
 
 using net::Option;
 
+constexpr int kIpRecvFragSize = 25, kIpRecvErrRfc4884 = 26, kIpLocalPortRange = 51,
+              kIpProtocol = 52, kIpChecksum = 23;
+constexpr size_t kMaxIpOptions = 40;
+constexpr size_t kGroupSourceReq = 264;  // struct group_source_req
+
+// struct ip_mreqn, and ip_mreq as its first part.
+struct MreqnAbi {
+  uint8_t group[4], address[4];
+  int32_t index;
+};
+// struct ip_mreq_source.
+struct MreqSourceAbi {
+  uint8_t group[4], interface[4], source[4];
+};
+// struct group_req.
+struct GroupReqAbi {
+  uint32_t index, pad;
+  std::array<std::byte, 128> group;
+};
+static_assert(sizeof(GroupReqAbi) == 136);
+
 struct NumberRow {
   int name;
   Option option;
 };
 
 // Those whose value is a number that the stack keeps and checks.
-constexpr NumberRow kIpNumbers[] = {
+constexpr NumberRow kNumbers[] = {
     {IP_TOS, Option::kTos},
     {IP_TTL, Option::kTtl},
     {IP_MTU_DISCOVER, Option::kMtuDiscover},
@@ -26,22 +48,33 @@ constexpr NumberRow kIpNumbers[] = {
     {IP_MULTICAST_ALL, Option::kMulticastAll},
     {IP_FREEBIND, Option::kFreeBind},
     {IP_TRANSPARENT, Option::kTransparent},
-};
-constexpr NumberRow kIpv6Numbers[] = {
-    {IPV6_V6ONLY, Option::kV6Only},
-    {IPV6_UNICAST_HOPS, Option::kUnicastHops},
-    {IPV6_MULTICAST_HOPS, Option::kMulticastHops},
-    {IPV6_MULTICAST_LOOP, Option::kMulticastLoop6},
-    {IPV6_TCLASS, Option::kTrafficClass},
-    {IPV6_MTU_DISCOVER, Option::kMtuDiscover6},
-    {IPV6_RECVERR, Option::kRecvErr6},
+    {IP_HDRINCL, Option::kHeaderIncluded},
 };
 
-const NumberRow* Find(std::span<const NumberRow> rows, int name) {
-  for (const NumberRow& r : rows) {
-    if (r.name == name) return &r;
-  }
-  return nullptr;
+struct FlagRow {
+  int name;
+  IpFlag flag;
+};
+
+constexpr FlagRow kFlags[] = {
+    {IP_PKTINFO, IpFlag::kPktInfo},
+    {IP_RECVTTL, IpFlag::kRecvTtl},
+    {IP_RECVTOS, IpFlag::kRecvTos},
+    {IP_RECVOPTS, IpFlag::kRecvOpts},
+    {IP_RETOPTS, IpFlag::kRetOpts},
+    {IP_PASSSEC, IpFlag::kPassSec},
+    {IP_ORIGDSTADDR, IpFlag::kRecvOrigDst},
+    {kIpChecksum, IpFlag::kChecksum},
+    {kIpRecvFragSize, IpFlag::kRecvFragSize},
+    {IP_NODEFRAG, IpFlag::kNoDefrag},
+    {IP_BIND_ADDRESS_NO_PORT, IpFlag::kBindNoPort},
+    {kIpRecvErrRfc4884, IpFlag::kRecvErrRfc4884},
+};
+
+template <typename Row, size_t N>
+const Row* Find(const Row (&rows)[N], int name) {
+  const Row* r = std::find_if(rows, rows + N, [&](const Row& x) { return x.name == name; });
+  return r == rows + N ? nullptr : r;
 }
 
 // An int, or one byte where that is all there is.
@@ -52,38 +85,288 @@ Result<int32_t> IntOrByte(const OptionIn& in) {
   return int32_t{byte};
 }
 
-}  // namespace
-
-Result<void> InetSocket::SetIpOption(int name, OptionIn& in) {
-  const int32_t value = TRY(IntOrByte(in));
-  if (const NumberRow* row = Find(kIpNumbers, name)) return SetNumber(row->option, value);
-  return Errno(ENOPROTOOPT);
+// ip_options_compile(): the end of the list blanks the rest, lengths must fit, and what Linux does
+// not know itself only a privileged socket sends.
+Result<void> CheckIpOptions(Task& t, std::vector<std::byte>& options) {
+  constexpr uint8_t kEnd = 0, kNoop = 1, kRecordRoute = 7, kTimestamp = 68, kLooseRoute = 131,
+                    kStrictRoute = 137, kRouterAlert = 148;
+  options.resize((options.size() + 3) & ~size_t{3});
+  for (size_t at = 0; at < options.size();) {
+    const uint8_t type = static_cast<uint8_t>(options[at]);
+    if (type == kEnd) {
+      std::fill(options.begin() + static_cast<ptrdiff_t>(at), options.end(), std::byte{0});
+      break;
+    }
+    if (type == kNoop) {
+      at++;
+      continue;
+    }
+    if (at + 1 >= options.size()) return Errno(EINVAL);
+    const size_t length = static_cast<uint8_t>(options[at + 1]);
+    if (length < 2 || length > options.size() - at) return Errno(EINVAL);
+    const bool known = type == kRecordRoute || type == kTimestamp || type == kLooseRoute ||
+                       type == kStrictRoute || type == kRouterAlert;
+    if (!known && !t.creds().Has(Capability::kNetRaw)) return Errno(EINVAL);
+    at += length;
+  }
+  return {};
 }
 
+bool MayRaw(Task& t) {
+  return t.creds().Has(Capability::kNetRaw) || t.creds().Has(Capability::kNetAdmin);
+}
+
+}  // namespace
+
+// The interface of a multicast option: by number, or by an address of its own. `missing`: the errno
+// when there is none such.
+Result<net::IfIndex> InetSocket::FindDevice(const net::IpAddr& address, int32_t index,
+                                            int missing) {
+  if (index == 0 && (address.IsNone() || address.IsAny())) return net::IfIndex{0};
+  for (const net::InterfaceInfo& i : net().stack().Interfaces()) {
+    if (index != 0 && static_cast<int32_t>(i.index) == index) return i.index;
+    if (index != 0) continue;
+    for (const net::InterfaceAddress& a : i.addresses) {
+      if (a.prefix.addr == address) return i.index;
+    }
+    // All of 127/8 is lo's.
+    if (i.kind == net::LinkKind::kLoopback && address.IsLoopback()) return i.index;
+  }
+  return Errno(missing);
+}
+
+Result<void> InetSocket::SetMulticastIf(OptionIn& in) {
+  if (type() == SOCK_STREAM) return Errno(EINVAL);
+  if (in.length() < 4) return Errno(EINVAL);
+  MreqnAbi m = {};
+  const std::vector<std::byte> bytes = TRY(in.Bytes(sizeof(m)));
+  if (bytes.size() >= 8) {
+    memcpy(&m, bytes.data(), bytes.size());
+  } else {
+    memcpy(m.address, bytes.data(), 4);
+  }
+  const net::IpAddr address = net::IpAddr::V4(m.address);
+  const net::IfIndex device = TRY(FindDevice(address, m.index, EADDRNOTAVAIL));
+  TRY(SetNumber(Option::kMulticastIf, device));
+  uint32_t kept = 0;
+  memcpy(&kept, m.address, 4);
+  multicast_addr_ = kept;
+  return {};
+}
+
+// IP_ADD_MEMBERSHIP and the like.
+Result<void> InetSocket::ChangeMembership(int name, OptionIn& in) {
+  const bool whole_group = name == IP_ADD_MEMBERSHIP || name == IP_DROP_MEMBERSHIP;
+  if (!whole_group && in.length() != sizeof(MreqSourceAbi)) return Errno(EINVAL);
+  if (type() == SOCK_STREAM) return Errno(EPROTO);
+  if (whole_group) {
+    if (in.length() < 8) return Errno(EINVAL);
+    MreqnAbi m = {};
+    const std::vector<std::byte> bytes = TRY(in.Bytes(sizeof(m)));
+    memcpy(&m, bytes.data(), bytes.size() >= sizeof(m) ? sizeof(m) : 8);
+    const net::IpAddr group = net::IpAddr::V4(m.group);
+    if (name == IP_ADD_MEMBERSHIP && !group.IsMulticast()) return Errno(EINVAL);
+    const net::IfIndex device = TRY(FindDevice(net::IpAddr::V4(m.address), m.index, ENODEV));
+    if (name == IP_DROP_MEMBERSHIP && device == 0 && !endpoint().IsMember(group) &&
+        !net().stack().LookupRoute({.dst = group}).ok()) {
+      return Errno(ENODEV);
+    }
+    return FromNet(name == IP_ADD_MEMBERSHIP ? endpoint().JoinGroup(group, device)
+                                             : endpoint().LeaveGroup(group, device));
+  }
+  const MreqSourceAbi m = TRY(in.Value<MreqSourceAbi>());
+  const net::IpAddr group = net::IpAddr::V4(m.group);
+  if (!group.IsMulticast()) return Errno(EINVAL);
+  const net::IfIndex device = TRY(FindDevice(net::IpAddr::V4(m.interface), 0, ENODEV));
+  // The stack knows groups, not sources: a source filter lets all of its group in.
+  switch (name) {
+    case IP_ADD_SOURCE_MEMBERSHIP: {
+      Result<void> joined = FromNet(endpoint().JoinGroup(group, device));
+      if (!joined.ok() && !joined.error().Is(EADDRINUSE)) return joined;
+      return {};
+    }
+    case IP_DROP_SOURCE_MEMBERSHIP:
+      return FromNet(endpoint().LeaveGroup(group, device));
+    default:
+      return endpoint().IsMember(group) ? Errno(ENOBUFS) : Errno(EINVAL);
+  }
+}
+
+// MCAST_JOIN_GROUP and MCAST_LEAVE_GROUP of both families.
+Result<void> InetSocket::ChangeGroup(int level, int name, OptionIn& in) {
+  const bool whole_group = name == MCAST_JOIN_GROUP || name == MCAST_LEAVE_GROUP;
+  if (in.length() < (whole_group ? sizeof(GroupReqAbi) : kGroupSourceReq)) return Errno(EINVAL);
+  if (type() == SOCK_STREAM && level == IPPROTO_IP) return Errno(EPROTO);
+  if (!whole_group) return Errno(EADDRNOTAVAIL);
+  const GroupReqAbi req = TRY(in.Value<GroupReqAbi>());
+  SocketAddress a;
+  a.bytes = req.group;
+  a.size = SocketAddress::kMax;
+  if (level == IPPROTO_IP && a.family() != AF_INET) return Errno(EINVAL);
+  if (level == IPPROTO_IPV6 && a.family() != AF_INET6) return Errno(EADDRNOTAVAIL);
+  const net::IpAddr group =
+      level == IPPROTO_IP ? FromSockAddrIn(a).addr : FromSockAddrIn6(a).addr;
+  if (!group.IsMulticast()) return Errno(name == MCAST_JOIN_GROUP ? EINVAL : EADDRNOTAVAIL);
+  const net::IfIndex device =
+      TRY(FindDevice(net::IpAddr(), static_cast<int32_t>(req.index), ENODEV));
+  return FromNet(name == MCAST_JOIN_GROUP ? endpoint().JoinGroup(group, device)
+                                          : endpoint().LeaveGroup(group, device));
+}
+
+// do_ip_setsockopt().
+Result<void> InetSocket::SetIpOption(int name, OptionIn& in) {
+  const bool raw = type() == SOCK_RAW;
+  switch (name) {
+    case IP_MULTICAST_IF:
+      return SetMulticastIf(in);
+    case IP_ADD_MEMBERSHIP:
+    case IP_DROP_MEMBERSHIP:
+    case IP_BLOCK_SOURCE:
+    case IP_UNBLOCK_SOURCE:
+    case IP_ADD_SOURCE_MEMBERSHIP:
+    case IP_DROP_SOURCE_MEMBERSHIP:
+      return ChangeMembership(name, in);
+    case MCAST_JOIN_GROUP:
+    case MCAST_LEAVE_GROUP:
+    case MCAST_JOIN_SOURCE_GROUP:
+    case MCAST_LEAVE_SOURCE_GROUP:
+    case MCAST_BLOCK_SOURCE:
+    case MCAST_UNBLOCK_SOURCE:
+      return ChangeGroup(IPPROTO_IP, name, in);
+    case IP_OPTIONS: {
+      if (in.length() > kMaxIpOptions) return Errno(EINVAL);
+      std::vector<std::byte> bytes = TRY(in.Bytes(kMaxIpOptions));
+      TRY(CheckIpOptions(in.task(), bytes));
+      ip_options_.With([&](std::vector<std::byte>& o) { o = std::move(bytes); });
+      return {};
+    }
+    case IP_IPSEC_POLICY:
+    case IP_XFRM_POLICY:
+      if (!in.task().creds().Has(Capability::kNetAdmin)) return Errno(EPERM);
+      return Errno(ENOPROTOOPT);
+    case IP_UNICAST_IF: {
+      if (in.length() != sizeof(int32_t)) return Errno(EINVAL);
+      const int32_t v = TRY(in.Int());
+      const int32_t index = static_cast<int32_t>(__builtin_bswap32(static_cast<uint32_t>(v)));
+      if (index != 0) {
+        TRY(FindDevice(net::IpAddr(), index, EADDRNOTAVAIL));
+      }
+      kept_.unicast_if = v;
+      return {};
+    }
+    default:
+      break;
+  }
+  if (const NumberRow* row = Find(kNumbers, name)) {
+    const int32_t value = TRY(IntOrByte(in));
+    if (in.length() == 0 && name != IP_TOS && name != IP_RECVERR && name != IP_MTU_DISCOVER &&
+        name != IP_HDRINCL) {
+      return Errno(EINVAL);
+    }
+    if (name == IP_HDRINCL && !raw) return Errno(ENOPROTOOPT);
+    const bool multicast = name == IP_MULTICAST_TTL;
+    if (multicast && type() == SOCK_STREAM) return Errno(EINVAL);
+    if (name == IP_MULTICAST_ALL && value != 0 && value != 1) return Errno(EINVAL);
+    if (name == IP_TRANSPARENT && value != 0 && !MayRaw(in.task())) return Errno(EPERM);
+    // The low bits go in as they are; what is above a byte is cut.
+    if (name == IP_TOS) return SetNumber(row->option, value & 0xff);
+    return SetNumber(row->option, value);
+  }
+  if (const FlagRow* row = Find(kFlags, name)) {
+    const int32_t value = TRY(IntOrByte(in));
+    if (name == IP_NODEFRAG && !raw) return Errno(ENOPROTOOPT);
+    if (name == kIpRecvFragSize && type() == SOCK_STREAM) return Errno(EINVAL);
+    if (name == kIpRecvErrRfc4884 && value != 0 && value != 1) return Errno(EINVAL);
+    ip_flags_.Set(row->flag, value != 0);
+    return {};
+  }
+  switch (name) {
+    case IP_MINTTL:
+    case IP_ROUTER_ALERT:
+    case kIpLocalPortRange:
+      break;
+    case IP_MSFILTER:
+    case MCAST_MSFILTER:
+      return Errno(EINVAL);
+    default:
+      return Errno(ENOPROTOOPT);
+  }
+  const int32_t value = TRY(IntOrByte(in));
+  switch (name) {
+    case IP_MINTTL:
+      if (in.length() == 0 || value < 0 || value > 255) return Errno(EINVAL);
+      kept_.min_ttl = value;
+      return {};
+    case IP_ROUTER_ALERT:
+      if (!raw) return Errno(EINVAL);
+      if (ip_flags_.Has(IpFlag::kRouterAlert) == (value != 0)) {
+        return Errno(value != 0 ? EADDRINUSE : ENOBUFS);
+      }
+      ip_flags_.Set(IpFlag::kRouterAlert, value != 0);
+      return {};
+    case kIpLocalPortRange: {
+      if (in.length() != sizeof(uint32_t)) return Errno(EINVAL);
+      const uint32_t v = static_cast<uint32_t>(value);
+      const uint32_t low = v & 0xffff, high = v >> 16;
+      if (low != 0 && high != 0 && low > high) return Errno(EINVAL);
+      kept_.port_range = value;
+      return {};
+    }
+    default:
+      return Errno(ENOPROTOOPT);
+  }
+}
+
+// do_ip_getsockopt().
 Result<void> InetSocket::GetIpOption(int name, OptionOut& out) {
-  if (const NumberRow* row = Find(kIpNumbers, name)) {
-    const int64_t v = TRY(GetNumber(row->option));
+  if (const NumberRow* row = Find(kNumbers, name)) {
+    int64_t v = TRY(GetNumber(row->option));
+    if (name == IP_TTL && v == -1) v = net().stack().Config().default_ttl;
     out.IntOrByte(v);
     return {};
   }
-  return Errno(ENOPROTOOPT);
-}
-
-Result<void> InetSocket::SetIpv6Option(int name, OptionIn& in) {
-  if (const NumberRow* row = Find(kIpv6Numbers, name)) {
-    const int32_t value = TRY(in.Int());
-    return SetNumber(row->option, value);
-  }
-  return Errno(ENOPROTOOPT);
-}
-
-Result<void> InetSocket::GetIpv6Option(int name, OptionOut& out) {
-  if (const NumberRow* row = Find(kIpv6Numbers, name)) {
-    const int64_t v = TRY(GetNumber(row->option));
-    out.Int(v);
+  if (const FlagRow* row = Find(kFlags, name)) {
+    out.IntOrByte(ip_flags_.Has(row->flag));
     return {};
   }
-  return Errno(ENOPROTOOPT);
+  switch (name) {
+    case IP_OPTIONS:
+      out.Set(ip_options_.With([](const std::vector<std::byte>& o) { return o; }));
+      return {};
+    case IP_MTU: {
+      const int64_t mtu = TRY(FromNet(endpoint().PathMtuToPeer()));
+      out.IntOrByte(std::min<int64_t>(mtu, 65535));  // no IPv4 packet is larger
+      return {};
+    }
+    case IP_PKTOPTIONS:
+      if (type() != SOCK_STREAM) return Errno(ENOPROTOOPT);
+      return {};  // none: a length of 0
+    case IP_UNICAST_IF:
+      out.IntOrByte(kept_.unicast_if);
+      return {};
+    case IP_MULTICAST_IF:
+      out.Put(multicast_addr_.load());
+      return {};
+    case IP_MINTTL:
+      out.IntOrByte(kept_.min_ttl);
+      return {};
+    case kIpLocalPortRange:
+      out.IntOrByte(kept_.port_range);
+      return {};
+    case kIpProtocol: {
+      const int64_t included = TRY(GetNumber(Option::kHeaderIncluded));
+      out.IntOrByte(included != 0 ? protocol() : 0);
+      return {};
+    }
+    case IP_ROUTER_ALERT:
+      out.IntOrByte(ip_flags_.Has(IpFlag::kRouterAlert));
+      return {};
+    case IP_MSFILTER:
+    case MCAST_MSFILTER:
+      return Errno(EINVAL);
+    default:
+      return Errno(ENOPROTOOPT);
+  }
 }
 
 }  // namespace ringwall

@@ -3,18 +3,13 @@
 #include <netinet/in.h>
 #include <sys/epoll.h>
 
+#include "fs/inet/socket_filter.h"
+
 namespace ringwall {
 
 namespace {
 
 constexpr EventMask kNotMasked = EPOLLERR | EPOLLHUP;
-
-EventMask ToEvents(uint32_t readiness) {
-  EventMask e = readiness;  // the values are poll(2)'s
-  if ((readiness & net::kReadable) != 0) e |= EPOLLRDNORM;
-  if ((readiness & net::kWritable) != 0) e |= EPOLLWRNORM;
-  return e;
-}
 
 // Linux's ip_unprivileged_port_start.
 constexpr uint16_t kFirstUnprivilegedPort = 1024;
@@ -25,8 +20,11 @@ InetSocket::InetSocket(NetNamespace& net, int family, int type, int protocol, Pa
                        uint32_t flags, Ref<net::Endpoint> endpoint)
     : Socket(net, family, type, protocol, std::move(path), flags),
       endpoint_(std::move(endpoint)) {
-  endpoint_->SetObserver(this);
-  if (Result<Attr> a = inode().GetAttr(); a.ok()) endpoint_->SetOwner(a->uid, a->ino);
+  endpoint_->SetObserver(events_);
+  ip_flags_.Set(IpFlag::kMulticastAll6, true);
+  ip_flags_.Set(IpFlag::kAutoFlowLabel6, true);
+  const Result<Attr> attr = inode().GetAttr();
+  if (attr.ok()) endpoint_->SetOwner(attr->uid, attr->ino);
 }
 
 InetSocket::~InetSocket() {
@@ -34,10 +32,14 @@ InetSocket::~InetSocket() {
   endpoint_->Close();
 }
 
-void InetSocket::OnReadiness(uint32_t bits) { queue_.Notify(ToEvents(bits)); }
+void InetSocket::InheritInet(const InetSocket& listener) {
+  ip_flags_.CopyFrom(listener.ip_flags_);
+  kept_.min_ttl = listener.kept_.min_ttl.load();
+  kept_.min_hops = listener.kept_.min_hops.load();
+}
 
 EventMask InetSocket::Poll(EventMask wanted) {
-  return ToEvents(endpoint_->Poll()) & (wanted | kNotMasked);
+  return SocketEvents::ToEvents(endpoint_->Poll()) & (wanted | kNotMasked);
 }
 
 // inet_bind() and inet6_bind().
@@ -145,15 +147,15 @@ Result<int64_t> InetSocket::GetNumber(net::Option option) {
 }
 
 Result<void> InetSocket::SetOption(int level, int name, OptionIn& in) {
-  if (level == IPPROTO_IP) return SetIpOption(name, in);
+  if (level == IPPROTO_IP && !(is_v6() && type() == SOCK_RAW)) return SetIpOption(name, in);
   if (level == IPPROTO_IPV6 && is_v6()) return SetIpv6Option(name, in);
   return Errno(ENOPROTOOPT);
 }
 
 Result<void> InetSocket::GetOption(int level, int name, OptionOut& out) {
-  if (level == IPPROTO_IP) return GetIpOption(name, out);
+  if (level == IPPROTO_IP && !(is_v6() && type() == SOCK_RAW)) return GetIpOption(name, out);
   if (level == IPPROTO_IPV6 && is_v6()) return GetIpv6Option(name, out);
-  return Errno(ENOPROTOOPT);
+  return Errno(is_v6() ? ENOPROTOOPT : EOPNOTSUPP);
 }
 
 Result<void> InetSocket::OnSocketOption(int name, int64_t value) {
@@ -168,6 +170,7 @@ Result<void> InetSocket::OnSocketOption(int name, int64_t value) {
     case SO_PRIORITY: return SetNumber(net::Option::kPriority, value);
     case SO_MARK: return SetNumber(net::Option::kMark, value);
     case SO_RCVLOWAT: return SetNumber(net::Option::kReceiveLowat, value);
+    case SO_PEEK_OFF: return type() == SOCK_RAW ? Result<void>(Errno(EOPNOTSUPP)) : Result<void>();
     case SO_BINDTODEVICE: return SetNumber(net::Option::kBindToDevice, value);
     case SO_SNDBUF:
       endpoint_->SetBuffer(net::Option::kSendBuffer, static_cast<size_t>(value));
@@ -179,7 +182,12 @@ Result<void> InetSocket::OnSocketOption(int name, int64_t value) {
   }
 }
 
+std::optional<Result<void>> InetSocket::SetSocketLevel(int name, OptionIn& in) {
+  return SetFilterOption(name, in, options_, *endpoint_);
+}
+
 std::optional<Result<void>> InetSocket::GetSocketLevel(int name, OptionOut& out) {
+  if (name == SO_GET_FILTER) return GetFilterOption(name, out, *endpoint_);
   // The stack tunes its buffers.
   if (name != SO_SNDBUF && name != SO_RCVBUF) return std::nullopt;
   Result<int64_t> v = GetNumber(name == SO_SNDBUF ? net::Option::kSendBuffer

@@ -4,7 +4,12 @@
 #ifndef RINGWALL_FS_INET_INET_SOCKET_H_
 #define RINGWALL_FS_INET_INET_SOCKET_H_
 
+#include <sys/epoll.h>
+
+#include <map>
+
 #include "fs/inet/address.h"
+#include "fs/inet/inet_control.h"
 #include "fs/socket/net_namespace.h"
 #include "fs/socket/socket.h"
 #include "netstack/endpoint.h"
@@ -21,7 +26,21 @@ Result<T> FromNet(net::NetResult<T> r) {
   return r.TakeValue();
 }
 
-class InetSocket : public Socket, protected net::EndpointObserver {
+// What a socket waits on; the stack may tell it a last time when the socket is gone.
+class SocketEvents final : public net::EndpointObserver {
+ public:
+  void OnReadiness(uint32_t bits) override { queue.Notify(ToEvents(bits)); }
+  // poll(2)'s events of the stack's readiness bits.
+  static EventMask ToEvents(uint32_t readiness) {
+    EventMask e = readiness;
+    if ((readiness & net::kReadable) != 0) e |= EPOLLRDNORM;
+    if ((readiness & net::kWritable) != 0) e |= EPOLLWRNORM;
+    return e;
+  }
+  WaitQueue queue;
+};
+
+class InetSocket : public Socket {
  public:
   Result<void> Bind(Task& t, const SocketAddress& address) override;
   Result<SocketAddress> LocalName() override;
@@ -29,7 +48,7 @@ class InetSocket : public Socket, protected net::EndpointObserver {
   Result<void> Shutdown(Task& t, int how) override;
 
   EventMask Poll(EventMask wanted) override;
-  WaitQueue* queue() override { return &queue_; }
+  WaitQueue* queue() override { return &events_->queue; }
 
  protected:
   InetSocket(NetNamespace& net, int family, int type, int protocol, Path path, uint32_t flags,
@@ -39,11 +58,11 @@ class InetSocket : public Socket, protected net::EndpointObserver {
   // The destination of connect, or of a message. Sizes and families as each caller of Linux's
   // checks them.
   Result<net::SockAddr> ParseConnect(const SocketAddress& a) const;
-  void OnReadiness(uint32_t bits) override;
 
   Result<void> SetOption(int level, int name, OptionIn& in) override;
   Result<void> GetOption(int level, int name, OptionOut& out) override;
   Result<void> OnSocketOption(int name, int64_t value) override;
+  std::optional<Result<void>> SetSocketLevel(int name, OptionIn& in) override;
   std::optional<Result<void>> GetSocketLevel(int name, OptionOut& out) override;
   int TakeSocketError() override;
 
@@ -59,12 +78,35 @@ class InetSocket : public Socket, protected net::EndpointObserver {
   Result<void> SetNumber(net::Option option, int64_t value);
   Result<int64_t> GetNumber(net::Option option);
 
+  IpFlags& ip_flags() { return ip_flags_; }
+  // What a connection has of its listener.
+  void InheritInet(const InetSocket& listener);
+
   bool is_v6() const { return family() == AF_INET6; }
   net::Endpoint& endpoint() { return *endpoint_; }
 
  private:
-  WaitQueue queue_;
+  // Values of options that are only kept.
+  struct Kept {
+    std::atomic<int32_t> min_ttl{0}, min_hops{0}, unicast_if{0}, unicast_if6{0}, addr_prefs{0x500},
+        port_range{0}, flow_label{0};
+  };
+  Result<net::IfIndex> FindDevice(const net::IpAddr& address, int32_t index, int missing);
+  Result<void> SetMulticastIf(OptionIn& in);
+  Result<void> ChangeMembership(int name, OptionIn& in);
+  Result<void> ChangeMembership6(int name, OptionIn& in);
+  Result<void> SetAddressForm(int32_t family);
+  Result<void> SetAddressPreferences(int32_t value);
+  Result<void> SetSticky(int name, OptionIn& in);
+  Result<void> ChangeGroup(int level, int name, OptionIn& in);
+
+  const Ref<SocketEvents> events_ = MakeRef<SocketEvents>();
   const Ref<net::Endpoint> endpoint_;
+  IpFlags ip_flags_;
+  Kept kept_;
+  std::atomic<uint32_t> multicast_addr_{0};
+  Guarded<std::vector<std::byte>, LockClass::kLeaf> ip_options_;
+  Guarded<std::map<int, std::vector<std::byte>>, LockClass::kLeaf> sticky_;  // by option
 };
 
 void RegisterInetSockets();

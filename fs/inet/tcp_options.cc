@@ -1,8 +1,11 @@
 // The options of IPPROTO_TCP (net/ipv4/tcp.c: do_tcp_setsockopt, do_tcp_getsockopt).
 #include <netinet/in.h>
-#include <netinet/tcp.h>
+
+#include <algorithm>
+#include <string_view>
 
 #include "fs/inet/tcp_socket.h"
+#include "sentry/kernel/user_ptr.h"
 
 namespace ringwall {
 
@@ -10,33 +13,136 @@ namespace {
 
 using net::Option;
 
+// linux/tcp.h, in part too new for the C library's header.
+enum : int {
+  kNodelay = 1, kMaxseg = 2, kCork = 3, kKeepidle = 4, kKeepintvl = 5, kKeepcnt = 6, kSyncnt = 7,
+  kLinger2 = 8, kDeferAccept = 9, kWindowClamp = 10, kInfo = 11, kQuickack = 12, kCongestion = 13,
+  kMd5sig = 14, kThinLinear = 16, kThinDupack = 17, kUserTimeout = 18, kRepair = 19,
+  kRepairQueue = 20, kQueueSeq = 21, kRepairOptions = 22, kFastopen = 23, kTimestamp = 24,
+  kNotsentLowat = 25, kCcInfo = 26, kSaveSyn = 27, kSavedSyn = 28, kRepairWindow = 29,
+  kFastopenConnect = 30, kUlp = 31, kMd5sigExt = 32, kFastopenKey = 33, kFastopenNoCookie = 34,
+  kZerocopyReceive = 35, kInq = 36, kTxDelay = 37, kIsMptcp = 43, kRtoMaxMs = 44, kRtoMinUs = 45,
+  kDelackMaxUs = 46,
+};
+
 struct NumberRow {
   int name;
   Option option;
 };
 
 constexpr NumberRow kNumbers[] = {
-    {TCP_NODELAY, Option::kNoDelay},
-    {TCP_MAXSEG, Option::kMaxSegment},
-    {TCP_CORK, Option::kCork},
-    {TCP_KEEPIDLE, Option::kKeepIdle},
-    {TCP_KEEPINTVL, Option::kKeepInterval},
-    {TCP_KEEPCNT, Option::kKeepCount},
-    {TCP_SYNCNT, Option::kSynCount},
-    {TCP_LINGER2, Option::kLinger2},
-    {TCP_DEFER_ACCEPT, Option::kDeferAccept},
-    {TCP_WINDOW_CLAMP, Option::kWindowClamp},
-    {TCP_QUICKACK, Option::kQuickAck},
-    {TCP_USER_TIMEOUT, Option::kUserTimeout},
-    {TCP_FASTOPEN, Option::kFastOpen},
-    {TCP_NOTSENT_LOWAT, Option::kNotSentLowat},
+    {kNodelay, Option::kNoDelay},
+    {kMaxseg, Option::kMaxSegment},
+    {kCork, Option::kCork},
+    {kKeepidle, Option::kKeepIdle},
+    {kKeepintvl, Option::kKeepInterval},
+    {kKeepcnt, Option::kKeepCount},
+    {kSyncnt, Option::kSynCount},
+    {kUserTimeout, Option::kUserTimeout},
 };
 
 const NumberRow* Find(int name) {
-  for (const NumberRow& r : kNumbers) {
-    if (r.name == name) return &r;
+  const NumberRow* r = std::find_if(std::begin(kNumbers), std::end(kNumbers),
+                                    [&](const NumberRow& x) { return x.name == name; });
+  return r == std::end(kNumbers) ? nullptr : r;
+}
+
+constexpr int32_t kMinClamp = 1152;  // half of SOCK_MIN_RCVBUF
+constexpr int64_t kFirstTimeout = 1, kMaxTimeout = 120;  // seconds
+
+// TCP_DEFER_ACCEPT is kept as a number of retransmissions: secs_to_retrans(), retrans_to_secs().
+int64_t RoundToRetransmits(int64_t seconds) {
+  if (seconds <= 0) return 0;
+  int64_t period = kFirstTimeout, timeout = kFirstTimeout;
+  for (int n = 1; period < seconds && n < 255; n++) {
+    timeout = std::min(timeout * 2, kMaxTimeout);
+    period += timeout;
   }
-  return nullptr;
+  return period;
+}
+
+// struct tcp_info.
+struct TcpInfoAbi {
+  uint8_t state, ca_state, retransmits, probes, backoff, options, wscale, flags;
+  uint32_t rto, ato, snd_mss, rcv_mss;
+  uint32_t unacked, sacked, lost, retrans, fackets;
+  uint32_t last_data_sent, last_ack_sent, last_data_recv, last_ack_recv;
+  uint32_t pmtu, rcv_ssthresh, rtt, rttvar, snd_ssthresh, snd_cwnd, advmss, reordering;
+  uint32_t rcv_rtt, rcv_space, total_retrans;
+  uint64_t pacing_rate, max_pacing_rate, bytes_acked, bytes_received;
+  uint32_t segs_out, segs_in, notsent_bytes, min_rtt, data_segs_in, data_segs_out;
+  uint64_t delivery_rate, busy_time, rwnd_limited, sndbuf_limited;
+  uint32_t delivered, delivered_ce;
+  uint64_t bytes_sent, bytes_retrans;
+  uint32_t dsack_dups, reord_seen, rcv_ooopack, snd_wnd, rcv_wnd, rehash;
+  uint16_t total_rto, total_rto_recoveries;
+  uint32_t total_rto_time;
+};
+static_assert(sizeof(TcpInfoAbi) == 248);
+
+TcpInfoAbi ToAbi(const net::TcpInfo& i, uint64_t pacing) {
+  TcpInfoAbi a = {};
+  a.state = static_cast<uint8_t>(i.state);
+  a.ca_state = i.ca_state;
+  a.retransmits = i.retransmits;
+  a.probes = i.probes;
+  a.backoff = i.backoff;
+  a.options = static_cast<uint8_t>((i.timestamps ? 1 : 0) | (i.sack ? 2 : 0) |
+                                   (i.window_scaling ? 4 : 0) | (i.ecn ? 8 : 0));
+  a.wscale = static_cast<uint8_t>((i.send_scale & 0xf) | i.receive_scale << 4);
+  const auto micros = [](net::Duration d) { return static_cast<uint32_t>(d.micros()); };
+  const auto millis = [](net::Duration d) { return static_cast<uint32_t>(d.millis()); };
+  a.rto = micros(i.rto);
+  a.ato = micros(i.ato);
+  a.snd_mss = i.send_mss;
+  a.rcv_mss = i.receive_mss;
+  a.unacked = i.unacked;
+  a.sacked = i.sacked;
+  a.lost = i.lost;
+  a.retrans = i.retrans;
+  a.last_data_sent = millis(i.last_data_sent);
+  a.last_data_recv = millis(i.last_data_received);
+  a.last_ack_recv = millis(i.last_ack_received);
+  a.pmtu = i.path_mtu;
+  a.rcv_ssthresh = i.receive_ssthresh;
+  a.rtt = micros(i.rtt);
+  a.rttvar = micros(i.rttvar);
+  a.snd_ssthresh = i.ssthresh;
+  a.snd_cwnd = i.cwnd;
+  a.advmss = i.advertised_mss;
+  a.reordering = i.reordering;
+  a.rcv_rtt = micros(i.receive_rtt);
+  a.rcv_space = i.receive_space;
+  a.total_retrans = i.total_retrans;
+  a.pacing_rate = ~uint64_t{0};
+  a.max_pacing_rate = pacing;
+  a.bytes_acked = i.bytes_acked;
+  a.bytes_received = i.bytes_received;
+  a.segs_out = i.segs_out;
+  a.segs_in = i.segs_in;
+  a.notsent_bytes = i.notsent_bytes;
+  a.min_rtt = micros(i.min_rtt);
+  a.data_segs_in = i.data_segs_in;
+  a.data_segs_out = i.data_segs_out;
+  a.delivered = i.delivered;
+  a.bytes_sent = i.bytes_sent;
+  a.bytes_retrans = i.bytes_retrans;
+  a.dsack_dups = i.dsack_dups;
+  a.reord_seen = i.reord_seen;
+  a.rcv_ooopack = i.receive_ooopack;
+  a.snd_wnd = i.send_window;
+  a.rcv_wnd = i.receive_window;
+  return a;
+}
+
+constexpr size_t kMaxName = 16;  // TCP_CA_NAME_MAX
+
+Result<std::string> NameOf(OptionIn& in) {
+  if (in.length() < 1) return Errno(EINVAL);
+  const std::vector<std::byte> bytes = TRY(in.Bytes(kMaxName - 1));
+  std::string name(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  name.resize(strnlen(name.data(), name.size()));
+  return name;
 }
 
 }  // namespace
@@ -50,18 +156,153 @@ Result<void> TcpSocket::GetOption(int level, int name, OptionOut& out) {
 }
 
 Result<void> TcpSocket::SetTcpOption(int name, OptionIn& in) {
-  const NumberRow* row = Find(name);
+  switch (name) {
+    case kCongestion: {
+      const std::string wanted = TRY(NameOf(in));
+      if (wanted == "cubic") return SetNumber(Option::kCongestion, net::kCongestionCubic);
+      if (wanted == "reno") return SetNumber(Option::kCongestion, net::kCongestionReno);
+      return Errno(ENOENT);
+    }
+    case kUlp:
+      TRY(NameOf(in));
+      return Errno(ENOENT);  // as without the tls module
+    case kFastopenKey:
+      return in.length() == 16 || in.length() == 32 ? Result<void>() : Result<void>(Errno(EINVAL));
+    default:
+      break;
+  }
   const int32_t value = TRY(in.Int());
-  if (row == nullptr) return Errno(ENOPROTOOPT);
-  return SetNumber(row->option, value);
+  if (const NumberRow* row = Find(name)) return SetNumber(row->option, value);
+  const net::TcpState state = tcp_->State();
+  const bool fresh = state == net::TcpState::kClosed || state == net::TcpState::kListen;
+  const auto flag = [&](std::atomic<int32_t>& to, int32_t most) -> Result<void> {
+    if (value < 0 || value > most) return Errno(EINVAL);
+    to = value;
+    return {};
+  };
+  switch (name) {
+    case kWindowClamp:
+      if (value == 0) return SetNumber(Option::kWindowClamp, 0);
+      return SetNumber(Option::kWindowClamp, std::max(value, kMinClamp));
+    case kQuickack:
+      quickack_ = value != 0;
+      return SetNumber(Option::kQuickAck, value);
+    case kLinger2:
+      return SetNumber(Option::kLinger2, value < 0 ? -1 : std::min<int64_t>(value, kMaxTimeout));
+    case kDeferAccept:
+      return SetNumber(Option::kDeferAccept, RoundToRetransmits(value));
+    case kNotsentLowat:
+      notsent_lowat_ = value;
+      return SetNumber(Option::kNotSentLowat,
+                       value == 0 ? UINT32_MAX : static_cast<uint32_t>(value));
+    case kFastopen:
+      if (value < 0 || !fresh) return Errno(EINVAL);
+      return SetNumber(
+          Option::kFastOpen,
+          std::min<int64_t>(value, static_cast<int64_t>(net().stack().Config().somaxconn)));
+    case kFastopenConnect:
+      if (value < 0 || value > 1) return Errno(EINVAL);
+      if (state != net::TcpState::kClosed) return Errno(EINVAL);
+      fastopen_connect_ = value;
+      return {};
+    case kFastopenNoCookie:
+      if (value < 0 || value > 1 || !fresh) return Errno(EINVAL);
+      fastopen_no_cookie_ = value;
+      return {};
+    case kThinLinear:
+      return flag(thin_linear_, 1);
+    case kThinDupack:
+      return value < 0 || value > 1 ? Result<void>(Errno(EINVAL)) : Result<void>();
+    case kSaveSyn:
+      return flag(save_syn_, 2);
+    case kInq:
+      return flag(inq_, 1);
+    case kRtoMaxMs:
+      if (value < 1000 || value > 120000) return Errno(EINVAL);
+      rto_max_ms_ = value;
+      return {};
+    case kTimestamp:
+    case kRepairWindow:
+    case kRepairQueue:
+      return Errno(EPERM);  // only while repairing
+    case kQueueSeq:
+      return Errno(state == net::TcpState::kClosed ? EINVAL : EPERM);
+    case kRepairOptions:
+      return Errno(EINVAL);
+    case kRepair:
+      return Errno(value < -1 || value > 1 ? EINVAL : EPERM);
+    default:
+      return Errno(ENOPROTOOPT);
+  }
 }
 
 Result<void> TcpSocket::GetTcpOption(int name, OptionOut& out) {
-  const NumberRow* row = Find(name);
-  if (row == nullptr) return Errno(ENOPROTOOPT);
-  const int64_t v = TRY(GetNumber(row->option));
-  out.Int(v);
-  return {};
+  if (const NumberRow* row = Find(name)) {
+    const int64_t v = TRY(GetNumber(row->option));
+    out.Int(v);
+    return {};
+  }
+  switch (name) {
+    case kLinger2: {
+      const int64_t v = TRY(GetNumber(Option::kLinger2));
+      out.Int(v == 0 ? net().stack().Config().tcp_fin_timeout.seconds() : v);
+      return {};
+    }
+    case kDeferAccept: {
+      const int64_t v = TRY(GetNumber(Option::kDeferAccept));
+      out.Int(v);
+      return {};
+    }
+    case kNotsentLowat: {
+      out.Int(notsent_lowat_);
+      return {};
+    }
+    case kFastopen: {
+      const int64_t v = TRY(GetNumber(Option::kFastOpen));
+      out.Int(v);
+      return {};
+    }
+    case kInfo:
+      out.Put(ToAbi(tcp_->Info(), options_.max_pacing_rate));
+      return {};
+    case kCongestion: {
+      const int64_t v = TRY(GetNumber(Option::kCongestion));
+      std::array<char, kMaxName> text = {};
+      const std::string_view kind = v == net::kCongestionCubic ? "cubic" : "reno";
+      std::copy(kind.begin(), kind.end(), text.begin());
+      out.Put(text);
+      return {};
+    }
+    case kUlp:
+    case kCcInfo:
+    case kSavedSyn:
+      return {};  // none: a length of 0
+    case kFastopenKey:
+      return {};
+    case kWindowClamp: {
+      const int64_t v = TRY(GetNumber(Option::kWindowClamp));
+      out.Int(v);
+      return {};
+    }
+    case kQuickack: out.Int(quickack_); return {};
+    case kThinLinear: out.Int(thin_linear_); return {};
+    case kThinDupack: out.Int(0); return {};
+    case kSaveSyn: out.Int(save_syn_); return {};
+    case kInq: out.Int(inq_); return {};
+    case kFastopenConnect: out.Int(fastopen_connect_); return {};
+    case kFastopenNoCookie: out.Int(fastopen_no_cookie_); return {};
+    case kRtoMaxMs: out.Int(rto_max_ms_); return {};
+    case kTxDelay: out.Int(0); return {};
+    case kIsMptcp: out.Int(0); return {};
+    case kRepair: out.Int(0); return {};
+    case kRepairQueue:
+    case kRepairWindow:
+    case kQueueSeq:
+      return Errno(EINVAL);
+    case kTimestamp: out.Int(MonotonicNow() / 1'000'000); return {};
+    default:
+      return Errno(ENOPROTOOPT);
+  }
 }
 
 }  // namespace ringwall

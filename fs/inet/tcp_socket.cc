@@ -12,7 +12,9 @@ namespace ringwall {
 namespace {
 
 // What one buffer of a send holds: large enough that its making does not count.
-constexpr size_t kSendChunk = 64 << 10;
+constexpr size_t kSendChunk = net::Buffer::kStreamBlock;
+
+constexpr int kTcpInq = 36;  // TCP_CM_INQ
 
 EventMask constexpr kReadEvents = EPOLLIN | EPOLLRDHUP | EPOLLPRI;
 
@@ -99,6 +101,7 @@ Result<Ref<Socket>> TcpSocket::Accept(Task& t, bool wait) {
   Ref<TcpSocket> socket =
       MakeRef<TcpSocket>(net(), family(), NewPath(t), OpenFlags(0), std::move(child));
   socket->options_.InheritFrom(options_);
+  socket->InheritInet(*this);
   return Ref<Socket>(std::move(socket));
 }
 
@@ -167,10 +170,11 @@ Result<size_t> TcpSocket::ReceiveUrgent(ReceiveArgs& args) {
 
 Result<size_t> TcpSocket::TakeReadable(IoDst& dst, uint32_t flags, size_t want, size_t skip) {
   Reading reading(*this);
-  const net::Chain chain = TRY(FromNet(tcp_->Peek(want, skip)));
+  // A call for nothing waits for something all the same.
+  const net::Chain chain = TRY(FromNet(tcp_->Peek(std::max<size_t>(want, 1), skip)));
   size_t done = 0;
   if ((flags & MSG_TRUNC) != 0) {
-    done = chain.size();  // thrown away
+    done = std::min(chain.size(), want);  // thrown away
   } else {
     for (const net::Slice& s : chain.slices()) {
       Result<size_t> put = dst.Put(std::as_bytes(s.span()));
@@ -189,7 +193,6 @@ Result<size_t> TcpSocket::TakeReadable(IoDst& dst, uint32_t flags, size_t want, 
 // tcp_recvmsg_locked().
 Result<size_t> TcpSocket::RecvMsg(Task& t, ReceiveArgs& args) {
   if ((args.flags & MSG_ERRQUEUE) != 0) return ReceiveError(args);
-  if (IsListening()) return Errno(ENOTCONN);
   if ((args.flags & MSG_OOB) != 0) return ReceiveUrgent(args);
   const bool wait = (args.flags & MSG_DONTWAIT) == 0;
   const bool peek = (args.flags & MSG_PEEK) != 0;
@@ -213,6 +216,9 @@ Result<size_t> TcpSocket::RecvMsg(Task& t, ReceiveArgs& args) {
     done += *n;
     if (peek) skip += *n;
     if (*n == 0 || done >= target || done >= length) break;
+  }
+  if (inq_ != 0 && args.control != nullptr) {
+    args.control->Put(IPPROTO_TCP, kTcpInq, static_cast<int32_t>(tcp_->Readable()));
   }
   if (offset >= 0) {
     options_.peek_off = static_cast<int32_t>(offset + static_cast<int64_t>(done));

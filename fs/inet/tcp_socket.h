@@ -41,6 +41,8 @@ class TcpSocket final : public InetSocket {
   Result<int64_t> DoIoctl(Task& t, uint32_t cmd, uint64_t arg) override;
 
   const Ref<net::TcpEndpoint> tcp_;
+  std::atomic<int32_t> fastopen_connect_{0}, fastopen_no_cookie_{0}, thin_linear_{0}, save_syn_{0},
+      inq_{0}, rto_max_ms_{120000}, quickack_{1}, notsent_lowat_{0};
   Mutex<LockClass::kSocket> reader_mu_;
   CondVar reader_left_;
   bool reading_ GUARDED_BY(reader_mu_) = false;

@@ -106,6 +106,7 @@ Errno Socket::BrokenPipe(Task& t, uint32_t flags) {
 }
 
 Result<size_t> Socket::ReadBlocking(Task& t, IoDst& dst, bool wait) {
+  if (dst.remaining() == 0) return size_t{0};  // sock_read_iter()
   ReceiveArgs args{.dst = dst, .flags = wait ? 0u : uint32_t{MSG_DONTWAIT}};
   return RecvMsg(t, args);
 }

@@ -113,13 +113,18 @@ class OptionOut {
   void Int(int64_t v) { Put(static_cast<int32_t>(v)); }
   // An int that goes out as one byte when there is no room for more (IPPROTO_IP).
   void IntOrByte(int64_t v);
+  // Without the cut, for an option whose length counts something else.
+  void SetWhole(std::span<const std::byte> v) { value_.assign(v.begin(), v.end()); }
+  void SetLength(uint32_t length) { length_ = length; }
   const std::vector<std::byte>& value() const { return value_; }
+  uint32_t length() const { return length_.value_or(static_cast<uint32_t>(value_.size())); }
 
  private:
   Task& task_;
   GuestAddr addr_;
   uint32_t room_;
   std::vector<std::byte> value_;
+  std::optional<uint32_t> length_;
 };
 
 // The options of SOL_SOCKET that are only kept, or whose effect reads them from here.
@@ -128,8 +133,9 @@ struct SocketOptions {
       oob_inline{0}, no_check{0}, priority{0}, mark{0}, receive_lowat{1}, timestamp{0},
       timestamping{0}, pass_cred{0}, pass_sec{0}, pass_pidfd{0}, pass_rights{1}, rxq_overflow{0},
       wifi_status{0}, no_fcs{0}, lock_filter{0}, select_error_queue{0}, busy_poll{0},
-      prefer_busy_poll{0}, incoming_cpu{-1}, zerocopy{0}, txtime_set{0}, buffer_lock{0},
-      reserve_memory{0}, tx_rehash{0}, peek_off{-1}, bound_device{0}, debug{0}, bsd_compat{0};
+      prefer_busy_poll{0}, incoming_cpu{-1}, zerocopy{0}, txtime_clock{0}, txtime_flags{0}, receive_mark{0},
+      buffer_lock{0},
+      reserve_memory{0}, tx_rehash{1}, peek_off{-1}, bound_device{0}, debug{0}, bsd_compat{0};
   std::atomic<uint64_t> max_pacing_rate{~uint64_t{0}};
   std::atomic<int32_t> send_buffer{212992}, receive_buffer{212992};
   std::atomic<int32_t> linger_on{0}, linger_seconds{0};

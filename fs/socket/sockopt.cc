@@ -23,6 +23,10 @@ constexpr int64_t kNsPerSec = 1'000'000'000;
 struct TimevalAbi {
   int64_t sec, usec;
 };
+struct TxtimeAbi {
+  int32_t clock;
+  uint32_t flags;
+};
 struct LingerAbi {
   int32_t on, seconds;
 };
@@ -215,12 +219,25 @@ Result<void> Socket::SetSocketOption(int name, OptionIn& in) {
     case SO_TIMESTAMPING:
     case kSoTimestampingNew:
       if ((value & ~0x7ffff) != 0) return Errno(EINVAL);
+      // OPT_ID_TCP is for OPT_ID, which a stream takes when connected; no clock can be chosen.
+      if ((value & (1 << 16 | 1 << 7)) == 1 << 16) return Errno(EINVAL);
+      if ((value & 1 << 7) != 0 && type_ == SOCK_STREAM && family_ != AF_UNIX &&
+          !PeerName().ok()) {
+        return Errno(EINVAL);
+      }
+      if ((value & 1 << 15) != 0) return Errno(EOPNOTSUPP);
       o.timestamping = value;
       return {};
     case SO_RCVLOWAT: {
       const int32_t low = value < 0 ? INT32_MAX : value == 0 ? 1 : value;
       TRY(OnSocketOption(name, low));
       o.receive_lowat = low;
+      if (type_ == SOCK_STREAM && (family_ == AF_INET || family_ == AF_INET6)) {
+        // More than half of the buffer would never come together: tcp_set_rcvlowat().
+        const size_t most = (o.buffer_lock & 2) != 0 ? static_cast<size_t>(o.receive_buffer)
+                                                     : net_->stack().Config().tcp_rmem_max;
+        o.receive_lowat = std::min<int32_t>(low, static_cast<int32_t>(most / 2));
+      }
       return {};
     }
     case SO_RCVTIMEO:
@@ -242,7 +259,20 @@ Result<void> Socket::SetSocketOption(int name, OptionIn& in) {
       return {};
     case kSoRcvMark:
       if (!MayRaw(t)) return Errno(EPERM);
+      return SetFlag(name, o.receive_mark, in);
+    case SO_TXTIME: {
+      // struct sock_txtime: the clock, and flags.
+      if (in.length() != 8) return Errno(EINVAL);
+      const auto v = TRY(in.Value<TxtimeAbi>());
+      if ((v.flags & ~3u) != 0) return Errno(EINVAL);
+      if (v.clock < 0 || v.clock > 11 || (v.clock > 1 && v.clock != 7 && v.clock != 11)) {
+        return Errno(EINVAL);
+      }
+      if (v.clock != 1 && !MayAdmin(t)) return Errno(EPERM);
+      o.txtime_clock = v.clock;
+      o.txtime_flags = static_cast<int32_t>(v.flags);
       return {};
+    }
     case SO_RXQ_OVFL:
       return SetFlag(name, o.rxq_overflow, in);
     case SO_WIFI_STATUS:
@@ -278,7 +308,11 @@ Result<void> Socket::SetSocketOption(int name, OptionIn& in) {
     case kSoBindToIfIndex:
       if (value < 0) return Errno(EINVAL);
       if (o.bound_device != 0 && !t.creds().Has(Capability::kNetRaw)) return Errno(EPERM);
-      TRY(OnSocketOption(SO_BINDTODEVICE, value));
+      // Linux takes the number of an interface that is not there.
+      if (Result<void> r = OnSocketOption(SO_BINDTODEVICE, value);
+          !r.ok() && !r.error().Is(ENODEV)) {
+        return r;
+      }
       o.bound_device = value;
       return {};
     case kSoBufLock:
@@ -361,7 +395,7 @@ Result<void> Socket::GetSocketOption(int name, OptionOut& out) {
     }
     case SO_ACCEPTCONN: out.Int(IsListening()); break;
     case SO_MARK: out.Int(o.mark); break;
-    case kSoRcvMark: out.Int(0); break;
+    case kSoRcvMark: out.Int(o.receive_mark); break;
     case SO_RXQ_OVFL: out.Int(o.rxq_overflow); break;
     case SO_WIFI_STATUS: out.Int(o.wifi_status); break;
     case SO_PEEK_OFF:
@@ -407,7 +441,9 @@ Result<void> Socket::GetSocketOption(int name, OptionOut& out) {
       out.Put(net_->ino());
       break;
     case SO_ZEROCOPY: out.Int(o.zerocopy); break;
-    case SO_TXTIME: out.Put(std::array<int32_t, 2>{0, 0}); break;
+    case SO_TXTIME:
+      out.Put(std::array<int32_t, 2>{o.txtime_clock, o.txtime_flags});
+      break;
     case kSoBindToIfIndex: out.Int(o.bound_device); break;
     case kSoBufLock: out.Int(o.buffer_lock); break;
     case kSoReserveMem: out.Int(0); break;

@@ -1,82 +1,13 @@
 // AF_UNIX sockets (net/unix/af_unix.c, unix(7)): stream, datagram and seqpacket, by path, abstract
 // name or pair, with descriptors and credentials passed along.
-//
-// Every socket has a receive queue of messages under its own lock (kSocket); a sender locks the
-// receiver's. Two sockets are never locked together.
 #ifndef RINGWALL_FS_UNIX_UNIX_SOCKET_H_
 #define RINGWALL_FS_UNIX_UNIX_SOCKET_H_
 
-#include <sys/socket.h>
-
-#include <deque>
-#include <optional>
-#include <string>
-#include <vector>
-
 #include "fs/socket/socket.h"
+#include "fs/unix/unix_endpoint.h"
 #include "fs/vfs/vfs.h"
-#include "sentry/base/mutex.h"
-#include "sentry/base/ref.h"
 
 namespace ringwall {
-
-struct UnixCred {
-  int32_t pid = 0;
-  uint32_t uid = 0, gid = 0;
-};
-
-// One send: bytes, and what came with them.
-struct UnixMessage {
-  std::vector<std::byte> data;
-  size_t taken = 0;  // of a stream's message
-  std::vector<Ref<File>> files;
-  UnixCred cred;
-  std::string from;  // the sender's address without the family, empty when it has none
-};
-
-class UnixSocket;
-
-// What connects, queues and names: outlives the descriptors while a peer or a message refers to it.
-class UnixEndpoint : public RefCounted<UnixEndpoint> {
- public:
-  UnixEndpoint(int type, UnixCred cred) : type(type), cred(cred) {}
-  const int type;  // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
-  WaitQueue queue;
-  std::atomic<uint64_t> inode{0};  // of the socket's descriptor; 0 before accept
-
-  mutable Mutex<LockClass::kSocket> mu;
-  UnixCred cred GUARDED_BY(mu);
-  std::string address GUARDED_BY(mu);  // sun_path as bound: a path, or abstract with a leading NUL
-  RefPtr<UnixEndpoint> peer GUARDED_BY(mu);
-  UnixCred peer_cred GUARDED_BY(mu);
-  bool listening GUARDED_BY(mu) = false;
-  size_t backlog GUARDED_BY(mu) = 0;
-  std::deque<Ref<UnixEndpoint>> pending GUARDED_BY(mu);  // to be accepted
-  std::deque<UnixMessage> messages GUARDED_BY(mu);
-  size_t queued GUARDED_BY(mu) = 0;  // bytes in messages
-  bool receive_shut GUARDED_BY(mu) = false;
-  bool send_shut GUARDED_BY(mu) = false;
-  bool closed GUARDED_BY(mu) = false;
-  bool connected GUARDED_BY(mu) = false;
-  bool reset GUARDED_BY(mu) = false;  // the peer went away with unread data
-
-  static constexpr size_t kBuffer = 212992;  // net.core.wmem_default
-  bool stream() const { return type == SOCK_STREAM; }
-};
-
-// The abstract names of the sandbox.
-class AbstractNames {
- public:
-  static AbstractNames& Get();
-  // EADDRINUSE.
-  Result<void> Bind(const std::string& name, Ref<UnixEndpoint> endpoint);
-  RefPtr<UnixEndpoint> Find(const std::string& name);
-  void Remove(const std::string& name, const UnixEndpoint& endpoint);
-
- private:
-  Mutex<LockClass::kLeaf> mu_;
-  std::vector<std::pair<std::string, UnixEndpoint*>> names_ GUARDED_BY(mu_);
-};
 
 class UnixSocket final : public Socket {
  public:
@@ -95,7 +26,7 @@ class UnixSocket final : public Socket {
 
   EventMask Poll(EventMask wanted) override;
   WaitQueue* queue() override { return &endpoint_->queue; }
-  UnixEndpoint& endpoint() { return *endpoint_; }
+  UnixEndpoint& endpoint() const { return *endpoint_; }
 
   UnixSocket(NetNamespace& net, Path path, uint32_t flags, Ref<UnixEndpoint> endpoint);
   ~UnixSocket() override;
@@ -104,34 +35,46 @@ class UnixSocket final : public Socket {
   // What goes along with the bytes of one sendmsg.
   struct Outgoing {
     std::vector<Ref<File>> files;
-    UnixCred cred;
-    RefPtr<UnixEndpoint> to;  // sendto's, or null: the peer
+    std::optional<UnixCred> cred;
   };
-  struct Received {
-    size_t size = 0;
-    size_t full_size = 0;  // of a datagram that was cut
-    bool truncated = false;
-    std::vector<Ref<File>> files;
-    UnixCred cred;
-    bool has_cred = false;
+  // What came along with the bytes of one recvmsg.
+  struct Incoming {
+    bool any = false;  // cred and from are of the first message
+    std::optional<UnixCred> cred;
     std::string from;
+    std::vector<Ref<File>> files;
   };
+  class Reading;
+
   Result<void> Autobind();
-  Result<void> Disconnect();
+  Result<void> AutobindIfNeeded();
+  Result<void> Disconnect(RefPtr<UnixEndpoint> to);
   Result<Ref<UnixEndpoint>> TakePending();
-  Result<void> ConnectTo(RefPtr<UnixEndpoint> target, UnixCred cred);
-  Result<size_t> Send(IoSrc& src, Outgoing& out);
-  Result<Received> Receive(IoDst& dst, bool peek);
+  Result<void> ConnectTo(Task& t, Ref<UnixEndpoint> target);
+  Result<Ref<UnixEndpoint>> FindTarget(Task& t, const std::string& address);
   Result<void> ReadControl(Task& t, std::span<const std::byte> control, Outgoing& out);
-  Result<RefPtr<UnixEndpoint>> FindTarget(Task& t, const std::string& address);
+
+  Result<size_t> SendStream(Task& t, SendArgs& args, Outgoing& out);
+  Result<size_t> SendDatagram(Task& t, SendArgs& args, Outgoing& out);
+  Result<void> QueueDatagram(UnixEndpoint& to, UnixMessage& message, bool peer);
+  void FillIn(UnixMessage& message, Task& t, Outgoing& out, UnixEndpoint& to);
+  Result<size_t> ReceiveStream(Task& t, ReceiveArgs& args);
+  Result<size_t> TakeStream(IoDst& dst, uint32_t flags, size_t want, size_t skip, Incoming& in,
+                            bool* stop);
+  Result<size_t> ReceiveDatagram(Task& t, ReceiveArgs& args);
+  void Deliver(Task& t, ReceiveArgs& args, Incoming& in);
 
   std::optional<Result<void>> GetSocketLevel(int name, OptionOut& out) override;
   Result<void> OnSocketOption(int name, int64_t value) override;
+  int TakeSocketError() override;
   bool IsListening() override;
   Result<int64_t> DoIoctl(Task& t, uint32_t cmd, uint64_t arg) override;
 
   const Ref<UnixEndpoint> endpoint_;
   RefPtr<Inode> bound_inode_;
+  Mutex<LockClass::kLeaf> reader_mu_;
+  CondVar reader_left_;
+  bool reading_ GUARDED_BY(reader_mu_) = false;
 };
 
 void RegisterUnixSockets();

@@ -21,7 +21,7 @@ bool PortTable::Conflicts(uint16_t port, const PortBinding& b) const {
     if (have.device != 0 && b.device != 0 && have.device != b.device) continue;
     if (!AddressesOverlap(have, b)) continue;
     if (have.reuse_port && b.reuse_port) continue;
-    if (have.reuse_addr && b.reuse_addr && (!tcp_ || (!have.listening && !b.listening))) continue;
+    if (have.reuse_addr && b.reuse_addr && (!tcp_ || !have.listening)) continue;
     return true;
   }
   return false;

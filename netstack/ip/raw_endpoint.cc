@@ -1,6 +1,7 @@
 #include "netstack/ip/raw_endpoint.h"
 
 #include "netstack/wire/checksum.h"
+#include "netstack/wire/ethernet.h"
 #include "netstack/wire/icmp.h"
 
 namespace ringwall::net {
@@ -61,10 +62,11 @@ NetResult<void> RawEndpoint::DoConnect(const SockAddr& given) {
   return {};
 }
 
-NetResult<void> RawEndpoint::DoShutdown(bool read, bool) {
-  if (!remote_) return NetError::kNotConnected;
+NetResult<void> RawEndpoint::DoShutdown(bool read, bool write) {
   read_shut_ |= read;
+  write_shut_ |= write;
   Notify(kReadable | kHangup);
+  if (!remote_) return NetError::kNotConnected;
   return {};
 }
 
@@ -82,12 +84,15 @@ uint32_t RawEndpoint::DoPoll() {
   uint32_t bits = kWritable;
   if (error_ || !error_queue_.empty()) bits |= kError;
   if (!queue_.empty() || read_shut_) bits |= kReadable;
+  if (read_shut_) bits |= kReadHangup;
+  if (read_shut_ && write_shut_) bits |= kHangup;
   return bits;
 }
 
 NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
   StackEntry entry(*stack_);
   if (std::optional<NetError> e = TakeErrorLocked()) return *e;
+  if (write_shut_) return NetError::kPipe;
   SockAddr to;
   if (params.to) {
     to = TRY(Normalise(*params.to));
@@ -165,10 +170,7 @@ NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
 NetResult<Datagram> RawEndpoint::Receive(bool peek) {
   StackEntry entry(*stack_);
   if (std::optional<NetError> e = TakeErrorLocked()) return *e;
-  if (queue_.empty()) {
-    if (read_shut_) return Datagram{};
-    return NetError::kWouldBlock;
-  }
+  if (queue_.empty()) return NetError::kWouldBlock;
   if (peek) return queue_.front();
   Datagram d = std::move(queue_.front());
   queue_.pop_front();
@@ -206,7 +208,15 @@ bool RawEndpoint::Hears(const IpReceived& rx, const Slice& transport) const {
 }
 
 void RawEndpoint::Enqueue(const IpReceived& rx, Slice data) {
-  if (read_shut_) return;
+  if (filter_) {
+    FilterInput in;
+    in.data = data.span();
+    in.ethertype = rx.dst.is_v4() ? kEthIpv4 : kEthIpv6;
+    in.iface = rx.iface;
+    const uint32_t keep = filter_->Run(in);
+    if (keep == 0) return;
+    data.Truncate(keep);
+  }
   const size_t cost = data.size() + kDatagramCost;
   if (queued_bytes_ + cost > static_cast<size_t>(opt(Option::kReceiveBuffer))) return;
   Datagram d;

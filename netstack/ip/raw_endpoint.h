@@ -41,6 +41,7 @@ class RawEndpoint final : public Endpoint {
   NetResult<void> DoConnect(const SockAddr& addr) override;
   NetResult<void> DoShutdown(bool read, bool write) override;
   void DoClose() override;
+  bool DoReadShut() const override { return read_shut_; }
   NetResult<SockAddr> DoLocal() override { return ToUser(local_); }
   NetResult<SockAddr> DoRemote() override;
   NetResult<void> TakeIdent(uint16_t wanted);
@@ -51,6 +52,7 @@ class RawEndpoint final : public Endpoint {
   SockAddr local_;
   std::optional<SockAddr> remote_;
   bool read_shut_ = false;
+  bool write_shut_ = false;
   std::array<uint32_t, 8> blocked_ = {};
   std::deque<Datagram> queue_;
   size_t queued_bytes_ = 0;

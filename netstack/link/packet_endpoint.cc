@@ -65,6 +65,16 @@ NetResult<Datagram> PacketEndpoint::Receive(bool peek) {
   return d;
 }
 
+size_t PacketEndpoint::NextSize() {
+  StackEntry entry(*stack_);
+  return queue_.empty() ? 0 : queue_.front().data.size();
+}
+
+void PacketEndpoint::SetIgnoreOutgoing(bool ignore) {
+  StackEntry entry(*stack_);
+  ignore_outgoing_ = ignore;
+}
+
 std::pair<uint32_t, uint32_t> PacketEndpoint::TakeStatistics() {
   StackEntry entry(*stack_);
   return {std::exchange(seen_, 0), std::exchange(dropped_, 0)};
@@ -72,7 +82,7 @@ std::pair<uint32_t, uint32_t> PacketEndpoint::TakeStatistics() {
 
 void PacketEndpoint::OnFrame(Interface& iface, ByteSpan frame, size_t link_header, bool outgoing) {
   if (ethertype_ == 0 || (iface_ != 0 && iface_ != iface.index)) return;
-  if (outgoing && ethertype_ != kAll) return;
+  if (outgoing && (ethertype_ != kAll || ignore_outgoing_)) return;
   uint16_t type = 0;
   MacAddr src, dst;
   if (link_header != 0) {
@@ -85,20 +95,6 @@ void PacketEndpoint::OnFrame(Interface& iface, ByteSpan frame, size_t link_heade
     type = frame[0] >> 4 == 6 ? kEthIpv6 : kEthIpv4;
   }
   if (ethertype_ != kAll && ethertype_ != type) return;
-  seen_++;
-  const ByteSpan kept = raw_ ? frame : frame.subspan(link_header);
-  const size_t cost = kept.size() + kFrameCost;
-  if (queued_bytes_ + cost > static_cast<size_t>(opt(Option::kReceiveBuffer))) {
-    dropped_++;
-    return;
-  }
-  Datagram d;
-  d.data = Chain(Slice::Copy(kept));
-  d.original_size = static_cast<uint32_t>(kept.size());
-  d.iface = iface.index;
-  d.ethertype = type;
-  d.link_src = src;
-  d.when = stack_->now();
   PacketType t = PacketType::kHost;
   if (outgoing) {
     t = PacketType::kOutgoing;
@@ -109,6 +105,34 @@ void PacketEndpoint::OnFrame(Interface& iface, ByteSpan frame, size_t link_heade
   } else if (iface.config.kind == LinkKind::kEthernet && dst != iface.config.mac) {
     t = PacketType::kOtherHost;
   }
+  ByteSpan kept = raw_ ? frame : frame.subspan(link_header);
+  const size_t whole = kept.size();
+  if (filter_) {
+    FilterInput in;
+    in.data = kept;
+    in.link = frame;
+    in.network = frame.subspan(link_header);
+    in.ethertype = type;
+    in.packet_type = static_cast<uint8_t>(t);
+    in.iface = iface.index;
+    in.hardware_type = iface.is_loopback() ? 772 : 1;
+    const uint32_t keep = filter_->Run(in);
+    if (keep == 0) return;
+    kept = kept.first(std::min<size_t>(keep, kept.size()));
+  }
+  seen_++;
+  const size_t cost = kept.size() + kFrameCost;
+  if (queued_bytes_ + cost > static_cast<size_t>(opt(Option::kReceiveBuffer))) {
+    dropped_++;
+    return;
+  }
+  Datagram d;
+  d.data = Chain(Slice::Copy(kept));
+  d.original_size = static_cast<uint32_t>(whole);
+  d.iface = iface.index;
+  d.ethertype = type;
+  d.link_src = src;
+  d.when = stack_->now();
   d.packet_type = static_cast<uint8_t>(t);
   queued_bytes_ += cost;
   queue_.push_back(std::move(d));

@@ -19,6 +19,9 @@ class PacketEndpoint final : public Endpoint {
   // raw: data starts with the link header. Else to `dst` with `ethertype`.
   NetResult<size_t> Send(Chain data, IfIndex iface, const MacAddr& dst, uint16_t ethertype);
   NetResult<Datagram> Receive(bool peek = false);
+  size_t NextSize();
+  // PACKET_IGNORE_OUTGOING.
+  void SetIgnoreOutgoing(bool ignore);
   // PACKET_STATISTICS: seen and dropped since the last call.
   std::pair<uint32_t, uint32_t> TakeStatistics();
 
@@ -40,6 +43,7 @@ class PacketEndpoint final : public Endpoint {
   IfIndex iface_ = 0;
   std::deque<Datagram> queue_;
   size_t queued_bytes_ = 0;
+  bool ignore_outgoing_ = false;
   uint32_t seen_ = 0;
   uint32_t dropped_ = 0;
 };

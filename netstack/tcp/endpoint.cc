@@ -216,7 +216,15 @@ NetResult<void> TcpEndpoint::DoConnect(const SockAddr& given) {
 NetResult<void> TcpEndpoint::Disconnect() {
   Ref<TcpEndpoint> hold(*this);
   listener_.reset();
+  shut_read_ = shut_write_ = false;
+  std::optional<NetError> left;
   if (connection_) {
+    const TcpState state = connection_->state();
+    // Linux leaves an error behind where a reset goes out.
+    if (state != TcpState::kClosed && state != TcpState::kTimeWait &&
+        state != TcpState::kLastAck && state != TcpState::kClosing) {
+      left = NetError::kReset;
+    }
     connection_->Close(true, stack_->now());
     connection_.reset();
   }
@@ -227,7 +235,7 @@ NetResult<void> TcpEndpoint::Disconnect() {
   }
   remote_.reset();
   connecting_ = was_connected_ = false;
-  error_.reset();
+  error_ = left;
   return {};
 }
 
@@ -310,7 +318,11 @@ NetResult<void> TcpEndpoint::DoShutdown(bool read, bool write) {
     Notify(kReadable | kHangup);
     return {};
   }
-  if (!connection_ || (connection_->state() == TcpState::kClosed && !was_connected_)) {
+  if (!connection_ || connection_->state() == TcpState::kClosed) {
+    // As inet_shutdown(): the wish is kept all the same, for who polls.
+    shut_read_ |= read;
+    shut_write_ |= write;
+    Notify(kReadable | kWritable | kReadHangup | kHangup);
     return NetError::kNotConnected;
   }
   if (connection_->state() == TcpState::kSynSent) {
@@ -344,7 +356,7 @@ void TcpEndpoint::DoClose() {
 void TcpEndpoint::Abort() {
   Ref<TcpEndpoint> hold(*this);
   MarkClosed();
-  observer_ = nullptr;
+  observer_.reset();
   if (connection_ && connection_->state() != TcpState::kClosed) {
     stack_->tcp().orphans++;
     connection_->Close(true, stack_->now());
@@ -583,7 +595,10 @@ uint32_t TcpEndpoint::DoPoll() {
   if (listener_) return listener_->HasWaiting() ? uint32_t{kReadable} : 0u;
   uint32_t bits = 0;
   if (error_ || !error_queue_.empty()) bits |= kError;
-  if (!connection_) return bits | kWritable | kHangup;
+  if (!connection_) {
+    if (shut_read_) bits |= kReadable | kReadHangup;
+    return bits | kWritable | kHangup;
+  }
   const TcpState state = connection_->state();
   const bool read_end = connection_->read_shut() || state == TcpState::kClosed;
   const bool write_end = connection_->write_shut() || state == TcpState::kClosed;
@@ -607,6 +622,17 @@ uint32_t TcpEndpoint::DoPoll() {
 
 NetResult<void> TcpEndpoint::OnOption(Option o, int64_t value) {
   switch (o) {
+    case Option::kReuseAddr:
+    case Option::kReusePort:
+      // Linux looks at the options of both sockets when the second one binds.
+      if (bound_ && bound_by_user_) {
+        PortBinding to = *bound_;
+        to.reuse_addr = flag(Option::kReuseAddr);
+        to.reuse_port = flag(Option::kReusePort);
+        stack_->tcp().Rebind(local_.port, *bound_, to);
+        bound_ = to;
+      }
+      return {};
     case Option::kSendBuffer:
       send_buffer_locked_ = true;
       break;

@@ -126,6 +126,7 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
   int backlog_ = 0;
   bool connecting_ = false;   // connect() has not told the result
   bool was_connected_ = false;
+  bool shut_read_ = false, shut_write_ = false;  // while not connected
   std::optional<Duration> linger_;
   bool send_buffer_locked_ = false;
   bool receive_buffer_locked_ = false;

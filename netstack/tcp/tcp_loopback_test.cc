@@ -176,9 +176,11 @@ TEST_F(TcpLoopbackTest, ObserverHearsOfDataAndEnd) {
   struct Ears : EndpointObserver {
     void OnReadiness(uint32_t bits) override { heard |= bits; }
     uint32_t heard = 0;
-  } ears;
+  };
+  Ref<Ears> made = MakeRef<Ears>();
+  Ears& ears = *made;
   Join();
-  server_->SetObserver(&ears);
+  server_->SetObserver(made);
   ASSERT_TRUE(Write(*client_, "x").ok());
   EXPECT_NE(ears.heard & kReadable, 0u);
   ears.heard = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "netstack/wire/checksum.h"
+#include "netstack/wire/ethernet.h"
 #include "netstack/wire/icmp.h"
 #include "netstack/wire/udp.h"
 
@@ -46,7 +47,9 @@ NetResult<void> UdpEndpoint::DoBind(const SockAddr& given) {
     if (a.scope == 0) return NetError::kInvalid;
     if (device == 0) Store(options_, Option::kBindToDevice, a.scope);
   }
-  return BindTo(a);
+  TRY(BindTo(a));
+  port_by_user_ = true;
+  return {};
 }
 
 NetResult<void> UdpEndpoint::BindTo(const SockAddr& addr) {
@@ -77,6 +80,9 @@ NetResult<void> UdpEndpoint::DoConnect(const SockAddr& given) {
       local_.addr = IpAddr::Any(family_);
       local_chosen_ = false;
     }
+    // As __udp_disconnect(): a port that nobody bound goes too.
+    if (!port_by_user_) Unbind();
+    error_.reset();
     return {};
   }
   SockAddr a = TRY(Normalise(given));
@@ -101,10 +107,11 @@ NetResult<void> UdpEndpoint::DoConnect(const SockAddr& given) {
 }
 
 NetResult<void> UdpEndpoint::DoShutdown(bool read, bool write) {
-  if (!remote_) return NetError::kNotConnected;
+  // Linux wakes who waits on an unconnected socket too, and says that it is not connected.
   read_shut_ |= read;
   write_shut_ |= write;
   Notify(kReadable | kReadHangup | kHangup | kWritable);
+  if (!remote_) return NetError::kNotConnected;
   return {};
 }
 
@@ -117,6 +124,17 @@ void UdpEndpoint::DoClose() {
 NetResult<SockAddr> UdpEndpoint::DoRemote() {
   if (!remote_) return NetError::kNotConnected;
   return ToUser(*remote_);
+}
+
+// Linux looks at the options of both sockets when the second one binds.
+NetResult<void> UdpEndpoint::OnOption(Option o, int64_t) {
+  if (!bound_ || (o != Option::kReuseAddr && o != Option::kReusePort)) return {};
+  PortBinding to = *bound_;
+  to.reuse_addr = flag(Option::kReuseAddr);
+  to.reuse_port = flag(Option::kReusePort);
+  stack_->udp().Rebind(local_.port, *bound_, to);
+  bound_ = to;
+  return {};
 }
 
 uint32_t UdpEndpoint::DoPoll() {
@@ -223,10 +241,7 @@ NetResult<void> UdpEndpoint::SendOne(const Route& route, const SockAddr& to, uin
 NetResult<Datagram> UdpEndpoint::Receive(bool peek) {
   StackEntry entry(*stack_);
   if (std::optional<NetError> e = TakeErrorLocked()) return *e;
-  if (queue_.empty()) {
-    if (read_shut_) return Datagram{};
-    return NetError::kWouldBlock;
-  }
+  if (queue_.empty()) return NetError::kWouldBlock;
   if (peek) return queue_.front();
   Datagram d = std::move(queue_.front());
   queue_.pop_front();
@@ -281,11 +296,29 @@ bool UdpEndpoint::HearsGroup(const IpAddr& src, uint16_t sport, const IpAddr& ds
   return joined || flag(Option::kMulticastAll);
 }
 
+bool UdpEndpoint::PassesFilter(const IpReceived& rx, uint16_t sport, Chain* payload) const {
+  Packet p(*payload);
+  WriteUdp(p.Prepend(kUdpHeader), sport, local_.port, payload->size());
+  const Slice whole = p.Flatten();
+  FilterInput in;
+  in.data = whole.span();
+  in.ethertype = rx.dst.is_v4() ? kEthIpv4 : kEthIpv6;
+  in.iface = rx.iface;
+  const uint32_t keep = filter_->Run(in);
+  if (keep == 0) return false;
+  // The UDP header is not for the user to lose: sk_filter_trim_cap().
+  payload->Truncate(std::max<size_t>(keep, kUdpHeader) - kUdpHeader);
+  return true;
+}
+
 void UdpEndpoint::Enqueue(const IpReceived& rx, uint16_t sport, Chain payload) {
   UdpCounters& count = rx.dst.is_v4() ? stack_->counters().udp4 : stack_->counters().udp6;
-  if (read_shut_) return;
   const size_t cost = Cost(payload);
   // As Linux: one datagram is always taken when nothing is queued.
+  if (filter_ && !PassesFilter(rx, sport, &payload)) {
+    count.in_errors++;
+    return;
+  }
   if (queued_bytes_ != 0 &&
       queued_bytes_ + cost > static_cast<size_t>(opt(Option::kReceiveBuffer))) {
     count.rcvbuf_errors++;

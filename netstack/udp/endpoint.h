@@ -46,6 +46,8 @@ class UdpEndpoint final : public Endpoint {
   NetResult<void> DoConnect(const SockAddr& addr) override;
   NetResult<void> DoShutdown(bool read, bool write) override;
   void DoClose() override;
+  bool DoReadShut() const override { return read_shut_; }
+  NetResult<void> OnOption(Option o, int64_t value) override;
   NetResult<SockAddr> DoLocal() override { return ToUser(local_); }
   NetResult<SockAddr> DoRemote() override;
   NetResult<void> BindTo(const SockAddr& addr);
@@ -53,8 +55,10 @@ class UdpEndpoint final : public Endpoint {
   NetResult<void> SendOne(const Route& route, const SockAddr& to, uint8_t ttl, uint8_t tos,
                           Chain data);
   PortBinding Binding() const;
+  bool PassesFilter(const IpReceived& rx, uint16_t sport, Chain* payload) const;
 
   SockAddr local_;
+  bool port_by_user_ = false;  // bind gave or chose it
   bool local_chosen_ = false;  // the address came from connect, not from bind
   std::optional<SockAddr> remote_;
   std::optional<PortBinding> bound_;
@@ -76,6 +80,10 @@ class UdpProtocol {
 
   NetResult<uint16_t> Bind(UdpEndpoint* e, uint16_t port, const PortBinding& b);
   void Unbind(UdpEndpoint* e, uint16_t port, const PortBinding& b);
+  void Rebind(uint16_t port, const PortBinding& from, const PortBinding& to) {
+    ports_.Remove(port, from);
+    ports_.Add(port, to);
+  }
 
  private:
   UdpEndpoint* Find(const IpAddr& src, uint16_t sport, const IpAddr& dst, uint16_t dport,

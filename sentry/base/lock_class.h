@@ -34,6 +34,7 @@ enum class LockClass : uint8_t {
   kAio,              // an io_setup context
   kEpollGraph,       // which epolls watch which: one change at a time
   kEpoll,            // an epoll instance
+  kUnixInFlight,     // descriptors of sockets that are on their way through sockets
   kSocket,           // a socket
   kPipe,             // a pipe's buffer
   kTty,              // a terminal's line discipline

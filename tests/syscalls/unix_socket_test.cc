@@ -370,5 +370,249 @@ TEST(UnixNameTest, ManyMessagesWithOneCall) {
   EXPECT_EQ(m[2].msg_len, 3u);
 }
 
+TEST(UnixBufferTest, SndbufBoundsAStream) {
+  Pair p(SOCK_STREAM);
+  int small = 4096;
+  ASSERT_OK(setsockopt(p.a.get(), SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)));
+  int is = 0;
+  socklen_t size = sizeof(is);
+  ASSERT_OK(getsockopt(p.a.get(), SOL_SOCKET, SO_SNDBUF, &is, &size));
+  EXPECT_EQ(is, 8192);
+  std::vector<char> block(1 << 20);
+  const ssize_t n = send(p.a.get(), block.data(), block.size(), MSG_DONTWAIT);
+  EXPECT_GT(n, 0);
+  EXPECT_LT(n, 32768);
+  EXPECT_FAILS(send(p.a.get(), block.data(), 1, MSG_DONTWAIT), EAGAIN);
+  pollfd f = {p.a.get(), POLLOUT, 0};
+  EXPECT_EQ(poll(&f, 1, 0), 0);
+  int unread = 0;
+  ASSERT_OK(ioctl(p.b.get(), FIONREAD, &unread));
+  EXPECT_EQ(unread, n);
+  ASSERT_OK(ioctl(p.a.get(), TIOCOUTQ, &unread));
+  EXPECT_GE(unread, n);
+  EXPECT_EQ(recv(p.b.get(), block.data(), block.size(), 0), n);
+  EXPECT_EQ(poll(&f, 1, 10000), 1);
+  ASSERT_OK(ioctl(p.a.get(), TIOCOUTQ, &unread));
+  EXPECT_EQ(unread, 0);
+}
+
+TEST(UnixBufferTest, SmallMessagesCostMoreThanTheirBytes) {
+  Pair p(SOCK_STREAM);
+  int n = 0;
+  while (send(p.a.get(), "x", 1, MSG_DONTWAIT) == 1) n++;
+  EXPECT_GT(n, 100);
+  EXPECT_LT(n, 2000);
+}
+
+TEST(UnixNameTest, AbstractNamesAreOfATypeEach) {
+  const std::string name = std::string(1, '\0') + "ringwall-types-" + std::to_string(getpid());
+  Fd stream(socket(AF_UNIX, SOCK_STREAM, 0)), datagram(socket(AF_UNIX, SOCK_DGRAM, 0));
+  ASSERT_OK(Bind(stream.get(), name));
+  ASSERT_OK(Bind(datagram.get(), name));
+  Fd packets(socket(AF_UNIX, SOCK_SEQPACKET, 0));
+  EXPECT_FAILS(Connect(packets.get(), name), ECONNREFUSED);
+  Fd other(socket(AF_UNIX, SOCK_DGRAM, 0));
+  EXPECT_FAILS(Bind(other.get(), name), EADDRINUSE);
+  EXPECT_OK(Connect(other.get(), name));
+}
+
+TEST(UnixDatagramTest, AFullReceiverWakesItsSender) {
+  const std::string name = std::string(1, '\0') + "ringwall-full-" + std::to_string(getpid());
+  Fd receiver(socket(AF_UNIX, SOCK_DGRAM, 0)), sender(socket(AF_UNIX, SOCK_DGRAM, 0));
+  ASSERT_OK(Bind(receiver.get(), name));
+  socklen_t size;
+  const sockaddr_un to = Address(name, &size);
+  int sent = 0;
+  while (sendto(sender.get(), "x", 1, MSG_DONTWAIT, reinterpret_cast<const sockaddr*>(&to),
+                size) == 1) {
+    sent++;
+  }
+  EXPECT_EQ(errno, EAGAIN);
+  EXPECT_GT(sent, 0);
+  std::thread blocked([&] {
+    EXPECT_EQ(sendto(sender.get(), "last", 4, 0, reinterpret_cast<const sockaddr*>(&to), size), 4);
+  });
+  usleep(20000);
+  char b[8];
+  for (int i = 0; i < sent; i++) EXPECT_EQ(recv(receiver.get(), b, 8, 0), 1);
+  EXPECT_EQ(recv(receiver.get(), b, 8, 0), 4);
+  blocked.join();
+}
+
+TEST(UnixDatagramTest, AConnectedOneHearsItsPeerOnly) {
+  const std::string name = std::string(1, '\0') + "ringwall-peer-" + std::to_string(getpid());
+  Fd a(socket(AF_UNIX, SOCK_DGRAM, 0)), b(socket(AF_UNIX, SOCK_DGRAM, 0));
+  Fd c(socket(AF_UNIX, SOCK_DGRAM, 0));
+  ASSERT_OK(Bind(a.get(), name + "a"));
+  ASSERT_OK(Bind(b.get(), name + "b"));
+  ASSERT_OK(Connect(a.get(), name + "b"));
+  EXPECT_FAILS(Connect(c.get(), name + "a"), EPERM);
+  socklen_t size;
+  const sockaddr_un to = Address(name + "a", &size);
+  EXPECT_FAILS(sendto(c.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&to), size), EPERM);
+  EXPECT_EQ(sendto(b.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&to), size), 1);
+  // The peer goes: told once.
+  b.Reset();
+  EXPECT_FAILS(send(a.get(), "x", 1, 0), ECONNREFUSED);
+  EXPECT_FAILS(send(a.get(), "x", 1, 0), ENOTCONN);
+}
+
+TEST(UnixShutdownTest, NeedsNoConnection) {
+  Fd s(socket(AF_UNIX, SOCK_STREAM, 0));
+  EXPECT_OK(shutdown(s.get(), SHUT_WR));
+  EXPECT_FAILS(shutdown(s.get(), 3), EINVAL);
+  Pair p(SOCK_SEQPACKET);
+  ASSERT_OK(shutdown(p.a.get(), SHUT_WR));
+  char b;
+  EXPECT_EQ(recv(p.b.get(), &b, 1, MSG_DONTWAIT), 0);
+  EXPECT_FAILS(send(p.a.get(), "x", 1, 0), EPIPE);
+}
+
+TEST(UnixPollTest, StatesOfAStream) {
+  Fd s(socket(AF_UNIX, SOCK_STREAM, 0));
+  pollfd f = {s.get(), POLLIN | POLLOUT | POLLRDHUP, 0};
+  EXPECT_EQ(poll(&f, 1, 0), 1);
+  EXPECT_EQ(f.revents, POLLOUT | POLLHUP);
+  Pair p(SOCK_STREAM);
+  f.fd = p.a.get();
+  EXPECT_EQ(poll(&f, 1, 0), 1);
+  EXPECT_EQ(f.revents, POLLOUT);
+  ASSERT_EQ(send(p.a.get(), "x", 1, 0), 1);
+  p.b.Reset();  // with the byte unread
+  EXPECT_EQ(poll(&f, 1, 0), 1);
+  EXPECT_EQ(f.revents, POLLIN | POLLOUT | POLLRDHUP | POLLHUP | POLLERR);
+  char b;
+  EXPECT_FAILS(recv(p.a.get(), &b, 1, 0), ECONNRESET);
+  EXPECT_EQ(recv(p.a.get(), &b, 1, 0), 0);
+}
+
+void SendFd(int socket, int fd) {
+  char control[CMSG_SPACE(sizeof(int))] = {}, text[] = "f";
+  iovec iov = {text, 1};
+  msghdr m = {};
+  m.msg_iov = &iov;
+  m.msg_iovlen = 1;
+  m.msg_control = control;
+  m.msg_controllen = sizeof(control);
+  cmsghdr* c = CMSG_FIRSTHDR(&m);
+  *c = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+  memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+  EXPECT_EQ(sendmsg(socket, &m, 0), 1);
+}
+
+TEST(UnixRightsTest, RingsAreCollected) {
+  Pipe pipe;
+  {
+    Pair p(SOCK_STREAM);
+    // Each waits in the other's queue, and the pipe's end with them.
+    SendFd(p.a.get(), p.a.get());
+    SendFd(p.b.get(), p.b.get());
+    SendFd(p.a.get(), pipe.writer.get());
+  }
+  pipe.writer.Reset();
+  { Pair another(SOCK_STREAM); }  // whose end has the ring looked for
+  char b;
+  EXPECT_EQ(read(pipe.reader.get(), &b, 1), 0);
+}
+
+TEST(UnixRightsTest, LongRowsEnd) {
+  Pair last(SOCK_DGRAM);
+  for (int i = 0; i < 400; i++) {
+    Pair next(SOCK_DGRAM);
+    SendFd(next.a.get(), last.b.get());
+    last = std::move(next);
+  }
+  SUCCEED();
+}
+
+TEST(UnixRightsTest, PeekGivesDescriptorsToo) {
+  Pair p(SOCK_STREAM);
+  Pipe pipe;
+  SendFd(p.a.get(), pipe.writer.get());
+  for (int flags : {int{MSG_PEEK}, 0}) {
+    char control[CMSG_SPACE(sizeof(int))], text[4];
+    iovec iov = {text, 4};
+    msghdr m = {};
+    m.msg_iov = &iov;
+    m.msg_iovlen = 1;
+    m.msg_control = control;
+    m.msg_controllen = sizeof(control);
+    ASSERT_EQ(recvmsg(p.b.get(), &m, flags), 1);
+    cmsghdr* c = CMSG_FIRSTHDR(&m);
+    ASSERT_NE(c, nullptr);
+    int fd;
+    memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+    Fd got(fd);
+    EXPECT_EQ(write(got.get(), "x", 1), 1);
+  }
+}
+
+TEST(UnixRightsTest, NoRoomTruncates) {
+  Pair p(SOCK_STREAM);
+  Pipe pipe;
+  SendFd(p.a.get(), pipe.writer.get());
+  char text[4];
+  iovec iov = {text, 4};
+  msghdr m = {};
+  m.msg_iov = &iov;
+  m.msg_iovlen = 1;
+  ASSERT_EQ(recvmsg(p.b.get(), &m, 0), 1);
+  EXPECT_EQ(m.msg_flags, MSG_CTRUNC);
+}
+
+TEST(UnixCredTest, UnaskedForCredentialsAreNobodys) {
+  Pair p(SOCK_STREAM);
+  ASSERT_EQ(send(p.a.get(), "x", 1, 0), 1);
+  int on = 1;
+  ASSERT_OK(setsockopt(p.b.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)));
+  ASSERT_EQ(send(p.a.get(), "y", 1, 0), 1);
+  for (int i = 0; i < 2; i++) {
+    char control[CMSG_SPACE(sizeof(ucred))], text[4];
+    iovec iov = {text, 4};
+    msghdr m = {};
+    m.msg_iov = &iov;
+    m.msg_iovlen = 1;
+    m.msg_control = control;
+    m.msg_controllen = sizeof(control);
+    // Another sender's bytes are not read along.
+    ASSERT_EQ(recvmsg(p.b.get(), &m, 0), 1);
+    ucred c;
+    ASSERT_NE(CMSG_FIRSTHDR(&m), nullptr);
+    memcpy(&c, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(c));
+    EXPECT_EQ(c.pid, i == 0 ? 0 : getpid());
+    EXPECT_EQ(c.uid, i == 0 ? 65534 : getuid());
+  }
+}
+
+TEST(UnixSeqpacketTest, Details) {
+  Pair p(SOCK_SEQPACKET);
+  Fd fresh(socket(AF_UNIX, SOCK_SEQPACKET, 0));
+  char b[8];
+  EXPECT_FAILS(recv(fresh.get(), b, 8, 0), ENOTCONN);
+  EXPECT_FAILS(send(fresh.get(), b, 8, 0), ENOTCONN);
+  sockaddr_un to = {};
+  to.sun_family = AF_UNIX;
+  EXPECT_EQ(sendto(p.a.get(), "xyz", 3, 0, reinterpret_cast<sockaddr*>(&to), 2), 3);
+  iovec iov = {b, 8};
+  msghdr m = {};
+  m.msg_iov = &iov;
+  m.msg_iovlen = 1;
+  ASSERT_EQ(recvmsg(p.b.get(), &m, 0), 3);
+  EXPECT_EQ(m.msg_flags, 0);
+}
+
+TEST(UnixOptionTest, PeekOff) {
+  Pair p(SOCK_STREAM);
+  int off = 1;
+  ASSERT_OK(setsockopt(p.b.get(), SOL_SOCKET, SO_PEEK_OFF, &off, sizeof(off)));
+  ASSERT_EQ(send(p.a.get(), "abcd", 4, 0), 4);
+  char b[8] = {};
+  EXPECT_EQ(recv(p.b.get(), b, 2, MSG_PEEK), 2);
+  EXPECT_EQ(std::string(b, 2), "bc");
+  EXPECT_EQ(recv(p.b.get(), b, 8, MSG_PEEK), 1);
+  EXPECT_EQ(b[0], 'd');
+  EXPECT_EQ(recv(p.b.get(), b, 8, 0), 4);
+}
+
 }  // namespace
 }  // namespace ringwall::test

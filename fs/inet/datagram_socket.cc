@@ -1,0 +1,305 @@
+#include "fs/inet/datagram_socket.h"
+
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <sys/epoll.h>
+
+#include "fs/inet/inet_control.h"
+#include "sentry/kernel/user_ptr.h"
+
+namespace ringwall {
+
+namespace {
+
+constexpr size_t kMaxDatagram = 65535;
+constexpr int kSolRaw = 255;
+constexpr int kUdpCork = 1, kUdpEncap = 100, kUdpNoCheck6Tx = 101, kUdpNoCheck6Rx = 102,
+              kUdpSegment = 103, kUdpGro = 104;
+
+net::Family StackFamily(int family) {
+  return family == AF_INET ? net::Family::kV4 : net::Family::kV6;
+}
+
+}  // namespace
+
+DatagramSocket::DatagramSocket(NetNamespace& net, int family, int type, int protocol, Path path,
+                               uint32_t flags, RefPtr<net::UdpEndpoint> udp,
+                               RefPtr<net::RawEndpoint> raw)
+    : InetSocket(net, family, type, protocol, std::move(path), flags,
+                 udp ? Ref<net::Endpoint>(*udp) : Ref<net::Endpoint>(*raw)),
+      udp_(std::move(udp)),
+      raw_(std::move(raw)) {
+  if (!raw_) return;
+  options_.reuse_addr = 1;  // INET_PROTOSW_REUSE
+  if (protocol == IPPROTO_ICMPV6 && type == SOCK_RAW) {
+    Result<void> never_fails = SetNumber(net::Option::kChecksum6, 2);
+    static_cast<void>(never_fails);
+  }
+}
+
+Ref<DatagramSocket> DatagramSocket::CreateUdp(Task& t, int family, uint32_t flags) {
+  NetNamespace& ns = NetNamespace::Of(t);
+  return MakeRef<DatagramSocket>(ns, family, SOCK_DGRAM, IPPROTO_UDP, NewPath(t),
+                                 OpenFlags(flags), ns.stack().NewUdp(StackFamily(family)),
+                                 nullptr);
+}
+
+Ref<DatagramSocket> DatagramSocket::CreateRaw(Task& t, int family, int type, int protocol,
+                                              uint32_t flags) {
+  NetNamespace& ns = NetNamespace::Of(t);
+  Ref<net::RawEndpoint> raw = ns.stack().NewRaw(StackFamily(family),
+                                                static_cast<uint8_t>(protocol), type == SOCK_DGRAM);
+  return MakeRef<DatagramSocket>(ns, family, type, protocol, NewPath(t), OpenFlags(flags), nullptr,
+                                 std::move(raw));
+}
+
+// inet_dgram_connect().
+Result<void> DatagramSocket::Connect(Task&, const SocketAddress& a, bool) {
+  const net::SockAddr to = TRY(ParseConnect(a));
+  return FromNet(endpoint().Connect(to));
+}
+
+Result<SocketAddress> DatagramSocket::LocalName() {
+  net::SockAddr a = TRY(FromNet(endpoint().LocalAddress()));
+  // The port of a raw socket is its protocol (inet_num).
+  if (raw_ && type() == SOCK_RAW) a.port = static_cast<uint16_t>(protocol());
+  return ToSocketAddress(family(), a);
+}
+
+// As udp_sendmsg(), udpv6_sendmsg(), raw_sendmsg() and ping_v4_sendmsg() look at msg_name.
+Result<std::optional<net::SockAddr>> DatagramSocket::ParseDestination(
+    const SocketAddress* to) const {
+  if (to == nullptr) return std::optional<net::SockAddr>();
+  if (!is_v6()) {
+    if (to->size < sizeof(SockAddrInAbi)) return Errno(EINVAL);
+    if (to->family() != AF_INET && (to->family() != AF_UNSPEC || (raw_ && type() == SOCK_DGRAM))) {
+      return Errno(EAFNOSUPPORT);
+    }
+    return std::optional(FromSockAddrIn(*to));
+  }
+  if (to->size < sizeof(uint16_t)) return Errno(EINVAL);
+  switch (to->family()) {
+    case AF_INET6:
+      if (to->size < kOldSockAddrIn6) return Errno(EINVAL);
+      return std::optional(FromSockAddrIn6(*to));
+    case AF_INET:
+      if (raw_) return Errno(type() == SOCK_RAW ? EAFNOSUPPORT : EINVAL);
+      if (to->size < sizeof(SockAddrInAbi)) return Errno(EINVAL);
+      return std::optional(FromSockAddrIn(*to));
+    case AF_UNSPEC:
+      if (raw_) return Errno(type() == SOCK_RAW ? EAFNOSUPPORT : EINVAL);
+      return std::optional<net::SockAddr>();
+    default:
+      return Errno(raw_ && type() == SOCK_RAW ? EAFNOSUPPORT : EINVAL);
+  }
+}
+
+Result<size_t> DatagramSocket::SendNow(net::Chain data, const net::SendParams& params) {
+  if (udp_) return FromNet(udp_->Send(std::move(data), params));
+  return FromNet(raw_->Send(std::move(data), params));
+}
+
+Result<void> DatagramSocket::Uncork() {
+  std::optional<Corked> whole;
+  {
+    MutexLock lock(mu_);
+    whole.swap(corked_);
+  }
+  if (!whole) return {};
+  TRY(SendNow(std::move(whole->data), whole->params));
+  return {};
+}
+
+Result<size_t> DatagramSocket::SendMsg(Task& t, SendArgs& args) {
+  const size_t size = args.src.remaining();
+  const bool udp6 = udp_ && is_v6();  // which looks at its arguments in another order
+  if (size > kMaxDatagram && !udp6) return Errno(EMSGSIZE);
+  if ((args.flags & MSG_OOB) != 0 && !udp6) return Errno(EOPNOTSUPP);
+  net::SendParams params;
+  params.to = TRY(ParseDestination(args.to));
+  if (size > kMaxDatagram) {
+    const bool connected = endpoint().RemoteAddress().ok();
+    return Errno(!params.to && !connected ? EDESTADDRREQ : EMSGSIZE);
+  }
+  params.gso_size = static_cast<uint16_t>(gso_size_.load());
+  TRY(ReadInetControl(t, is_v6(), args.control, &params));
+  params.dont_route = (args.flags & MSG_DONTROUTE) != 0;
+  Ref<net::Buffer> buffer = net::Buffer::New(std::max<size_t>(size, 1));
+  if (size > 0) {
+    const size_t got = TRY(args.src.Get(std::as_writable_bytes(std::span(buffer->data(), size))));
+    if (got < size) return Errno(EFAULT);
+  }
+  buffer->set_used(buffer->capacity());
+  net::Chain data(net::Slice(std::move(buffer), 0, size));
+  const bool more = udp_ && ((args.flags & MSG_MORE) != 0 || cork_ != 0);
+  std::optional<Corked> whole;
+  if (udp_) {
+    MutexLock lock(mu_);
+    if (more && !corked_) {
+      corked_.emplace(Corked{params, std::move(data)});
+      return size;
+    }
+    if (corked_) {
+      if (corked_->data.size() + size > kMaxDatagram) return Errno(EMSGSIZE);
+      corked_->data.Append(data);
+      if (more) return size;
+      whole.swap(corked_);
+    }
+  }
+  if (whole) {
+    TRY(SendNow(std::move(whole->data), whole->params));
+  } else {
+    TRY(SendNow(std::move(data), params));
+  }
+  return size;
+}
+
+Result<net::Datagram> DatagramSocket::Take(bool peek, bool wait) {
+  net::NetResult<net::Datagram> d = udp_ ? udp_->Receive(peek) : raw_->Receive(peek);
+  if (d.ok()) return d.TakeValue();
+  // A reader that waits finds the end of a shut socket; one that does not sees an empty queue.
+  if (d.error() == net::NetError::kWouldBlock && wait && endpoint().ReadShut()) {
+    return net::Datagram{};
+  }
+  return net::ToErrno(d.error());
+}
+
+Result<size_t> DatagramSocket::RecvMsg(Task& t, ReceiveArgs& args) {
+  if ((args.flags & MSG_ERRQUEUE) != 0) return ReceiveError(args);
+  if (raw_ && (args.flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
+  const bool wait = (args.flags & MSG_DONTWAIT) == 0;
+  const bool peek = (args.flags & MSG_PEEK) != 0;
+  net::Datagram d = TRY(Wait(t, wait, EPOLLIN | EPOLLERR, options_.receive_timeout_ns,
+                             [&] { return Take(peek, wait); }));
+  const size_t size = d.data.size();
+  size_t left = std::min(size, args.dst.remaining());
+  if (left < size) args.out_flags |= MSG_TRUNC;
+  const size_t copied = left;
+  for (const net::Slice& s : d.data.slices()) {
+    if (left == 0) break;
+    const size_t n = std::min(s.size(), left);
+    const size_t put = TRY(args.dst.Put(std::as_bytes(s.span()).first(n)));
+    if (put < n) return Errno(EFAULT);
+    left -= n;
+  }
+  if (!d.from.addr.IsNone()) args.from = ToSocketAddress(family(), d.from);
+  if (args.control != nullptr && !d.to.IsNone()) {
+    WriteTimestamps(options_, d.when.nanos(), *args.control);
+    if (udp_ && gro_ != 0 && d.gso_size != 0) {
+      args.control->Put(IPPROTO_UDP, kUdpGro, int32_t{d.gso_size});
+    }
+    if (ip_flags().any()) {
+      net::NetResult<net::SockAddr> local = endpoint().LocalAddress();
+      WriteInetControl(is_v6(), ip_flags(), d, local.ok() ? local->port : uint16_t{0},
+                       *args.control);
+    }
+  }
+  return (args.flags & MSG_TRUNC) != 0 ? size : copied;
+}
+
+Result<void> DatagramSocket::SetOption(int level, int name, OptionIn& in) {
+  if (udp_ && level == IPPROTO_UDP) {
+    const int32_t v = TRY(in.Int());
+    switch (name) {
+      case kUdpCork:
+        cork_ = v != 0;
+        return v != 0 ? Result<void>() : Uncork();
+      case kUdpEncap:
+        if (v != 0) return Errno(ENOPROTOOPT);  // no IPsec here
+        encap_ = v;
+        return {};
+      case kUdpNoCheck6Tx:
+        no_check6_tx_ = v != 0;
+        return {};
+      case kUdpNoCheck6Rx:
+        no_check6_rx_ = v != 0;
+        return {};
+      case kUdpSegment:
+        if (v < 0 || v > UINT16_MAX) return Errno(EINVAL);
+        gso_size_ = v;
+        return {};
+      case kUdpGro:
+        gro_ = v != 0;
+        return {};
+      default:
+        return Errno(ENOPROTOOPT);
+    }
+  }
+  const bool icmp4 = raw_ && type() == SOCK_RAW && !is_v6() && level == kSolRaw;
+  const bool icmp6 = raw_ && type() == SOCK_RAW && is_v6() && level == IPPROTO_ICMPV6;
+  if (icmp4) {
+    if (name != 1 /* ICMP_FILTER */) return Errno(ENOPROTOOPT);
+    if (protocol() != IPPROTO_ICMP) return Errno(EOPNOTSUPP);
+    const std::vector<std::byte> bytes = TRY(in.Bytes(sizeof(uint32_t)));
+    std::array<uint32_t, 8> blocked = raw_->IcmpFilter();
+    memcpy(blocked.data(), bytes.data(), bytes.size());
+    raw_->SetIcmpFilter(blocked);
+    return {};
+  }
+  if (icmp6 && protocol() == IPPROTO_ICMPV6) {
+    if (name != 1 /* ICMPV6_FILTER */) return Errno(ENOPROTOOPT);
+    const std::vector<std::byte> bytes = TRY(in.Bytes(sizeof(uint32_t) * 8));
+    std::array<uint32_t, 8> blocked = raw_->IcmpFilter();
+    memcpy(blocked.data(), bytes.data(), bytes.size());
+    raw_->SetIcmpFilter(blocked);
+    return {};
+  }
+  if (raw_ && type() == SOCK_RAW && is_v6() && level == kSolRaw && name != IPV6_CHECKSUM) {
+    TRY(in.Int());
+    return Errno(ENOPROTOOPT);
+  }
+  if (raw_ && type() == SOCK_RAW && is_v6() && name == IPV6_CHECKSUM &&
+      (level == kSolRaw || level == IPPROTO_IPV6)) {
+    const int32_t v = TRY(in.Int());
+    if (protocol() == IPPROTO_ICMPV6 && level == IPPROTO_IPV6) return Errno(EINVAL);
+    if (v > 0 && (v & 1) != 0) return Errno(EINVAL);
+    return SetNumber(net::Option::kChecksum6, v < 0 ? -1 : v);
+  }
+  return InetSocket::SetOption(level, name, in);
+}
+
+Result<void> DatagramSocket::GetOption(int level, int name, OptionOut& out) {
+  if (udp_ && level == IPPROTO_UDP) {
+    switch (name) {
+      case kUdpCork: out.Int(cork_); return {};
+      case kUdpEncap: out.Int(encap_); return {};
+      case kUdpNoCheck6Tx: out.Int(no_check6_tx_); return {};
+      case kUdpNoCheck6Rx: out.Int(no_check6_rx_); return {};
+      case kUdpSegment: out.Int(gso_size_); return {};
+      case kUdpGro: out.Int(gro_); return {};
+      default: return Errno(ENOPROTOOPT);
+    }
+  }
+  if (raw_ && type() == SOCK_RAW && !is_v6() && level == kSolRaw) {
+    if (name != 1) return Errno(ENOPROTOOPT);
+    if (protocol() != IPPROTO_ICMP) return Errno(EOPNOTSUPP);
+    out.Put(raw_->IcmpFilter()[0]);
+    return {};
+  }
+  if (raw_ && type() == SOCK_RAW && is_v6() && level == IPPROTO_ICMPV6 &&
+      protocol() == IPPROTO_ICMPV6) {
+    if (name != 1) return Errno(ENOPROTOOPT);
+    out.Put(raw_->IcmpFilter());
+    return {};
+  }
+  if (raw_ && type() == SOCK_RAW && is_v6() && name == IPV6_CHECKSUM &&
+      (level == kSolRaw || level == IPPROTO_IPV6)) {
+    const int64_t v = TRY(GetNumber(net::Option::kChecksum6));
+    out.Int(v);
+    return {};
+  }
+  return InetSocket::GetOption(level, name, out);
+}
+
+Result<int64_t> DatagramSocket::DoIoctl(Task& t, uint32_t cmd, uint64_t arg) {
+  int32_t n = 0;
+  if (cmd == SIOCINQ) {
+    n = static_cast<int32_t>(udp_ ? udp_->NextSize() : raw_->NextSize());
+  } else if (cmd != SIOCOUTQ) {
+    return Errno(ENOTTY);
+  }
+  TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(t, n));
+  return 0;
+}
+
+}  // namespace ringwall

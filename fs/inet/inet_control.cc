@@ -1,0 +1,228 @@
+#include "fs/inet/inet_control.h"
+
+#include <linux/in6.h>
+#include <netinet/in.h>
+#include <time.h>
+
+#include "fs/inet/address.h"
+
+namespace ringwall {
+
+namespace {
+
+constexpr int kSolUdp = 17, kUdpSegment = 103;
+constexpr int kSoTimestampNew = 63, kSoTimestampNsNew = 64, kSoTimestampingNew = 65;
+constexpr int kScmTxtime = 61, kScmPriority = 84, kScmTsOptId = 81;
+constexpr int kIpProtocol = 52;
+// SOF_TIMESTAMPING_RX_SOFTWARE and SOF_TIMESTAMPING_SOFTWARE.
+constexpr int32_t kStampSoftware = 1 << 3 | 1 << 4;
+
+struct PktInfoAbi {
+  int32_t index;
+  uint8_t spec_dst[4], addr[4];
+};
+static_assert(sizeof(PktInfoAbi) == 12);
+struct PktInfo6Abi {
+  uint8_t addr[16];
+  int32_t index;
+};
+static_assert(sizeof(PktInfo6Abi) == 20);
+
+// __sock_cmsg_send().
+Result<void> ReadSocketLevel(Task& t, const ControlMessage& c) {
+  switch (c.type) {
+    case SO_MARK:
+      if (!t.creds().Has(Capability::kNetAdmin) && !t.creds().Has(Capability::kNetRaw)) {
+        return Errno(EPERM);
+      }
+      TRY(c.Value<uint32_t>());
+      return {};
+    case SO_TIMESTAMPING:
+    case kSoTimestampingNew:
+      TRY(c.Value<uint32_t>());
+      return {};
+    case kScmTxtime:
+    case kScmTsOptId:
+      return Errno(EINVAL);
+    case kScmPriority:
+      TRY(c.Value<uint32_t>());
+      return {};
+    case SCM_RIGHTS:
+    case SCM_CREDENTIALS:
+      return {};  // silently ignored but by AF_UNIX
+    default:
+      return Errno(EINVAL);
+  }
+}
+
+// ip_cmsg_send().
+Result<void> ReadIpLevel(const ControlMessage& c, net::SendParams* p) {
+  switch (c.type) {
+    case IP_RETOPTS:
+      return c.data.size() <= 40 ? Result<void>() : Result<void>(Errno(EINVAL));
+    case IP_PKTINFO: {
+      const PktInfoAbi info = TRY(c.Value<PktInfoAbi>());
+      if (info.index != 0) p->iface = static_cast<net::IfIndex>(info.index);
+      p->src = net::IpAddr::V4(info.spec_dst);
+      return {};
+    }
+    case IP_TTL: {
+      const int32_t v = TRY(c.Value<int32_t>());
+      if (v < 1 || v > 255) return Errno(EINVAL);
+      p->ttl = static_cast<uint8_t>(v);
+      return {};
+    }
+    case IP_TOS: {
+      int32_t v = 0;
+      if (c.data.size() == 1) {
+        v = static_cast<int32_t>(c.data[0]);
+      } else {
+        v = TRY(c.Value<int32_t>());
+      }
+      if (v < 0 || v > 255) return Errno(EINVAL);
+      p->tos = static_cast<uint8_t>(v);
+      return {};
+    }
+    case kIpProtocol:
+      TRY(c.Value<int32_t>());
+      return {};
+    default:
+      return Errno(EINVAL);
+  }
+}
+
+// ip6_datagram_send_ctl().
+Result<void> ReadIpv6Level(Task& t, const ControlMessage& c, net::SendParams* p) {
+  switch (c.type) {
+    case IPV6_PKTINFO:
+    case IPV6_2292PKTINFO: {
+      if (c.data.size() < sizeof(PktInfo6Abi)) return Errno(EINVAL);
+      PktInfo6Abi info;
+      memcpy(&info, c.data.data(), sizeof(info));
+      if (info.index < 0) return Errno(EINVAL);
+      if (info.index != 0) p->iface = static_cast<net::IfIndex>(info.index);
+      const net::IpAddr src = net::IpAddr::V6(info.addr);
+      if (!src.IsAny()) p->src = src;
+      return {};
+    }
+    case IPV6_FLOWINFO:
+      return c.data.size() < 4 ? Result<void>(Errno(EINVAL)) : Result<void>();
+    case IPV6_HOPLIMIT:
+    case IPV6_2292HOPLIMIT: {
+      const int32_t v = TRY(c.Value<int32_t>());
+      if (v < -1 || v > 255) return Errno(EINVAL);
+      if (v >= 0) p->ttl = static_cast<uint8_t>(v);
+      return {};
+    }
+    case IPV6_TCLASS: {
+      const int32_t v = TRY(c.Value<int32_t>());
+      if (v < -1 || v > 255) return Errno(EINVAL);
+      if (v >= 0) p->tos = static_cast<uint8_t>(v);
+      return {};
+    }
+    case IPV6_DONTFRAG: {
+      const int32_t v = TRY(c.Value<int32_t>());
+      return v < 0 || v > 1 ? Result<void>(Errno(EINVAL)) : Result<void>();
+    }
+    case IPV6_HOPOPTS:
+    case IPV6_2292HOPOPTS:
+    case IPV6_DSTOPTS:
+    case IPV6_2292DSTOPTS:
+    case IPV6_RTHDRDSTOPTS:
+      if (!t.creds().Has(Capability::kNetRaw)) return Errno(EPERM);
+      return Errno(EINVAL);
+    default:
+      return Errno(EINVAL);
+  }
+}
+
+timespec WallClock(int64_t monotonic_ns) {
+  timespec wall, mono;
+  clock_gettime(CLOCK_REALTIME, &wall);
+  clock_gettime(CLOCK_MONOTONIC, &mono);
+  const int64_t now = int64_t{mono.tv_sec} * 1'000'000'000 + mono.tv_nsec;
+  const int64_t then = int64_t{wall.tv_sec} * 1'000'000'000 + wall.tv_nsec - (now - monotonic_ns);
+  return {then / 1'000'000'000, then % 1'000'000'000};
+}
+
+}  // namespace
+
+Result<void> ReadInetControl(Task& t, bool v6, std::span<const std::byte> control,
+                             net::SendParams* params) {
+  return ForEachControl(control, [&](const ControlMessage& c) -> Result<void> {
+    if (c.level == SOL_SOCKET) return ReadSocketLevel(t, c);
+    if (c.level == kSolUdp && c.type == kUdpSegment) {
+      params->gso_size = TRY(c.Value<uint16_t>());
+      return {};
+    }
+    if (!v6 && c.level == IPPROTO_IP) return ReadIpLevel(c, params);
+    if (v6 && c.level == IPPROTO_IPV6) return ReadIpv6Level(t, c, params);
+    return {};
+  });
+}
+
+void WriteTimestamps(const SocketOptions& o, int64_t when_ns, ControlOut& out) {
+  const int32_t mode = o.timestamp;
+  const bool stamping = (o.timestamping & kStampSoftware) == kStampSoftware;
+  if (mode == 0 && !stamping) return;
+  const timespec at = WallClock(when_ns);
+  const std::array<int64_t, 2> nanos = {at.tv_sec, at.tv_nsec};
+  const bool fresh = (mode & kTimestampNew) != 0;
+  if ((mode & kTimestampMicros) != 0) {
+    out.Put(SOL_SOCKET, fresh ? kSoTimestampNew : SO_TIMESTAMP,
+            std::array<int64_t, 2>{at.tv_sec, at.tv_nsec / 1000});
+  } else if ((mode & kTimestampNanos) != 0) {
+    out.Put(SOL_SOCKET, fresh ? kSoTimestampNsNew : SO_TIMESTAMPNS, nanos);
+  }
+  if (stamping) {
+    // struct scm_timestamping: software, unused, hardware.
+    out.Put(SOL_SOCKET, SO_TIMESTAMPING, std::array<int64_t, 6>{nanos[0], nanos[1], 0, 0, 0, 0});
+  }
+}
+
+// ip_cmsg_recv_offset() and ip6_datagram_recv_ctl().
+void WriteInetControl(bool v6, const IpFlags& wants, const net::Datagram& d, uint16_t local_port,
+                      ControlOut& out) {
+  if (!wants.any()) return;
+  const net::IpAddr to = d.to.Unmapped();
+  const auto put_int = [&](int level, int type, int32_t v) { out.Put(level, type, v); };
+  if (to.is_v4()) {
+    if (wants.Has(IpFlag::kPktInfo)) {
+      PktInfoAbi info = {};
+      info.index = static_cast<int32_t>(d.iface);
+      const net::IpAddr spec = to.IsMulticast() || d.local.IsNone() ? to : d.local;
+      memcpy(info.spec_dst, spec.data(), 4);
+      memcpy(info.addr, to.data(), 4);
+      out.Put(IPPROTO_IP, IP_PKTINFO, info);
+    }
+    if (wants.Has(IpFlag::kRecvTtl)) put_int(IPPROTO_IP, IP_TTL, d.ttl);
+    if (wants.Has(IpFlag::kRecvTos)) {
+      const uint8_t tos = d.tos;
+      out.Put(IPPROTO_IP, IP_TOS, tos);
+    }
+    if (wants.Has(IpFlag::kRecvOrigDst)) {
+      const SocketAddress a = ToSocketAddress(AF_INET, {to, local_port, 0});
+      out.Put(IPPROTO_IP, IP_ORIGDSTADDR, std::span(a.bytes).first(a.size));
+    }
+  }
+  if (!v6) return;
+  const auto put_info = [&](int type) {
+    PktInfo6Abi info = {};
+    info.index = static_cast<int32_t>(d.iface);
+    const net::IpAddr mapped = d.to.Mapped();
+    memcpy(info.addr, mapped.data(), 16);
+    out.Put(IPPROTO_IPV6, type, info);
+  };
+  if (wants.Has(IpFlag::kRecvPktInfo6)) put_info(IPV6_PKTINFO);
+  if (to.is_v4()) return;
+  if (wants.Has(IpFlag::kRecvHopLimit6)) put_int(IPPROTO_IPV6, IPV6_HOPLIMIT, d.ttl);
+  if (wants.Has(IpFlag::kRecvTclass6)) put_int(IPPROTO_IPV6, IPV6_TCLASS, d.tos);
+  if (wants.Has(IpFlag::kPktInfo2292)) put_info(IPV6_2292PKTINFO);
+  if (wants.Has(IpFlag::kHopLimit2292)) put_int(IPPROTO_IPV6, IPV6_2292HOPLIMIT, d.ttl);
+  if (wants.Has(IpFlag::kRecvOrigDst6)) {
+    const SocketAddress a = ToSocketAddress(AF_INET6, {d.to, local_port, 0});
+    out.Put(IPPROTO_IPV6, 74 /* IPV6_ORIGDSTADDR */, std::span(a.bytes).first(a.size));
+  }
+}
+
+}  // namespace ringwall

@@ -1,0 +1,105 @@
+#include "fs/inet/socket_filter.h"
+
+#include "netstack/wire/ethernet.h"
+#include "sentry/bpf/bpf.h"
+
+namespace ringwall {
+
+namespace {
+
+// struct sock_fprog.
+struct SockFprogAbi {
+  uint16_t length, pad[3];
+  uint64_t filter;
+};
+static_assert(sizeof(SockFprogAbi) == 16);
+
+constexpr int kSoAttachBpf = 50, kSoAttachReuseportCbpf = 51, kSoAttachReuseportEbpf = 52,
+              kSoDetachReuseportBpf = 68;
+
+class Filter final : public net::EndpointFilter {
+ public:
+  explicit Filter(bpf::SocketFilter program) : program_(std::move(program)) {}
+  uint32_t Run(const net::FilterInput& in) const override {
+    bpf::Packet p;
+    p.data = std::as_bytes(in.data);
+    p.network = std::as_bytes(in.network);
+    p.link = std::as_bytes(in.link);
+    p.protocol = in.ethertype;
+    p.packet_type = in.packet_type;
+    if (in.iface != 0) p.if_index = in.iface;
+    if (in.iface != 0) p.hardware_type = in.hardware_type;
+    p.mark = in.mark;
+    return program_.Run(p);
+  }
+  std::span<const bpf::Insn> source() const { return program_.source(); }
+
+ private:
+  const bpf::SocketFilter program_;
+};
+
+Result<void> Attach(OptionIn& in, const SocketOptions& options, net::Endpoint& endpoint) {
+  if (in.length() != sizeof(SockFprogAbi)) return Errno(EINVAL);
+  const SockFprogAbi fprog = TRY(in.Value<SockFprogAbi>());
+  if (options.lock_filter != 0) return Errno(EPERM);
+  if (fprog.filter == 0 || fprog.length == 0 || fprog.length > bpf::kMaxInsns) return Errno(EINVAL);
+  std::vector<bpf::Insn> program(fprog.length);
+  TRY(in.task().CopyIn(GuestAddr(fprog.filter), std::as_writable_bytes(std::span(program))));
+  bpf::SocketFilter made = TRY(bpf::SocketFilter::Create(program));
+  endpoint.SetFilter(MakeRef<Filter>(std::move(made)));
+  return {};
+}
+
+}  // namespace
+
+std::optional<Result<void>> SetFilterOption(int name, OptionIn& in, SocketOptions& options,
+                                            net::Endpoint& endpoint) {
+  switch (name) {
+    case SO_ATTACH_FILTER:
+      return Attach(in, options, endpoint);
+    case SO_DETACH_FILTER: {
+      // The value is not looked at, but an int must be there.
+      Result<int32_t> unused = in.Int();
+      if (!unused.ok()) return Result<void>(unused.error());
+      if (options.lock_filter != 0) return Result<void>(Errno(EPERM));
+      if (!endpoint.Filter()) return Result<void>(Errno(ENOENT));
+      endpoint.SetFilter(nullptr);
+      return Result<void>();
+    }
+    case kSoAttachBpf:
+    case kSoAttachReuseportEbpf: {
+      Result<int32_t> fd = in.Int();
+      if (!fd.ok()) return Result<void>(fd.error());
+      Result<Ref<File>> file = in.task().GetFile(*fd);
+      // A descriptor of a BPF program cannot be: bpf(2) is not there.
+      return Result<void>(Errno(file.ok() ? EINVAL : EBADF));
+    }
+    case kSoAttachReuseportCbpf:
+      return Result<void>(Errno(in.length() == sizeof(SockFprogAbi) ? EOPNOTSUPP : EINVAL));
+    case kSoDetachReuseportBpf:
+      return Result<void>(Errno(options.reuse_port != 0 ? ENOENT : EINVAL));
+    default:
+      return std::nullopt;
+  }
+}
+
+// SO_GET_FILTER counts instructions, not bytes: sk_get_filter().
+std::optional<Result<void>> GetFilterOption(int name, OptionOut& out, net::Endpoint& endpoint) {
+  if (name != SO_GET_FILTER) return std::nullopt;
+  const RefPtr<net::EndpointFilter> filter = endpoint.Filter();
+  if (!filter) {
+    out.SetLength(0);
+    return Result<void>();
+  }
+  const std::span<const bpf::Insn> source = static_cast<const Filter&>(*filter).source();
+  if (out.room() == 0) {
+    out.SetLength(static_cast<uint32_t>(source.size()));
+    return Result<void>();
+  }
+  if (out.room() < source.size()) return Result<void>(Errno(EINVAL));
+  out.SetWhole(std::as_bytes(source));
+  out.SetLength(static_cast<uint32_t>(source.size()));
+  return Result<void>();
+}
+
+}  // namespace ringwall

@@ -1,0 +1,73 @@
+#include "fs/unix/unix_endpoint.h"
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <bit>
+
+namespace ringwall {
+
+namespace {
+
+// What an sk_buff and the block for its bytes take (SKB_TRUESIZE): small messages cost their block's
+// power of two, large ones whole pages.
+size_t TrueSize(size_t bytes) {
+  constexpr size_t kBuffer = 256, kShared = 320, kPage = 4096;
+  if (bytes + kShared <= kPage) return kBuffer + std::bit_ceil(bytes + kShared);
+  return kBuffer + 512 + (bytes + kPage - 1) / kPage * kPage;
+}
+
+}  // namespace
+
+SendCharge::SendCharge(Ref<UnixEndpoint> sender, size_t bytes)
+    : sender_(std::move(sender)), bytes_(TrueSize(bytes)) {
+  sender_->unread.fetch_add(bytes_);
+}
+
+SendCharge::SendCharge(SendCharge&& o) noexcept
+    : sender_(std::move(o.sender_)), bytes_(std::exchange(o.bytes_, 0)) {}
+
+SendCharge& SendCharge::operator=(SendCharge&& o) noexcept {
+  std::swap(sender_, o.sender_);
+  std::swap(bytes_, o.bytes_);
+  return *this;
+}
+
+SendCharge::~SendCharge() {
+  if (!sender_) return;
+  sender_->unread.fetch_sub(bytes_);
+  sender_->queue.Notify(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND);
+}
+
+AbstractNames& AbstractNames::Get() {
+  static AbstractNames* names = new AbstractNames;
+  return *names;
+}
+
+Result<void> AbstractNames::Bind(uint64_t net, const std::string& name,
+                                 Ref<UnixEndpoint> endpoint) {
+  MutexLock lock(mu_);
+  for (const Entry& e : names_) {
+    if (e.net == net && e.owner->type == endpoint->type && e.name == name) {
+      return Errno(EADDRINUSE);
+    }
+  }
+  names_.push_back({net, name, endpoint.get()});
+  return {};
+}
+
+RefPtr<UnixEndpoint> AbstractNames::Find(uint64_t net, int type, const std::string& name) {
+  MutexLock lock(mu_);
+  for (const Entry& e : names_) {
+    if (e.net != net || e.owner->type != type || e.name != name) continue;
+    if (e.owner->TryAddRef()) return RefPtr<UnixEndpoint>::Adopt(e.owner);
+  }
+  return nullptr;
+}
+
+void AbstractNames::Remove(const UnixEndpoint& endpoint) {
+  MutexLock lock(mu_);
+  std::erase_if(names_, [&](const Entry& e) { return e.owner == &endpoint; });
+}
+
+}  // namespace ringwall

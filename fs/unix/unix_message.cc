@@ -1,0 +1,448 @@
+// What AF_UNIX sockets send and receive.
+#include <sys/epoll.h>
+
+#include <algorithm>
+
+#include "fs/socket/net_namespace.h"
+#include "fs/unix/unix_address.h"
+#include "fs/unix/unix_cred.h"
+#include "fs/unix/unix_gc.h"
+#include "fs/unix/unix_socket.h"
+
+namespace ringwall {
+
+namespace {
+
+constexpr size_t kMaxScmRights = 253;
+constexpr size_t kStreamChunk = net::Buffer::kStreamBlock;
+constexpr UnixCred kNobody = {0, 65534, 65534};  // nobody said who sent it
+
+// A block with `want` bytes of the guest's; shorter where its memory ends.
+Result<net::Slice> CopyIn(IoSrc& src, size_t want) {
+  if (want == 0) return net::Slice();
+  Ref<net::Buffer> buffer = net::Buffer::New(want);
+  const size_t got = TRY(src.Get(std::as_writable_bytes(std::span(buffer->data(), want))));
+  buffer->set_used(buffer->capacity());
+  return net::Slice(std::move(buffer), 0, got);
+}
+
+// Two sockets' lists that a sender of datagrams waits on: its own room and the receiver's.
+class TwoWaits {
+ public:
+  TwoWaits(Task& t, UnixEndpoint& own, UnixEndpoint& to)
+      : own_(own), to_(to), first_(t), second_(t) {
+    own_.queue.Add(first_, EPOLLOUT);
+    to_.senders.Add(second_, EPOLLOUT);
+  }
+  ~TwoWaits() {
+    own_.queue.Remove(first_);
+    to_.senders.Remove(second_);
+  }
+  TwoWaits(const TwoWaits&) = delete;
+  TwoWaits& operator=(const TwoWaits&) = delete;
+
+ private:
+  UnixEndpoint& own_;
+  UnixEndpoint& to_;
+  TaskWaiter first_, second_;
+};
+
+}  // namespace
+
+// One reader takes bytes of a stream at a time, so that no lock is held while they are copied.
+class UnixSocket::Reading {
+ public:
+  explicit Reading(UnixSocket& s) : socket_(s) {
+    MutexLock lock(s.reader_mu_);
+    while (s.reading_) s.reader_left_.Wait(s.reader_mu_);
+    s.reading_ = true;
+  }
+  ~Reading() {
+    MutexLock lock(socket_.reader_mu_);
+    socket_.reading_ = false;
+    socket_.reader_left_.Signal();
+  }
+  Reading(const Reading&) = delete;
+  Reading& operator=(const Reading&) = delete;
+
+ private:
+  UnixSocket& socket_;
+};
+
+// SCM_RIGHTS and SCM_CREDENTIALS of a sendmsg (__scm_send()).
+Result<void> UnixSocket::ReadControl(Task& t, std::span<const std::byte> control, Outgoing& out) {
+  TRY(ForEachControl(control, [&](const ControlMessage& c) -> Result<void> {
+    if (c.level != SOL_SOCKET) return {};
+    if (c.type == SCM_RIGHTS) {
+      const size_t n = c.data.size() / sizeof(int32_t);
+      if (n + out.files.size() > kMaxScmRights) return Errno(EINVAL);
+      for (size_t i = 0; i < n; i++) {
+        int32_t fd;
+        memcpy(&fd, c.data.data() + i * sizeof(fd), sizeof(fd));
+        Ref<File> file = TRY(t.GetFile(fd));
+        out.files.push_back(std::move(file));
+      }
+      return {};
+    }
+    if (c.type != SCM_CREDENTIALS) return Errno(EINVAL);
+    const UnixCred cred = TRY(c.Value<UnixCred>());
+    out.cred = TRY(TakeCred(t, cred));
+    return {};
+  }));
+  return {};
+}
+
+// The parts of a message but for its bytes.
+void UnixSocket::FillIn(UnixMessage& m, Task& t, Outgoing& out, UnixEndpoint& to) {
+  m.files = PassedFiles(std::move(out.files));
+  out.files.clear();
+  m.cred = out.cred;
+  // unix_maybe_add_creds(): who sent it is noted when either side asked for it.
+  if (!m.cred && (options_.pass_cred != 0 || to.pass_cred)) {
+    m.cred = UnixCred{t.tgid(), t.creds().ruid, t.creds().rgid};
+  }
+  MutexLock lock(endpoint_->mu);
+  m.from = endpoint_->address;
+}
+
+Result<size_t> UnixSocket::SendMsg(Task& t, SendArgs& args) {
+  Outgoing out;
+  TRY(ReadControl(t, args.control, out));
+  if ((args.flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
+  return endpoint_->stream() ? SendStream(t, args, out) : SendDatagram(t, args, out);
+}
+
+// unix_stream_sendmsg().
+Result<size_t> UnixSocket::SendStream(Task& t, SendArgs& args, Outgoing& out) {
+  UnixEndpoint& e = *endpoint_;
+  RefPtr<UnixEndpoint> peer;
+  {
+    MutexLock lock(e.mu);
+    if (args.to != nullptr && args.to->size != 0) return Errno(e.connected ? EISCONN : EOPNOTSUPP);
+    peer = e.peer;
+    if (!peer) return Errno(ENOTCONN);
+  }
+  const bool wait = (args.flags & MSG_DONTWAIT) == 0;
+  const size_t total = args.src.remaining();
+  size_t done = 0;
+  while (done < total) {
+    Result<void> room = Wait(t, wait, EPOLLOUT, options_.send_timeout_ns, [&]() -> Result<void> {
+      {
+        MutexLock lock(e.mu);
+        if (e.send_shut) return Errno(EPIPE);
+        if (e.error != 0) return Errno(std::exchange(e.error, 0));
+      }
+      if (!e.HasRoom()) return Errno(EAGAIN);
+      return {};
+    });
+    if (!room.ok()) {
+      if (done > 0) break;
+      if (room.error().Is(EPIPE)) return BrokenPipe(t, args.flags);
+      return room.error();
+    }
+    const size_t most = std::max<size_t>(e.send_buffer / 2, 128) - 64;
+    Result<net::Slice> data = CopyIn(args.src, std::min({total - done, kStreamChunk, most}));
+    if (!data.ok()) {
+      if (done > 0) break;
+      return data.error();
+    }
+    const size_t size = data->size();
+    UnixMessage message;
+    message.data = std::move(*data);
+    FillIn(message, t, out, *peer);
+    message.charge = SendCharge(endpoint_, size);
+    bool gone;
+    {
+      MutexLock lock(peer->mu);
+      gone = peer->closed || peer->receive_shut;
+      if (!gone) {
+        peer->queued += size;
+        peer->messages.push_back(std::move(message));
+      }
+    }
+    if (gone) {
+      if (done > 0) break;
+      return BrokenPipe(t, args.flags);
+    }
+    done += size;
+    peer->queue.Notify(EPOLLIN | EPOLLRDNORM);
+  }
+  return done;
+}
+
+// Puts a datagram into the receiver's queue. EAGAIN: full.
+Result<void> UnixSocket::QueueDatagram(UnixEndpoint& to, UnixMessage& message, bool peer) {
+  MutexLock lock(to.mu);
+  if (to.closed) return Errno(endpoint_->datagram() ? ECONNREFUSED : EPIPE);
+  if (!peer && to.peer && to.peer != endpoint_) return Errno(EPERM);
+  if (to.receive_shut) return Errno(EPIPE);
+  if (&to != endpoint_.get() && to.peer != endpoint_ && to.QueueFull()) return Errno(EAGAIN);
+  to.queued += message.data.size();
+  to.messages.push_back(std::move(message));
+  return {};
+}
+
+// unix_dgram_sendmsg() and unix_seqpacket_sendmsg().
+Result<size_t> UnixSocket::SendDatagram(Task& t, SendArgs& args, Outgoing& out) {
+  UnixEndpoint& e = *endpoint_;
+  const bool named = e.datagram() && args.to != nullptr && args.to->size != 0;
+  RefPtr<UnixEndpoint> to;
+  std::string path;
+  if (named) {
+    path = TRY(UnixPathOf(*args.to));
+    if (path.empty()) return Errno(EINVAL);
+  } else {
+    MutexLock lock(e.mu);
+    to = e.peer;
+    if (!to) return Errno(ENOTCONN);
+  }
+  if (e.datagram()) {
+    TRY(AutobindIfNeeded());
+  }
+  const size_t size = args.src.remaining();
+  if (size + 32 > e.send_buffer) return Errno(EMSGSIZE);
+  const bool wait = (args.flags & MSG_DONTWAIT) == 0;
+  TRY(Wait(t, wait, EPOLLOUT, options_.send_timeout_ns, [&]() -> Result<void> {
+    MutexLock lock(e.mu);
+    if (e.error != 0) return Errno(std::exchange(e.error, 0));
+    if (e.send_shut) return Errno(EPIPE);
+    return e.HasRoom() ? Result<void>() : Result<void>(Errno(EAGAIN));
+  }));
+  UnixMessage message;
+  message.data = TRY(CopyIn(args.src, size));
+  if (message.data.size() < size) return Errno(EFAULT);
+  if (named) {
+    Ref<UnixEndpoint> found = TRY(FindTarget(t, path));
+    to = std::move(found);
+  }
+  FillIn(message, t, out, *to);
+  message.charge = SendCharge(endpoint_, size);
+  Result<void> queued = QueueDatagram(*to, message, !named);
+  if (!queued.ok() && queued.error().Is(EAGAIN) && wait && options_.send_timeout_ns != 0) {
+    const int64_t deadline = write_deadline();
+    TwoWaits waits(t, e, *to);
+    for (;;) {
+      queued = QueueDatagram(*to, message, !named);
+      if (queued.ok() || !queued.error().Is(EAGAIN)) break;
+      Result<void> slept = t.Block(deadline);
+      if (slept.ok()) continue;
+      if (slept.error().Is(ETIMEDOUT)) return Errno(EAGAIN);
+      return deadline == kNoDeadline ? slept.error() : Errno(EINTR);
+    }
+  }
+  if (!queued.ok()) {
+    // The peer is gone, and said so once.
+    if (!named && queued.error().Is(ECONNREFUSED)) {
+      MutexLock lock(e.mu);
+      if (e.peer == to) e.peer.reset();
+      e.connected = false;
+    }
+    return queued.error();
+  }
+  to->queue.Notify(EPOLLIN | EPOLLRDNORM);
+  return size;
+}
+
+void UnixSocket::Deliver(Task& t, ReceiveArgs& args, Incoming& in) {
+  if (args.control == nullptr) return;
+  if (options_.pass_cred != 0 && in.any) {
+    args.control->Put(SOL_SOCKET, SCM_CREDENTIALS, in.cred ? SeenBy(t, *in.cred) : kNobody);
+  }
+  args.files = std::move(in.files);
+}
+
+Result<size_t> UnixSocket::RecvMsg(Task& t, ReceiveArgs& args) {
+  if ((args.flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
+  return endpoint_->stream() ? ReceiveStream(t, args) : ReceiveDatagram(t, args);
+}
+
+// Takes what is there of a stream: up to `want` bytes from `skip` on. *stop: descriptors or another
+// sender end the call here. EAGAIN, 0 at the end.
+Result<size_t> UnixSocket::TakeStream(IoDst& dst, uint32_t flags, size_t want, size_t skip,
+                                      Incoming& in, bool* stop) {
+  UnixEndpoint& e = *endpoint_;
+  const bool peek = (flags & MSG_PEEK) != 0;
+  const bool by_sender = options_.pass_cred != 0;
+  Reading reading(*this);
+  size_t done = 0;
+  while (done < want && !*stop) {
+    net::Slice part;
+    size_t index = 0;  // of the message; what is before it stays, since only readers take any
+    {
+      MutexLock lock(e.mu);
+      size_t rest = peek ? skip + done : 0;
+      while (index < e.messages.size() && rest > 0 && rest >= e.messages[index].left()) {
+        rest -= e.messages[index++].left();
+      }
+      if (index >= e.messages.size()) {
+        if (done > 0) return done;
+        if (e.error != 0) return Errno(std::exchange(e.error, 0));
+        if (e.receive_shut) return size_t{0};
+        return Errno(EAGAIN);
+      }
+      UnixMessage& m = e.messages[index];
+      if (by_sender && in.any && m.cred != in.cred) {
+        *stop = true;
+        return done;
+      }
+      if (!in.any) in.cred = m.cred;
+      in.any = true;
+      const size_t from = m.taken + rest;
+      part = m.data.Sub(from, std::min(want - done, m.data.size() - from));
+    }
+    Result<size_t> put = part.size();
+    if ((flags & MSG_TRUNC) == 0) put = dst.Put(std::as_bytes(part.span()));
+    if (!put.ok()) {
+      if (done > 0) return done;
+      return put.error();
+    }
+    done += *put;
+    UnixMessage spent;  // goes without the lock
+    PassedFiles files;
+    {
+      MutexLock lock(e.mu);
+      if (index >= e.messages.size()) return done;  // the collector took them
+      UnixMessage& m = e.messages[index];
+      if (!m.files.empty()) {
+        *stop = true;
+        if (peek) {
+          for (const Ref<File>& f : m.files.files()) in.files.push_back(f);
+        } else {
+          files = std::move(m.files);
+        }
+      }
+      if (!peek) {
+        m.taken += *put;
+        e.queued -= *put;
+        if (m.left() == 0) {
+          spent = std::move(m);
+          e.messages.pop_front();
+        }
+      }
+    }
+    if (!files.empty()) {
+      for (Ref<File>& f : files.Take()) in.files.push_back(std::move(f));
+    }
+    if (*put < part.size()) return done;
+  }
+  return done;
+}
+
+// unix_stream_read_generic().
+Result<size_t> UnixSocket::ReceiveStream(Task& t, ReceiveArgs& args) {
+  {
+    MutexLock lock(endpoint_->mu);
+    if (!endpoint_->connected) return Errno(EINVAL);
+  }
+  const size_t length = args.dst.remaining();
+  if (length == 0) return size_t{0};
+  const bool wait = (args.flags & MSG_DONTWAIT) == 0;
+  const bool peek = (args.flags & MSG_PEEK) != 0;
+  size_t target = length;
+  if ((args.flags & MSG_WAITALL) == 0) {
+    target = std::min(length, static_cast<size_t>(options_.receive_lowat.load()));
+  }
+  const int32_t offset = options_.peek_off;
+  size_t skip = peek && offset > 0 ? static_cast<size_t>(offset) : 0;
+  Incoming in;
+  bool stop = false;
+  size_t done = 0;
+  for (;;) {
+    Result<size_t> n = Wait(t, wait, EPOLLIN | EPOLLRDHUP, options_.receive_timeout_ns, [&] {
+      return TakeStream(args.dst, args.flags, length - done, skip, in, &stop);
+    });
+    if (!n.ok()) {
+      if (done == 0) return n.error();
+      break;
+    }
+    done += *n;
+    if (peek) skip += *n;
+    if (*n == 0 || stop || done >= target) break;
+  }
+  if (peek && offset >= 0) {
+    options_.peek_off = static_cast<int32_t>(offset + static_cast<int64_t>(done));
+  } else if (!peek && offset > 0) {
+    options_.peek_off =
+        std::max<int32_t>(0, offset - static_cast<int32_t>(std::min<size_t>(done, INT32_MAX)));
+  }
+  in.any = true;
+  Deliver(t, args, in);
+  return done;
+}
+
+// unix_dgram_recvmsg(), and for SOCK_SEQPACKET.
+Result<size_t> UnixSocket::ReceiveDatagram(Task& t, ReceiveArgs& args) {
+  UnixEndpoint& e = *endpoint_;
+  const bool wait = (args.flags & MSG_DONTWAIT) == 0;
+  const bool peek = (args.flags & MSG_PEEK) != 0;
+  if (!e.datagram()) {
+    MutexLock lock(e.mu);
+    if (!e.connected) return Errno(ENOTCONN);
+  }
+  const int32_t offset = options_.peek_off;
+  UnixMessage message;
+  Incoming in;
+  bool was_full = false;
+  size_t skip = 0;
+  const bool got = TRY(Wait(
+      t, wait, EPOLLIN | EPOLLRDHUP, options_.receive_timeout_ns, [&]() -> Result<bool> {
+        MutexLock lock(e.mu);
+        if (e.error != 0) return Errno(std::exchange(e.error, 0));
+        skip = peek && offset > 0 ? static_cast<size_t>(offset) : 0;
+        size_t index = 0;
+        while (skip > 0 && index < e.messages.size() && skip >= e.messages[index].data.size()) {
+          skip -= e.messages[index++].data.size();
+        }
+        if (index >= e.messages.size()) {
+          if (e.receive_shut && (wait || !e.datagram())) return false;
+          return Errno(EAGAIN);
+        }
+        UnixMessage& m = e.messages[index];
+        if (peek) {
+          message.data = m.data;
+          message.from = m.from;
+          message.cred = m.cred;
+          for (const Ref<File>& f : m.files.files()) in.files.push_back(f);
+          return true;
+        }
+        was_full = e.QueueFull();
+        e.queued -= m.data.size();
+        message = std::move(m);
+        e.messages.pop_front();
+        return true;
+      }));
+  if (!got) return size_t{0};
+  if (!peek) {
+    // Linux wakes one who waits for room after each message.
+    e.senders.Notify(EPOLLOUT | EPOLLWRNORM);
+    if (was_full) {
+      std::vector<Ref<UnixEndpoint>> blocked;
+      {
+        MutexLock lock(e.mu);
+        blocked.swap(e.blocked);
+      }
+      for (const Ref<UnixEndpoint>& b : blocked) b->queue.Notify(EPOLLOUT | EPOLLWRNORM);
+    }
+  }
+  const size_t size = message.data.size() - skip;
+  const size_t want = std::min(size, args.dst.remaining());
+  if (want < size) args.out_flags |= MSG_TRUNC;
+  if (want > 0) {
+    const size_t put = TRY(args.dst.Put(std::as_bytes(message.data.span().subspan(skip, want))));
+    if (put < want) return Errno(EFAULT);
+  }
+  if (!message.from.empty()) args.from = UnixAddressOf(message.from);
+  in.any = true;
+  in.cred = message.cred;
+  if (!peek) in.files = message.files.Take();
+  if (peek && offset >= 0) {
+    options_.peek_off = static_cast<int32_t>(offset + static_cast<int64_t>(want));
+  } else if (!peek && offset > 0) {
+    options_.peek_off = std::max<int32_t>(
+        0, offset - static_cast<int32_t>(std::min<size_t>(size, INT32_MAX)));
+  }
+  Deliver(t, args, in);
+  return (args.flags & MSG_TRUNC) != 0 ? size : want;
+}
+
+}  // namespace ringwall
