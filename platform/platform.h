@@ -201,6 +201,23 @@ class Context {
   }
   virtual void QueueReserved(GuestAddr addr, size_t n) { static_cast<void>(addr), static_cast<void>(n); }
 
+  // Brings guest memory and this call's arguments up to date for somebody who looks at them and
+  // changes them before the next Switch (a debugger): forgets the window's input, and copies queued
+  // output now.
+  virtual void SettleWindow() {}
+
+  // The processor's debug registers DR0 to DR3, DR6 and DR7 as PTRACE_PEEKUSER and POKEUSER of
+  // u_debugreg see them. The host's errors; EIO where there is none. A hit comes as a fault with
+  // SIGTRAP and TRAP_HWBKPT. Preconditions: not in Switch.
+  virtual Result<uint64_t> GetDebugRegister(int n) {
+    static_cast<void>(n);
+    return Errno(EIO);
+  }
+  virtual Result<void> SetDebugRegister(int n, uint64_t value) {
+    static_cast<void>(n), static_cast<void>(value);
+    return Errno(EIO);
+  }
+
   // Makes a running or the next Switch return kInterrupted soon. Async, any thread.
   virtual void Interrupt() = 0;
 

@@ -65,6 +65,22 @@ RlimitAbi GetLimit(const ThreadGroup& tg, int resource) {
   return {l.soft, l.hard};
 }
 
+// PR_SET_PTRACER of the Yama security module.
+SysResult SetPtracer(Task& t, int64_t pid) {
+  MutexLock lock(t.kernel().tasks().mu);
+  if (pid == -1) {
+    t.tg().ptracer = -1;
+    return 0;
+  }
+  if (pid != 0) {
+    Task* named = pid > 0 && pid <= INT_MAX ? t.pid_ns().FindTask(static_cast<int>(pid)) : nullptr;
+    if (named == nullptr) return Errno(EINVAL);
+    pid = named->tgid();
+  }
+  t.tg().ptracer = static_cast<int>(pid);
+  return 0;
+}
+
 SysResult PrctlCapabilities(Task& t, int option, uint64_t arg2, uint64_t arg3) {
   const Credentials& old = t.creds();
   if (option == PR_CAPBSET_READ) {
@@ -328,6 +344,12 @@ SysResult SysPrctl(Task& t, int option, uint64_t arg2, uint64_t arg3, uint64_t a
     case PR_GET_NO_NEW_PRIVS:
       if (arg2 != 0 || arg3 != 0 || arg4 != 0 || arg5 != 0) return Errno(EINVAL);
       return t.creds().no_new_privs ? 1 : 0;
+    case PR_SET_SECCOMP:
+      return PrctlSetSeccomp(t, arg2, GuestAddr(arg3));
+    case PR_GET_SECCOMP:
+      return t.seccomp.mode.load();
+    case PR_SET_PTRACER:
+      return SetPtracer(t, static_cast<int64_t>(arg2));
     case PR_SET_CHILD_SUBREAPER: {
       MutexLock lock(t.kernel().tasks().mu);
       t.tg().is_child_subreaper = arg2 != 0;
@@ -363,8 +385,6 @@ SysResult SysPrctl(Task& t, int option, uint64_t arg2, uint64_t arg3, uint64_t a
     case PR_GET_TSC:
       return Zero(UserOut<int32_t>(GuestAddr(arg2)).CopyOut(t, PR_TSC_ENABLE));
     case PR_GET_THP_DISABLE:
-      return 0;
-    case PR_GET_SECCOMP:
       return 0;
     case PR_GET_TID_ADDRESS:
       return Zero(UserOut<uint64_t>(GuestAddr(arg2)).CopyOut(t, t.clear_child_tid.value()));

@@ -1,11 +1,15 @@
 // execve: replaces a process's program (fs/exec.c). Everything that can fail comes first; from the
 // death of the other threads on there is no way back.
+#include <linux/ptrace.h>
 #include <sys/stat.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
 
 #include "sentry/base/log.h"
 #include "sentry/ipc/ipc_namespace.h"
 #include "sentry/kernel/exec_creds.h"
 #include "sentry/kernel/process_timers.h"
+#include "sentry/kernel/ptrace.h"
 #include "sentry/kernel/task_futex.h"
 #include "sentry/kernel/task.h"
 #include "sentry/loader/loader.h"
@@ -56,24 +60,37 @@ Result<void> Task::KillOtherThreads() {
     for (Task* t : tg.threads) {
       if (t == this) continue;
       t->dying_ = true;
+      t->kill_pending_ = true;
       t->interrupted_.store(true);
       t->Kick();
     }
   }
+  // Their tracers must have waited for them, too.
   for (;;) {
     {
-      MutexLock lock(tg.siglock);
-      if (tg.threads.size() == 1) break;
+      MutexLock lock(kernel_.tasks().mu);
+      MutexLock siglock(tg.siglock);
+      if (tg.group_exit) {
+        tg.exec_task = nullptr;
+        return Errno(EAGAIN);
+      }
+      if (tg.threads.size() == 1 && tg.zombie_threads == 0) break;
     }
-    if (tg.group_exit) break;
     SleepUninterrupted();
   }
   MutexLock lock(kernel_.tasks().mu);
+  if (tg.leader != this && tg.leader->trace.tracer != nullptr) {
+    // Its tracer sees this thread under the leader's number from now on.
+    Task* tracer = tg.leader->trace.tracer;
+    Ptrace::UnlinkLocked(*tg.leader);
+    tracer->tg().child_queue.Notify(EPOLLIN);
+  }
   MutexLock siglock(tg.siglock);
   tg.exec_task = nullptr;
   if (tg.leader != this) {
     // The one that execs becomes the leader and takes its number (de_thread).
     Task* old = tg.leader;
+    old->exit_state = ExitState::kDead;
     kernel_.tasks().EraseTaskLocked(*pid_);
     pid_ = tg.pid;
     tid_ = tg.tgid_;
@@ -92,6 +109,7 @@ Result<void> Task::Exec(ExecArgs args) {
   LoadedImage& image = loaded.image;
   std::unique_ptr<Context> context =
       TRY(kernel_.platform().NewContext(image.mm->address_space(), nullptr));
+  const Ref<const Pid> old_pid(pid());
   TRY(KillOtherThreads());
 
   // ---- No failure below this line. ----
@@ -106,8 +124,11 @@ Result<void> Task::Exec(ExecArgs args) {
     context_ = std::move(context);
   }
   context_->regs() = image.regs;
+  context_->regs().rax = 0;
+  context_->regs().orig_rax = SYS_execve;
   context_->RegsChanged();
   context_->set_signal_mask(mask);
+  trace.debug_used = false;
   NoteSignalsPending();
   clear_child_tid = robust_list = rseq_area = GuestAddr();
   alt_stack = abi::StackT{};
@@ -139,6 +160,12 @@ Result<void> Task::Exec(ExecArgs args) {
   }
   NoteSignalsPending();
   KeepRegisters();
+  if (traced()) {
+    // The event comes before the call's result.
+    context_->set_result(static_cast<uint64_t>(-ENOSYS));
+    TraceEvent(PTRACE_EVENT_EXEC, TracerView(*old_pid));
+    context_->set_result(0);
+  }
   return {};
 }
 

@@ -94,6 +94,10 @@ class MemoryManager : public RefCounted<MemoryManager> {
   // A NUL-terminated string of at most `limit` bytes with the NUL; ENAMETOOLONG when longer.
   Result<std::string> CopyInString(GuestAddr from, size_t limit);
 
+  // As a debugger copies: also what the program itself may not read or write now. How much arrived.
+  size_t ForceRead(GuestAddr from, std::span<std::byte> to);
+  size_t ForceWrite(GuestAddr to, std::span<const std::byte> from);
+
   // --- For the loader: places of /proc/PID/stat and PR_SET_MM.
   struct Layout {
     GuestAddr start_code, end_code, start_data, end_data, start_brk, brk, start_stack;
@@ -170,6 +174,8 @@ class MemoryManager : public RefCounted<MemoryManager> {
   void LockOnHost(GuestRange range, bool on_fault, int prot) REQUIRES(mu_);
   Result<void> SetLockedLocked(GuestRange range, bool locked, bool on_fault) REQUIRES(mu_);
 
+  bool OpenPage(GuestAddr addr, int access);
+  void ClosePage(GuestAddr addr);
   // GrowStack under the limit that held when a stack last grew.
   bool GrowStackForCopy(GuestAddr addr);
 
