@@ -80,6 +80,19 @@ class AddressSpace : public RefCounted<AddressSpace> {
   // store desired; returns the old value. EFAULT; EINVAL when not aligned.
   virtual Result<uint32_t> CompareExchange(GuestAddr addr, uint32_t expected, uint32_t desired) = 0;
 
+  // membarrier(2) by the memory thread, which shares the guest's memory and so reaches its threads
+  // and its registrations. The host's result.
+  virtual Result<uint32_t> Membarrier(int cmd, uint32_t flags, int cpu) {
+    static_cast<void>(cmd), static_cast<void>(flags), static_cast<void>(cpu);
+    return Errno(ENOSYS);
+  }
+  // What the stub process has used up so far (getrusage); guest code can forge it.
+  struct HostUsage {
+    uint64_t maxrss_kib = 0, minor_faults = 0, major_faults = 0;
+    uint64_t voluntary = 0, involuntary = 0;
+  };
+  virtual Result<HostUsage> Usage() { return Errno(ENOSYS); }
+
   // The host vDSO and vvar mappings of this stub, kept for the guest; empty when there is none.
   virtual GuestRange vdso() const = 0;
   virtual GuestRange vvar() const = 0;
