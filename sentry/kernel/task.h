@@ -57,6 +57,21 @@ struct ExecArgs {
   std::vector<std::string> argv, envp;
 };
 
+// How a task wants to be scheduled (struct sched_attr).
+struct SchedPolicy {
+  uint32_t policy = 0;    // SCHED_*
+  uint32_t priority = 0;  // of the real-time policies
+  bool reset_on_fork = false;
+  uint64_t runtime_ns = 0, deadline_ns = 0, period_ns = 0;  // SCHED_DEADLINE
+};
+
+// set_mempolicy(2).
+struct MemoryPolicy {
+  uint16_t mode = 0;   // MPOL_*
+  uint16_t flags = 0;  // MPOL_F_STATIC_NODES and the like
+  uint64_t nodes = 0;
+};
+
 class Task : public RefCounted<Task> {
  public:
   // The task whose host thread this is; null on other threads.
@@ -197,6 +212,10 @@ class Task : public RefCounted<Task> {
   // Where its stub thread may run; remembered until the stub exists.
   cpu_set_t affinity() const;
   Result<void> SetAffinity(const cpu_set_t& set);
+  // fork and clone: nice, scheduling, personality and their like come from `parent`.
+  void InheritSettings(const Task& parent);
+  // Counters of the process's memory so far: the faults and the largest resident size.
+  Rusage MemoryRusage() const;
   // Forgets pending signals that are ignored now.
   void DropPending(abi::SigSet set);
   // Makes the descriptor table this task's own.
@@ -209,7 +228,14 @@ class Task : public RefCounted<Task> {
   GuestAddr rseq_area;
   int parent_death_signal = 0;     // under the TaskSet's lock
   std::atomic<int> nice{0};
-  std::atomic<uint64_t> timer_slack_ns{50000};
+  std::atomic<uint64_t> timer_slack_ns{50000}, default_timer_slack_ns{50000};
+  std::atomic<uint32_t> personality{0};
+  std::atomic<uint16_t> io_priority{0};
+  // PR_SET_TSC, PR_MCE_KILL and other settings of prctl that only have to be remembered.
+  std::atomic<uint8_t> mce_kill_policy{2};  // PR_MCE_KILL_DEFAULT
+  std::atomic<bool> io_flusher{false};
+  Guarded<SchedPolicy, LockClass::kLeaf> sched;
+  Guarded<MemoryPolicy, LockClass::kLeaf> memory_policy;
   uint64_t start_time_ns = 0;
   IoCounts io;
 

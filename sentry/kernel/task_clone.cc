@@ -5,6 +5,7 @@
 
 #include "sentry/base/log.h"
 #include "sentry/kernel/pidfd.h"
+#include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/task.h"
 
 namespace ringwall {
@@ -79,6 +80,7 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
 
   Ref<Task> child = Ref<Task>::Adopt(new Task(kernel_, Ref<ThreadGroup>(tg), 0));
   child->mm_ = mm;
+  mm->users.fetch_add(1);
   child->fds_ = (flags & CLONE_FILES) != 0 ? fds_ : RefPtr<FdTable>(fds_->Fork());
   child->fs_ = (flags & CLONE_FS) != 0 ? fs_ : RefPtr<FsContext>(fs_->Copy());
   if ((flags & CLONE_SYSVSEM) != 0) {
@@ -92,8 +94,7 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
   child->ns_ = TRY(ns_.Copy(kernel_, flags, *child->creds_, *child->fs_));
   child->set_comm(comm());
   child->start_time_ns = BootTimeNow();
-  child->nice = nice.load();
-  child->timer_slack_ns = timer_slack_ns.load();
+  child->InheritSettings(*this);
   if ((flags & CLONE_VM) == 0 || (flags & CLONE_VFORK) != 0) child->alt_stack = alt_stack;
   if ((flags & CLONE_CHILD_CLEARTID) != 0) child->clear_child_tid = args.child_tid;
 
@@ -191,6 +192,8 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
     static_cast<void>(ignored);
   }
   if (pidfd_slot) pidfd_slot->Commit(NewPidFd(*tg, 0), true);
+
+  if (!thread && tg->limit(RLIMIT_CPU) != ~uint64_t{0}) ProcessTimers::Of(*tg)->LimitCpu();
 
   if ((flags & CLONE_VFORK) == 0) {
     child->StartThread();

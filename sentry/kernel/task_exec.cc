@@ -14,6 +14,11 @@ namespace ringwall {
 
 namespace {
 
+constexpr uint32_t kAddrNoRandomize = 0x0040000;
+// What a program with set-id bits starts without: PER_CLEAR_ON_SETID.
+constexpr uint32_t kClearOnSetid = 0x0400000 | kAddrNoRandomize | 0x0200000 | 0x0100000;
+
+
 // The program in memory, and who runs it.
 struct Loaded {
   LoadedImage image;
@@ -21,12 +26,14 @@ struct Loaded {
   bool secure = false;
 };
 
-Result<Loaded> Load(Kernel& kernel, const Walk& walk, ThreadGroup& tg, ExecArgs& args) {
+Result<Loaded> Load(Kernel& kernel, const Walk& walk, ThreadGroup& tg, ExecArgs& args,
+                    bool randomize) {
   LoadArgs load{.platform = kernel.platform(), .walk = walk};
   load.file = std::move(args.file);
   load.filename = args.filename;
   load.argv = std::move(args.argv);
   load.envp = std::move(args.envp);
+  load.randomize = randomize;
   load.limits.address_space = tg.limit(RLIMIT_AS);
   load.limits.data = tg.limit(RLIMIT_DATA);
   load.limits.stack = tg.limit(RLIMIT_STACK);
@@ -88,7 +95,7 @@ Result<void> Task::KillOtherThreads() {
 Result<void> Task::Exec(ExecArgs args) {
   const Path root = fs_->root(), cwd = fs_->cwd();
   const Walk walk{creds(), mounts(), root, cwd, this};
-  Loaded loaded = TRY(Load(kernel_, walk, *tg_, args));
+  Loaded loaded = TRY(Load(kernel_, walk, *tg_, args, (personality & kAddrNoRandomize) == 0));
   LoadedImage& image = loaded.image;
   std::unique_ptr<Context> context =
       TRY(kernel_.platform().NewContext(image.mm->address_space(), nullptr));
@@ -103,6 +110,7 @@ Result<void> Task::Exec(ExecArgs args) {
   {
     MutexLock lock(mu_);
     mm_ = image.mm;
+    mm_->users.fetch_add(1);
     context_ = std::move(context);
   }
   context_->regs() = image.regs;
@@ -136,6 +144,7 @@ Result<void> Task::Exec(ExecArgs args) {
     tg_->did_exec = true;
     tg_->exit_signal = tg_->exit_signal != 0 ? SIGCHLD : 0;
     if (gained) parent_death_signal = 0;
+    if (gained) personality.fetch_and(~kClearOnSetid);
   }
   NoteSignalsPending();
   KeepRegisters();
@@ -156,13 +165,14 @@ Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   exec.filename = args.filename;
   exec.argv = args.argv;
   exec.envp = args.envp;
-  Loaded loaded = TRY(Load(*this, walk, *tg, exec));
+  Loaded loaded = TRY(Load(*this, walk, *tg, exec, true));
   LoadedImage& image = loaded.image;
   std::unique_ptr<Context> context =
       TRY(platform().NewContext(image.mm->address_space(), nullptr));
 
   Ref<Task> task = Ref<Task>::Adopt(new Task(*this, tg, 0));
   task->mm_ = image.mm;
+  task->mm_->users.fetch_add(1);
   task->context_ = std::move(context);
   task->context_->regs() = image.regs;
   task->context_->RegsChanged();

@@ -21,7 +21,8 @@ class TaskLife {
  public:
   // The process has ended: hand its children on, tell its parent, or be gone at once.
   static void GroupExited(ThreadGroup& tg);
-  static void Reap(ThreadGroup& tg);
+  // `waited`: by a parent, whose children's times then grow by this one's.
+  static void Reap(ThreadGroup& tg, bool waited);
   static void ReapZombiesOf(ThreadGroup& tg);
   // Tells inits that wait for the last task of their namespaces that one with these numbers is gone.
   static void WakeEndingInit(const Pid& pid);
@@ -80,8 +81,12 @@ void Task::ReleaseMm() {
   std::unique_ptr<Context> context;
   uint64_t user = 0, system = 0;
   if (context_ != nullptr) context_->CpuTime(&user, &system);
+  // The last one that uses the memory keeps its counters.
+  Rusage counters;
+  if (mm_ && mm_->users.fetch_sub(1) == 1) counters = MemoryRusage();
   {
     MutexLock lock(mu_);
+    final_rusage_.Add(counters);
     mm = std::move(mm_);
     context = std::move(context_);
     final_rusage_.utime_ns += user;
@@ -255,7 +260,7 @@ void TaskLife::GroupExited(ThreadGroup& tg) {
       heir->children.push_back(c);
       if (c->zombie) heir->child_queue.Notify(EPOLLIN);
     } else if (c->zombie) {
-      Reap(*c);
+      Reap(*c, false);
     } else {
       c->self_owned = true;
       c->AddRef();  // until it ends
@@ -274,7 +279,7 @@ void TaskLife::GroupExited(ThreadGroup& tg) {
   if (parent == nullptr) {
     if (tg.kernel().init() == &tg) tg.kernel().InitExitedLocked();
     tg.child_queue.Notify(EPOLLIN | EPOLLHUP);
-    if (tg.self_owned) Reap(tg);
+    if (tg.self_owned) Reap(tg, false);
     return;
   }
   bool reap_now = false;
@@ -294,14 +299,14 @@ void TaskLife::GroupExited(ThreadGroup& tg) {
     Result<void> ignored = SendSignalToGroup(*parent, info);
     static_cast<void>(ignored);
   }
-  if (reap_now) Reap(tg);
+  if (reap_now) Reap(tg, false);
   parent->child_queue.Notify(EPOLLIN);
 }
 
 void TaskLife::ReapZombiesOf(ThreadGroup& tg) {
   for (auto it = tg.children.begin(); it != tg.children.end();) {
     Ref<ThreadGroup> child = *it++;
-    if (child->zombie) Reap(*child);
+    if (child->zombie) Reap(*child, false);
   }
 }
 
@@ -312,7 +317,7 @@ void TaskLife::WakeEndingInit(const Pid& pid) {
   });
 }
 
-void TaskLife::Reap(ThreadGroup& tg) {
+void TaskLife::Reap(ThreadGroup& tg, bool waited) {
   RefPtr<ThreadGroup> keep(&tg);
   LeaveGroup(tg);
   tg.kernel().tasks().EraseTaskLocked(*tg.pid);
@@ -320,9 +325,11 @@ void TaskLife::Reap(ThreadGroup& tg) {
   WakeEndingInit(*tg.pid);
   Task* leader = std::exchange(tg.leader, nullptr);
   if (tg.parent != nullptr) {
-    Rusage& sum = tg.parent->waited_children;
-    sum.Add(tg.exited_threads);
-    sum.Add(tg.waited_children);
+    if (waited) {
+      Rusage& sum = tg.parent->waited_children;
+      sum.Add(tg.exited_threads);
+      sum.Add(tg.waited_children);
+    }
     tg.parent->children.remove_if([&](const Ref<ThreadGroup>& c) { return c.get() == &tg; });
     tg.parent = nullptr;
   } else if (tg.self_owned) {
@@ -366,7 +373,7 @@ std::optional<WaitResult> Report(const Task& waiter, ThreadGroup& child, int opt
     r.status = child.exit_status;
     r.code = !signaled ? CLD_EXITED : WCOREDUMP(child.exit_status) ? CLD_DUMPED : CLD_KILLED;
     r.child_status = signaled ? WTERMSIG(child.exit_status) : WEXITSTATUS(child.exit_status);
-    if (!keep) TaskLife::Reap(child);
+    if (!keep) TaskLife::Reap(child, true);
     return r;
   }
   if ((options & WSTOPPED) != 0 && !child.stop_reported) {
@@ -390,7 +397,7 @@ std::optional<WaitResult> Report(const Task& waiter, ThreadGroup& child, int opt
 
 Result<WaitResult> WaitForChild(Task& t, const WaitArgs& args) {
   ThreadGroup& tg = t.tg();
-  return t.Retry(&tg.child_queue, EPOLLIN, kNoDeadline, [&]() -> Result<WaitResult> {
+  const auto look = [&]() -> Result<WaitResult> {
     MutexLock lock(t.kernel().tasks().mu);
     bool any = false;
     for (auto it = tg.children.begin(); it != tg.children.end();) {
@@ -402,7 +409,14 @@ Result<WaitResult> WaitForChild(Task& t, const WaitArgs& args) {
     if (!any) return Errno(ECHILD);
     if ((args.options & WNOHANG) != 0) return WaitResult{};
     return Errno(EAGAIN);
-  });
+  };
+  Result<WaitResult> result = t.Retry(&tg.child_queue, EPOLLIN, kNoDeadline, look);
+  if (!result.ok() && result.error().Is(kErestartSys)) {
+    // What a child has to say wins over its own SIGCHLD.
+    Result<WaitResult> last = look();
+    if (last.ok() || !last.error().Is(EAGAIN)) return last;
+  }
+  return result;
 }
 
 }  // namespace ringwall

@@ -62,6 +62,9 @@ class MemoryManager : public RefCounted<MemoryManager> {
 
   AddressSpace& address_space() { return *as_; }
 
+  // How many tasks live in it (mm_users); kept by the kernel.
+  std::atomic<int> users{0};
+
   // --- System calls, with Linux's checks, address choice (top-down below the stack, ASLR) and
   // errnos. Lengths and addresses come unchecked from the guest.
   Result<GuestAddr> Mmap(const MmapRequest& request, const MemoryLimits& limits);
@@ -81,6 +84,12 @@ class MemoryManager : public RefCounted<MemoryManager> {
   Result<void> Mseal(GuestAddr addr, uint64_t length, uint64_t flags);
   Result<void> RemapFilePages(GuestAddr addr, uint64_t length, int prot, uint64_t pgoff, int flags,
                               const MemoryLimits& limits);
+
+  // mbind: remembers a policy. EFAULT when something in the range is not mapped.
+  Result<void> SetPolicy(GuestRange range, int mode, uint64_t nodes);
+
+  // RLIMIT_STACK has changed: the main stack's room that is not in use and beyond the limit goes.
+  void LimitStack(const MemoryLimits& limits);
 
   // A fault at addr where nothing is mapped: grows the stack (a MAP_GROWSDOWN mapping) above it
   // down to addr when Linux would. True: the access can be tried again.
@@ -146,6 +155,9 @@ class MemoryManager : public RefCounted<MemoryManager> {
 
   int dumpable() const { return dumpable_.load(std::memory_order_relaxed); }
   void set_dumpable(int d) { dumpable_.store(d, std::memory_order_relaxed); }
+  // PR_SET_THP_DISABLE, remembered only.
+  bool thp_disabled() const { return thp_disabled_.load(std::memory_order_relaxed); }
+  void set_thp_disabled(bool d) { thp_disabled_.store(d, std::memory_order_relaxed); }
 
  private:
   MemoryManager(Platform& platform, Ref<AddressSpace> as, bool randomize);
@@ -191,6 +203,7 @@ class MemoryManager : public RefCounted<MemoryManager> {
   const Ref<AddressSpace> as_;
   const bool randomize_;
   std::atomic<int> dumpable_{1};
+  std::atomic<bool> thp_disabled_{false};
   mutable std::atomic<uint64_t> peak_rss_{0};
   mutable Mutex<LockClass::kMm> mu_;
   VmaTree vmas_ GUARDED_BY(mu_);
