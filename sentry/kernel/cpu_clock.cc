@@ -44,7 +44,7 @@ Result<CpuClockTarget> FindCpuClock(Task& t, int clock, bool reading) {
   const bool thread = (clock & 4) != 0;
   target.user_only = (clock & 3) == kVirt;
   MutexLock lock(t.kernel().tasks().mu);
-  Task* found = pid == 0 ? &t : t.kernel().tasks().FindTask(pid);
+  Task* found = pid == 0 ? &t : t.pid_ns().FindTask(pid);
   if (found == nullptr) return Errno(EINVAL);
   if (thread) {
     if (&found->tg() != &t.tg()) return Errno(EINVAL);
