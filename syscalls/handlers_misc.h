@@ -26,6 +26,7 @@ SysResult SysSettimeofday(Task& t, GuestAddr tv, GuestAddr tz);
 SysResult SysAdjtimex(Task& t, GuestAddr timex);
 SysResult SysClockAdjtime(Task& t, int clock, GuestAddr timex);
 SysResult SysRestartSyscall(Task& t);
+SysResult SysUretprobe(Task& t);
 SysResult SysAcct(Task& t, UserPath path);
 SysResult SysQuotactl(Task& t, uint32_t cmd, UserPath special, int id, GuestAddr addr);
 

@@ -212,6 +212,12 @@ SysResult SysClockAdjtime(Task& t, int clock, GuestAddr timex) {
 
 SysResult SysRestartSyscall(Task& t) { return t.RestartSyscall(); }
 
+// Only a probe's trampoline may make it, and nobody here sets probes.
+SysResult SysUretprobe(Task& t) {
+  t.ForceSignal(MakeSigInfo(SIGILL, SI_KERNEL));
+  return -1;
+}
+
 SysResult SysAcct(Task& t, UserPath path) {
   if (!t.creds().Has(Capability::kSysPacct)) return Errno(EPERM);
   if (path.IsNull()) return 0;

@@ -42,7 +42,8 @@ Result<void> ForEach(Task& t, int which, int who, F f) {
         match = who == 0 ? task == &t : tid == who;
         break;
       case kGroup:
-        match = task->tg().pgrp && task->tg().pgrp->pgid == (who == 0 ? t.tg().pgrp->pgid : who);
+        match = who == 0 ? task->tg().pgrp == t.tg().pgrp
+                         : task->tg().pgrp && task->tg().pgrp->pid->In(t.pid_ns()) == who;
         break;
       default:
         match = task->creds_ref()->ruid == (who == 0 ? t.creds().ruid : static_cast<Uid>(who));

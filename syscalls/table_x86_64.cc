@@ -356,6 +356,7 @@ constexpr SyscallRow kRows[] = {
     {332, "statx", Adapt<&SysStatx>, Support::kFull, "", 0, "dsxxp"},
     {333, "io_pgetevents", Adapt<&SysIoPgetevents>, Support::kFull, ""},
     {334, "rseq", nullptr, Support::kNone, ""},
+    {335, "uretprobe", Adapt<&SysUretprobe>, Support::kFull, "SIGILL: there are no probes"},
     {424, "pidfd_send_signal", Adapt<&SysPidfdSendSignal>, Support::kFull, ""},
     {425, "io_uring_setup", nullptr, Support::kNone, ""},
     {426, "io_uring_enter", nullptr, Support::kNone, ""},
