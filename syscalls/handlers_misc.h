@@ -18,7 +18,6 @@ SysResult Privileged(Task& t, const RawArgs&) {
 SysResult SysPersonality(Task& t, uint32_t persona);
 SysResult SysMembarrier(Task& t, int cmd, uint32_t flags, int cpu);
 SysResult SysSyslog(Task& t, int type, GuestAddr buf, int length);
-SysResult SysVhangup(Task& t);
 SysResult SysReboot(Task& t, uint32_t magic1, uint32_t magic2, uint32_t cmd, GuestAddr arg);
 SysResult SysSysfs(Task& t, int option, uint64_t arg1, uint64_t arg2);
 SysResult SysUstat(Task& t, uint32_t dev, GuestAddr out);

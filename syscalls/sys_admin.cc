@@ -92,14 +92,6 @@ SysResult SysSyslog(Task& t, int type, GuestAddr buf, int length) {
   }
 }
 
-SysResult SysVhangup(Task& t) {
-  if (!t.creds().Has(Capability::kSysTtyConfig)) return Errno(EPERM);
-  MutexLock lock(t.kernel().tasks().mu);
-  Session& session = *t.tg().pgrp->session;
-  if (session.tty) HangUpSessionLocked(t.kernel(), session);
-  return 0;
-}
-
 // As in a pid namespace of its own (kernel/pid_namespace.c:reboot_pid_ns): init dies.
 SysResult SysReboot(Task& t, uint32_t magic1, uint32_t magic2, uint32_t cmd, GuestAddr) {
   if (!t.creds().Has(Capability::kSysBoot)) return Errno(EPERM);
