@@ -205,7 +205,7 @@ SysResult SysMovePages(Task& t, int pid, uint64_t count, GuestAddr pages, GuestA
       answer = mm->ResidentIn({at, at + kPageSize}) != 0 ? node : -ENOENT;
     }
     TRY(UserOut<int32_t>(status + i * 4).CopyOut(t, answer));
-    if (t.Interrupted()) return Errno(EINTR);
+    if ((t.PendingMask() & abi::SigBit(SIGKILL)) != 0 || t.tg().group_exit) break;
   }
   return 0;
 }
