@@ -1,6 +1,8 @@
 // Calls of administration and odds and ends: the log, clocks of the system, old calls, newer ones that
 // work on other processes.
 #include <linux/mman.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/timex.h>
@@ -186,6 +188,63 @@ TEST(PidfdGetfdTest, TakesAnothersDescriptor) {
   hold.writer.Reset();
   waitpid(child, nullptr, 0);
   EXPECT_FAILS(syscall(SYS_pidfd_getfd, pidfd.get(), 0, 0), ESRCH);
+}
+
+// struct pidfd_info and its ioctl of Linux 6.15.
+struct PidfdInfo {
+  uint64_t mask, cgroup;
+  uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+  int32_t exit_code;
+};
+constexpr unsigned long kPidfdGetInfo = 0xc040ff0b;
+
+TEST(PidfdInfoTest, SaysWhoAndHowItEnded) {
+  Pipe hold;
+  const pid_t child = fork();
+  if (child == 0) {
+    hold.writer.Reset();
+    char c;
+    read(hold.reader.get(), &c, 1);
+    _exit(42);
+  }
+  Fd pidfd(PidfdOf(child));
+  PidfdInfo info = {};
+  info.mask = 8;  // PIDFD_INFO_EXIT
+  if (ioctl(pidfd.get(), kPidfdGetInfo, &info) == -1 && errno == ENOTTY) {
+    hold.writer.Reset();
+    waitpid(child, nullptr, 0);
+    GTEST_SKIP();
+  }
+  EXPECT_EQ(info.mask & 8, 0u);
+  EXPECT_EQ(info.pid, static_cast<uint32_t>(child));
+  EXPECT_EQ(info.ppid, static_cast<uint32_t>(getpid()));
+  EXPECT_EQ(info.euid, geteuid());
+  EXPECT_FAILS(ioctl(pidfd.get(), kPidfdGetInfo, nullptr), EINVAL);
+  EXPECT_FAILS(ioctl(hold.reader.get(), kPidfdGetInfo, &info), ENOTTY);
+  hold.writer.Reset();
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  info = {};
+  EXPECT_FAILS(ioctl(pidfd.get(), kPidfdGetInfo, &info), ESRCH);
+  info.mask = 8;
+  EXPECT_OK(ioctl(pidfd.get(), kPidfdGetInfo, &info));
+  EXPECT_EQ(info.exit_code, status);
+}
+
+TEST(FallocateTest, ObeysTheFileSizeLimit) {
+  TempDir dir;
+  EXPECT_EQ(InChild([&] {
+    signal(SIGXFSZ, SIG_IGN);
+    Fd fd(open((dir.path() + "/f").c_str(), O_CREAT | O_RDWR, 0600));
+    const rlimit lim = {8192, RLIM_INFINITY};
+    CHECK_CHILD(setrlimit(RLIMIT_FSIZE, &lim) == 0);
+    CHECK_CHILD(fallocate(fd.get(), 0, 0, 8192) == 0);
+    CHECK_CHILD(fallocate(fd.get(), 0, 0, 8193) == -1 && errno == EFBIG);
+    CHECK_CHILD(ftruncate(fd.get(), 8193) == -1 && errno == EFBIG);
+    CHECK_CHILD(pwrite(fd.get(), "x", 1, 8192) == -1 && errno == EFBIG);
+    CHECK_CHILD(pwrite(fd.get(), "xyz", 3, 8190) == 2);
+    return 0;
+  }), 0);
 }
 
 TEST(ProcessMadviseTest, AdvisesItself) {
