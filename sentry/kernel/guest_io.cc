@@ -57,21 +57,6 @@ GuestRange GuestBuffers::Current(size_t want) const {
   return r;
 }
 
-void GuestBuffers::Cut(size_t n) {
-  total_ = n;
-  if (many_.empty()) {
-    one_.end = one_.start + n;
-    return;
-  }
-  size_t at = index_;
-  while (at < many_.size() && n >= many_[at].size()) n -= many_[at++].size();
-  if (n > 0) {
-    many_[at].end = many_[at].start + n;
-    at++;
-  }
-  many_.resize(at);
-}
-
 void GuestBuffers::Advance(size_t n) {
   total_ -= n;
   if (many_.empty()) {
