@@ -34,7 +34,7 @@ LAYERS = {
     "syscalls": ["sentry", "platform", "netstack", "gofer/proto", "fs"],
     "runsc/boot": ["sentry", "platform", "netstack", "gofer", "fs", "syscalls", "runsc"],
     "runsc/net": ["sentry/base", "netstack", "runsc"],
-    "runsc": ["sentry/base", "sentry/abi", "platform", "gofer", "fs/gofer", "runsc"],
+    "runsc": ["sentry/base", "sentry/abi", "platform", "netstack/wire", "gofer", "fs/gofer", "runsc"],
     "tests": ["*"],
     "benchmarks": ["*"],
 }
