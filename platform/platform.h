@@ -80,6 +80,19 @@ class AddressSpace : public RefCounted<AddressSpace> {
   // store desired; returns the old value. EFAULT; EINVAL when not aligned.
   virtual Result<uint32_t> CompareExchange(GuestAddr addr, uint32_t expected, uint32_t desired) = 0;
 
+  // membarrier(2) by the memory thread, which shares the guest's memory and so reaches its threads
+  // and its registrations. The host's result.
+  virtual Result<uint32_t> Membarrier(int cmd, uint32_t flags, int cpu) {
+    static_cast<void>(cmd), static_cast<void>(flags), static_cast<void>(cpu);
+    return Errno(ENOSYS);
+  }
+  // What the stub process has used up so far (getrusage); guest code can forge it.
+  struct HostUsage {
+    uint64_t maxrss_kib = 0, minor_faults = 0, major_faults = 0;
+    uint64_t voluntary = 0, involuntary = 0;
+  };
+  virtual Result<HostUsage> Usage() { return Errno(ENOSYS); }
+
   // The host vDSO and vvar mappings of this stub, kept for the guest; empty when there is none.
   virtual GuestRange vdso() const = 0;
   virtual GuestRange vvar() const = 0;
@@ -200,6 +213,23 @@ class Context {
     return {};
   }
   virtual void QueueReserved(GuestAddr addr, size_t n) { static_cast<void>(addr), static_cast<void>(n); }
+
+  // Brings guest memory and this call's arguments up to date for somebody who looks at them and
+  // changes them before the next Switch (a debugger): forgets the window's input, and copies queued
+  // output now.
+  virtual void SettleWindow() {}
+
+  // The processor's debug registers DR0 to DR3, DR6 and DR7 as PTRACE_PEEKUSER and POKEUSER of
+  // u_debugreg see them. The host's errors; EIO where there is none. A hit comes as a fault with
+  // SIGTRAP and TRAP_HWBKPT. Preconditions: not in Switch.
+  virtual Result<uint64_t> GetDebugRegister(int n) {
+    static_cast<void>(n);
+    return Errno(EIO);
+  }
+  virtual Result<void> SetDebugRegister(int n, uint64_t value) {
+    static_cast<void>(n), static_cast<void>(value);
+    return Errno(EIO);
+  }
 
   // Makes a running or the next Switch return kInterrupted soon. Async, any thread.
   virtual void Interrupt() = 0;

@@ -49,6 +49,21 @@ SysResult SysFutex(Task& t, GuestAddr addr, int op, uint32_t val, GuestAddr time
 SysResult SysFutexWaitv(Task& t, GuestAddr waiters_addr, uint32_t n, uint32_t flags,
                         GuestAddr timeout, int clock);
 
+// sys_ptrace.cc
+SysResult SysPtrace(Task& t, int64_t request, int64_t pid, uint64_t addr, uint64_t data);
+
+// sys_seccomp.cc
+SysResult SysSeccomp(Task& t, uint32_t op, uint32_t flags, GuestAddr args);
+SysResult PrctlSetSeccomp(Task& t, uint64_t mode, GuestAddr filter);
+
+// sys_process_vm.cc
+SysResult SysProcessVmReadv(Task& t, int pid, GuestAddr local, uint64_t local_count,
+                            GuestAddr remote, uint64_t remote_count, uint64_t flags);
+SysResult SysProcessVmWritev(Task& t, int pid, GuestAddr local, uint64_t local_count,
+                             GuestAddr remote, uint64_t remote_count, uint64_t flags);
+SysResult SysKcmp(Task& t, int pid1, int pid2, int type, uint64_t index1, uint64_t index2);
+SysResult SysPidfdGetfd(Task& t, int pidfd, int fd, uint32_t flags);
+
 // sys_ids.cc
 SysResult SysGetpid(Task& t);
 SysResult SysGettid(Task& t);
@@ -247,6 +262,7 @@ SysResult SysPause(Task& t);
 SysResult SysRtSigtimedwait(Task& t, GuestAddr set, GuestAddr info, GuestAddr timeout,
                             uint64_t size);
 SysResult SysRtSigreturn(Task& t);
+SysResult SysRestartSyscall(Task& t);
 SysResult SysSigaltstack(Task& t, GuestAddr ss, GuestAddr old);
 SysResult SysKill(Task& t, int pid, int signo);
 SysResult SysTkill(Task& t, int tid, int signo);

@@ -123,6 +123,15 @@ SysResult SysFutex(Task& t, GuestAddr addr, int op, uint32_t val, GuestAddr time
     if (!r.ok()) return r.error();
     return *r;
   };
+  const bool wakes = cmd == FUTEX_WAKE || cmd == FUTEX_WAKE_BITSET || cmd == FUTEX_REQUEUE ||
+                     cmd == FUTEX_CMP_REQUEUE;
+  if (shared && wakes && addr.value() % 4 == 0) {
+    // A shared futex is named by its page, which must be there (get_futex_key).
+    TRY(UserIn<uint32_t>(addr).CopyIn(t));
+    if (cmd == FUTEX_REQUEUE || cmd == FUTEX_CMP_REQUEUE) {
+      TRY(UserIn<uint32_t>(addr2).CopyIn(t));
+    }
+  }
   switch (cmd) {
     case FUTEX_WAIT: {
       const int64_t deadline = TRY(Deadline(t, timeout, true, realtime));

@@ -6,7 +6,9 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "sentry/kernel/process_timers.h"
 #include "syscalls/handlers.h"
+#include "syscalls/handlers_misc.h"
 
 namespace ringwall {
 
@@ -51,12 +53,15 @@ Result<void> SetLimit(Task& t, ThreadGroup& tg, int resource, RlimitAbi fresh) {
   constexpr uint64_t kMaxFiles = 1 << 20;  // sysctl fs.nr_open
   if (resource == RLIMIT_NOFILE && fresh.hard > kMaxFiles) return Errno(EPERM);
   const bool may_raise = t.creds().Has(Capability::kSysResource);
-  return tg.rlimits.With([&](Rlimits& r) -> Result<void> {
+  TRY(tg.rlimits.With([&](Rlimits& r) -> Result<void> {
     Rlimits::Limit& limit = r.limits[static_cast<size_t>(resource)];
     if (fresh.hard > limit.hard && !may_raise) return Errno(EPERM);
     limit = {fresh.soft, fresh.hard};
     return {};
-  });
+  }));
+  if (resource == RLIMIT_CPU) ProcessTimers::Of(tg)->LimitCpu();
+  if (resource == RLIMIT_STACK && &tg == &t.tg()) t.mm().LimitStack({.stack = fresh.soft});
+  return {};
 }
 
 RlimitAbi GetLimit(const ThreadGroup& tg, int resource) {
@@ -65,7 +70,32 @@ RlimitAbi GetLimit(const ThreadGroup& tg, int resource) {
   return {l.soft, l.hard};
 }
 
-SysResult PrctlCapabilities(Task& t, int option, uint64_t arg2, uint64_t arg3) {
+// PR_SET_PTRACER of the Yama security module.
+SysResult SetPtracer(Task& t, int64_t pid) {
+  MutexLock lock(t.kernel().tasks().mu);
+  if (pid == -1) {
+    t.tg().ptracer = -1;
+    return 0;
+  }
+  if (pid != 0) {
+    Task* named = pid > 0 && pid <= INT_MAX ? t.pid_ns().FindTask(static_cast<int>(pid)) : nullptr;
+    if (named == nullptr) return Errno(EINVAL);
+    pid = named->tgid();
+  }
+  t.tg().ptracer = static_cast<int>(pid);
+  return 0;
+}
+
+// Securebits come in pairs: a flag, and above it a lock on the flag.
+bool MayChangeSecurebits(const Credentials& c, uint64_t to) {
+  constexpr uint64_t kFlags = 0x55, kLocks = 0xaa;
+  const uint64_t old = c.securebits;
+  return (((old & kLocks) >> 1) & (old ^ to)) == 0 && (old & kLocks & ~to) == 0 &&
+         (to & ~(kFlags | kLocks)) == 0 && c.HasOwn(Capability::kSetpcap);
+}
+
+SysResult PrctlCapabilities(Task& t, int option, uint64_t arg2, uint64_t arg3, uint64_t arg4,
+                            uint64_t arg5) {
   const Credentials& old = t.creds();
   if (option == PR_CAPBSET_READ) {
     if (arg2 > 40) return Errno(EINVAL);
@@ -80,11 +110,11 @@ SysResult PrctlCapabilities(Task& t, int option, uint64_t arg2, uint64_t arg3) {
       break;
     case PR_CAP_AMBIENT:
       if (arg2 == PR_CAP_AMBIENT_CLEAR_ALL) {
-        if (arg3 != 0) return Errno(EINVAL);
+        if (arg3 != 0 || arg4 != 0 || arg5 != 0) return Errno(EINVAL);
         c->cap_ambient = 0;
         break;
       }
-      if (arg3 > 40) return Errno(EINVAL);
+      if (arg3 > 40 || arg4 != 0 || arg5 != 0) return Errno(EINVAL);
       if (arg2 == PR_CAP_AMBIENT_IS_SET) return (old.cap_ambient >> arg3) & 1;
       if (arg2 == PR_CAP_AMBIENT_RAISE) {
         const uint64_t bit = uint64_t{1} << arg3;
@@ -101,12 +131,12 @@ SysResult PrctlCapabilities(Task& t, int option, uint64_t arg2, uint64_t arg3) {
       }
       break;
     case PR_SET_SECUREBITS:
-      if (!old.HasOwn(Capability::kSetpcap)) return Errno(EPERM);
-      if (arg2 > 0xff) return Errno(EPERM);
+      if (!MayChangeSecurebits(old, arg2)) return Errno(EPERM);
       c->securebits = static_cast<uint32_t>(arg2);
       break;
     case PR_SET_KEEPCAPS:
       if (arg2 > 1) return Errno(EINVAL);
+      if ((old.securebits & (1u << 5)) != 0) return Errno(EPERM);  // locked
       c->securebits = (c->securebits & ~(1u << 4)) | static_cast<uint32_t>(arg2 << 4);
       break;
     default:
@@ -127,7 +157,8 @@ Rusage ProcessRusageLocked(const ThreadGroup& tg) {
 SysResult SysUname(Task& t, GuestAddr out) {
   UtsAbi u = {};
   Put(u.sysname, "Linux");
-  Put(u.release, "6.12.0");
+  constexpr uint32_t kUname26 = 0x0020000;  // personality(2)
+  Put(u.release, (t.personality.load() & kUname26) != 0 ? "2.6.72" : "6.12.0");
   Put(u.version, "#1 SMP PREEMPT_DYNAMIC Ringwall");
   Put(u.machine, "x86_64");
   const UtsName name = t.uts().name.With([](const UtsName& n) { return n; });
@@ -152,7 +183,10 @@ SysResult SysSysinfo(Task& t, GuestAddr out) {
   timespec up;
   clock_gettime(CLOCK_BOOTTIME, &up);
   SysinfoAbi s = {};
-  s.uptime = up.tv_sec;
+  // Since the sandbox began, as /proc/uptime.
+  const uint64_t now = static_cast<uint64_t>(up.tv_sec) * 1'000'000'000 +
+                       static_cast<uint64_t>(up.tv_nsec);
+  s.uptime = static_cast<int64_t>((now - t.kernel().start_boottime_ns()) / 1'000'000'000) + 1;
   s.totalram = t.kernel().options().memory_limit;
   s.mem_unit = 1;
   std::vector<RefPtr<MemoryManager>> maps;  // asked without the lock, which comes after theirs
@@ -328,6 +362,12 @@ SysResult SysPrctl(Task& t, int option, uint64_t arg2, uint64_t arg3, uint64_t a
     case PR_GET_NO_NEW_PRIVS:
       if (arg2 != 0 || arg3 != 0 || arg4 != 0 || arg5 != 0) return Errno(EINVAL);
       return t.creds().no_new_privs ? 1 : 0;
+    case PR_SET_SECCOMP:
+      return PrctlSetSeccomp(t, arg2, GuestAddr(arg3));
+    case PR_GET_SECCOMP:
+      return t.seccomp.mode.load();
+    case PR_SET_PTRACER:
+      return SetPtracer(t, static_cast<int64_t>(arg2));
     case PR_SET_CHILD_SUBREAPER: {
       MutexLock lock(t.kernel().tasks().mu);
       t.tg().is_child_subreaper = arg2 != 0;
@@ -346,13 +386,13 @@ SysResult SysPrctl(Task& t, int option, uint64_t arg2, uint64_t arg3, uint64_t a
     case PR_CAP_AMBIENT:
     case PR_SET_SECUREBITS:
     case PR_SET_KEEPCAPS:
-      return PrctlCapabilities(t, option, arg2, arg3);
+      return PrctlCapabilities(t, option, arg2, arg3, arg4, arg5);
     case PR_GET_SECUREBITS:
       return t.creds().securebits;
     case PR_GET_KEEPCAPS:
       return (t.creds().securebits >> 4) & 1;
     case PR_SET_TIMERSLACK:
-      t.timer_slack_ns = arg2 == 0 ? 50000 : arg2;
+      t.timer_slack_ns = arg2 == 0 ? t.default_timer_slack_ns.load() : arg2;
       return 0;
     case PR_GET_TIMERSLACK:
       return static_cast<int64_t>(t.timer_slack_ns.load());
@@ -362,20 +402,22 @@ SysResult SysPrctl(Task& t, int option, uint64_t arg2, uint64_t arg3, uint64_t a
       return arg2 == PR_TIMING_STATISTICAL ? SysResult(0) : Errno(EINVAL);
     case PR_GET_TSC:
       return Zero(UserOut<int32_t>(GuestAddr(arg2)).CopyOut(t, PR_TSC_ENABLE));
-    case PR_GET_THP_DISABLE:
-      return 0;
-    case PR_GET_SECCOMP:
-      return 0;
     case PR_GET_TID_ADDRESS:
       return Zero(UserOut<uint64_t>(GuestAddr(arg2)).CopyOut(t, t.clear_child_tid.value()));
     default:
-      return Errno(EINVAL);
+      return PrctlMore(t, option, arg2, arg3, arg4, arg5);
   }
 }
 
 SysResult SysGetcpu(Task& t, GuestAddr cpu, GuestAddr node, GuestAddr) {
   unsigned c = 0, n = 0;
   getcpu(&c, &n);
+  // This host thread's CPU; the guest thread's is one of those it may use.
+  const cpu_set_t allowed = t.affinity();
+  if (!CPU_ISSET(c, &allowed)) {
+    c = 0;
+    while (c + 1 < CPU_SETSIZE && !CPU_ISSET(c, &allowed)) c++;
+  }
   if (!cpu.IsNull()) {
     TRY(UserOut<uint32_t>(cpu).CopyOut(t, c));
   }

@@ -8,6 +8,13 @@ namespace ringwall {
 
 namespace {
 
+// READ_IMPLIES_EXEC of personality(2).
+int WithPersonality(const Task& t, int prot) {
+  constexpr uint32_t kReadImpliesExec = 0x0400000;
+  if ((prot & PROT_READ) == 0 || (t.personality.load() & kReadImpliesExec) == 0) return prot;
+  return prot | PROT_EXEC;
+}
+
 SysResult AddrOf(Result<GuestAddr> a) {
   if (!a.ok()) return a.error();
   return static_cast<int64_t>(a->value());
@@ -30,7 +37,7 @@ SysResult SysMmap(Task& t, GuestAddr addr, uint64_t length, int prot, int flags,
   MmapRequest request;
   request.hint = addr;
   request.length = length;
-  request.prot = prot;
+  request.prot = WithPersonality(t, prot);
   request.flags = flags;
   request.offset = offset;
   if ((flags & MAP_ANONYMOUS) == 0) {
@@ -50,7 +57,7 @@ SysResult SysMunmap(Task& t, GuestAddr addr, uint64_t length) {
 }
 
 SysResult SysMprotect(Task& t, GuestAddr addr, uint64_t length, int prot) {
-  return Zero(t.mm().Mprotect(addr, length, prot, LimitsOf(t)));
+  return Zero(t.mm().Mprotect(addr, length, WithPersonality(t, prot), LimitsOf(t)));
 }
 
 SysResult SysMremap(Task& t, GuestAddr old, uint64_t old_size, uint64_t new_size, int flags,

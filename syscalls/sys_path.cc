@@ -278,8 +278,10 @@ SysResult SysUmask(Task& t, uint32_t mask) {
 }
 
 SysResult SysGetcwd(Task& t, GuestAddr buf, uint64_t size) {
-  const std::string name = Vfs::FullName(t.fs().cwd(), t.fs().root(), t.mounts());
-  if (name.ends_with(" (deleted)")) return Errno(ENOENT);
+  bool outside = false;
+  std::string name = Vfs::FullName(t.fs().cwd(), t.fs().root(), t.mounts(), &outside);
+  if (t.fs().cwd().dentry().unlinked()) return Errno(ENOENT);
+  if (outside && !name.starts_with("(unreachable)")) name.insert(0, "(unreachable)");
   if (name.size() + 1 > size) return Errno(ERANGE);
   TRY(t.CopyOutLast(buf, std::as_bytes(std::span(name.c_str(), name.size() + 1))));
   return static_cast<int64_t>(name.size() + 1);

@@ -115,7 +115,10 @@ Result<int64_t> DeadlineFromTime(Task& t, GuestAddr addr, int64_t per_sub) {
 }
 
 void PutTimeLeft(Task& t, GuestAddr addr, int64_t deadline, int64_t per_sub) {
-  if (addr.IsNull() || deadline == kNoDeadline) return;
+  constexpr uint32_t kStickyTimeouts = 0x4000000;  // personality(2)
+  if (addr.IsNull() || deadline == kNoDeadline || (t.personality.load() & kStickyTimeouts) != 0) {
+    return;
+  }
   const int64_t left = deadline == 0 ? 0 : std::max<int64_t>(deadline - MonotonicNow(), 0);
   const TimeAbi v = {left / 1'000'000'000, left % 1'000'000'000 / per_sub};
   Result<void> ignored = UserOut<TimeAbi>(addr).CopyOut(t, v);

@@ -175,10 +175,12 @@ SysResult SysPwrite64(Task& t, int fd, GuestAddr buf, uint64_t count, int64_t po
 }
 
 SysResult SysPreadv(Task& t, int fd, GuestAddr iov, uint64_t count, int64_t pos) {
+  if (pos < 0) return Errno(EINVAL);
   return SysPreadv2(t, fd, iov, count, pos, 0, 0);
 }
 
 SysResult SysPwritev(Task& t, int fd, GuestAddr iov, uint64_t count, int64_t pos) {
+  if (pos < 0) return Errno(EINVAL);
   return SysPwritev2(t, fd, iov, count, pos, 0, 0);
 }
 

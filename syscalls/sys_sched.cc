@@ -3,7 +3,12 @@
 #include <sched.h>
 #include <sys/resource.h>
 
+#include <algorithm>
+#include <optional>
+#include <vector>
+
 #include "syscalls/handlers.h"
+#include "syscalls/handlers_misc.h"
 
 namespace ringwall {
 
@@ -28,6 +33,78 @@ bool MayChange(const Task& t, const Task& target) {
   Ref<const Credentials> c = target.creds_ref();
   return own.euid == c->euid || own.euid == c->ruid ||
          own.HasIn(c->user_ns(), Capability::kSysNice);
+}
+
+// struct sched_attr.
+struct SchedAttrAbi {
+  uint32_t size, policy;
+  uint64_t flags;
+  int32_t nice;
+  uint32_t priority;
+  uint64_t runtime, deadline, period;
+  uint32_t util_min, util_max;
+};
+static_assert(sizeof(SchedAttrAbi) == 56);
+constexpr uint32_t kAttrSizeVer0 = 48;
+
+constexpr uint32_t kSchedDeadline = 6, kResetOnForkBit = 0x40000000;
+// sched_attr's flags.
+constexpr uint64_t kResetOnFork = 1, kReclaim = 2, kOverrun = 4, kKeepPolicy = 8, kKeepParams = 0x10,
+                   kUtilClamp = 0x60;
+constexpr uint64_t kKnownFlags =
+    kResetOnFork | kReclaim | kOverrun | kKeepPolicy | kKeepParams | kUtilClamp;
+
+// Whether these are times that a deadline task may have (__checkparam_dl).
+bool DeadlineIsSane(const SchedPolicy& p) {
+  constexpr uint64_t kMinRuntime = 1024, kTopBit = uint64_t{1} << 63;
+  constexpr uint64_t kMinPeriod = 100'000, kMaxPeriod = uint64_t{4'194'304} * 1000;
+  if (p.deadline_ns == 0 || p.runtime_ns < kMinRuntime) return false;
+  if (((p.deadline_ns | p.period_ns) & kTopBit) != 0) return false;
+  const uint64_t period = p.period_ns == 0 ? p.deadline_ns : p.period_ns;
+  if (period < p.deadline_ns || p.deadline_ns < p.runtime_ns) return false;
+  return period >= kMinPeriod && period <= kMaxPeriod;
+}
+
+struct Wanted {
+  SchedPolicy p;
+  std::optional<int> nice;  // of the normal policies; unchanged when empty
+};
+
+// __sched_setscheduler: EINVAL, EPERM. Policies are remembered and obeyed as far as an ordinary host
+// thread can: which is to say that a real-time one runs as a normal one does.
+Result<void> SetPolicy(Task& t, Task& target, Wanted w) {
+  const bool real_time = w.p.policy == SCHED_FIFO || w.p.policy == SCHED_RR;
+  const bool deadline = w.p.policy == kSchedDeadline;
+  const bool normal =
+      w.p.policy == SCHED_OTHER || w.p.policy == SCHED_BATCH || w.p.policy == SCHED_IDLE;
+  if (!real_time && !deadline && !normal) return Errno(EINVAL);
+  if (w.p.priority > 99 || real_time != (w.p.priority != 0)) return Errno(EINVAL);
+  if (deadline && !DeadlineIsSane(w.p)) return Errno(EINVAL);
+
+  const SchedPolicy old = target.sched.With([](const SchedPolicy& s) { return s; });
+  const int old_nice = target.nice.load();
+  const auto may_be_nice = [&](int nice) {
+    return static_cast<uint64_t>(20 - nice) <= target.tg().limit(RLIMIT_NICE);
+  };
+  bool privileged = deadline || !MayChange(t, target);
+  if (normal && w.nice && *w.nice < old_nice && !may_be_nice(*w.nice)) privileged = true;
+  if (real_time) {
+    const uint64_t limit = target.tg().limit(RLIMIT_RTPRIO);
+    if (w.p.policy != old.policy && limit == 0) privileged = true;
+    if (w.p.priority > old.priority && w.p.priority > limit) privileged = true;
+  }
+  if (old.policy == SCHED_IDLE && w.p.policy != SCHED_IDLE && !may_be_nice(old_nice)) {
+    privileged = true;
+  }
+  if (old.reset_on_fork && !w.p.reset_on_fork) privileged = true;
+  if (privileged && !t.creds().Has(Capability::kSysNice)) return Errno(EPERM);
+
+  // ---- No failure below this line. ----
+  if (!deadline) w.p.runtime_ns = w.p.deadline_ns = w.p.period_ns = 0;
+  if (deadline && w.p.period_ns == 0) w.p.period_ns = w.p.deadline_ns;
+  target.sched.With([&](SchedPolicy& s) { s = w.p; });
+  if (normal && w.nice) target.nice.store(*w.nice);
+  return {};
 }
 
 }  // namespace
@@ -58,39 +135,96 @@ SysResult SysSchedSetaffinity(Task& t, int pid, uint32_t size, GuestAddr in) {
 }
 
 SysResult SysSchedGetscheduler(Task& t, int pid) {
-  TRY(Target(t, pid));
-  return SCHED_OTHER;
+  Ref<Task> target = TRY(Target(t, pid));
+  const SchedPolicy p = target->sched.With([](const SchedPolicy& s) { return s; });
+  return static_cast<int64_t>(p.policy | (p.reset_on_fork ? kResetOnForkBit : 0));
 }
 
 SysResult SysSchedSetscheduler(Task& t, int pid, int policy, GuestAddr param) {
-  Ref<Task> target = TRY(Target(t, pid));
+  if (policy < 0 || pid < 0 || param.IsNull()) return Errno(EINVAL);
   const int32_t priority = TRY(UserIn<int32_t>(param).CopyIn(t));
-  policy &= ~0x40000000;  // SCHED_RESET_ON_FORK
-  switch (policy) {
-    case SCHED_OTHER:
-    case SCHED_BATCH:
-    case SCHED_IDLE:
-      return priority == 0 ? SysResult(0) : Errno(EINVAL);
-    case SCHED_FIFO:
-    case SCHED_RR:
-      if (priority < 1 || priority > 99) return Errno(EINVAL);
-      return Errno(EPERM);  // real-time priorities are not the sandbox's to give
-    default:
-      return Errno(EINVAL);
-  }
+  Ref<Task> target = TRY(Target(t, pid));
+  Wanted w;
+  w.p.reset_on_fork = (static_cast<uint32_t>(policy) & kResetOnForkBit) != 0;
+  w.p.policy = static_cast<uint32_t>(policy) & ~kResetOnForkBit;
+  if (priority < 0) return Errno(EINVAL);
+  w.p.priority = static_cast<uint32_t>(priority);
+  return Zero(SetPolicy(t, *target, w));
 }
 
 SysResult SysSchedGetparam(Task& t, int pid, GuestAddr out) {
-  if (out.IsNull()) return Errno(EINVAL);
-  TRY(Target(t, pid));
-  return Zero(UserOut<int32_t>(out).CopyOut(t, 0));
+  if (out.IsNull() || pid < 0) return Errno(EINVAL);
+  Ref<Task> target = TRY(Target(t, pid));
+  const SchedPolicy p = target->sched.With([](const SchedPolicy& s) { return s; });
+  return Zero(UserOut<int32_t>(out).CopyOut(t, static_cast<int32_t>(p.priority)));
 }
 
 SysResult SysSchedSetparam(Task& t, int pid, GuestAddr in) {
-  if (in.IsNull()) return Errno(EINVAL);
-  TRY(Target(t, pid));
+  if (in.IsNull() || pid < 0) return Errno(EINVAL);
   const int32_t priority = TRY(UserIn<int32_t>(in).CopyIn(t));
-  return priority == 0 ? SysResult(0) : Errno(EINVAL);
+  Ref<Task> target = TRY(Target(t, pid));
+  Wanted w;
+  w.p = target->sched.With([](const SchedPolicy& s) { return s; });
+  if (priority < 0) return Errno(EINVAL);
+  w.p.priority = static_cast<uint32_t>(priority);
+  return Zero(SetPolicy(t, *target, w));
+}
+
+SysResult SysSchedSetattr(Task& t, int pid, GuestAddr addr, uint32_t flags) {
+  if (addr.IsNull() || pid < 0 || flags != 0) return Errno(EINVAL);
+  uint32_t size = TRY(UserIn<uint32_t>(addr).CopyIn(t));
+  if (size == 0) size = kAttrSizeVer0;
+  SchedAttrAbi a = {};
+  bool too_big = size < kAttrSizeVer0 || size > kPageSize;
+  if (!too_big) {
+    std::vector<std::byte> raw(std::max<size_t>(size, sizeof(a)));
+    TRY(t.CopyIn(addr, std::span(raw).first(size)));
+    for (size_t i = sizeof(a); i < size; i++) too_big |= raw[i] != std::byte{0};
+    memcpy(&a, raw.data(), sizeof(a));
+  }
+  if (too_big) {
+    TRY(UserOut<uint32_t>(addr).CopyOut(t, sizeof(a)));
+    return Errno(E2BIG);
+  }
+  if ((a.flags & kUtilClamp) != 0 && size < sizeof(a)) return Errno(EINVAL);
+  if (static_cast<int32_t>(a.policy) < 0) return Errno(EINVAL);
+  Ref<Task> target = TRY(Target(t, pid));
+  const SchedPolicy old = target->sched.With([](const SchedPolicy& s) { return s; });
+  Wanted w;
+  w.p.policy = (a.flags & kKeepPolicy) != 0 ? old.policy : a.policy;
+  w.p.reset_on_fork = (a.flags & kResetOnFork) != 0;
+  if ((a.flags & kKeepPolicy) != 0) w.p.reset_on_fork = old.reset_on_fork;
+  w.nice = std::clamp(a.nice, -20, 19);
+  w.p.priority = a.priority;
+  w.p.runtime_ns = a.runtime, w.p.deadline_ns = a.deadline, w.p.period_ns = a.period;
+  if ((a.flags & kKeepParams) != 0) {
+    w.p.priority = old.priority;
+    w.p.runtime_ns = old.runtime_ns, w.p.deadline_ns = old.deadline_ns;
+    w.p.period_ns = old.period_ns;
+    w.nice = target->nice.load();
+  }
+  if ((a.flags & ~kKnownFlags) != 0) return Errno(EINVAL);
+  if ((a.flags & kUtilClamp) != 0) return Errno(EOPNOTSUPP);  // as without CONFIG_UCLAMP_TASK
+  return Zero(SetPolicy(t, *target, w));
+}
+
+SysResult SysSchedGetattr(Task& t, int pid, GuestAddr addr, uint32_t size, uint32_t flags) {
+  if (addr.IsNull() || pid < 0 || size > kPageSize || size < kAttrSizeVer0 || flags != 0) {
+    return Errno(EINVAL);
+  }
+  Ref<Task> target = TRY(Target(t, pid));
+  const SchedPolicy p = target->sched.With([](const SchedPolicy& s) { return s; });
+  SchedAttrAbi a = {};
+  a.policy = p.policy;
+  a.flags = p.reset_on_fork ? kResetOnFork : 0;
+  if (p.policy == SCHED_OTHER || p.policy == SCHED_BATCH || p.policy == SCHED_IDLE) {
+    a.nice = target->nice.load();
+  }
+  a.priority = p.priority;
+  a.runtime = p.runtime_ns, a.deadline = p.deadline_ns, a.period = p.period_ns;
+  a.util_max = 1024;
+  a.size = std::min<uint32_t>(size, sizeof(a));
+  return Zero(t.CopyOut(addr, std::as_bytes(std::span(&a, 1)).first(a.size)));
 }
 
 SysResult SysSchedGetPriorityMax(Task&, int policy) {
@@ -114,10 +248,13 @@ SysResult SysSchedGetPriorityMin(Task& t, int policy) {
 }
 
 SysResult SysSchedRrGetInterval(Task& t, int pid, GuestAddr out) {
-  TRY(Target(t, pid));
+  Ref<Task> target = TRY(Target(t, pid));
+  const SchedPolicy p = target->sched.With([](const SchedPolicy& s) { return s; });
   struct {
     int64_t sec, nsec;
-  } const slice = {0, 4'000'000};
+  } slice = {0, 4'000'000};
+  if (p.policy == SCHED_RR) slice.nsec = 100'000'000;
+  if (p.policy == SCHED_FIFO || p.policy == kSchedDeadline) slice.nsec = 0;
   return Zero(t.CopyOut(out, std::as_bytes(std::span(&slice, 1))));
 }
 

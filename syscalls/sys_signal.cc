@@ -135,6 +135,7 @@ SysResult SysRtSigtimedwait(Task& t, GuestAddr set, GuestAddr info, GuestAddr ti
 }
 
 SysResult SysRtSigreturn(Task& t) { return t.SigReturn(); }
+SysResult SysRestartSyscall(Task& t) { return t.RestartSyscall(); }
 
 SysResult SysSigaltstack(Task& t, GuestAddr ss, GuestAddr old) {
   const uint64_t sp = t.regs().rsp;

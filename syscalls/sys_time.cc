@@ -3,6 +3,7 @@
 #include <sys/times.h>
 #include <time.h>
 
+#include "sentry/kernel/cpu_clock.h"
 #include "syscalls/handlers.h"
 
 namespace ringwall {
@@ -41,39 +42,17 @@ bool IsHostClock(int clock) {
   }
 }
 
-// CPU time of a process or thread clock: the two fixed ones, or an id made of a pid
-// (include/linux/posix-timers.h: ~pid << 3 | which, bit 2 for a thread).
-Result<int64_t> CpuClock(Task& t, int clock) {
-  if (clock == CLOCK_THREAD_CPUTIME_ID) {
-    const Rusage r = t.OwnRusage();
-    return static_cast<int64_t>(r.utime_ns + r.stime_ns);
-  }
-  int pid = 0;
-  bool thread = false;
-  int which = 2;  // CPUCLOCK_SCHED
-  if (clock != CLOCK_PROCESS_CPUTIME_ID) {
-    if (clock >= 0) return Errno(EINVAL);
-    pid = ~(clock >> 3);
-    thread = (clock & 4) != 0;
-    which = clock & 3;
-    if (which == 3) return Errno(EINVAL);
-  }
-  MutexLock lock(t.kernel().tasks().mu);
-  Task* target = pid == 0 ? &t : t.pid_ns().FindTask(pid);
-  if (target == nullptr) return Errno(EINVAL);
-  Rusage r;
-  if (thread) {
-    if (target->tgid() != t.tgid()) return Errno(EINVAL);
-    r = target->OwnRusage();
-  } else {
-    r = ProcessRusageLocked(target->tg());
-  }
-  if (which == 1) return static_cast<int64_t>(r.utime_ns);
-  return static_cast<int64_t>(r.utime_ns + r.stime_ns);
+Result<int64_t> CpuClockNow(Task& t, int clock) {
+  if (!IsCpuClock(clock)) return Errno(EINVAL);
+  const CpuClockTarget target = TRY(FindCpuClock(t, clock, true));
+  return ReadCpuClock(target);
 }
 
 Result<int64_t> ReadClock(Task& t, int clock) {
-  if (!IsHostClock(clock)) return CpuClock(t, clock);
+  if (!IsHostClock(clock)) return CpuClockNow(t, clock);
+  // A host without an alarm clock does not know these two; only their alarms differ from the others.
+  if (clock == CLOCK_REALTIME_ALARM) clock = CLOCK_REALTIME;
+  if (clock == CLOCK_BOOTTIME_ALARM) clock = CLOCK_BOOTTIME;
   timespec now;
   if (clock_gettime(clock, &now) != 0) return Errno(EINVAL);
   return int64_t{now.tv_sec} * kNsPerSec + now.tv_nsec;
@@ -94,6 +73,30 @@ SysResult SleepUntil(Task& t, int64_t deadline, GuestAddr rem) {
   }
 }
 
+SysResult SleepOnCpuUntil(Task& t, const CpuClockTarget& target, int64_t deadline, bool absolute,
+                          GuestAddr rem) {
+  const Result<void> slept = SleepOnCpuClock(t, target, deadline);
+  if (slept.ok()) return 0;
+  if (absolute) return Errno(kErestartNoHand);
+  if (!rem.IsNull()) {
+    const int64_t left = std::max<int64_t>(deadline - ReadCpuClock(target), 0);
+    TRY(UserOut<TimespecAbi>(rem).CopyOut(t, {left / kNsPerSec, left % kNsPerSec}));
+  }
+  t.set_restart([target, deadline, rem](Task& again) {
+    return SleepOnCpuUntil(again, target, deadline, false, rem);
+  });
+  return Errno(kErestartRestartBlock);
+}
+
+SysResult SleepOnCpu(Task& t, int clock, const TimespecAbi& ts, int flags, GuestAddr rem) {
+  // A thread cannot wait for its own time to pass.
+  const CpuClockTarget target = TRY(FindCpuClock(t, clock, false));
+  if (target.thread.get() == &t) return Errno(EINVAL);
+  const bool absolute = (flags & TIMER_ABSTIME) != 0;
+  const int64_t from = absolute ? 0 : ReadCpuClock(target);
+  return SleepOnCpuUntil(t, target, AddSaturating(from, ToNs(ts)), absolute, rem);
+}
+
 }  // namespace
 
 Result<int64_t> DeadlineFromTimespec(Task& t, GuestAddr addr) {
@@ -109,10 +112,12 @@ SysResult SysClockGettime(Task& t, int clock, GuestAddr out) {
 
 SysResult SysClockGetres(Task& t, int clock, GuestAddr out) {
   timespec res = {0, 1};
-  if (IsHostClock(clock)) {
+  if (clock == CLOCK_REALTIME_ALARM || clock == CLOCK_BOOTTIME_ALARM) {
+    // A nanosecond, which the host's vDSO does not say of these.
+  } else if (IsHostClock(clock)) {
     if (clock_getres(clock, &res) != 0) return Errno(EINVAL);
   } else {
-    TRY(CpuClock(t, clock));
+    TRY(CpuClockNow(t, clock));
   }
   if (out.IsNull()) return 0;
   return Zero(UserOut<TimespecAbi>(out).CopyOutLast(t, {res.tv_sec, res.tv_nsec}));
@@ -126,16 +131,19 @@ SysResult SysClockSettime(Task& t, int clock, GuestAddr in) {
 }
 
 SysResult SysClockNanosleep(Task& t, int clock, int flags, GuestAddr request, GuestAddr rem) {
-  const bool cpu = clock == CLOCK_PROCESS_CPUTIME_ID || clock < 0;
   if (clock == CLOCK_THREAD_CPUTIME_ID) return Errno(EOPNOTSUPP);
-  if (cpu) return Errno(clock < 0 ? EINVAL : EOPNOTSUPP);
-  if (!IsHostClock(clock)) return Errno(EINVAL);
+  if (!IsHostClock(clock) && !IsCpuClock(clock)) return Errno(EINVAL);
   if (clock == CLOCK_MONOTONIC_RAW || clock == CLOCK_REALTIME_COARSE ||
       clock == CLOCK_MONOTONIC_COARSE) {
     return Errno(EOPNOTSUPP);
   }
   const TimespecAbi ts = TRY(UserIn<TimespecAbi>(request).CopyIn(t));
   if (!Valid(ts)) return Errno(EINVAL);
+  if (IsCpuClock(clock)) return SleepOnCpu(t, clock, ts, flags, rem);
+  if ((clock == CLOCK_REALTIME_ALARM || clock == CLOCK_BOOTTIME_ALARM) &&
+      !t.creds().Has(Capability::kWakeAlarm)) {
+    return Errno(EPERM);
+  }
   if ((flags & TIMER_ABSTIME) == 0) {
     return SleepUntil(t, AddSaturating(MonotonicNow(), ToNs(ts)), rem);
   }
@@ -209,7 +217,7 @@ SysResult SysGetrusage(Task& t, int who, GuestAddr out) {
         return Errno(EINVAL);
     }
   }
-  if (who != RUSAGE_CHILDREN) r.maxrss_kib = std::max(r.maxrss_kib, t.mm().usage().peak / 1024);
+  if (who != RUSAGE_CHILDREN) r.Add(t.MemoryRusage());
   return Zero(UserOut<RusageAbi>(out).CopyOutLast(t, ToAbi(r)));
 }
 

@@ -1,5 +1,4 @@
-// Timers (kernel/time/itimer.c, posix-timers.c, fs/timerfd.c) and signalfd. POSIX timers on CPU
-// clocks are refused with EINVAL.
+// Timers (kernel/time/itimer.c, posix-timers.c, fs/timerfd.c) and signalfd.
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/time.h>
@@ -7,6 +6,7 @@
 #include <time.h>
 
 #include "fs/epoll/timerfd.h"
+#include "sentry/kernel/cpu_clock.h"
 #include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/signalfd.h"
 #include "syscalls/handlers.h"
@@ -96,7 +96,17 @@ SysResult SysTimerCreate(Task& t, int clock, GuestAddr event, GuestAddr id) {
     TRY(t.CopyIn(event, raw));
     memcpy(&e, raw, sizeof(e));
   }
-  TRY(ProcessTimers::CheckClock(clock));
+  std::unique_ptr<CpuClock> cpu;
+  if (IsCpuClock(clock)) {
+    CpuClockTarget target = TRY(FindCpuClock(t, clock, false));
+    cpu = NewCpuClock(std::move(target));
+  } else {
+    TRY(ProcessTimers::CheckClock(clock));
+    if ((clock == CLOCK_REALTIME_ALARM || clock == CLOCK_BOOTTIME_ALARM) &&
+        !t.creds().Has(Capability::kWakeAlarm)) {
+      return Errno(EPERM);
+    }
+  }
   if (!event.IsNull()) {
     notify.has_value = true;
     notify.value = e.value;
@@ -122,7 +132,7 @@ SysResult SysTimerCreate(Task& t, int clock, GuestAddr event, GuestAddr id) {
     }
   }
   Ref<ProcessTimers> timers = ProcessTimers::Of(t.tg());
-  const int32_t made = TRY(timers->Create(clock, notify));
+  const int32_t made = TRY(timers->Create(clock, notify, std::move(cpu)));
   const Result<void> told = UserOut<int32_t>(id).CopyOut(t, made);
   if (!told.ok()) {
     Result<void> ignored = timers->Delete(made);

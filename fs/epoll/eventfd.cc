@@ -1,5 +1,6 @@
 #include "fs/epoll/eventfd.h"
 
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
@@ -59,6 +60,15 @@ class EventFd final : public File {
   const void* kind() const override { return &kKind; }
   static constexpr char kKind = 0;
 
+  std::string FdInfo() override {
+    char text[96];
+    MutexLock lock(mu_);
+    snprintf(text, sizeof(text), "eventfd-count: %16llx\neventfd-id: %llu\neventfd-semaphore: %d\n",
+             static_cast<unsigned long long>(count_), static_cast<unsigned long long>(id_),
+             semaphore_ ? 1 : 0);
+    return text;
+  }
+
   // What the kernel itself counts up never waits.
   void Signal(uint64_t n) {
     {
@@ -67,16 +77,15 @@ class EventFd final : public File {
     }
     queue_.Notify(EPOLLIN);
   }
-  std::string FdInfo() override {
-    char text[96];
-    MutexLock lock(mu_);
-    snprintf(text, sizeof(text), "eventfd-count: %16llx\neventfd-id: %d\neventfd-semaphore: %d\n",
-             static_cast<unsigned long long>(count_), 0, semaphore_ ? 1 : 0);
-    return text;
-  }
 
  private:
+  static uint64_t NextId() {
+    static std::atomic<uint64_t> next{1};
+    return next.fetch_add(1, std::memory_order_relaxed);
+  }
+
   const bool semaphore_;
+  const uint64_t id_ = NextId();
   Mutex<LockClass::kPipe> mu_;
   uint64_t count_ GUARDED_BY(mu_);
   WaitQueue queue_;

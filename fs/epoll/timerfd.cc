@@ -1,5 +1,6 @@
 #include "fs/epoll/timerfd.h"
 
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 
@@ -16,9 +17,10 @@ namespace {
 // someone reads, who counts what has come.
 class TimerFd final : public File, public Timer {
  public:
-  TimerFd(Path path, uint32_t flags, TimerQueue& queue, TimerClock clock, int64_t offset)
-      : File(std::move(path), flags), timers_(queue), clock_(clock), armed_on_(clock),
-        offset_(offset) {}
+  TimerFd(Path path, uint32_t flags, TimerQueue& queue, TimerClock clock, int64_t offset,
+          int clock_id)
+      : File(std::move(path), flags), timers_(queue), clock_id_(clock_id), clock_(clock),
+        armed_on_(clock), offset_(offset) {}
   ~TimerFd() override { timers_.Cancel(*this); }
 
   Result<size_t> Read(IoDst& dst, uint64_t, int) override {
@@ -42,18 +44,18 @@ class TimerFd final : public File, public Timer {
   static constexpr char kKind = 0;
   const void* kind() const override { return &kKind; }
   std::string FdInfo() override {
-    constexpr int64_t kSecond = 1'000'000'000;
-    const auto number = [](int64_t n) { return std::to_string(n); };
+    char text[200];
     MutexLock lock(mu_);
-    CountLocked();
-    const TimerFdSetting now = GetLocked();
-    const int clock = clock_ == TimerClock::kRealtime   ? CLOCK_REALTIME
-                      : clock_ == TimerClock::kBoottime ? CLOCK_BOOTTIME
-                                                        : CLOCK_MONOTONIC;
-    return "clockid: " + number(clock) + "\nticks: " + std::to_string(count_) +
-           "\nsettime flags: 00\nit_value: (" + number(now.value / kSecond) + ", " +
-           number(now.value % kSecond) + ")\nit_interval: (" + number(now.interval / kSecond) + ", " +
-           number(now.interval % kSecond) + ")\n";
+    const TimerFdSetting s = GetLocked();
+    constexpr int64_t kSecond = 1'000'000'000;
+    snprintf(text, sizeof(text),
+             "clockid: %d\nticks: %llu\nsettime flags: 00\nit_value: (%lld, %lld)\n"
+             "it_interval: (%lld, %lld)\n",
+             clock_id_, static_cast<unsigned long long>(count_),
+             static_cast<long long>(s.value / kSecond), static_cast<long long>(s.value % kSecond),
+             static_cast<long long>(s.interval / kSecond),
+             static_cast<long long>(s.interval % kSecond));
+    return text;
   }
 
   TimerFdSetting Set(const TimerFdSetting& to, bool absolute) {
@@ -102,6 +104,7 @@ class TimerFd final : public File, public Timer {
   }
 
   TimerQueue& timers_;
+  const int clock_id_;
   const TimerClock clock_;
   WaitQueue queue_;
   Mutex<LockClass::kPipe> mu_;
@@ -125,7 +128,7 @@ Result<Ref<File>> NewTimerFd(TimerQueue& queue, int clock_id, int flags) {
   if (!clock || clock_id == CLOCK_TAI) return Errno(EINVAL);
   return Ref<File>(MakeRef<TimerFd>(
       AnonymousPath(MakeRef<AnonInode>(0600, 0, 0), "anon_inode:[timerfd]"),
-      O_RDWR | ((flags & TFD_NONBLOCK) != 0 ? uint32_t{O_NONBLOCK} : 0), queue, *clock, offset));
+      O_RDWR | ((flags & TFD_NONBLOCK) != 0 ? uint32_t{O_NONBLOCK} : 0), queue, *clock, offset, clock_id));
 }
 
 Result<TimerFdSetting> SetTimerFd(File& file, const TimerFdSetting& to, bool absolute) {

@@ -41,8 +41,9 @@ Result<std::string> InfoText(const Subject& s, int fd) {
     MutexLock lock(file.offset_lock());
     pos = file.offset();
   }
-  // Files of 64-bit programs are large files, whatever they asked for.
-  uint32_t flags = file.flags() | 0100000;
+  // What 64-bit programs open is a large file, whatever they asked for.
+  uint32_t flags = file.flags();
+  if (file.inode().fs().type_name() != "anon_inodefs") flags |= 0100000;
   if (entry.cloexec) flags |= O_CLOEXEC;
   std::string text = Format("pos:\t%lli\nflags:\t0%o\nmnt_id:\t%i\n", pos, flags,
                             file.path().mount().id());

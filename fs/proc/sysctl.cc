@@ -142,6 +142,21 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   random->AddText("entropy_avail", "256\n");
   random->AddText("poolsize", "256\n");
 
+  Ref<StaticDirectory> yama = kernel->AddDirectory("yama");
+  yama->AddFile(
+      "ptrace_scope",
+      [&k]() -> Result<std::string> { return Format("%d\n", k.ptrace_scope()); }, 0644,
+      [&k](std::string_view text) -> Result<void> {
+        const Task* t = Task::Current();
+        if (t == nullptr || !t->creds().Has(Capability::kSysPtrace)) return Errno(EPERM);
+        while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.remove_suffix(1);
+        if (text.size() != 1 || text[0] < '0' || text[0] > '3') return Errno(EINVAL);
+        // 3 is for ever.
+        if (k.ptrace_scope() == 3 && text[0] != '3') return Errno(EINVAL);
+        k.set_ptrace_scope(text[0] - '0');
+        return {};
+      });
+
   Ref<StaticDirectory> vm = sys.AddDirectory("vm");
   vm->AddText("overcommit_memory", "0\n");
   vm->AddText("overcommit_ratio", "50\n");

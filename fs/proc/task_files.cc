@@ -165,6 +165,11 @@ Result<std::string> StatmText(const Subject&, Task& t) {
                 Ull{(u.data + u.stack) / kPageSize});
 }
 
+int TracerOf(const Subject& s, Task& t) {
+  MutexLock lock(t.kernel().tasks().mu);
+  return t.trace.tracer != nullptr ? t.trace.tracer->tg().pid->In(*s.ns) : 0;
+}
+
 Result<std::string> StatusText(const Subject& s, Task& t) {
   const Links l = LinksOf(s, t);
   const Handlers h = HandlersOf(*s.tg);
@@ -174,8 +179,8 @@ Result<std::string> StatusText(const Subject& s, Task& t) {
   const int tid = s.ShownTid(t);
   std::string out = Format("Name:\t%s\n", EscapeComm(t.comm()).c_str());
   if (RefPtr<FsContext> fs = t.fs_ref()) AppendFormat(&out, "Umask:\t%#04o\n", fs->umask());
-  AppendFormat(&out, "State:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n",
-               StateName(t.state()), tgid, tid, l.ppid);
+  AppendFormat(&out, "State:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t%d\n",
+               StateName(t.state()), tgid, tid, l.ppid, TracerOf(s, t));
   AppendFormat(&out, "Uid:\t%u\t%u\t%u\t%u\n", ShownUid(c->ruid), ShownUid(c->euid),
                ShownUid(c->suid), ShownUid(c->fsuid));
   AppendFormat(&out, "Gid:\t%u\t%u\t%u\t%u\n", ShownGid(c->rgid), ShownGid(c->egid),
@@ -228,7 +233,9 @@ Result<std::string> StatusText(const Subject& s, Task& t) {
                Ull{c->cap_inheritable}, Ull{c->cap_permitted}, Ull{c->cap_effective});
   AppendFormat(&out, "CapBnd:\t%016llx\nCapAmb:\t%016llx\n", Ull{c->cap_bounding},
                Ull{c->cap_ambient});
-  AppendFormat(&out, "NoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\n", c->no_new_privs);
+  const RefPtr<const SeccompChain> filters = t.seccomp_chain();
+  AppendFormat(&out, "NoNewPrivs:\t%d\nSeccomp:\t%d\nSeccomp_filters:\t%d\n", c->no_new_privs,
+               t.seccomp.mode.load(), filters ? filters->depth : 0);
   out += "Speculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\talways enabled\n";
   const cpu_set_t cpus = t.affinity();
   AppendFormat(&out, "Cpus_allowed:\t%s\nCpus_allowed_list:\t%s\n", CpuMask(cpus).c_str(),

@@ -2,6 +2,7 @@
 #include <sys/sysmacros.h>
 
 #include "fs/proc/internal.h"
+#include "sentry/kernel/ptrace.h"
 
 namespace ringwall::proc {
 
@@ -163,9 +164,9 @@ class MemFile final : public File {
     std::byte chunk[kPageSize];
     while (dst.remaining() > 0) {
       const size_t want = std::min(dst.remaining(), sizeof(chunk) - ((pos + done) & kPageMask));
-      Result<size_t> got = mm_->CopyInPartial(GuestAddr(pos + done), std::span(chunk, want));
-      if (!got.ok() || *got == 0) break;
-      Result<size_t> put = dst.Put(std::span(chunk, *got));
+      const size_t got = mm_->ForceRead(GuestAddr(pos + done), std::span(chunk, want));
+      if (got == 0) break;
+      Result<size_t> put = dst.Put(std::span(chunk, got));
       if (!put.ok()) return done != 0 ? Result<size_t>(done) : Result<size_t>(put.error());
       done += *put;
       if (*put < want) break;
@@ -174,7 +175,6 @@ class MemFile final : public File {
     return done;
   }
 
-  // Linux would also write to pages that the program itself may only read.
   Result<size_t> Write(IoSrc& src, uint64_t* pos, int) override {
     size_t done = 0;
     std::byte chunk[kPageSize];
@@ -182,11 +182,11 @@ class MemFile final : public File {
       const size_t want = std::min(src.remaining(), sizeof(chunk) - (*pos & kPageMask));
       Result<size_t> got = src.Get(std::span(chunk, want));
       if (!got.ok()) return done != 0 ? Result<size_t>(done) : Result<size_t>(got.error());
-      Result<size_t> put = mm_->CopyOutPartial(GuestAddr(*pos), std::span(chunk, *got));
-      if (!put.ok() || *put == 0) break;
-      done += *put;
-      *pos += *put;
-      if (*put < want) break;
+      const size_t put = mm_->ForceWrite(GuestAddr(*pos), std::span(chunk, *got));
+      if (put == 0) break;
+      done += put;
+      *pos += put;
+      if (put < want) break;
     }
     if (done == 0) return Errno(EIO);
     return done;
@@ -203,7 +203,10 @@ class MemInode final : public SyntheticInode {
   Owner owner() override { return OwnerOf(s_); }
   Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials&) override {
     Ref<Task> task = TRY(s_.Get());
-    TRY(MayLook(*task));
+    Task* current = Task::Current();
+    if (current != nullptr && !Ptrace::MayAccess(*current, *task, PtraceAccess::kAttachFs).ok()) {
+      return Errno(EACCES);
+    }
     RefPtr<MemoryManager> mm = task->mm_ref();
     if (!mm) return Errno(ESRCH);
     return Ref<File>(MakeRef<MemFile>(path, flags, Ref<MemoryManager>(std::move(mm))));

@@ -11,7 +11,17 @@ namespace ringwall {
 namespace {
 
 void AddCpus(StaticDirectory& devices, const cpu_set_t& cpus) {
-  Ref<StaticDirectory> cpu = devices.AddDirectory("system")->AddDirectory("cpu");
+  Ref<StaticDirectory> system = devices.AddDirectory("system");
+  // One node with everything, whatever the host has.
+  Ref<StaticDirectory> nodes = system->AddDirectory("node");
+  for (const char* which : {"online", "possible", "has_cpu", "has_memory", "has_normal_memory"}) {
+    nodes->AddText(which, "0\n");
+  }
+  Ref<StaticDirectory> node = nodes->AddDirectory("node0");
+  node->AddText("cpulist", CpuList(cpus) + "\n");
+  node->AddText("cpumap", CpuMask(cpus) + "\n");
+  node->AddText("distance", "10\n");
+  Ref<StaticDirectory> cpu = system->AddDirectory("cpu");
   const std::string list = CpuList(cpus) + "\n";
   cpu->AddText("online", list);
   cpu->AddText("possible", list);

@@ -198,7 +198,6 @@ std::string TmpfsFileSystem::mount_options() const {
   }
   if (options_.uid != 0) add("uid=" + std::to_string(options_.uid));
   if (options_.gid != 0) add("gid=" + std::to_string(options_.gid));
-  add("inode64");
   return out;
 }
 

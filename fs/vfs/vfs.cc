@@ -61,7 +61,9 @@ Result<std::string> Vfs::ReadLink(const Path& path) {
   return inode.ReadLink();
 }
 
-std::string Vfs::FullName(const Path& path, const Path& root, const MountNamespace& mounts) {
+std::string Vfs::FullName(const Path& path, const Path& root, const MountNamespace& mounts,
+                          bool* outside) {
+  if (outside != nullptr) *outside = true;
   const bool deleted = path.dentry().unlinked();
   std::string name;
   Path at = path;
@@ -69,6 +71,7 @@ std::string Vfs::FullName(const Path& path, const Path& root, const MountNamespa
   for (;;) {
     if (at == root) {
       reachable = true;
+      if (outside != nullptr) *outside = false;
       break;
     }
     if (&at.dentry() == &at.mount().root()) {

@@ -90,7 +90,9 @@ class Vfs {
 
   // The absolute name of `path` as seen from `root` (getcwd, /proc/PID/fd): "(unreachable)" in
   // front when it is outside, " (deleted)" behind when unlinked.
-  static std::string FullName(const Path& path, const Path& root, const MountNamespace& mounts);
+  // *outside: whether it lies outside `root`, though perhaps in the namespace.
+  static std::string FullName(const Path& path, const Path& root, const MountNamespace& mounts,
+                              bool* outside = nullptr);
 };
 
 // A Path for a file that has no name: "pipe:[7]", "anon_inode:[eventfd]", "socket:[8]". On a

@@ -89,7 +89,7 @@ void Stack::Ipv4In(Interface& iface, Slice datagram, const RxFrame& frame, bool 
     if (!lo && !iface.groups.contains(rx.dst)) return;
   } else if (rx.dst_is_broadcast) {
     rx.dst_is_group = true;
-  } else if (!IsLocal(rx.dst)) {
+  } else if (!IsLocal(rx.dst) && !(iface.config.any_destination && !link_group)) {
     if (link_group || lo || !config_.forwarding4) {
       count.in_addr_errors++;
       return;
@@ -176,6 +176,7 @@ void Stack::Ipv6In(Interface& iface, Slice datagram, const RxFrame& frame) {
     if (!lo && !iface.groups.contains(rx.dst)) return;
   } else {
     Interface* owner = OwnerOf(rx.dst);
+    if (owner == nullptr && iface.config.any_destination && !rx.dst.IsLinkLocal()) owner = &iface;
     if (owner == nullptr || (rx.dst.IsLinkLocal() && owner != &iface && !lo)) {
       if (lo || !config_.forwarding6 || rx.dst.IsLinkLocal()) {
         count.in_addr_errors++;

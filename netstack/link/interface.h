@@ -43,6 +43,8 @@ struct InterfaceConfig {
   IfIndex lower = 0;          // vlan: the interface that carries the tagged frames
   uint16_t vlan_id = 0;
   IfIndex wanted_index = 0;   // 0: the next free one
+  // Packets to any unicast address are for this stack, as a NAT that ends them here wants it.
+  bool any_destination = false;
 };
 
 // Flags of an interface that its owner changes (IFF_*).

@@ -9,9 +9,14 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <array>
+
+#include "platform/ptrace/access_kind.h"
 
 namespace ringwall {
 namespace {
@@ -22,6 +27,10 @@ constexpr uint64_t kInitialFlags = 0x202;  // IF, and the bit that is always set
 // glibc's ptrace() takes an enum of its own, and its header does not go with the kernel's.
 long Ptrace(int request, pid_t tid, uint64_t addr, void* data) {
   return syscall(SYS_ptrace, request, tid, addr, data);
+}
+
+uint64_t DebugOffset(int n) {
+  return offsetof(struct user, u_debugreg) + static_cast<uint64_t>(n) * sizeof(uint64_t);
 }
 
 // The trap number of a fault, which the host tells only to signal handlers.
@@ -54,6 +63,7 @@ PtraceContext::PtraceContext(Ref<PtraceAddressSpace> as, pid_t tid,
 PtraceContext::~PtraceContext() {
   if (state_ == State::kLost) return;
   if (state_ == State::kStopped) {
+    if (debug_used_) static_cast<void>(SetDebugRegister(7, 0).ok());
     regs_ = {};
     regs_.cs = abi::kUserCs;
     regs_.ss = abi::kUserSs;
@@ -192,8 +202,21 @@ bool PtraceContext::OnSignalStop(int signo, Event* event) {
   event->code = info.si_code;
   event->addr = reinterpret_cast<uint64_t>(info.si_addr);
   event->trap_no = TrapNumber(signo, info.si_code);
-  if (event->trap_no == 14) event->error_code = info.si_code == SEGV_ACCERR ? 5 : 4;
+  if (event->trap_no == 14) event->error_code = PageFaultCode(info.si_code == SEGV_ACCERR, event->addr);
   return true;
+}
+
+// The processor's error code, which the host keeps from a tracer.
+uint64_t PtraceContext::PageFaultCode(bool present, uint64_t addr) {
+  constexpr uint64_t kPresent = 1, kWrite = 2, kUser = 4, kFetch = 0x10;
+  uint64_t code = kUser | (present ? kPresent : 0);
+  if (addr == regs_.rip) return code | kFetch;
+  constexpr size_t kLongest = 15;
+  std::array<std::byte, kLongest> bytes;
+  const Result<size_t> got = as_->Read(GuestAddr(regs_.rip), bytes);
+  if (!got.ok()) return code;
+  const std::span<const uint8_t> insn(reinterpret_cast<const uint8_t*>(bytes.data()), *got);
+  return WritesAt(insn, regs_, addr) ? code | kWrite : code;
 }
 
 Result<void> PtraceContext::GetXState(std::span<std::byte> out) {
@@ -210,6 +233,27 @@ Result<void> PtraceContext::SetXState(std::span<const std::byte> in) {
   TRY(CheckXState(in));
   memcpy(xstate_.data(), in.data(), in.size());
   xstate_dirty_ = true;
+  return {};
+}
+
+Result<uint64_t> PtraceContext::GetDebugRegister(int n) {
+  if (state_ != State::kStopped) return uint64_t{0};
+  uint64_t value = 0;
+  if (Ptrace(PTRACE_PEEKUSR, tid_, DebugOffset(n), &value) != 0) return Errno(EIO);
+  return value;
+}
+
+Result<void> PtraceContext::SetDebugRegister(int n, uint64_t value) {
+  if (n < 4 && value >= kStubStart) return Errno(EINVAL);
+  if (state_ == State::kParked) {
+    if (!Attach()) return Errno(ESRCH);
+    state_ = State::kStopped;
+  }
+  if (state_ != State::kStopped) return Errno(ESRCH);
+  debug_used_ = true;
+  if (Ptrace(PTRACE_POKEUSR, tid_, DebugOffset(n), reinterpret_cast<void*>(value)) != 0) {
+    return Errno(errno);
+  }
   return {};
 }
 

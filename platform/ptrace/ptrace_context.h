@@ -30,6 +30,8 @@ class PtraceContext final : public Context {
   Result<void> SetXState(std::span<const std::byte> in) override;
   bool ReadWindow(GuestAddr, std::span<std::byte>) override { return false; }
   bool WriteWindow(GuestAddr, std::span<const std::byte>) override { return false; }
+  Result<uint64_t> GetDebugRegister(int n) override;
+  Result<void> SetDebugRegister(int n, uint64_t value) override;
   void Interrupt() override;
   void SetLocalAnswers(const LocalAnswers&) override {}
   uint64_t signal_mask() const override { return signal_mask_; }
@@ -51,6 +53,7 @@ class PtraceContext final : public Context {
   Event OnSyscallStop();
   // False when the signal is of no interest to the guest.
   bool OnSignalStop(int signo, Event* event);
+  uint64_t PageFaultCode(bool present, uint64_t addr);
   Event Lost();
 
   const Ref<PtraceAddressSpace> as_;
@@ -64,6 +67,7 @@ class PtraceContext final : public Context {
   bool xstate_dirty_ = true;
   uint64_t signal_mask_ = 0;
   uint64_t user_ns_ = 0, system_ns_ = 0;
+  bool debug_used_ = false;
 
   static constexpr uint32_t kRunning = 1, kKicked = 2;
   std::atomic<uint32_t> kick_{0};

@@ -133,6 +133,23 @@ Result<uint32_t> StubAddressSpace::CompareExchange(GuestAddr addr, uint32_t expe
   return stub_->Order({&call, 1});
 }
 
+Result<uint32_t> StubAddressSpace::Membarrier(int cmd, uint32_t flags, int cpu) {
+  const StubCall call = {SYS_membarrier,
+                         {static_cast<uint64_t>(cmd), flags, static_cast<uint64_t>(cpu), 0, 0, 0},
+                         0};
+  return stub_->Order({&call, 1});
+}
+
+Result<AddressSpace::HostUsage> StubAddressSpace::Usage() {
+  const rusage r = TRY(stub_->Usage());
+  const auto count = [](long n) { return static_cast<uint64_t>(std::max<long>(n, 0)); };
+  return HostUsage{.maxrss_kib = count(r.ru_maxrss),
+                   .minor_faults = count(r.ru_minflt),
+                   .major_faults = count(r.ru_majflt),
+                   .voluntary = count(r.ru_nvcsw),
+                   .involuntary = count(r.ru_nivcsw)};
+}
+
 std::pair<uint64_t, uint64_t> StubAddressSpace::TakeCpuTime() {
   constexpr unsigned kVirt = 1, kSched = 2;  // CPUCLOCK_*
   MutexLock lock(time_mu_);

@@ -23,6 +23,8 @@ class StubAddressSpace : public AddressSpace {
   Result<size_t> Read(GuestAddr from, std::span<std::byte> to) override;
   Result<size_t> Write(GuestAddr to, std::span<const std::byte> from) override;
   Result<uint32_t> CompareExchange(GuestAddr addr, uint32_t expected, uint32_t desired) override;
+  Result<uint32_t> Membarrier(int cmd, uint32_t flags, int cpu) override;
+  Result<HostUsage> Usage() override;
   GuestRange vdso() const override { return host_->vdso(); }
   GuestRange vvar() const override { return host_->vvar(); }
   pid_t host_pid() const override { return stub_->pid(); }

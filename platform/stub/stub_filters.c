@@ -50,6 +50,9 @@ static const struct sock_filter memory_rules[] = {
     // Copies from and to guest memory where the host refuses process_vm_readv.
     ALLOW_CALL(SYS_pread64),
     ALLOW_CALL(SYS_pwrite64),
+    ALLOW_CALL(SYS_membarrier),
+    // What the stub has used, for the guest's getrusage.
+    ALLOW_CALL(SYS_getrusage),
     // The reply (see README.md).
     ALLOW_CALL(SYS_set_robust_list),
     // New stubs and guest threads, and nothing else: no new namespaces, no vfork.

@@ -125,7 +125,7 @@ stub_exit:
         cmp     $RW_OP_FIRST, %rax
         jae     .Lspecial
         syscall
-        xor     %ebx, %ebx
+        mov     %eax, %ebx
         cmp     $-4095, %rax
         jae     .Lfailed
 .Lstep:

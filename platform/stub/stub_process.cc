@@ -186,6 +186,19 @@ Result<void> StubProcess::Mincore(GuestRange range, std::span<uint8_t> out) {
   return {};
 }
 
+Result<rusage> StubProcess::Usage() {
+  const StubCall call = {SYS_getrusage,
+                         {static_cast<uint64_t>(RUSAGE_SELF), RW_STUB_REPLY + RW_REPLY_BYTES, 0, 0,
+                          0, 0},
+                         0};
+  rusage r;
+  static_assert(sizeof(r) <= RW_REPLY_BYTES_SIZE);
+  MutexLock lock(mu_);
+  TRY(OrderLocked({&call, 1}, nullptr));
+  memcpy(&r, slot_.reply->bytes, sizeof(r));
+  return r;
+}
+
 Result<pid_t> StubProcess::StartThread(uint64_t entry, std::array<uint64_t, 4> args, uint64_t sp) {
   const StubCall call = {RW_OP_THREAD, {entry, args[0], args[1], args[2], args[3], sp}, 0};
   const uint32_t tid = TRY(Order({&call, 1}));

@@ -6,6 +6,7 @@
 #define RINGWALL_PLATFORM_STUB_STUB_PROCESS_H_
 
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include <array>
@@ -57,6 +58,8 @@ class StubProcess {
       EXCLUDES(mu_);
   Result<void> Syscall(int nr, std::array<uint64_t, 6> args) EXCLUDES(mu_);
   Result<void> Mincore(GuestRange range, std::span<uint8_t> out) EXCLUDES(mu_);
+  // getrusage of the stub process; guest code can forge it.
+  Result<rusage> Usage() EXCLUDES(mu_);
 
   // A guest thread that begins at the entry (RW_ENTRY_*), with `args` as its first four arguments
   // and the stack pointer `sp`. Returns its thread id, which is certain to be a guest thread's.

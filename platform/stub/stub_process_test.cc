@@ -204,6 +204,8 @@ bool MayCall(int nr) {
     case SYS_msync:
     case SYS_mlock2:
     case SYS_munlock:
+    case SYS_membarrier:
+    case SYS_getrusage:
     case SYS_set_robust_list:
     case SYS_rt_sigprocmask:
     case SYS_sigaltstack:

@@ -41,6 +41,7 @@
 #define RW_FLAG_INTERRUPTED 0x800  // a host futex call that was interrupted before it did anything
 #define RW_FLAG_VSYSCALL 0x1000    // emulated by the host, for the vsyscall page
 #define RW_FLAG_LOCAL 0x2000       // a report of a call that the stub goes on with by itself
+#define RW_FLAG_XSTATE 0x4000        // the xstate is in the region already
 
 // How many inputs the window holds.
 #define RW_INPUTS_SHIFT 24

@@ -82,6 +82,7 @@ SystrapContext::~SystrapContext() {
   as_->Remove(this);
   as_->core().Remove(this);
   Unpair();
+  if (debug_used_ && !lost_) static_cast<void>(SetDebugRegister(7, 0).ok());
   if (lost_ || (!ready_ && !Await())) return;
   as_->GiveBackThread(thread_);
 }
@@ -135,6 +136,7 @@ uint32_t SystrapContext::PrepareResume() {
   }
   if (xstate_dirty_) {
     memcpy(At(region_, RW_REGION_XSTATE), xstate_.data(), xstate_.size());
+    xstate_sent_ = false;
     command |= RW_CMD_LOAD_XSTATE;
     xstate_dirty_ = false;
   }
@@ -330,6 +332,7 @@ Event SystrapContext::TakeEvent() {
   regs_taken_ = false;
   if ((message_ & (RW_EVENT_MASK | RW_FLAG_IN_HANDLER | RW_FLAG_TRAPPED)) != kPlain) TakeRegs();
   xstate_fresh_ = false;
+  xstate_sent_ = (message_ & RW_FLAG_XSTATE) != 0;
   input_count_ = 0;
   input_end_ = output_end_ = 0;
   Event event;
@@ -457,7 +460,7 @@ size_t SystrapContext::xstate_size() const { return xstate_.size(); }
 Result<void> SystrapContext::GetXState(std::span<std::byte> out) {
   if (out.size() != xstate_.size()) return Errno(EINVAL);
   if (!xstate_dirty_ && !xstate_fresh_) {
-    if (!Command(RW_CMD_SAVE)) return Errno(ESRCH);
+    if (!xstate_sent_ && !Command(RW_CMD_SAVE)) return Errno(ESRCH);
     memcpy(xstate_.data(), At(region_, RW_REGION_XSTATE), xstate_.size());
     // What the processor leaves as it was, and Linux's notes in a signal frame, are not state.
     constexpr size_t kSwBytes = 464, kSwEnd = 512, kHeaderRest = 520, kHeaderEnd = 576;

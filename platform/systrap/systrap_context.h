@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -45,6 +46,9 @@ class SystrapContext final : public Context {
   bool WriteWindow(GuestAddr addr, std::span<const std::byte> in) override;
   std::span<std::byte> ReserveWindow(size_t size) override;
   void QueueReserved(GuestAddr addr, size_t n) override;
+  void SettleWindow() override;
+  Result<uint64_t> GetDebugRegister(int n) override;
+  Result<void> SetDebugRegister(int n, uint64_t value) override;
   void Interrupt() override;
   void SetLocalAnswers(const LocalAnswers& answers) override;
   uint64_t signal_mask() const override;
@@ -90,6 +94,7 @@ class SystrapContext final : public Context {
   Event Lost();
   void KeepCommand(uint32_t command);
   bool StepsOn(const Event& event) const;
+  bool TraceOnHost(const std::function<bool()>& work);
 
   const Ref<SystrapAddressSpace> as_;
   const GuestThread thread_;
@@ -103,6 +108,7 @@ class SystrapContext final : public Context {
   std::vector<std::byte> xstate_;
   bool xstate_dirty_ = true;
   bool xstate_fresh_ = false;
+  bool xstate_sent_ = false;  // the region has had it since the last event
   bool lost_ = false;
   bool ready_ = false;
   bool ready_once_ = false;
@@ -142,6 +148,7 @@ class SystrapContext final : public Context {
   cpu_set_t affinity_ GUARDED_BY(affinity_mu_);
 
   uint64_t user_ns_ = 0, system_ns_ = 0;
+  bool debug_used_ = false;
 
   std::atomic<bool> in_guest_{false};
   std::atomic<bool> interrupted_{false};

@@ -16,6 +16,7 @@
 #include "runsc/boot/control.h"
 #include "runsc/boot/filesystems.h"
 #include "runsc/boot/process.h"
+#include "runsc/net/attach.h"
 #include "sentry/base/log.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/task.h"
@@ -84,7 +85,13 @@ int Boot(BootArgs&& args) {
   TmpfsFileSystem::SetMemory(args.memory_limit);
   RegisterDrivers();
   RegisterFileSystems(kernel);
-  kernel.set_initial_net(NetNamespace::Create(kernel, true));
+  Ref<NetNamespace> net = NetNamespace::Create(kernel, true);
+  kernel.set_initial_net(net);
+  if (HostResult<void> attached = AttachNetwork(net->stack(), std::move(args.network.config));
+      !attached.ok()) {
+    status.Fail(kFailed, attached.error().message().c_str());
+    return kFailed;
+  }
   HostResult<Ref<MountNamespace>> mounts = MountAll(kernel, args);
   if (!mounts.ok()) {
     status.Fail(kFailed, mounts.error().message().c_str());
@@ -110,7 +117,7 @@ int Boot(BootArgs&& args) {
   status.Ready();
   if (args.start_now) {
     control::Response unused;
-    Result<void> started = handler.Start(unused);
+    Result<void> started = handler.Start({}, unused);
     if (started.ok()) status.Started();
   }
   const int wait_status = kernel.WaitForExit(**init);

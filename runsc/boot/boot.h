@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "platform/platform.h"
+#include "runsc/net/config.h"
 #include "sentry/base/host_error.h"
 #include "sentry/base/unique_fd.h"
 
@@ -102,15 +103,11 @@ struct BootProcess {
 
 enum class NetworkMode : uint8_t { kNone, kSandbox, kHost, kUser };
 
-struct BootInterface {
-  std::string name;
-  UniqueFd packet_fd;  // bound packet socket or tap, with virtio-net headers
-};
-
 struct BootNetwork {
   NetworkMode mode = NetworkMode::kNone;
-  std::vector<BootInterface> interfaces;  // kSandbox
-  UniqueFd helper;                        // kHost, kUser: connection to the helper process
+  NetworkConfig config;     // kUser; kSandbox's comes with Start over the control channel
+  pid_t helper = -1;        // kUser: of the process at the other end
+  std::string resolv_conf;  // kUser: what /etc/resolv.conf is to say; empty: leave it
 };
 
 struct BootSysctl {

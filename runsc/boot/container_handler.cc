@@ -1,6 +1,8 @@
 #include "runsc/boot/container_handler.h"
 
+#include "fs/socket/net_namespace.h"
 #include "runsc/boot/process.h"
+#include "runsc/net/attach.h"
 #include "sentry/base/log.h"
 #include "sentry/kernel/task.h"
 
@@ -24,8 +26,16 @@ void ForgetOne(Kernel& kernel, Map& made) {
 
 }  // namespace
 
-Result<void> ContainerHandler::Start(control::Response&) {
+Result<void> ContainerHandler::Start(NetworkConfig network, control::Response& reply) {
   if (started_.exchange(true)) return Errno(EBUSY);
+  if (!network.links.empty() || !network.routes.empty()) {
+    NetNamespace& net = static_cast<NetNamespace&>(*kernel_.initial_net());
+    HostResult<void> attached = AttachNetwork(net.stack(), std::move(network));
+    if (!attached.ok()) {
+      reply.set_text(attached.error().message());
+      return Errno(attached.error().error());
+    }
+  }
   kernel_.Start(*init_);
   return {};
 }

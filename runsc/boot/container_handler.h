@@ -20,7 +20,7 @@ class ContainerHandler final : public ControlHandler {
                    ThreadGroup& init)
       : kernel_(kernel), mounts_(std::move(mounts)), uts_(std::move(uts)), init_(init) {}
 
-  Result<void> Start(control::Response& reply) override;
+  Result<void> Start(NetworkConfig network, control::Response& reply) override;
   Result<void> Exec(BootProcess process, control::Response& reply) override;
   Result<void> Signal(const control::Request::Signal& request) override;
   Result<void> Wait(int32_t pid, control::Response& reply) override;

@@ -26,7 +26,7 @@ class ControlHandler {
   virtual ~ControlHandler() = default;
   // Starts the first process of a container that was created with start_now == false. EBUSY when
   // it runs already.
-  virtual Result<void> Start(control::Response& reply) = 0;
+  virtual Result<void> Start(NetworkConfig network, control::Response& reply) = 0;
   virtual Result<void> Exec(BootProcess process, control::Response& reply) = 0;
   // ESRCH when there is no such process.
   virtual Result<void> Signal(const control::Request::Signal& request) = 0;
@@ -82,8 +82,10 @@ void SendForwardedSignal(int socket, int signal, int32_t pid = 0);
 
 // `fds` gets the descriptors to send beside the message, borrowed from `process`.
 void ToProto(const BootProcess& process, control::Process* out, std::vector<int>* fds);
+void ToProto(const NetworkConfig& config, control::Network* out, std::vector<int>* fds);
 // EINVAL when the descriptors that came are not those that the message tells of.
 Result<BootProcess> FromProto(const control::Process& in, std::vector<UniqueFd> fds);
+Result<NetworkConfig> FromProto(const control::Network& in, std::vector<UniqueFd> fds);
 
 }  // namespace ringwall
 

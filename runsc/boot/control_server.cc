@@ -20,8 +20,10 @@ namespace {
 Result<void> Dispatch(ControlHandler& handler, const control::Request& request,
                       std::vector<UniqueFd> fds, control::Response& reply) {
   switch (request.op_case()) {
-    case control::Request::kStart:
-      return handler.Start(reply);
+    case control::Request::kStart: {
+      NetworkConfig network = TRY(FromProto(request.start().network(), std::move(fds)));
+      return handler.Start(std::move(network), reply);
+    }
     case control::Request::kExec: {
       BootProcess process = TRY(FromProto(request.exec().process(), std::move(fds)));
       return handler.Exec(std::move(process), reply);

@@ -221,6 +221,16 @@ void RegisterFileSystems(Kernel& kernel) {
                   }});
 }
 
+// mq_notify with SIGEV_THREAD: the C library's thread reads a netlink socket.
+static bool TellBySocket(File& file, std::span<const std::byte> datagram) {
+  Socket* socket = file.AsSocket();
+  if (socket == nullptr || socket->family() != AF_NETLINK) return false;
+  if (datagram.empty()) return true;
+  const auto* bytes = reinterpret_cast<const uint8_t*>(datagram.data());
+  static_cast<netlink::NetlinkSocket*>(socket)->Deliver({bytes, bytes + datagram.size()});
+  return true;
+}
+
 void RegisterDrivers() {
   RegisterMemDevices();
   RegisterFifos();
@@ -229,6 +239,7 @@ void RegisterDrivers() {
   RegisterUnixSockets();
   RegisterInetSockets();
   netlink::Register();
+  SetMqSocketSend(&TellBySocket);
 }
 
 HostResult<Ref<MountNamespace>> MountAll(Kernel& kernel, BootArgs& args) {

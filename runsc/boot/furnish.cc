@@ -23,6 +23,10 @@ class Furnisher {
       if (!made.ok()) return Error(made.error(), "linux.devices: make", device.path);
     }
     for (const BootSysctl& sysctl : args_.sysctls) TRY(SetSysctl(sysctl));
+    if (!args_.network.resolv_conf.empty()) {
+      Result<void> shown = ShowResolvConf();
+      if (!shown.ok()) return Error(shown.error(), "show", "/etc/resolv.conf");
+    }
     for (const std::string& path : args_.masked_paths) {
       Result<void> masked = Mask(path);
       if (!masked.ok()) return Error(masked.error(), "linux.maskedPaths: mask", path);
@@ -61,6 +65,25 @@ class Furnisher {
                                    makedev(static_cast<unsigned>(device.major),
                                            static_cast<unsigned>(device.minor))));
     return Vfs::Chown(*creds_, at, device.uid, device.gid);
+  }
+
+  // As a file of its own over the image's: that one may be a file of the host.
+  Result<void> ShowResolvConf() {
+    const Path at = TRY(Find("/etc/resolv.conf"));
+    if (!at) return {};
+    TmpfsOptions options;
+    options.size = 1 << 20;
+    Ref<TmpfsFileSystem> fs = TmpfsFileSystem::Create(options);
+    Ref<MountNamespace> stage = MakeRef<MountNamespace>(Mount::Make(fs, 0, "tmpfs"));
+    const Walk there{*creds_, *stage, stage->root(), stage->root()};
+    WaitQueue* unused = nullptr;
+    Ref<File> file = TRY(Vfs::Open(there, "/resolv.conf", O_WRONLY | O_CREAT, 0644, &unused));
+    const std::string& text = args_.network.resolv_conf;
+    SpanSrc bytes(std::as_bytes(std::span(text.data(), text.size())));
+    uint64_t position = 0;
+    TRY(file->Write(bytes, &position, 0));
+    const Path made = TRY(Vfs::Lookup(there, "/resolv.conf", {}));
+    return ns_.Attach(MakeRef<Mount>(fs, Ref<Dentry>(made.dentry()), 0, "tmpfs"), at);
   }
 
   Result<void> Mask(const std::string& path) {

@@ -15,6 +15,7 @@
 #include "runsc/container/console.h"
 #include "runsc/sandbox/attached.h"
 #include "runsc/sandbox/caller.h"
+#include "runsc/sandbox/net_helper.h"
 #include "sentry/base/log.h"
 #include "sentry/base/result.h"
 
@@ -47,6 +48,10 @@ class Do final : public Command {
     flags.String("memory,m", &memory_, "SIZE", "memory that the program may see and use");
     flags.Int("cpus", &cpus_, "N", "CPUs that the program sees");
     flags.List("ulimit", &ulimits_, "NAME=SOFT[:HARD]", "resource limit, for example nofile=1024");
+    flags.List("publish,p", &ports_, "[IP:]PORT:PORT[/udp]",
+               "pass a port of the host on to one inside (--network=user)");
+    flags.Bool("host-loopback", &host_loopback_,
+               "the gateway's address reaches the host's 127.0.0.1 (--network=user)");
     flags.Ignored("quiet", false);
     flags.Ignored("force-overlay", false);
     flags.Ignored("ip", true);
@@ -58,7 +63,10 @@ class Do final : public Command {
   HostResult<void> AddVolumes(const Config& config, BootArgs& boot, SandboxOptions& options);
   HostResult<void> FillProcess(const std::vector<std::string>& args, BootProcess& process);
 
-  std::vector<std::string> volumes_, env_, ulimits_;
+  HostResult<void> SetUpNetwork(const Config& config, BootArgs& boot);
+
+  std::vector<std::string> volumes_, env_, ulimits_, ports_;
+  bool host_loopback_ = false;
   std::string root_dir_ = "/", cwd_, uid_, gid_, hostname_, memory_;
   int64_t cpus_ = 0;
 };
@@ -138,6 +146,28 @@ HostResult<void> Do::FillProcess(const std::vector<std::string>& args, BootProce
   return PassStdio(0, &process);
 }
 
+HostResult<void> Do::SetUpNetwork(const Config& config, BootArgs& boot) {
+  boot.network.mode =
+      config.network_mode == NetworkMode::kSandbox ? NetworkMode::kUser : config.network_mode;
+  if (boot.network.mode != NetworkMode::kUser) {
+    if (!ports_.empty()) return HostError::Message("--publish needs --network=user");
+    return {};
+  }
+  UserNetworkOptions options;
+  options.host_loopback = host_loopback_;
+  options.privileged = config.privileged;
+  options.strict = config.strict;
+  for (const std::string& port : ports_) {
+    PortMapping mapping = TRY(ParsePortMapping(port));
+    options.ports.push_back(std::move(mapping));
+  }
+  UserNetwork network = TRY(StartUserNetwork(options));
+  boot.network.config = std::move(network.config);
+  boot.network.resolv_conf = std::move(network.resolv_conf);
+  boot.network.helper = network.helper;
+  return {};
+}
+
 HostResult<int> Do::Run(Config& config, const std::vector<std::string>& args) {
   BootArgs boot;
   SandboxOptions options;
@@ -179,8 +209,7 @@ HostResult<int> Do::Run(Config& config, const std::vector<std::string>& args) {
   if (!memory_.empty()) boot.memory_limit = TRY(ParseSize(memory_));
   if (cpus_ < 0 || cpus_ > 4096) return HostError::Message("--cpus: not a number of CPUs");
   boot.cpu_count = static_cast<uint32_t>(cpus_);
-  boot.network.mode =
-      config.network_mode == NetworkMode::kSandbox ? NetworkMode::kUser : config.network_mode;
+  TRY(SetUpNetwork(config, boot));
   boot.strace = config.strace;
   if (!config.strace_syscalls.empty()) boot.strace_syscalls = Split(config.strace_syscalls, ',');
   boot.strace_log_size = static_cast<uint32_t>(config.strace_log_size);

@@ -26,7 +26,9 @@
 #include "runsc/container/files.h"
 #include "runsc/container/hooks.h"
 #include "runsc/container/json.h"
+#include "runsc/net/host_network.h"
 #include "runsc/sandbox/caller.h"
+#include "runsc/sandbox/net_helper.h"
 #include "sentry/base/log.h"
 #include "sentry/base/result.h"
 
@@ -119,7 +121,9 @@ HostResult<void> Container::Fill(const Config& config, const CreateOptions& opti
   boot.container_id = options.id;
   // Hooks of the start run inside, beside a program that has not begun.
   const bool start_hooks = spec.hooks().start_container_size() > 0;
-  boot.start_now = options.start_now && !start_hooks;
+  TRY(SetUpNetwork(spec, config, &boot, &sandbox));
+  const bool starts_later = start_hooks || state_.takes_network();
+  boot.start_now = options.start_now && !starts_later;
   boot.control_listen = TRY(ListenControl(fd_.get(), kSocketFile));
   if (!options.user_log.empty()) {
     boot.user_log.reset(
@@ -195,7 +199,7 @@ HostResult<void> Container::Fill(const Config& config, const CreateOptions& opti
   if (!options.pid_file.empty()) {
     TRY(WriteFileAtomically(options.pid_file, std::to_string(state_.pid())));
   }
-  if (options.start_now && start_hooks) {
+  if (options.start_now && starts_later) {
     if (HostResult<void> started = Begin(); !started.ok()) {
       kill(process_.pid, SIGKILL);
       RetryEintr([&] { return waitpid(process_.pid, nullptr, 0); });
@@ -367,11 +371,78 @@ HostResult<void> Container::RunStartHooks() {
   return {};
 }
 
+HostResult<void> Container::SetUpNetwork(const oci::Spec& spec, const Config& config,
+                                         BootArgs* boot, SandboxOptions* sandbox) {
+  boot->network.mode = config.network_mode;
+  const oci::Namespace* given = nullptr;
+  for (const oci::Namespace& n : spec.linux().namespaces()) {
+    if (n.type() == "network") given = &n;
+  }
+  if (config.network_mode == NetworkMode::kSandbox && given == nullptr) {
+    // The engine means the host's network.
+    boot->network.mode = NetworkMode::kHost;
+  }
+  if (boot->network.mode == NetworkMode::kHost) {
+    RW_LOG(kWarning, "network: the host's own network is not given to containers; this one has "
+                     "--network=user, which reaches all that the host does but is not reached");
+    boot->network.mode = NetworkMode::kUser;
+  }
+  if (boot->network.mode == NetworkMode::kSandbox) {
+    sandbox->container_net = given->path();
+    state_.set_takes_network(true);
+    for (const oci::Mount& mount : spec.mounts()) {
+      if (mount.destination() != "/etc/resolv.conf") continue;
+      HostResult<std::string> text = ReadFileText(mount.source());
+      std::string resolver;
+      std::optional<std::string> relayed;
+      if (text.ok()) relayed = RelayedResolvConf(*text, &resolver);
+      if (!relayed) continue;
+      boot->network.resolv_conf = *relayed;
+      state_.set_name_relay(resolver);
+    }
+  }
+  if (boot->network.mode == NetworkMode::kUser) {
+    UserNetworkOptions options;
+    options.privileged = config.privileged;
+    options.strict = config.strict;
+    UserNetwork network = TRY(StartUserNetwork(options));
+    boot->network.config = std::move(network.config);
+    boot->network.resolv_conf = std::move(network.resolv_conf);
+    boot->network.helper = network.helper;
+  }
+  return {};
+}
+
+bool Container::CanEnterNetwork() const {
+  HostResult<NetNamespaceScope> inside =
+      NetNamespaceScope::Enter("/proc/" + std::to_string(state_.pid()) + "/ns/net");
+  return inside.ok() || inside.error().error() != EPERM;
+}
+
 HostResult<void> Container::Begin() {
   TRY(RunStartHooks());
   control::Request request;
   request.mutable_start();
-  TRY(Call(request));
+  NetworkConfig network;
+  std::vector<int> fds;
+  if (state_.takes_network() && !CanEnterNetwork()) {
+    RW_LOG(kWarning, "network: the host does not let runsc into the container's namespace; the "
+                     "container has a loopback only");
+  } else if (state_.takes_network()) {
+    // Only now: some engines furnish the namespace between create and start.
+    const NetNamespaceScope inside =
+        TRY(NetNamespaceScope::Enter("/proc/" + std::to_string(state_.pid()) + "/ns/net"));
+    network = TRY(TakeOverNetwork());
+    if (!state_.name_relay().empty()) {
+      UserNetworkOptions options;
+      options.privileged = true;
+      UserNetwork relay = TRY(StartNameRelay(state_.name_relay(), options));
+      process_.net_helper = relay.helper;
+      network.links.push_back(std::move(relay.config.links[0]));
+    }
+    ToProto(network, request.mutable_start()->mutable_network(), &fds);
+  }
+  TRY(Call(request, fds));
   state_.set_started(true);
   return Save();
 }

@@ -74,6 +74,9 @@ class Container {
   HostResult<void> RunStartHooks();
   // Those, then the program.
   HostResult<void> Begin();
+  bool CanEnterNetwork() const;
+  HostResult<void> SetUpNetwork(const oci::Spec& spec, const Config& config, BootArgs* boot,
+                                SandboxOptions* sandbox);
   bool Alive() const;
 
   std::string directory_;

@@ -55,6 +55,8 @@ constexpr FilterRule kRules[] = {
     Allow(SYS_recvmsg, "gofer replies, control requests"),
     Allow(SYS_sendmsg, "gofer requests, control answers"),
     Allow(SYS_accept4, "control connections"),
+    Allow(SYS_recvmmsg, "frames from packet sockets and the network helper"),
+    Allow(SYS_sendmmsg, "frames to them"),
 
     // Our own memory and threads.
     Allow(SYS_mmap, ArgWithin(2, kReadWrite), "heap, stacks, shared regions; never executable"),

@@ -9,7 +9,7 @@
 
 namespace ringwall {
 
-inline constexpr size_t kSentryFilterMaxCalls = 45;
+inline constexpr size_t kSentryFilterMaxCalls = 47;
 
 std::span<const FilterRule> SentryFilterRules();
 

@@ -71,11 +71,18 @@ void FrameLink::Transmit(net::Packet frame) {
 }
 
 void FrameLink::Flush() {
+  if (Drain() || !wake_) return;
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t n = ::write(wake_.get(), &one, sizeof(one));
+}
+
+// False when the descriptor takes no more now.
+bool FrameLink::Drain() {
   while (true) {
     {
       MutexLock lock(mu_);
       // Whoever writes now takes these, too.
-      if (writing_) return;
+      if (writing_) return true;
       if (sent_ == sending_.size()) {
         sending_.clear();
         sent_ = 0;
@@ -86,7 +93,7 @@ void FrameLink::Flush() {
       }
       if (sending_.empty()) {
         blocked_.store(false, std::memory_order_relaxed);
-        return;
+        return true;
       }
       writing_ = true;
     }
@@ -95,11 +102,7 @@ void FrameLink::Flush() {
     writing_ = false;
     if (more) continue;
     blocked_.store(true, std::memory_order_relaxed);
-    break;
-  }
-  if (wake_) {
-    const uint64_t one = 1;
-    [[maybe_unused]] const ssize_t n = ::write(wake_.get(), &one, sizeof(one));
+    return false;
   }
 }
 
@@ -194,7 +197,7 @@ void FrameLink::Run() {
   while (true) {
     const Got got = Receive();
     if (got == Got::kEnd) return;
-    if (blocked()) Flush();
+    if (blocked()) Drain();
     if (got == Got::kFrames) {
       idle = false;
       continue;
@@ -207,7 +210,7 @@ void FrameLink::Run() {
       idle = true;
       DropIdleBuffers();
     }
-    if (n > 0 && (wait[0].revents & POLLOUT) != 0) Flush();
+    if (n > 0 && (wait[0].revents & POLLOUT) != 0) Drain();
     if (n > 0 && wait[1].revents != 0) {
       uint64_t count = 0;
       const iovec v = {&count, sizeof(count)};

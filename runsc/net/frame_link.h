@@ -73,6 +73,7 @@ class FrameLink final : public net::LinkSink {
     VnetHeader vnet;
     net::Packet packet;
   };
+  bool Drain();
   bool WriteSome();
   void Prepare(size_t slot);
   void DropIdleBuffers();

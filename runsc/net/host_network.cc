@@ -205,6 +205,13 @@ HostResult<NetNamespaceScope> NetNamespaceScope::Enter(const std::string& path) 
   return NetNamespaceScope(std::move(before));
 }
 
+HostResult<NetNamespaceScope> NetNamespaceScope::Fresh() {
+  UniqueFd before(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
+  if (!before) return HostError::Last("open", "/proc/self/ns/net");
+  if (unshare(CLONE_NEWNET) != 0) return HostError::Last("make a network namespace");
+  return NetNamespaceScope(std::move(before));
+}
+
 NetNamespaceScope::~NetNamespaceScope() {
   if (before_) RW_CHECK(setns(before_.get(), CLONE_NEWNET) == 0);
 }

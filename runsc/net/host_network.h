@@ -12,7 +12,9 @@ class NetNamespaceScope {
  public:
   // `path`: as /proc/PID/ns/net or what an engine bound somewhere.
   static HostResult<NetNamespaceScope> Enter(const std::string& path);
+  static HostResult<NetNamespaceScope> Fresh();
   NetNamespaceScope(NetNamespaceScope&&) = default;
+  NetNamespaceScope& operator=(NetNamespaceScope&&) = default;
   ~NetNamespaceScope();
 
  private:

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "runsc/boot/control.h"
+#include "runsc/sandbox/net_helper.h"
 #include "sentry/base/resident.h"
 
 namespace ringwall {
@@ -66,6 +67,7 @@ int RunAttached(SandboxProcess& sandbox, std::string* error) {
     }
     SendForwardedSignal(sandbox.control.get(), signal);
   }
+  AwaitNetHelper(sandbox.net_helper);
   std::string death;
   int code = ExitCodeOf(wait_status, &death);
   if (!death.empty()) terminal.Restore();

@@ -132,16 +132,18 @@ HostResult<void> WriteIdMaps(pid_t child, const IdMaps& maps) {
   return {};
 }
 
-void UnshareWorld(Layers& layers) {
+void UnshareWorld(bool net, Layers& layers) {
   constexpr std::pair<int, Layer> kEach[] = {{CLONE_NEWNET, Layer::kNetNamespace},
                                              {CLONE_NEWIPC, Layer::kIpcNamespace},
                                              {CLONE_NEWUTS, Layer::kUtsNamespace},
                                              {CLONE_NEWCGROUP, Layer::kCgroupNamespace}};
   int all = 0;
-  for (const auto& [flag, layer] : kEach) all |= flag;
+  for (const auto& [flag, layer] : kEach) {
+    if (net || flag != CLONE_NEWNET) all |= flag;
+  }
   const bool at_once = unshare(all) == 0;
   for (const auto& [flag, layer] : kEach) {
-    if (at_once || unshare(flag) == 0) {
+    if (at_once || (!net && flag == CLONE_NEWNET) || unshare(flag) == 0) {
       layers.Hold(layer);
     } else {
       layers.Miss(layer, errno);

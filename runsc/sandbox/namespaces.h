@@ -29,7 +29,8 @@ struct IdMaps {
 HostResult<void> WriteIdMaps(pid_t child, const IdMaps& maps);
 
 // Leaves the network, ipc, uts and cgroup namespaces of the host, each as far as granted.
-void UnshareWorld(Layers& layers);
+// Not the network's with `net` false: the process is in the container's already.
+void UnshareWorld(bool net, Layers& layers);
 
 // Own mount namespace, nothing propagated in or out. False when the host refuses.
 bool UnshareMounts(Layers& layers);

@@ -17,6 +17,7 @@
 #include "platform/stub/vdso.h"
 #include "runsc/boot/control.h"
 #include "runsc/filter/sentry_filter.h"
+#include "runsc/net/host_network.h"
 #include "runsc/sandbox/namespaces.h"
 #include "runsc/sandbox/privileges.h"
 #include "runsc/sandbox/terminal_keeper.h"
@@ -31,6 +32,7 @@ namespace {
 struct Granted {
   bool user = false;
   bool pid = false;
+  bool net = false;  // the process is in the container's
   int user_error = 0, pid_error = 0;
 };
 
@@ -70,12 +72,13 @@ std::vector<int> DescriptorsOf(const BootArgs& boot) {
   std::vector<int> fds = {boot.gofer.get(), boot.control_listen.get(),
                           boot.control_connection.get(), boot.status_pipe.get(),
                           boot.terminal_connection.get(),
-                          boot.user_log.get(), boot.network.helper.get(), GetLogConfig().fd};
+                          boot.user_log.get(), GetLogConfig().fd};
   for (const UniqueFd& fd : boot.process.stdio) fds.push_back(fd.get());
   for (const UniqueFd& fd : boot.process.extra_fds) fds.push_back(fd.get());
   for (const BootMount& mount : boot.mounts) fds.push_back(mount.overlay_fd.get());
-  for (const BootInterface& interface : boot.network.interfaces) {
-    fds.push_back(interface.packet_fd.get());
+  for (const LinkConfig& link : boot.network.config.links) {
+    fds.push_back(link.fd.get());
+    fds.push_back(link.wake.get());
   }
   return fds;
 }
@@ -119,7 +122,7 @@ void PrepareQsort() {
   };
   note(granted.user, Layer::kUserNamespace, granted.user_error);
   note(granted.pid, Layer::kPidNamespace, granted.pid_error);
-  UnshareWorld(layers);
+  UnshareWorld(!granted.net, layers);
   char go = 0;
   if (RetryEintr([&] { return ::read(channels.go_read.get(), &go, 1); }) != 1) _exit(128);
   channels.go_read.reset();
@@ -212,8 +215,20 @@ HostResult<SandboxProcess> StartSandbox(const SandboxOptions& options, BootArgs&
     granted.user = (flags & CLONE_NEWUSER) != 0;
     granted.pid = (flags & CLONE_NEWPID) != 0;
     Channels channels = TRY(MakeChannels());
+    std::optional<NetNamespaceScope> net;
+    if (options.container_net && options.container_net->empty()) {
+      // Where the host grants none here, the Sentry tries in its own user namespace.
+      HostResult<NetNamespaceScope> fresh = NetNamespaceScope::Fresh();
+      if (fresh.ok()) net = fresh.TakeValue();
+    } else if (options.container_net) {
+      net = TRY(NetNamespaceScope::Enter(*options.container_net));
+    }
+    granted.net = net.has_value();
     const pid_t pid = CloneProcess(flags);
     if (pid == 0) RunSentry(options, maps, granted, std::move(channels), std::move(boot));
+    const int clone_error = errno;
+    net.reset();
+    errno = clone_error;
     if (pid < 0) {
       if (flags == 0) return HostError::Last("start the Sentry");
       (granted.user ? granted.user_error : granted.pid_error) = errno;
@@ -236,7 +251,9 @@ HostResult<SandboxProcess> StartSandbox(const SandboxOptions& options, BootArgs&
       Abandon(pid);
       return HostError::Last("wake the Sentry");
     }
-    return SandboxProcess{pid, std::move(channels.status_read), std::move(channels.control_cli)};
+    boot.network.config.links.clear();  // so that the network helper sees the Sentry's end
+    return SandboxProcess{pid, std::move(channels.status_read), std::move(channels.control_cli),
+                          boot.network.helper};
   }
   return HostError::Message("start the Sentry: the host grants no process");
 }

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,8 @@ namespace ringwall {
 struct SandboxOptions {
   std::vector<GoferRoot> gofer_roots;
   bool privileged = false;  // may use what root has
+  // The container's network namespace, which the Sentry is to be in: a path, or "" for a new one.
+  std::optional<std::string> container_net;
   bool strict = false;
   bool die_with_caller = true;
   // Called in the CLI with the Sentry's pid before that runs anything: cgroups, hooks.
@@ -37,6 +40,7 @@ struct SandboxProcess {
   pid_t pid = -1;         // of the Sentry, as the CLI sees it
   UniqueFd status;        // StatusPipe's read end
   UniqueFd control;       // one connection to the control server
+  pid_t net_helper = -1;  // ends after the Sentry; the caller's to wait for
 };
 
 // Preconditions: one thread; the signals that the caller waits for are blocked (the Sentry starts

@@ -237,7 +237,7 @@ TEST_F(RunscTest, UnlistedHostCallKillsTheSentryAndTheCallerIsTold) {
 TEST_F(RunscTest, KilledPartsLeaveNoProcess) {
   // Each process of the sandbox in turn, by its place below the CLI.
   for (size_t victim = 0; victim < 2; victim++) {
-    Process process({"do", "sleep"});
+    Process process({"--network=none", "do", "sleep"});
     std::set<pid_t> all;
     ASSERT_TRUE(Eventually([&] {
       all = Descendants(process.pid());

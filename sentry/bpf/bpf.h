@@ -74,6 +74,8 @@ class SeccompFilter {
   uint32_t Run(const SeccompData& data) const;
   // The result when it depends on number and architecture alone.
   std::optional<uint32_t> ConstantResult(int32_t nr, uint32_t arch) const;
+  // How many instructions Linux makes of it, which is what it limits.
+  size_t cost() const;
   // As it was given, for PTRACE_SECCOMP_GET_FILTER.
   std::span<const Insn> source() const { return program_; }
 

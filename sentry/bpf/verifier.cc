@@ -160,7 +160,34 @@ Result<void> CheckSeccompInsn(const Insn& insn) {
   }
 }
 
+// The length in instructions of eBPF (bpf_convert_filter).
+size_t ConvertedSize(const Insn& insn) {
+  switch (BPF_CLASS(insn.code)) {
+    case BPF_RET:
+      return BPF_RVAL(insn.code) == BPF_K ? 2 : 1;
+    case BPF_ALU:
+      // A division by X looks for 0 first.
+      return insn.code == (BPF_ALU | BPF_DIV | BPF_X) ? 5 : 1;
+    case BPF_JMP: {
+      if (BPF_OP(insn.code) == BPF_JA) return 1;
+      const size_t constant =
+          BPF_SRC(insn.code) == BPF_K && static_cast<int32_t>(insn.k) < 0 ? 1 : 0;
+      const bool one = insn.jf == 0 || (insn.jt == 0 && BPF_OP(insn.code) != BPF_JSET);
+      return constant + (one ? 1 : 2);
+    }
+    default:
+      return 1;
+  }
+}
+
 }  // namespace
+
+size_t SeccompFilter::cost() const {
+  constexpr size_t kPrologue = 3;
+  size_t n = kPrologue;
+  for (const Insn& insn : program_) n += ConvertedSize(insn);
+  return n;
+}
 
 Result<SocketFilter> SocketFilter::Create(std::span<const Insn> program) {
   TRY(Check(program));

@@ -115,6 +115,10 @@ class Kernel {
   // The CPUs that the sandbox may use.
   const cpu_set_t& cpus() const { return options_.cpus; }
 
+  // The sysctl kernel.yama.ptrace_scope.
+  int ptrace_scope() const { return ptrace_scope_.load(std::memory_order_relaxed); }
+  void set_ptrace_scope(int scope) { ptrace_scope_.store(scope); }
+
   bool strace() const { return strace_.load(std::memory_order_relaxed); }
   // For what runs already, too. `only`: these system calls; empty: all.
   void SetStrace(bool on, const std::vector<std::string>& only);
@@ -168,12 +172,14 @@ class Kernel {
  private:
   friend class Task;
   friend class TaskLife;
+  friend class Ptrace;
   KernelOptions options_;
   TaskSet tasks_;
   const std::unique_ptr<FutexTable> futexes_;
   // Never destroyed: timers of files may outlive the kernel.
   TimerQueue& timers_;
   std::atomic<bool> strace_;
+  std::atomic<int> ptrace_scope_{1};
   Guarded<std::vector<std::string>, LockClass::kLeaf> strace_only_;
   std::atomic<bool> paused_{false};
   uint64_t start_boottime_ns_;

@@ -22,6 +22,7 @@ class PidFdFile final : public File {
   WaitQueue* queue() override { return &tg_->exit_queue; }
   Result<size_t> Read(IoDst&, uint64_t, int) override { return Errno(EINVAL); }
   Result<size_t> Write(IoSrc&, uint64_t*, int) override { return Errno(EINVAL); }
+  Result<int64_t> Ioctl(Task& task, uint32_t cmd, uint64_t arg) override;
   ThreadGroup& tg() { return *tg_; }
   std::string FdInfo() override {
     const Task* t = Task::Current();
@@ -39,6 +40,52 @@ class PidFdFile final : public File {
  private:
   const Ref<ThreadGroup> tg_;
 };
+
+// struct pidfd_info of Linux 6.15.
+struct PidFdInfo {
+  uint64_t mask, cgroup;
+  uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+  int32_t exit_code;
+};
+static_assert(sizeof(PidFdInfo) == 64);
+constexpr uint64_t kInfoPid = 1, kInfoCreds = 2, kInfoExit = 8;
+
+// PIDFD_GET_INFO, whose number holds the size that the caller knows.
+Result<int64_t> PidFdFile::Ioctl(Task& task, uint32_t cmd, uint64_t arg) {
+  constexpr uint32_t kType = 0xff, kNumber = 11, kReadWrite = 3;
+  const uint32_t size = (cmd >> 16) & 0x3fff;
+  if ((cmd & 0xff) != kNumber || ((cmd >> 8) & 0xff) != kType || cmd >> 30 != kReadWrite) {
+    return Errno(ENOTTY);
+  }
+  if (arg == 0 || size < sizeof(PidFdInfo)) return Errno(EINVAL);
+  uint64_t asked = 0;
+  TRY(task.CopyIn(GuestAddr(arg), std::as_writable_bytes(std::span(&asked, 1))));
+  PidFdInfo info = {};
+  {
+    MutexLock lock(tg_->kernel().tasks().mu);
+    const Task* leader = tg_->leader;
+    if (leader == nullptr) {
+      // Reaped: what is left is how it ended.
+      if ((asked & kInfoExit) == 0) return Errno(ESRCH);
+      info.mask = kInfoExit;
+      info.exit_code = tg_->exit_status;
+    } else {
+      Ref<const Credentials> c = leader->creds_ref();
+      const int number = tg_->pid->In(task.pid_ns());
+      if (number == 0) return Errno(EREMOTE);
+      info.mask = kInfoPid | kInfoCreds;
+      info.pid = info.tgid = static_cast<uint32_t>(number);
+      info.ppid = static_cast<uint32_t>(ParentPidLocked(*tg_));
+      info.ruid = c->ruid, info.euid = c->euid, info.suid = c->suid, info.fsuid = c->fsuid;
+      info.rgid = c->rgid, info.egid = c->egid, info.sgid = c->sgid, info.fsgid = c->fsgid;
+    }
+  }
+  // A caller that knows more finds zeros there.
+  std::vector<std::byte> out(size);
+  memcpy(out.data(), &info, sizeof(info));
+  TRY(task.CopyOut(GuestAddr(arg), out));
+  return 0;
+}
 
 // Marks the inodes of pidfds, so that a File can be told to be one without RTTI.
 class PidFdInode final : public AnonInode {

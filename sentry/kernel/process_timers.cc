@@ -133,13 +133,66 @@ class ProcessTimers::Itimer final : public RepeatingTimer {
   const int signo_;
 };
 
+// Expires at each whole second of CPU time from the soft limit on (kernel/time/posix-cpu-timers.c:
+// check_process_timers).
+class ProcessTimers::CpuLimit final : public RepeatingTimer {
+ public:
+  CpuLimit(ThreadGroup& tg, CpuClock& clock)
+      : RepeatingTimer(tg.kernel().timers()), tg_(tg), clock_(clock) {}
+  void Start() {
+    const Rlimits::Limit limit = Get();
+    constexpr uint64_t kMaxSeconds = INT64_MAX / kSecond;
+    const uint64_t first = std::max<uint64_t>(std::min(limit.soft, limit.hard), 1);
+    TimerSetting to{0, kSecond};
+    if (first < kMaxSeconds) to.value = static_cast<int64_t>(first) * kSecond;
+    SetCpu(to, clock_, true);
+  }
+
+ private:
+  static constexpr int64_t kSecond = 1'000'000'000;
+  Rlimits::Limit Get() const {
+    return tg_.rlimits.With([](const Rlimits& r) { return r.limits[RLIMIT_CPU]; });
+  }
+  void OnExpired(uint64_t) override {
+    const uint64_t used = static_cast<uint64_t>(clock_.Read().now_ns / kSecond);
+    const Rlimits::Limit limit = Get();
+    int signo = 0;
+    if (used >= limit.hard) {
+      signo = SIGKILL;
+    } else if (used >= limit.soft) {
+      signo = SIGXCPU;
+    }
+    if (signo == 0) return;
+    if (signo == SIGXCPU) {
+      // The next is due a second later.
+      tg_.rlimits.With([](Rlimits& r) { r.limits[RLIMIT_CPU].soft++; });
+    }
+    Result<void> ignored = SendSignalToGroup(tg_, MakeSigInfo(signo, SI_KERNEL));
+    static_cast<void>(ignored);
+  }
+
+  ThreadGroup& tg_;
+  CpuClock& clock_;
+};
+
 class PosixTimer final : public RepeatingTimer, public RefCounted<PosixTimer> {
  public:
-  PosixTimer(ThreadGroup& tg, int id, int clock_id, const ProcessTimers::Notify& notify)
-      : RepeatingTimer(tg.kernel().timers()), tg_(tg), id_(id), notify_(notify) {
+  PosixTimer(ThreadGroup& tg, int id, int clock_id, const ProcessTimers::Notify& notify,
+             std::unique_ptr<CpuClock> cpu)
+      : RepeatingTimer(tg.kernel().timers()),
+        tg_(tg),
+        id_(id),
+        notify_(notify),
+        cpu_(std::move(cpu)) {
     clock_ = TimerClockOf(clock_id, &offset_).value_or(TimerClock::kMonotonic);
   }
   TimerSetting SetTo(TimerSetting to, bool absolute) {
+    if (cpu_ != nullptr) {
+      const TimerSetting old = SetCpu(to, *cpu_, absolute);
+      MutexLock lock(tg_.siglock);
+      overrun_ = last_overrun_ = 0;
+      return old;
+    }
     if (absolute && to.value != 0) to.value = std::max<int64_t>(to.value - offset_, 1);
     // What is relative does not move with the host's time.
     const bool steady = !absolute && clock_ == TimerClock::kRealtime;
@@ -191,6 +244,7 @@ class PosixTimer final : public RepeatingTimer, public RefCounted<PosixTimer> {
   ThreadGroup& tg_;
   const int id_;
   const ProcessTimers::Notify notify_;
+  const std::unique_ptr<CpuClock> cpu_;  // null: clock_
   TimerClock clock_;
   int64_t offset_ = 0;
   int overrun_ GUARDED_BY(tg_.siglock) = 0;       // of the signal queued last
@@ -217,6 +271,7 @@ void ProcessTimers::ProcessEnds(ThreadGroup& tg) {
   if (!timers) return;
   auto& t = static_cast<ProcessTimers&>(*timers);
   for (std::unique_ptr<Itimer>& i : t.itimers_) i->Stop();
+  t.cpu_limit_->Stop();
   t.DeleteAll();
 }
 
@@ -236,6 +291,7 @@ ProcessTimers::ProcessTimers(ThreadGroup& tg)
   itimers_[ITIMER_REAL] = std::make_unique<Itimer>(tg, SIGALRM);
   itimers_[ITIMER_VIRTUAL] = std::make_unique<Itimer>(tg, SIGVTALRM);
   itimers_[ITIMER_PROF] = std::make_unique<Itimer>(tg, SIGPROF);
+  cpu_limit_ = std::make_unique<CpuLimit>(tg, *cpu_clock_);
 }
 
 ProcessTimers::~ProcessTimers() = default;
@@ -247,20 +303,23 @@ TimerSetting ProcessTimers::SetItimer(int which, const TimerSetting& to) {
 
 TimerSetting ProcessTimers::GetItimer(int which) { return itimers_[which]->Get(); }
 
+void ProcessTimers::LimitCpu() { cpu_limit_->Start(); }
+
 Result<void> ProcessTimers::CheckClock(int clock_id) {
   int64_t offset;
   if (!TimerClockOf(clock_id, &offset)) return Errno(EINVAL);
   return {};
 }
 
-Result<int> ProcessTimers::Create(int clock_id, const Notify& notify) {
+Result<int> ProcessTimers::Create(int clock_id, const Notify& notify,
+                                  std::unique_ptr<CpuClock> cpu) {
   const uint64_t limit = tg_.limit(RLIMIT_SIGPENDING);
   MutexLock lock(mu_);
   if (posix_.size() >= limit) return Errno(EAGAIN);
   while (posix_.count(next_id_) != 0) next_id_ = (next_id_ + 1) & INT32_MAX;
   const int id = next_id_;
   next_id_ = (next_id_ + 1) & INT32_MAX;
-  posix_.emplace(id, MakeRef<PosixTimer>(tg_, id, clock_id, notify));
+  posix_.emplace(id, MakeRef<PosixTimer>(tg_, id, clock_id, notify, std::move(cpu)));
   return id;
 }
 

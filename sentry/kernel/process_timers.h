@@ -73,8 +73,12 @@ class ProcessTimers : public RefCounted<ProcessTimers> {
     bool has_value = false;
     uint64_t value = 0;  // the timer's id unless has_value
   };
-  // clock_id: one that CheckClock took. EAGAIN: too many.
-  Result<int> Create(int clock_id, const Notify& notify);
+  // RLIMIT_CPU of the process was set: SIGXCPU at the soft limit and each second after it, SIGKILL at
+  // the hard one.
+  void LimitCpu();
+
+  // clock_id: one that CheckClock took; `cpu` when it is one of CPU time. EAGAIN: too many.
+  Result<int> Create(int clock_id, const Notify& notify, std::unique_ptr<CpuClock> cpu = nullptr);
   static Result<void> CheckClock(int clock_id);
   // EINVAL: no such timer.
   Result<TimerSetting> Set(int id, const TimerSetting& to, bool absolute);
@@ -85,12 +89,14 @@ class ProcessTimers : public RefCounted<ProcessTimers> {
 
  private:
   class Itimer;
+  class CpuLimit;
   class ProcessCpuClock;
   Result<Ref<PosixTimer>> Find(int id);
 
   ThreadGroup& tg_;
   std::unique_ptr<ProcessCpuClock> user_clock_, cpu_clock_;
   std::unique_ptr<Itimer> itimers_[3];
+  std::unique_ptr<CpuLimit> cpu_limit_;
   Mutex<LockClass::kPipe> mu_;
   std::map<int, Ref<PosixTimer>> posix_ GUARDED_BY(mu_);
   int next_id_ GUARDED_BY(mu_) = 0;

@@ -12,6 +12,7 @@ namespace ringwall {
 namespace {
 
 constexpr uint64_t kRedZone = 128;
+constexpr size_t kFrameSlack = 128;  // at most, between a frame and its xstate
 // AC, TF, DF, OF, SF, ZF, AF, PF, CF, RF and ID-less: what FIX_EFLAGS of Linux lets through.
 constexpr uint64_t kFixEflags = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x800 | 0x10000 | 0x40000;
 constexpr uint64_t kEflagsForHandler = ~uint64_t{0x100 | 0x400 | 0x10000};  // no TF, DF, RF
@@ -114,30 +115,41 @@ Result<int64_t> Task::SigReturn() {
   abi::Registers& r = regs();
   RtSigFrame f;
   const GuestAddr at(r.rsp - 8);
-  const auto bytes = std::as_writable_bytes(std::span(&f, 1));
   KeepRegisters();
   auto fail = [&]() -> Result<int64_t> {
     ForceSignal(MakeSigInfo(SIGSEGV, SI_KERNEL));
     return 0;
   };
-  if (!mm().CopyIn(at, bytes).ok()) return fail();
-
+  // The frame and the xstate behind it with one copy, where they are as the kernel puts them.
   const size_t xsize = context_->xstate_size();
+  std::vector<std::byte> all(sizeof(RtSigFrame) + kFrameSlack + xsize + sizeof(kFpXstateMagic2));
+  const Result<size_t> arrived = mm().CopyInPartial(at, all);
+  if (!arrived.ok() || *arrived < sizeof(f)) return fail();
+  memcpy(&f, all.data(), sizeof(f));
+  const auto read = [&](uint64_t from, std::span<std::byte> to) {
+    const uint64_t skip = from - at.value();
+    if (from < at.value() || skip > *arrived || to.size() > *arrived - skip) {
+      return mm().CopyIn(GuestAddr(from), to).ok();
+    }
+    memcpy(to.data(), all.data() + skip, to.size());
+    return true;
+  };
+
   std::vector<std::byte> x = InitialXState(xsize);
   if (const uint64_t fp = f.uc.mcontext.fpstate; fp != 0) {
-    const std::span<std::byte> legacy(x.data(), kFxsaveSize);
-    if (!mm().CopyIn(GuestAddr(fp), legacy).ok()) return fail();
+    if (!read(fp, std::span(x).first(kFxsaveSize))) return fail();
     FpxSwBytes sw;
     memcpy(&sw, x.data() + kFpxSwOffset, sizeof(sw));
     uint64_t xfeatures = 3;  // x87 and SSE when there is only a legacy area
     uint32_t magic2 = 0;
     if (sw.magic1 == kFpXstateMagic1 && sw.xstate_size >= kXsaveHeaderEnd &&
         sw.xstate_size <= xsize && sw.xstate_size <= sw.extended_size &&
-        mm().CopyIn(GuestAddr(fp + sw.xstate_size), std::as_writable_bytes(std::span(&magic2, 1)))
-            .ok() &&
+        read(fp + sw.xstate_size, std::as_writable_bytes(std::span(&magic2, 1))) &&
         magic2 == kFpXstateMagic2) {
-      const std::span<std::byte> rest(x.data() + kFxsaveSize, sw.xstate_size - kFxsaveSize);
-      if (!mm().CopyIn(GuestAddr(fp + kFxsaveSize), rest).ok()) return fail();
+      if (!read(fp + kFxsaveSize,
+                std::span(x).subspan(kFxsaveSize, sw.xstate_size - kFxsaveSize))) {
+        return fail();
+      }
     } else {
       memcpy(x.data() + kFxsaveSize, &xfeatures, sizeof(xfeatures));
     }

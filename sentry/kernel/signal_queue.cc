@@ -34,6 +34,14 @@ abi::SigInfo* PendingSignals::FindTimer(int signo, int timer_id) {
   return nullptr;
 }
 
+std::vector<abi::SigInfo> PendingSignals::Slice(uint64_t offset, size_t count) const {
+  std::vector<abi::SigInfo> slice;
+  for (uint64_t i = offset; i < queue_.size() && slice.size() < count; i++) {
+    slice.push_back(queue_[i]);
+  }
+  return slice;
+}
+
 void PendingSignals::Remove(abi::SigSet signals) {
   if ((mask_ & signals) == 0) return;
   std::erase_if(queue_, [&](const abi::SigInfo& i) { return (abi::SigBit(i.signo) & signals) != 0; });

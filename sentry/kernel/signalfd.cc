@@ -1,5 +1,6 @@
 #include "sentry/kernel/signalfd.h"
 
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 

@@ -31,6 +31,7 @@
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/net_base.h"
 #include "sentry/kernel/thread_group.h"
+#include "sentry/kernel/trace.h"
 #include "sentry/mm/memory_manager.h"
 
 namespace ringwall {
@@ -55,6 +56,21 @@ struct ExecArgs {
   RefPtr<File> file;
   std::string filename;  // what AT_EXECFN and scripts get
   std::vector<std::string> argv, envp;
+};
+
+// How a task wants to be scheduled (struct sched_attr).
+struct SchedPolicy {
+  uint32_t policy = 0;    // SCHED_*
+  uint32_t priority = 0;  // of the real-time policies
+  bool reset_on_fork = false;
+  uint64_t runtime_ns = 0, deadline_ns = 0, period_ns = 0;  // SCHED_DEADLINE
+};
+
+// set_mempolicy(2).
+struct MemoryPolicy {
+  uint16_t mode = 0;   // MPOL_*
+  uint16_t flags = 0;  // MPOL_F_STATIC_NODES and the like
+  uint64_t nodes = 0;
 };
 
 class Task : public RefCounted<Task> {
@@ -132,8 +148,9 @@ class Task : public RefCounted<Task> {
   // Sends to this very task (tgkill) or, with group, to its process. Never fails for standard
   // signals; EAGAIN when RLIMIT_SIGPENDING is reached by a queued one.
   Result<void> SendSignal(const abi::SigInfo& info, bool group);
-  // A fault of this task's own: cannot be blocked or ignored. Task thread only.
-  void ForceSignal(abi::SigInfo info);
+  // A fault of this task's own: cannot be blocked or ignored. Task thread only. With `fatal` no
+  // handler and no tracer gets it (SA_IMMUTABLE).
+  void ForceSignal(abi::SigInfo info, bool fatal = false);
   // What the stub answers alone (getppid, getuid) has changed by somebody else's doing: it is told
   // before the task goes on. TaskSet's lock held.
   void AnswersChanged();
@@ -180,6 +197,27 @@ class Task : public RefCounted<Task> {
   // Any thread: whether a call is being answered, as it was a moment ago.
   bool in_syscall() const { return in_syscall_.load(std::memory_order_relaxed); }
 
+  // --- Tracing and seccomp; see trace.h.
+  TraceState trace;
+  bool traced() const { return trace.traced.load(std::memory_order_relaxed); }
+  // Whether a tracer with the option for it, or none, is to hear of `event` (PTRACE_EVENT_*); stops
+  // for it. Task thread only.
+  void TraceEvent(int event, uint64_t message);
+  bool TraceEventEnabled(int event) const;
+  SeccompState seccomp;
+  // seccomp(2). Task thread only.
+  Result<int64_t> SetSeccompStrict();
+  Result<int64_t> SetSeccompFilter(uint32_t flags, bpf::SeccompFilter filter);
+  RefPtr<const SeccompChain> seccomp_chain() const;
+  // The same for what the task does itself.
+  void OwnAnswersChanged() { answers_stale_.store(true); }
+  ExitState exit_state = ExitState::kAlive;  // under the TaskSet's lock
+  int exit_code = 0;                         // as wait4 gives it; with exit_state
+  // Ends this thread alone as by a signal (do_exit).
+  void DieBySignal(int signo);
+  // What a core dump adds to the wait status.
+  int CoreFlag(int signo) const;
+
   // --- Odds and ends that others read.
   std::string comm() const;
   void set_comm(std::string_view name);
@@ -197,6 +235,10 @@ class Task : public RefCounted<Task> {
   // Where its stub thread may run; remembered until the stub exists.
   cpu_set_t affinity() const;
   Result<void> SetAffinity(const cpu_set_t& set);
+  // fork and clone: nice, scheduling, personality and their like come from `parent`.
+  void InheritSettings(const Task& parent);
+  // Counters of the process's memory so far: the faults and the largest resident size.
+  Rusage MemoryRusage() const;
   // Forgets pending signals that are ignored now.
   void DropPending(abi::SigSet set);
   // Makes the descriptor table this task's own.
@@ -209,7 +251,14 @@ class Task : public RefCounted<Task> {
   GuestAddr rseq_area;
   int parent_death_signal = 0;     // under the TaskSet's lock
   std::atomic<int> nice{0};
-  std::atomic<uint64_t> timer_slack_ns{50000};
+  std::atomic<uint64_t> timer_slack_ns{50000}, default_timer_slack_ns{50000};
+  std::atomic<uint32_t> personality{0};
+  std::atomic<uint16_t> io_priority{0};
+  // PR_SET_TSC, PR_MCE_KILL and other settings of prctl that only have to be remembered.
+  std::atomic<uint8_t> mce_kill_policy{2};  // PR_MCE_KILL_DEFAULT
+  std::atomic<bool> io_flusher{false};
+  Guarded<SchedPolicy, LockClass::kLeaf> sched;
+  Guarded<MemoryPolicy, LockClass::kLeaf> memory_policy;
   uint64_t start_time_ns = 0;
   IoCounts io;
 
@@ -219,6 +268,7 @@ class Task : public RefCounted<Task> {
   friend Result<void> SendSignalToGroup(ThreadGroup&, const abi::SigInfo&);
   friend class PosixTimer;
   friend class TaskLife;
+  friend class Ptrace;
 
   Task(Kernel& kernel, Ref<ThreadGroup> tg, int tid);
 
@@ -227,23 +277,51 @@ class Task : public RefCounted<Task> {
   void StartThread();
   void Run();
   void HandleEvent(const Event& e);
-  void DoSyscall(bool compat, bool vsyscall);
+  void DoSyscall(bool compat, bool vsyscall, bool redo);
   void FinishSyscall(Result<int64_t> result);
+  bool HasSyscallWork() const {
+    return traced() || seccomp.mode.load(std::memory_order_relaxed) != 0;
+  }
+  void LeaveSyscall();
+  bool SetStep();
+  void ClearStep();
+  void ReportStep();
   void SleepWhilePaused();
   void HandleFault(const Event& e);
   // task_signals.cc
   bool PrepareToReturn();  // false: the task ends
-  // Looks for the next signal to act on; runs default actions. True when a frame was set up.
+  // What a signal without a handler does.
   void DefaultAction(const abi::SigInfo& info);
-  void StartGroupStopLocked(int signo);
+  void RestartOrFail();
   void Kick();
   // Tells the stub that unblocking a signal must come to the Sentry.
   void NoteSignalsPendingLocked();
   void NoteSignalsPending();
   void DeliverSignal(const abi::SigInfo& info, const abi::SigAction& action);
   bool SetUpFrame(const abi::SigInfo& info, const abi::SigAction& action, abi::SigSet old_mask);
-  bool StopIfAsked();
   void QueueLocked(const abi::SigInfo& info, bool group);
+  Result<void> QueueWithinLimitLocked(const abi::SigInfo& info, bool group);
+  void StopOrContinueLocked(int signo);
+  std::optional<abi::SigInfo> TakeNextLocked();
+  // task_stop.cc
+  bool SetJobPendingLocked(uint32_t bits, int signo);
+  bool TakePartInStopLocked();
+  bool DoSignalStop(int signo);  // true: has been stopped
+  void DoTrap();
+  void TrapNotifyLocked();
+  void WakeFromTraceLocked(bool resume);
+  void TellOfContinue(uint32_t cld);
+  int TraceStop(int code, int why, uint64_t message, abi::SigInfo* info);
+  int TraceNotify(int code, int why, uint64_t message);
+  bool TraceSyscall(uint64_t message);  // false: killed meanwhile
+  int TraceSignal(abi::SigInfo& info);
+  uint64_t TracerView(const Pid& pid);  // the number by which the tracer knows it
+  void KillGroupLocked(int status);
+  // task_seccomp.cc
+  bool EnterSyscall(SyscallRequest* request);  // false: the call is not made
+  bool CheckSeccomp(SyscallRequest* request, bool again);
+  bool SeccompSeesLocalCalls() const;
+  void Rollback(const SyscallRequest& request);
   void UpdateLocalAnswers();
   // task_exit.cc
   void DoExit();
@@ -276,10 +354,14 @@ class Task : public RefCounted<Task> {
   PendingSignals pending_;
   std::atomic<bool> interrupted_{false};
   std::atomic<bool> answers_stale_{false};  // what the stub answers alone must be told anew
+  std::atomic<bool> no_new_privs_due_{false};  // by another thread's SECCOMP_FILTER_FLAG_TSYNC
   std::atomic<bool> dying_{false};  // leave as soon as possible
   std::atomic<abi::SigSet> sigwait_set_{0};
   bool forced_ = false;      // the next signal is this task's own fault. Task thread only
-  bool stop_counted_ = false;       // under siglock: still owes its part in a group stop
+  bool immutable_ = false;   // ... and nothing may catch it. Task thread only
+  uint32_t jobctl_ = 0;      // kJob*, under siglock
+  int jobctl_signo_ = 0;     // of the group stop
+  bool kill_pending_ = false;  // under siglock: has yet to notice that it is being killed
   std::optional<abi::SigSet> saved_mask_;  // task thread only
 
   // Wait word: bit 0 says that the thread sleeps, the rest counts wakes.
@@ -347,8 +429,9 @@ Result<void> SendSignalToGroup(ThreadGroup& tg, const abi::SigInfo& info);
 void SendSignalToProcessGroupLocked(ProcessGroup& pg, const abi::SigInfo& info);
 // What a process's user namespace calls this id. TaskSet's lock held.
 Uid UidSeenBy(const ThreadGroup& tg, Uid uid);
-// SIGCHLD with CLD_STOPPED, CLD_CONTINUED, and a wake of the waiting parent. TaskSet's lock held.
-void NotifyParentOfStopLocked(ThreadGroup& tg, int code, int signo);
+// SIGCHLD with CLD_STOPPED, CLD_CONTINUED or CLD_TRAPPED to the parent of `t`'s process or the tracer
+// of `t`, and a wake of it if it waits. TaskSet's lock held.
+void NotifyParentOfStopLocked(Task& t, bool for_tracer, int why);
 
 // The parent's number in the first pid namespace: 0 for init, 1 for one whose parent is gone.
 // TaskSet's lock held.

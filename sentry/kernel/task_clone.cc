@@ -1,10 +1,13 @@
 // clone, fork and vfork (kernel/fork.c).
+#include <linux/ptrace.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <time.h>
 
 #include "sentry/base/log.h"
 #include "sentry/kernel/pidfd.h"
+#include "sentry/kernel/process_timers.h"
+#include "sentry/kernel/ptrace.h"
 #include "sentry/kernel/task.h"
 
 namespace ringwall {
@@ -36,6 +39,15 @@ uint64_t BootTimeNow() {
   timespec now;
   clock_gettime(CLOCK_BOOTTIME, &now);
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+// What a tracer is told of a clone; 0: nothing.
+int TraceEventOf(const Task& t, const CloneArgs& args) {
+  if ((args.flags & CLONE_UNTRACED) != 0) return 0;
+  const int event = (args.flags & CLONE_VFORK) != 0      ? PTRACE_EVENT_VFORK
+                    : args.exit_signal != SIGCHLD ? PTRACE_EVENT_CLONE
+                                                  : PTRACE_EVENT_FORK;
+  return t.TraceEventEnabled(event) ? event : 0;
 }
 
 }  // namespace
@@ -79,6 +91,7 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
 
   Ref<Task> child = Ref<Task>::Adopt(new Task(kernel_, Ref<ThreadGroup>(tg), 0));
   child->mm_ = mm;
+  mm->users.fetch_add(1);
   child->fds_ = (flags & CLONE_FILES) != 0 ? fds_ : RefPtr<FdTable>(fds_->Fork());
   child->fs_ = (flags & CLONE_FS) != 0 ? fs_ : RefPtr<FsContext>(fs_->Copy());
   if ((flags & CLONE_SYSVSEM) != 0) {
@@ -92,8 +105,7 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
   child->ns_ = TRY(ns_.Copy(kernel_, flags, *child->creds_, *child->fs_));
   child->set_comm(comm());
   child->start_time_ns = BootTimeNow();
-  child->nice = nice.load();
-  child->timer_slack_ns = timer_slack_ns.load();
+  child->InheritSettings(*this);
   if ((flags & CLONE_VM) == 0 || (flags & CLONE_VFORK) != 0) child->alt_stack = alt_stack;
   if ((flags & CLONE_CHILD_CLEARTID) != 0) child->clear_child_tid = args.child_tid;
 
@@ -116,6 +128,7 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
   }
   const uint64_t process_limit = tg_->limit(RLIMIT_NPROC);
   RefPtr<const Pid> numbers;
+  const int event = TraceEventOf(*this, args);
 
   {
     MutexLock lock(kernel_.tasks().mu);
@@ -142,14 +155,17 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
     // A process that is on its way out makes no more threads.
     if (tg_->group_exit || dying_) return Errno(kErestartNoIntr);
     set.AddTaskLocked(*pid, *child);
+    child->seccomp.chain = seccomp.chain;
+    child->seccomp.mode.store(seccomp.mode.load());
     set.live++;
     if (thread) {
       tg_->threads.push_back(child.get());
       child->NoteSignalsPendingLocked();
-      if (tg_->stop_state == StopState::kStopping) {
-        child->stop_counted_ = true;
-        tg_->stop_count++;
-        child->interrupted_ = true;
+      // It joins a stop that has begun.
+      if ((jobctl_ & kJobStopPending) != 0) {
+        if (child->SetJobPendingLocked(kJobStopPending | kJobStopConsume, jobctl_signo_)) {
+          tg_->group_stop_count++;
+        }
       }
     } else {
       tg->pid = pid;
@@ -177,6 +193,7 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
         tg->AddRef();  // until it ends
       }
     }
+    if (event != 0 || (flags & CLONE_PTRACE) != 0) Ptrace::InheritLocked(*this, *child);
   }
 
   const Ref<const Pid> pid(numbers);
@@ -192,12 +209,16 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
   }
   if (pidfd_slot) pidfd_slot->Commit(NewPidFd(*tg, 0), true);
 
+  if (!thread && tg->limit(RLIMIT_CPU) != ~uint64_t{0}) ProcessTimers::Of(*tg)->LimitCpu();
+
   if ((flags & CLONE_VFORK) == 0) {
     child->StartThread();
+    if (event != 0) TraceEvent(event, TracerView(*pid));
     return pid;
   }
   child->vfork_parent_ = RefPtr<Task>(this);
   child->StartThread();
+  if (event != 0) TraceEvent(event, TracerView(*pid));
   state_.store('D');
   while (!child->vfork_done_.load(std::memory_order_acquire)) {
     // Only SIGKILL ends this wait; others are kept.
@@ -205,6 +226,9 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
     SleepUninterrupted();
   }
   state_.store('R');
+  if (child->vfork_done_ && TraceEventEnabled(PTRACE_EVENT_VFORK_DONE)) {
+    TraceEvent(PTRACE_EVENT_VFORK_DONE, TracerView(*pid));
+  }
   return pid;
 }
 

@@ -1,11 +1,15 @@
 // execve: replaces a process's program (fs/exec.c). Everything that can fail comes first; from the
 // death of the other threads on there is no way back.
+#include <linux/ptrace.h>
 #include <sys/stat.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
 
 #include "sentry/base/log.h"
 #include "sentry/ipc/ipc_namespace.h"
 #include "sentry/kernel/exec_creds.h"
 #include "sentry/kernel/process_timers.h"
+#include "sentry/kernel/ptrace.h"
 #include "sentry/kernel/task_futex.h"
 #include "sentry/kernel/task.h"
 #include "sentry/loader/loader.h"
@@ -14,6 +18,11 @@ namespace ringwall {
 
 namespace {
 
+constexpr uint32_t kAddrNoRandomize = 0x0040000;
+// What a program with set-id bits starts without: PER_CLEAR_ON_SETID.
+constexpr uint32_t kClearOnSetid = 0x0400000 | kAddrNoRandomize | 0x0200000 | 0x0100000;
+
+
 // The program in memory, and who runs it.
 struct Loaded {
   LoadedImage image;
@@ -21,12 +30,14 @@ struct Loaded {
   bool secure = false;
 };
 
-Result<Loaded> Load(Kernel& kernel, const Walk& walk, ThreadGroup& tg, ExecArgs& args) {
+Result<Loaded> Load(Kernel& kernel, const Walk& walk, ThreadGroup& tg, ExecArgs& args,
+                    bool randomize) {
   LoadArgs load{.platform = kernel.platform(), .walk = walk};
   load.file = std::move(args.file);
   load.filename = args.filename;
   load.argv = std::move(args.argv);
   load.envp = std::move(args.envp);
+  load.randomize = randomize;
   load.limits.address_space = tg.limit(RLIMIT_AS);
   load.limits.data = tg.limit(RLIMIT_DATA);
   load.limits.stack = tg.limit(RLIMIT_STACK);
@@ -56,24 +67,37 @@ Result<void> Task::KillOtherThreads() {
     for (Task* t : tg.threads) {
       if (t == this) continue;
       t->dying_ = true;
+      t->kill_pending_ = true;
       t->interrupted_.store(true);
       t->Kick();
     }
   }
+  // Their tracers must have waited for them, too.
   for (;;) {
     {
-      MutexLock lock(tg.siglock);
-      if (tg.threads.size() == 1) break;
+      MutexLock lock(kernel_.tasks().mu);
+      MutexLock siglock(tg.siglock);
+      if (tg.group_exit) {
+        tg.exec_task = nullptr;
+        return Errno(EAGAIN);
+      }
+      if (tg.threads.size() == 1 && tg.zombie_threads == 0) break;
     }
-    if (tg.group_exit) break;
     SleepUninterrupted();
   }
   MutexLock lock(kernel_.tasks().mu);
+  if (tg.leader != this && tg.leader->trace.tracer != nullptr) {
+    // Its tracer sees this thread under the leader's number from now on.
+    Task* tracer = tg.leader->trace.tracer;
+    Ptrace::UnlinkLocked(*tg.leader);
+    tracer->tg().child_queue.Notify(EPOLLIN);
+  }
   MutexLock siglock(tg.siglock);
   tg.exec_task = nullptr;
   if (tg.leader != this) {
     // The one that execs becomes the leader and takes its number (de_thread).
     Task* old = tg.leader;
+    old->exit_state = ExitState::kDead;
     kernel_.tasks().EraseTaskLocked(*pid_);
     pid_ = tg.pid;
     tid_ = tg.tgid_;
@@ -88,10 +112,11 @@ Result<void> Task::KillOtherThreads() {
 Result<void> Task::Exec(ExecArgs args) {
   const Path root = fs_->root(), cwd = fs_->cwd();
   const Walk walk{creds(), mounts(), root, cwd, this};
-  Loaded loaded = TRY(Load(kernel_, walk, *tg_, args));
+  Loaded loaded = TRY(Load(kernel_, walk, *tg_, args, (personality & kAddrNoRandomize) == 0));
   LoadedImage& image = loaded.image;
   std::unique_ptr<Context> context =
       TRY(kernel_.platform().NewContext(image.mm->address_space(), nullptr));
+  const Ref<const Pid> old_pid(pid());
   TRY(KillOtherThreads());
 
   // ---- No failure below this line. ----
@@ -103,11 +128,15 @@ Result<void> Task::Exec(ExecArgs args) {
   {
     MutexLock lock(mu_);
     mm_ = image.mm;
+    mm_->users.fetch_add(1);
     context_ = std::move(context);
   }
   context_->regs() = image.regs;
+  context_->regs().rax = 0;
+  context_->regs().orig_rax = SYS_execve;
   context_->RegsChanged();
   context_->set_signal_mask(mask);
+  trace.debug_used = false;
   NoteSignalsPending();
   clear_child_tid = robust_list = rseq_area = GuestAddr();
   alt_stack = abi::StackT{};
@@ -136,9 +165,16 @@ Result<void> Task::Exec(ExecArgs args) {
     tg_->did_exec = true;
     tg_->exit_signal = tg_->exit_signal != 0 ? SIGCHLD : 0;
     if (gained) parent_death_signal = 0;
+    if (gained) personality.fetch_and(~kClearOnSetid);
   }
   NoteSignalsPending();
   KeepRegisters();
+  if (traced()) {
+    // The event comes before the call's result.
+    context_->set_result(static_cast<uint64_t>(-ENOSYS));
+    TraceEvent(PTRACE_EVENT_EXEC, TracerView(*old_pid));
+    context_->set_result(0);
+  }
   return {};
 }
 
@@ -156,13 +192,14 @@ Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   exec.filename = args.filename;
   exec.argv = args.argv;
   exec.envp = args.envp;
-  Loaded loaded = TRY(Load(*this, walk, *tg, exec));
+  Loaded loaded = TRY(Load(*this, walk, *tg, exec, true));
   LoadedImage& image = loaded.image;
   std::unique_ptr<Context> context =
       TRY(platform().NewContext(image.mm->address_space(), nullptr));
 
   Ref<Task> task = Ref<Task>::Adopt(new Task(*this, tg, 0));
   task->mm_ = image.mm;
+  task->mm_->users.fetch_add(1);
   task->context_ = std::move(context);
   task->context_->regs() = image.regs;
   task->context_->RegsChanged();

@@ -1,4 +1,5 @@
 // The end of tasks and processes (kernel/exit.c).
+#include <linux/ptrace.h>
 #include <sys/epoll.h>
 #include <sys/wait.h>
 
@@ -7,30 +8,16 @@
 #include "sentry/base/log.h"
 #include "sentry/kernel/file_async.h"
 #include "sentry/kernel/process_timers.h"
+#include "sentry/kernel/ptrace.h"
 #include "sentry/kernel/task_futex.h"
 #include "sentry/kernel/task.h"
+#include "sentry/kernel/task_life.h"
 
 namespace ringwall {
 
 namespace {
 constexpr uint64_t kIgn = 1;
 }
-
-// The parts of exit that change the links of several processes. TaskSet's lock held throughout.
-class TaskLife {
- public:
-  // The process has ended: hand its children on, tell its parent, or be gone at once.
-  static void GroupExited(ThreadGroup& tg);
-  static void Reap(ThreadGroup& tg);
-  static void ReapZombiesOf(ThreadGroup& tg);
-  // Tells inits that wait for the last task of their namespaces that one with these numbers is gone.
-  static void WakeEndingInit(const Pid& pid);
-
- private:
-  static ThreadGroup* NewParent(ThreadGroup& tg);
-  static void HangUpOrphanedGroups(ThreadGroup& tg);
-  static void LeaveGroup(ThreadGroup& tg);
-};
 
 int ParentPidLocked(const ThreadGroup& tg) {
   if (tg.parent != nullptr) return tg.parent->tgid_;
@@ -46,7 +33,7 @@ int ParentPidLocked(const ThreadGroup& tg, const PidNamespace& ns) {
 
 bool IsOrphanedLocked(const ThreadGroup& tg) {
   for (const ThreadGroup* member : tg.pgrp->members) {
-    if (member->zombie || member->parent == nullptr) continue;
+    if (member->dead || member->parent == nullptr) continue;
     const ProcessGroup* of_parent = member->parent->pgrp.get();
     if (of_parent != tg.pgrp.get() && of_parent->session == tg.pgrp->session) return false;
   }
@@ -59,19 +46,32 @@ void Task::ExitThread(int status) {
   KeepRegisters();
 }
 
-void Task::ExitGroup(int status) {
-  MutexLock lock(tg_->siglock);
+void Task::KillGroupLocked(int status) {
   if (!tg_->group_exit) {
     tg_->group_exit = true;
     tg_->group_exit_status = status;
-    for (Task* t : tg_->threads) {
-      if (t == this) continue;
-      t->interrupted_.store(true);
-      t->Kick();
-    }
+    tg_->group_stop_count = 0;
   }
+  for (Task* t : tg_->threads) {
+    t->kill_pending_ = true;
+    t->interrupted_.store(true);
+    if (t != Current()) t->Kick();
+  }
+}
+
+void Task::ExitGroup(int status) {
+  MutexLock lock(tg_->siglock);
+  // One that is being killed already has its status.
+  if (!tg_->group_exit) KillGroupLocked(status);
+  kill_pending_ = false;
   exiting_ = true;
   exit_status_ = tg_->group_exit_status;
+  KeepRegisters();
+}
+
+void Task::DieBySignal(int signo) {
+  exiting_ = true;
+  exit_status_ = signo;
   KeepRegisters();
 }
 
@@ -80,8 +80,12 @@ void Task::ReleaseMm() {
   std::unique_ptr<Context> context;
   uint64_t user = 0, system = 0;
   if (context_ != nullptr) context_->CpuTime(&user, &system);
+  // The last one that uses the memory keeps its counters.
+  Rusage counters;
+  if (mm_ && mm_->users.fetch_sub(1) == 1) counters = MemoryRusage();
   {
     MutexLock lock(mu_);
+    final_rusage_.Add(counters);
     mm = std::move(mm_);
     context = std::move(context_);
     final_rusage_.utime_ns += user;
@@ -98,6 +102,7 @@ void Task::ReleaseMm() {
 void Task::DoExit() {
   exiting_ = true;
   state_.store('R');
+  if (Current() == this && context_ != nullptr) TraceEvent(PTRACE_EVENT_EXIT, static_cast<uint64_t>(exit_status_));
   if (mm_ && context_ != nullptr) {
     ExitFutexes(*this);
     if (!clear_child_tid.IsNull() && mm_->ref_count_for_test() > 1) {
@@ -170,29 +175,41 @@ void Task::FinishExit() {
 bool Task::LeaveGroupLocked() NO_THREAD_SAFETY_ANALYSIS {
   TaskSet& set = kernel_.tasks();
   ThreadGroup& tg = *tg_;
-  bool group_done = false;
+  bool group_done = false, stopped = false;
   {
     MutexLock siglock(tg.siglock);
     tg.threads.remove(this);
-    if (stop_counted_) {
-      stop_counted_ = false;
-      if (--tg.stop_count == 0 && tg.stop_state == StopState::kStopping && !tg.threads.empty()) {
-        tg.stop_state = StopState::kStopped;
-      }
-    }
+    if ((jobctl_ & kJobStopPending) != 0) stopped = TakePartInStopLocked() && !tg.threads.empty();
+    jobctl_ = 0;
     group_done = tg.threads.empty();
-    if (group_done) tg.exit_status = tg.group_exit ? tg.group_exit_status : exit_status_;
+    // The last one's own status is the process's, unless all were told to end.
+    if (group_done && !tg.group_exit) {
+      tg.group_exit = true;
+      tg.group_exit_status = exit_status_;
+    }
     if (tg.exec_task != nullptr) tg.exec_task->Wake();
   }
+  if (stopped) NotifyParentOfStopLocked(*this, false, CLD_STOPPED);
+  Ptrace::TracerExitsLocked(*this);
   tg.exited_threads.Add(OwnRusage());
   tg.exited_io.Add(io);
   state_.store('Z');
+  exit_code = exit_status_;
+  exit_state = ExitState::kZombie;
   set.live--;
   if (tg.leader != this) {
-    set.EraseTaskLocked(*pid_);
-    TaskLife::WakeEndingInit(*pid_);
+    if (trace.tracer != nullptr) {
+      tg.zombie_threads++;
+      AddRef();  // until the tracer has waited for it
+      TaskLife::TellTracerOfExit(*this);
+    } else {
+      exit_state = ExitState::kDead;
+      set.EraseTaskLocked(*pid_);
+      TaskLife::WakeEndingInit(*pid_);
+    }
   }
-  if (group_done) TaskLife::GroupExited(tg);
+  if (group_done) TaskLife::GroupDied(tg);
+  TaskLife::MaybeZombie(tg);
   if (group_done || set.live == 0) kernel_.group_exited_.SignalAll();
   return group_done;
 }
@@ -200,10 +217,10 @@ bool Task::LeaveGroupLocked() NO_THREAD_SAFETY_ANALYSIS {
 ThreadGroup* TaskLife::NewParent(ThreadGroup& tg) {
   for (ThreadGroup* p = tg.parent; p != nullptr; p = p->parent) {
     if (&p->pid_ns() != &tg.pid_ns()) break;
-    if (p->is_child_subreaper && !p->zombie) return p;
+    if (p->is_child_subreaper && !p->dead) return p;
   }
   ThreadGroup* init = tg.pid_ns().init;
-  return init != nullptr && init != &tg && !init->zombie ? init : nullptr;
+  return init != nullptr && init != &tg && !init->dead ? init : nullptr;
 }
 
 void TaskLife::HangUpOrphanedGroups(ThreadGroup& tg) {
@@ -217,11 +234,11 @@ void TaskLife::HangUpOrphanedGroups(ThreadGroup& tg) {
     bool stopped = false, any = false;
     const ThreadGroup* member = nullptr;
     for (ThreadGroup* m : pg->members) {
-      if (m == &tg || m->zombie) continue;
+      if (m == &tg || m->dead) continue;
       any = true;
       member = m;
       MutexLock lock(m->siglock);
-      stopped |= m->stop_state == StopState::kStopped;
+      stopped |= (m->stop_flags & kGroupStopped) != 0;
     }
     if (!any || !stopped || !IsOrphanedLocked(*member)) continue;
     SendSignalToProcessGroupLocked(*pg, MakeSigInfo(SIGHUP, SI_KERNEL));
@@ -236,8 +253,8 @@ void TaskLife::LeaveGroup(ThreadGroup& tg) {
   if (pg->members.empty()) tg.kernel().tasks().EraseGroupLocked(*pg);
 }
 
-void TaskLife::GroupExited(ThreadGroup& tg) {
-  tg.zombie = true;
+void TaskLife::GroupDied(ThreadGroup& tg) {
+  tg.dead = true;
   // Children go to a subreaper or init; without one they reap themselves.
   ThreadGroup* heir = NewParent(tg);
   HangUpOrphanedGroups(tg);
@@ -254,7 +271,7 @@ void TaskLife::GroupExited(ThreadGroup& tg) {
       c->exit_signal = SIGCHLD;
       heir->children.push_back(c);
       if (c->zombie) heir->child_queue.Notify(EPOLLIN);
-    } else if (c->zombie) {
+    } else if (c->zombie && c->leader->trace.tracer == nullptr) {
       Reap(*c);
     } else {
       c->self_owned = true;
@@ -268,40 +285,100 @@ void TaskLife::GroupExited(ThreadGroup& tg) {
     session.leader = nullptr;
     if (session.tty) HangUpSessionLocked(tg.kernel(), session);
   }
+}
 
+void TaskLife::MaybeZombie(ThreadGroup& tg) {
+  if (!tg.dead || tg.zombie || tg.zombie_threads != 0) return;
+  tg.zombie = true;
+  tg.exit_status = tg.group_exit_status;
+  tg.kernel().group_exited_.SignalAll();
   tg.exit_queue.Notify(EPOLLIN);
+  Task* leader = tg.leader;
+  leader->exit_code = tg.exit_status;
+  if (leader->trace.tracer != nullptr && Ptrace::Reparented(*leader)) {
+    TellTracerOfExit(*leader);
+    return;
+  }
+  if (TellParent(tg)) Reap(tg);
+}
+
+void TaskLife::Tell(Task& t, ThreadGroup& to, int signo, int status) {
+  if (signo != 0) {
+    const bool signaled = WIFSIGNALED(status);
+    abi::SigInfo info = MakeSigInfo(
+        signo, !signaled ? CLD_EXITED : WCOREDUMP(status) ? CLD_DUMPED : CLD_KILLED);
+    info.SetPidUid(t.pid().In(to.pid_ns()), UidSeenBy(to, t.creds_ref()->ruid));
+    constexpr int64_t kTickNs = 10'000'000;
+    const Rusage& spent = t.tg().exited_threads;
+    info.SetStatus(signaled ? WTERMSIG(status) : WEXITSTATUS(status),
+                   static_cast<int64_t>(spent.utime_ns) / kTickNs,
+                   static_cast<int64_t>(spent.stime_ns) / kTickNs);
+    Result<void> ignored = SendSignalToGroup(to, info);
+    static_cast<void>(ignored);
+  }
+  to.child_queue.Notify(EPOLLIN);
+}
+
+void TaskLife::TellTracerOfExit(Task& t) {
+  Tell(t, t.trace.tracer->tg(), SIGCHLD, t.exit_code);
+}
+
+bool TaskLife::TellParent(ThreadGroup& tg) {
   ThreadGroup* parent = tg.parent;
   if (parent == nullptr) {
     if (tg.kernel().init() == &tg) tg.kernel().InitExitedLocked();
     tg.child_queue.Notify(EPOLLIN | EPOLLHUP);
-    if (tg.self_owned) Reap(tg);
-    return;
+    return tg.self_owned;
   }
-  bool reap_now = false;
-  if (tg.exit_signal == SIGCHLD) {
+  bool nobody = false;
+  if (tg.exit_signal == SIGCHLD && tg.leader->trace.tracer == nullptr) {
     const abi::SigAction a = parent->actions().Get(SIGCHLD);
-    reap_now = a.handler == kIgn || (a.flags & static_cast<uint64_t>(SA_NOCLDWAIT)) != 0;
+    nobody = a.handler == kIgn || (a.flags & static_cast<uint64_t>(SA_NOCLDWAIT)) != 0;
   }
-  if (tg.exit_signal != 0) {
-    const bool signaled = WIFSIGNALED(tg.exit_status);
-    abi::SigInfo info = MakeSigInfo(
-        tg.exit_signal, !signaled ? CLD_EXITED : WCOREDUMP(tg.exit_status) ? CLD_DUMPED : CLD_KILLED);
-    info.SetPidUid(tg.pid->In(parent->pid_ns()), UidSeenBy(*parent, tg.leader->creds_ref()->ruid));
-    constexpr int64_t kTickNs = 10'000'000;
-    info.SetStatus(signaled ? WTERMSIG(tg.exit_status) : WEXITSTATUS(tg.exit_status),
-                   static_cast<int64_t>(tg.exited_threads.utime_ns) / kTickNs,
-                   static_cast<int64_t>(tg.exited_threads.stime_ns) / kTickNs);
-    Result<void> ignored = SendSignalToGroup(*parent, info);
-    static_cast<void>(ignored);
+  Tell(*tg.leader, *parent, tg.exit_signal, tg.exit_status);
+  return nobody;
+}
+
+void TaskLife::HandToParent(ThreadGroup& tg) {
+  Ptrace::UnlinkLocked(*tg.leader);
+  tg.leader->exit_state = ExitState::kZombie;
+  if (TellParent(tg)) Reap(tg);
+}
+
+void TaskLife::DetachLocked(Task& t) {
+  ThreadGroup& tg = t.tg();
+  const bool reparented = Ptrace::Reparented(t);
+  Ptrace::UnlinkLocked(t);
+  if (t.exit_state != ExitState::kZombie) return;
+  if (&t != tg.leader) {
+    ReapThread(t);
+  } else if (tg.zombie) {
+    if (reparented || tg.parent == nullptr) {
+      if (TellParent(tg)) Reap(tg);
+    } else {
+      const abi::SigAction a = tg.parent->actions().Get(SIGCHLD);
+      if (a.handler == kIgn || (a.flags & static_cast<uint64_t>(SA_NOCLDWAIT)) != 0) Reap(tg);
+    }
   }
-  if (reap_now) Reap(tg);
-  parent->child_queue.Notify(EPOLLIN);
+}
+
+void TaskLife::ReapThread(Task& t) {
+  RefPtr<ThreadGroup> keep(&t.tg());
+  Ptrace::UnlinkLocked(t);
+  t.exit_state = ExitState::kDead;
+  TaskSet& set = t.kernel().tasks();
+  set.EraseTaskLocked(t.pid());
+  WakeEndingInit(t.pid());
+  keep->zombie_threads--;
+  if (Task* exec = keep->exec_task; exec != nullptr) exec->Wake();
+  t.Release();
+  MaybeZombie(*keep);
 }
 
 void TaskLife::ReapZombiesOf(ThreadGroup& tg) {
   for (auto it = tg.children.begin(); it != tg.children.end();) {
     Ref<ThreadGroup> child = *it++;
-    if (child->zombie) Reap(*child);
+    if (child->zombie && child->leader->trace.tracer == nullptr) Reap(*child);
   }
 }
 
@@ -312,97 +389,29 @@ void TaskLife::WakeEndingInit(const Pid& pid) {
   });
 }
 
-void TaskLife::Reap(ThreadGroup& tg) {
+void TaskLife::Reap(ThreadGroup& tg, bool waited) {
   RefPtr<ThreadGroup> keep(&tg);
   LeaveGroup(tg);
   tg.kernel().tasks().EraseTaskLocked(*tg.pid);
   if (tg.pid_ns().init == &tg) tg.pid_ns().init = nullptr;
   WakeEndingInit(*tg.pid);
+  if (tg.leader != nullptr) {
+    Ptrace::UnlinkLocked(*tg.leader);
+    tg.leader->exit_state = ExitState::kDead;
+  }
   Task* leader = std::exchange(tg.leader, nullptr);
   if (tg.parent != nullptr) {
-    Rusage& sum = tg.parent->waited_children;
-    sum.Add(tg.exited_threads);
-    sum.Add(tg.waited_children);
+    if (waited) {
+      Rusage& sum = tg.parent->waited_children;
+      sum.Add(tg.exited_threads);
+      sum.Add(tg.waited_children);
+    }
     tg.parent->children.remove_if([&](const Ref<ThreadGroup>& c) { return c.get() == &tg; });
     tg.parent = nullptr;
   } else if (tg.self_owned) {
     tg.Release();
   }
   if (leader != nullptr) leader->Release();
-}
-
-namespace {
-
-bool Matches(const ThreadGroup& child, const Task& waiter, const WaitArgs& args) {
-  switch (args.which) {
-    case WaitArgs::Which::kAny:
-      break;
-    case WaitArgs::Which::kPid:
-    case WaitArgs::Which::kPidfd:
-      if (child.pid->In(waiter.pid_ns()) != args.id) return false;
-      break;
-    case WaitArgs::Which::kPgrp:
-      if (child.pgrp->pid->In(waiter.pid_ns()) != args.id) return false;
-      break;
-  }
-  if ((args.options & __WNOTHREAD) != 0 && child.parent_tid != waiter.tid()) return false;
-  if ((args.options & __WALL) != 0) return true;
-  const bool is_clone = child.exit_signal != SIGCHLD;
-  return is_clone == ((args.options & __WCLONE) != 0);
-}
-
-// What `child` has to tell, if anything. Reports are used up unless WNOWAIT.
-std::optional<WaitResult> Report(const Task& waiter, ThreadGroup& child, int options) {
-  WaitResult r;
-  r.pid = child.pid->In(waiter.pid_ns());
-  r.uid = waiter.creds().user_ns().ShowUid(child.leader != nullptr ? child.leader->creds_ref()->ruid
-                                                                   : 0);
-  r.rusage = child.exited_threads;
-  r.rusage.Add(child.waited_children);
-  const bool keep = (options & WNOWAIT) != 0;
-  if (child.zombie) {
-    if ((options & WEXITED) == 0) return std::nullopt;
-    const bool signaled = WIFSIGNALED(child.exit_status);
-    r.status = child.exit_status;
-    r.code = !signaled ? CLD_EXITED : WCOREDUMP(child.exit_status) ? CLD_DUMPED : CLD_KILLED;
-    r.child_status = signaled ? WTERMSIG(child.exit_status) : WEXITSTATUS(child.exit_status);
-    if (!keep) TaskLife::Reap(child);
-    return r;
-  }
-  if ((options & WSTOPPED) != 0 && !child.stop_reported) {
-    if (!keep) child.stop_reported = true;
-    r.status = (child.stop_signo << 8) | 0x7f;
-    r.code = CLD_STOPPED;
-    r.child_status = child.stop_signo;
-    return r;
-  }
-  if ((options & WCONTINUED) != 0 && !child.continue_reported) {
-    if (!keep) child.continue_reported = true;
-    r.status = 0xffff;
-    r.code = CLD_CONTINUED;
-    r.child_status = SIGCONT;
-    return r;
-  }
-  return std::nullopt;
-}
-
-}  // namespace
-
-Result<WaitResult> WaitForChild(Task& t, const WaitArgs& args) {
-  ThreadGroup& tg = t.tg();
-  return t.Retry(&tg.child_queue, EPOLLIN, kNoDeadline, [&]() -> Result<WaitResult> {
-    MutexLock lock(t.kernel().tasks().mu);
-    bool any = false;
-    for (auto it = tg.children.begin(); it != tg.children.end();) {
-      Ref<ThreadGroup> child = *it++;
-      if (!Matches(*child, t, args)) continue;
-      any = true;
-      if (std::optional<WaitResult> r = Report(t, *child, args.options)) return *r;
-    }
-    if (!any) return Errno(ECHILD);
-    if ((args.options & WNOHANG) != 0) return WaitResult{};
-    return Errno(EAGAIN);
-  });
 }
 
 }  // namespace ringwall

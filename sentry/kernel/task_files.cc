@@ -1,6 +1,8 @@
 // What a task does with files and terminals beyond the VFS.
 #include <sys/epoll.h>
 
+#include <algorithm>
+
 #include "fs/vfs/locks.h"
 #include "sentry/ipc/ipc_namespace.h"
 #include "sentry/kernel/task.h"
@@ -58,6 +60,44 @@ Result<void> Task::SetAffinity(const cpu_set_t& set) {
   TRY(context_->SetAffinity(set));
   CPU_AND(&affinity_, &set, &kernel_.cpus());
   return {};
+}
+
+void Task::InheritSettings(const Task& parent) {
+  timer_slack_ns = default_timer_slack_ns = parent.timer_slack_ns.load();
+  personality = parent.personality.load();
+  io_priority = parent.io_priority.load();
+  mce_kill_policy = parent.mce_kill_policy.load();
+  io_flusher = parent.io_flusher.load();
+  const MemoryPolicy memory = parent.memory_policy.With([](const MemoryPolicy& p) { return p; });
+  memory_policy.With([&](MemoryPolicy& p) { p = memory; });
+  SchedPolicy policy = parent.sched.With([](const SchedPolicy& p) { return p; });
+  int inherited_nice = parent.nice.load();
+  if (policy.reset_on_fork) {
+    // kernel/sched/core.c:sched_fork(): real-time becomes normal, a raised priority goes.
+    if (policy.policy == SCHED_FIFO || policy.policy == SCHED_RR) {
+      policy = SchedPolicy{};
+      inherited_nice = 0;
+    } else {
+      inherited_nice = std::max(inherited_nice, 0);
+    }
+    policy.reset_on_fork = false;
+  }
+  nice = inherited_nice;
+  sched.With([&](SchedPolicy& p) { p = policy; });
+}
+
+Rusage Task::MemoryRusage() const {
+  Rusage r;
+  RefPtr<MemoryManager> mm = mm_ref();
+  if (!mm) return r;
+  const Result<AddressSpace::HostUsage> used = mm->address_space().Usage();
+  if (!used.ok()) return r;
+  r.minor_faults = used->minor_faults;
+  r.major_faults = used->major_faults;
+  r.voluntary = used->voluntary;
+  r.involuntary = used->involuntary;
+  r.maxrss_kib = used->maxrss_kib;
+  return r;
 }
 
 void Task::DropPending(abi::SigSet set) {

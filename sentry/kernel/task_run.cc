@@ -17,6 +17,7 @@ namespace {
 thread_local Task* current_task = nullptr;
 constexpr size_t kHostStackSize = 256 << 10;
 constexpr uint64_t kX32Bit = 0x40000000;
+constexpr uint64_t kTrapFlag = 0x100;
 }  // namespace
 
 Task* Task::Current() { return current_task; }
@@ -158,7 +159,7 @@ void Task::Run() {
       if (!PrepareToReturn()) break;
       if (std::exchange(redo_, false)) {
         restart_errno_ = 0;
-        DoSyscall(false, false);
+        DoSyscall(false, false, true);
         continue;
       }
     }
@@ -173,17 +174,42 @@ void Task::Run() {
       SleepWhilePaused();
       continue;
     }
+    const bool step = trace.step && SetStep();
     const Event e = context_->Switch();
     in_guest_.store(false, std::memory_order_relaxed);
+    if (step) ClearStep();
     HandleEvent(e);
   }
   DoExit();
 }
 
+// PTRACE_SINGLESTEP by the processor's own trap flag, which the tracer does not see. False when the
+// program has set it already.
+bool Task::SetStep() {
+  abi::Registers& r = regs();
+  if ((r.eflags & kTrapFlag) != 0) return false;
+  r.eflags |= kTrapFlag;
+  context_->RegsChanged();
+  return true;
+}
+
+void Task::ClearStep() {
+  if (context_ == nullptr) return;
+  regs().eflags &= ~kTrapFlag;
+  context_->RegsChanged();
+}
+
+// A step over a system call ends behind it.
+void Task::ReportStep() {
+  abi::SigInfo info = MakeSigInfo(SIGTRAP, TRAP_BRKPT);
+  info.SetAddr(regs().rip);
+  ForceSignal(info);
+}
+
 void Task::HandleEvent(const Event& e) {
   switch (e.kind) {
     case EventKind::kSyscall:
-      DoSyscall(e.compat_entry, e.vsyscall);
+      DoSyscall(e.compat_entry, e.vsyscall, false);
       break;
     case EventKind::kFault:
       HandleFault(e);
@@ -197,18 +223,13 @@ void Task::HandleEvent(const Event& e) {
     case EventKind::kStubLost: {
       RW_LOG(kWarning, "task %d lost its stub", tid_);
       MutexLock lock(tg_->siglock);
-      tg_->group_exit = true;
-      tg_->group_exit_status = SIGKILL;
-      for (Task* t : tg_->threads) {
-        t->interrupted_.store(true);
-        t->Kick();
-      }
+      KillGroupLocked(SIGKILL);
       break;
     }
   }
 }
 
-void Task::DoSyscall(bool compat, bool vsyscall) {
+void Task::DoSyscall(bool compat, bool vsyscall, bool redo) {
   if (compat) {
     // A kernel without IA32 emulation has no gate 0x80: a general protection fault.
     fault_error_code_ = 0x402;
@@ -218,19 +239,25 @@ void Task::DoSyscall(bool compat, bool vsyscall) {
   }
   static_cast<void>(vsyscall);
   // Not regs(): most calls need nothing else of them, and fetching the rest costs.
-  const SyscallRequest request = context_->syscall_request();
+  SyscallRequest request = context_->syscall_request();
+  keep_registers_ = false;
+  // A tracer and filters come first; they may change the call or forbid it.
+  const bool work = HasSyscallWork() && !redo;
+  if (work && !EnterSyscall(&request)) {
+    if (!exiting_) LeaveSyscall();
+    return;
+  }
   const uint64_t nr = request.nr;
   syscall_nr_.store(static_cast<int64_t>(nr), std::memory_order_relaxed);
   RawArgs args;
   std::copy(std::begin(request.args), std::end(request.args), args.v.begin());
-  keep_registers_ = false;
   const SyscallRow* row = (nr & kX32Bit) != 0 ? nullptr : kernel_.syscalls().Find(nr);
-  const bool traced = kernel_.strace() && StraceWanted(kernel_, nr);
-  if (traced) StraceEnter(*this, row, args);
+  const bool shown = kernel_.strace() && StraceWanted(kernel_, nr);
+  if (shown) StraceEnter(*this, row, args);
   Result<int64_t> result = Errno(ENOSYS);
   if (row != nullptr && row->fn != nullptr) {
     in_syscall_.store(true, std::memory_order_relaxed);
-    if (restart_) {
+    if (redo && restart_) {
       result = RestartSyscall();
     } else {
       result = row->fn(*this, args);
@@ -241,8 +268,9 @@ void Task::DoSyscall(bool compat, bool vsyscall) {
     if (row != nullptr) result = Errno(row->error);
     LogUnsupported(*this, row, nr, args);
   }
-  if (traced) StraceExit(*this, row, args, result);
+  if (shown) StraceExit(*this, row, args, result);
   FinishSyscall(std::move(result));
+  if (traced() && !exiting_) LeaveSyscall();
 }
 
 Result<int64_t> Task::RestartSyscall() {
@@ -259,10 +287,7 @@ void Task::FinishSyscall(Result<int64_t> result) {
     return;
   }
   const int error = result.error().value();
-  if (error >= kErestartSys) {
-    restart_errno_ = error;
-    return;
-  }
+  if (error >= kErestartSys) restart_errno_ = error;
   context_->set_result(static_cast<uint64_t>(-static_cast<int64_t>(error)));
 }
 
@@ -286,6 +311,12 @@ void Task::HandleFault(const Event& e) {
 
 void Task::UpdateLocalAnswers() {
   if (context_ == nullptr) return;
+  if (no_new_privs_due_.exchange(false) && !creds().no_new_privs) {
+    Ref<Credentials> c = creds().Copy();
+    c->no_new_privs = true;
+    set_creds(Ref<const Credentials>(std::move(c)));
+    return;  // which calls this
+  }
   LocalAnswers a;
   a.pid = vtgid();
   a.tid = vtid();
@@ -296,7 +327,7 @@ void Task::UpdateLocalAnswers() {
   const UserNamespace& user = creds_->user_ns();
   a.uid = user.ShowUid(creds_->ruid), a.euid = user.ShowUid(creds_->euid);
   a.gid = user.ShowGid(creds_->rgid), a.egid = user.ShowGid(creds_->egid);
-  a.enabled = !kernel_.strace();
+  a.enabled = !kernel_.strace() && !traced() && !SeccompSeesLocalCalls();
   context_->SetLocalAnswers(a);
 }
 

@@ -1,6 +1,7 @@
 // Sending, taking and acting on signals (kernel/signal.c). Read signal(7) and the job-control part of
 // POSIX before editing.
 #include <sys/epoll.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 
@@ -67,38 +68,49 @@ Uid UidSeenBy(const ThreadGroup& tg, Uid uid) {
 
 void Task::RecalcInterruptedLocked() {
   const abi::SigSet deliverable = (pending_.mask() | tg_->pending.mask()) & ~signal_mask();
-  const bool now = deliverable != 0 || dying_.load() || tg_->group_exit || stop_counted_ ||
-                   tg_->stop_state == StopState::kStopped;
+  const bool now = deliverable != 0 || dying_.load() || tg_->group_exit || kill_pending_ ||
+                   (jobctl_ & (kJobPendingMask | kJobStopped)) != 0;
   interrupted_.store(now, std::memory_order_seq_cst);
+}
+
+// A stop cancels continues that wait, and the reverse; both whether or not they are blocked.
+void Task::StopOrContinueLocked(int signo) {
+  ThreadGroup& tg = *tg_;
+  const bool stop = signo != SIGCONT;
+  const abi::SigSet flush = stop ? abi::SigBit(SIGCONT) : abi::kStopSignals;
+  tg.pending.Remove(flush);
+  for (Task* t : tg.threads) t->pending_.Remove(flush);
+  if (stop) return;
+  for (Task* t : tg.threads) {
+    t->jobctl_ &= ~(kJobStopPending | kJobStopConsume | kJobStopDequeued);
+    if (t->trace.seized) {
+      t->TrapNotifyLocked();
+    } else {
+      t->jobctl_ &= ~kJobStopped;
+      t->Wake();
+    }
+  }
+  // The first thread to go on tells the parent. A stop that was not complete yet counts as one.
+  if ((tg.stop_flags & kGroupStopped) != 0) {
+    tg.stop_flags = kGroupCldContinued | kGroupContinued;
+  } else if (tg.group_stop_count != 0) {
+    tg.stop_flags = kGroupCldStopped | kGroupContinued;
+  } else {
+    return;
+  }
+  tg.group_stop_count = 0;
+  tg.group_stop_code = 0;
 }
 
 void Task::QueueLocked(const abi::SigInfo& info, bool group) {
   ThreadGroup& tg = *tg_;
   const abi::SigSet bit = abi::SigBit(info.signo);
-  // A stop cancels continues that wait, and the reverse; both whether or not they are blocked.
-  if (info.signo == SIGCONT) {
-    tg.pending.Remove(abi::kStopSignals);
-    for (Task* t : tg.threads) {
-      t->pending_.Remove(abi::kStopSignals);
-      t->stop_counted_ = false;
-    }
-    if (tg.stop_state != StopState::kRunning) {
-      const bool was_stopped = tg.stop_state == StopState::kStopped;
-      tg.stop_state = StopState::kRunning;
-      tg.stop_count = 0;
-      tg.continued_to_report = was_stopped;
-      for (Task* t : tg.threads) {
-        t->RecalcInterruptedLocked();
-        t->Wake();
-      }
-    }
-  } else if ((bit & abi::kStopSignals) != 0) {
-    tg.pending.Remove(abi::SigBit(SIGCONT));
-    for (Task* t : tg.threads) t->pending_.Remove(abi::SigBit(SIGCONT));
-  }
+  // A process that is being killed hears no more.
+  if (tg.group_exit) return;
+  if (info.signo == SIGCONT || (bit & abi::kStopSignals) != 0) StopOrContinueLocked(info.signo);
 
   const bool blocked = (signal_mask() & bit) != 0;
-  if (!blocked && info.signo != SIGKILL && IsIgnored(tg, info.signo)) return;
+  if (!blocked && info.signo != SIGKILL && !traced() && IsIgnored(tg, info.signo)) return;
   // An init hears only what it has a handler for, and SIGKILL and SIGSTOP from outside; what it
   // blocks waits, since it may take it by sigwait.
   if (!blocked && IsInit(tg) && tg.actions().Get(info.signo).handler == kDfl &&
@@ -106,24 +118,24 @@ void Task::QueueLocked(const abi::SigInfo& info, bool group) {
       info.code <= 0) {
     return;
   }
+  if (info.signo == SIGKILL) {
+    KillGroupLocked(SIGKILL);
+    return;
+  }
   (group ? tg.pending : pending_).Add(info);
   tg.signalfd_queue.Notify(EPOLLIN);
 
-  if (info.signo == SIGKILL) {
-    for (Task* t : tg.threads) {
-      t->interrupted_.store(true);
-      t->Kick();
-    }
-    return;
-  }
   // Stubs change their masks alone until they see that signals wait: only a mask that is read after
   // this is sure to be known.
   for (Task* t : tg.threads) t->NoteSignalsPendingLocked();
   // Wake the target if it takes the signal, else any thread of the group that does.
   Task* target = (signal_mask() & bit) != 0 ? nullptr : this;
-  if (target == nullptr && group) {
+  if (group && (target == nullptr || (jobctl_ & (kJobStopped | kJobTraced)) != 0)) {
+    // Rather one that is not stopped.
     for (Task* t : tg.threads) {
-      if ((t->signal_mask() & bit) == 0 && !t->exiting_) {
+      if ((t->signal_mask() & bit) != 0 || t->exiting_) continue;
+      if (target == nullptr) target = t;
+      if ((t->jobctl_ & (kJobStopped | kJobTraced)) == 0) {
         target = t;
         break;
       }
@@ -145,14 +157,27 @@ void Task::NoteSignalsPendingLocked() {
   if (context_ != nullptr) context_->set_signals_pending((pending_.mask() | tg_->pending.mask()) != 0);
 }
 
-Result<void> Task::SendSignal(const abi::SigInfo& info, bool group) {
-  MutexLock lock(tg_->siglock);
-  if (info.signo >= abi::kSigRtMin && info.code != SI_KERNEL &&
-      pending_.queued() + tg_->pending.queued() >= tg_->limit(RLIMIT_SIGPENDING)) {
-    return Errno(EAGAIN);
+// RLIMIT_SIGPENDING: at the limit a real-time signal is refused, but one of kill(2) is kept once and
+// without what came with it (__send_signal_locked). Here it counts what waits for the process.
+Result<void> Task::QueueWithinLimitLocked(const abi::SigInfo& info, bool group) {
+  if (info.signo >= abi::kSigRtMin && !tg_->group_exit) {
+    size_t waiting = tg_->pending.queued();
+    for (const Task* t : tg_->threads) waiting += t->pending_.queued();
+    if (waiting >= tg_->limit(RLIMIT_SIGPENDING)) {
+      if (info.code != SI_USER) return Errno(EAGAIN);
+      if (!(group ? tg_->pending : pending_).Has(info.signo)) {
+        QueueLocked(MakeSigInfo(info.signo, SI_USER), group);
+      }
+      return {};
+    }
   }
   QueueLocked(SeenBy(*tg_, info), group);
   return {};
+}
+
+Result<void> Task::SendSignal(const abi::SigInfo& info, bool group) {
+  MutexLock lock(tg_->siglock);
+  return QueueWithinLimitLocked(info, group);
 }
 
 Result<void> SendSignalToGroup(ThreadGroup& tg, const abi::SigInfo& info) {
@@ -160,11 +185,7 @@ Result<void> SendSignalToGroup(ThreadGroup& tg, const abi::SigInfo& info) {
   MutexLock lock(tg.siglock);
   Task* t = tg.threads.empty() ? nullptr : tg.threads.front();
   if (t == nullptr) return {};
-  if (info.signo >= abi::kSigRtMin && tg.pending.queued() >= tg.limit(RLIMIT_SIGPENDING)) {
-    return Errno(EAGAIN);
-  }
-  t->QueueLocked(SeenBy(tg, info), true);
-  return {};
+  return t->QueueWithinLimitLocked(info, true);
 }
 
 void SendSignalToProcessGroupLocked(ProcessGroup& pg, const abi::SigInfo& info) {
@@ -174,19 +195,18 @@ void SendSignalToProcessGroupLocked(ProcessGroup& pg, const abi::SigInfo& info) 
   }
 }
 
-void Task::ForceSignal(abi::SigInfo info) {
-  {
-    MutexLock lock(tg_->siglock);
-    const abi::SigAction a = tg_->actions().Get(info.signo);
-    const bool blocked = (signal_mask() & abi::SigBit(info.signo)) != 0;
-    if (blocked || a.handler == kIgn) {
-      tg_->actions().Exchange(info.signo, abi::SigAction{});
-      context_->set_signal_mask(signal_mask() & ~abi::SigBit(info.signo));
-    }
-    forced_ = true;
-    pending_.Add(info);
-    interrupted_.store(true);
+void Task::ForceSignal(abi::SigInfo info, bool fatal) {
+  MutexLock lock(tg_->siglock);
+  const abi::SigAction a = tg_->actions().Get(info.signo);
+  const bool blocked = (signal_mask() & abi::SigBit(info.signo)) != 0;
+  if (blocked || a.handler == kIgn || fatal) {
+    tg_->actions().Exchange(info.signo, abi::SigAction{});
+    if (blocked) context_->set_signal_mask(signal_mask() & ~abi::SigBit(info.signo));
   }
+  forced_ = true;
+  immutable_ |= fatal;
+  pending_.Add(info);
+  interrupted_.store(true);
 }
 
 void Task::SetSignalMask(abi::SigSet mask) {
@@ -247,91 +267,11 @@ Result<abi::SigInfo> Task::WaitForSignal(abi::SigSet set, int64_t deadline) {
   return result;
 }
 
-void Task::StartGroupStopLocked(int signo) {
-  ThreadGroup& tg = *tg_;
-  if (tg.stop_state != StopState::kRunning) return;
-  tg.stop_state = StopState::kStopping;
-  tg.stop_signo = signo;
-  tg.stop_count = 0;
-  for (Task* t : tg.threads) {
-    if (t->exiting_) continue;
-    t->stop_counted_ = true;
-    tg.stop_count++;
-    t->interrupted_.store(true);
-    t->Kick();
-  }
-}
-
-bool Task::StopIfAsked() {
-  ThreadGroup& tg = *tg_;
-  bool last = false;
-  {
-    MutexLock lock(tg.siglock);
-    if (tg.stop_state == StopState::kRunning || tg.group_exit || dying_) {
-      stop_counted_ = false;
-      return false;
-    }
-    if (stop_counted_) {
-      stop_counted_ = false;
-      if (--tg.stop_count == 0) {
-        tg.stop_state = StopState::kStopped;
-        last = true;
-      }
-    }
-  }
-  if (last) {
-    MutexLock tasks(kernel_.tasks().mu);
-    NotifyParentOfStopLocked(tg, CLD_STOPPED, tg.stop_signo);
-  }
-  state_.store('T');
-  for (;;) {
-    {
-      MutexLock lock(tg.siglock);
-      const bool killed = pending_.Has(SIGKILL) || tg.pending.Has(SIGKILL);
-      if (tg.stop_state == StopState::kRunning || tg.group_exit || dying_ || killed) {
-        if (killed) tg.stop_state = StopState::kRunning;
-        break;
-      }
-      // Only a wake-up from here on ends the sleep: signals other than these wait.
-      interrupted_.store(false);
-    }
-    Result<void> ignored = Block();
-    static_cast<void>(ignored);
-  }
-  state_.store('R');
-  bool report = false;
-  {
-    MutexLock lock(tg.siglock);
-    report = std::exchange(tg.continued_to_report, false);
-    RecalcInterruptedLocked();
-  }
-  if (report) {
-    MutexLock tasks(kernel_.tasks().mu);
-    NotifyParentOfStopLocked(tg, CLD_CONTINUED, SIGCONT);
-  }
-  return true;
-}
-
-void NotifyParentOfStopLocked(ThreadGroup& tg, int code, int signo) {
-  ThreadGroup* parent = tg.parent;
-  if (code == CLD_STOPPED) {
-    tg.stop_reported = false;
-    tg.continue_reported = true;
-  } else {
-    tg.continue_reported = false;
-    tg.stop_reported = true;
-  }
-  if (parent == nullptr) return;
-  const abi::SigAction a = parent->actions().Get(SIGCHLD);
-  if (a.handler != kIgn && (a.flags & SA_NOCLDSTOP) == 0) {
-    abi::SigInfo info = MakeSigInfo(SIGCHLD, code);
-    info.SetPidUid(tg.pid->In(parent->pid_ns()),
-                   UidSeenBy(*parent, tg.leader != nullptr ? tg.leader->creds_ref()->ruid : 0));
-    info.SetStatus(signo, 0, 0);
-    Result<void> ignored = SendSignalToGroup(*parent, info);
-    static_cast<void>(ignored);
-  }
-  parent->child_queue.Notify(EPOLLIN);
+int Task::CoreFlag(int signo) const {
+  constexpr uint64_t kSmallestCore = 4096;
+  const bool dumps = (abi::SigBit(signo) & abi::kCoreDumps) != 0 &&
+                     tg_->limit(RLIMIT_CORE) >= kSmallestCore && mm_ && mm_->dumpable() == 1;
+  return dumps ? WCOREFLAG : 0;
 }
 
 void Task::DefaultAction(const abi::SigInfo& info) {
@@ -342,94 +282,130 @@ void Task::DefaultAction(const abi::SigInfo& info) {
       MutexLock tasks(kernel_.tasks().mu);
       if (IsOrphanedLocked(*tg_)) return;
     }
-    MutexLock lock(tg_->siglock);
-    if (!tg_->pending.Has(SIGCONT) && !pending_.Has(SIGCONT)) StartGroupStopLocked(info.signo);
+    DoSignalStop(info.signo);
     return;
   }
-  int status = info.signo & 0x7f;
-  if ((bit & abi::kCoreDumps) != 0 && tg_->limit(RLIMIT_CORE) != 0) {
-    // No core is written, so the status does not claim one.
-    RW_LOG(kDebug, "%s[%d]: signal %d would dump core", comm().c_str(), tid_, info.signo);
+  ExitGroup(info.signo | CoreFlag(info.signo));
+}
+
+// A call that a signal has ended, when no handler runs: it goes on as if nothing had happened. A
+// tracer and a seccomp filter see it being made again; else it is answered again at once.
+void Task::RestartOrFail() {
+  if (!HasSyscallWork()) {
+    redo_ = true;
+    return;
   }
-  ExitGroup(status);
+  abi::Registers& r = regs();
+  const int error = std::exchange(restart_errno_, 0);
+  if (r.orig_rax == ~uint64_t{0} || r.rax != static_cast<uint64_t>(-static_cast<int64_t>(error))) {
+    return;  // the tracer has other plans
+  }
+  constexpr uint64_t kRestartSyscall = 219;
+  r.rax = error == kErestartRestartBlock ? kRestartSyscall : r.orig_rax;
+  r.rip -= 2;
+  context_->RegsChanged();
 }
 
 void Task::DeliverSignal(const abi::SigInfo& info, const abi::SigAction& action) {
   abi::Registers& r = regs();
   if (restart_errno_ != 0) {
-    const bool again = restart_errno_ == kErestartNoIntr ||
-                       (restart_errno_ == kErestartSys && (action.flags & SA_RESTART) != 0);
-    if (again) {
+    const int error = std::exchange(restart_errno_, 0);
+    const bool again = error == kErestartNoIntr ||
+                       (error == kErestartSys && (action.flags & SA_RESTART) != 0);
+    const bool untouched =
+        !traced() || (r.orig_rax != ~uint64_t{0} &&
+                      r.rax == static_cast<uint64_t>(-static_cast<int64_t>(error)));
+    if (untouched && again) {
       r.rax = r.orig_rax;
       r.rip -= 2;
-    } else {
+    } else if (untouched) {
       r.rax = static_cast<uint64_t>(-EINTR);
-      restart_ = nullptr;
     }
+    restart_ = nullptr;
     context_->RegsChanged();
-    restart_errno_ = 0;
   }
+  // The frame shows the registers as they are without the tracer.
+  const bool stepping = std::exchange(trace.step, false);
   const abi::SigSet current = signal_mask();
   const abi::SigSet old_mask = saved_mask_.value_or(current);
   if (!SetUpFrame(info, action, old_mask)) {
-    if (info.signo == SIGSEGV) tg_->actions().Exchange(SIGSEGV, abi::SigAction{});
-    ForceSignal(MakeSigInfo(SIGSEGV, SI_KERNEL));
+    abi::SigInfo segv = MakeSigInfo(SIGSEGV, SI_KERNEL);
+    ForceSignal(segv, info.signo == SIGSEGV);
     return;
   }
   saved_mask_.reset();
   abi::SigSet mask = current | action.mask;
   if ((action.flags & SA_NODEFER) == 0) mask |= abi::SigBit(info.signo);
   SetSignalMask(mask);
+  if (stepping) TraceNotify(SIGTRAP, CLD_TRAPPED, 0);
+}
+
+std::optional<abi::SigInfo> Task::TakeNextLocked() {
+  const abi::SigSet mask = signal_mask();
+  std::optional<abi::SigInfo> info = pending_.Take(mask);
+  if (!info) info = tg_->pending.Take(mask);
+  if (info && (abi::SigBit(info->signo) & abi::kStopSignals) != 0) jobctl_ |= kJobStopDequeued;
+  return info;
 }
 
 bool Task::PrepareToReturn() {
   for (;;) {
     if (exiting_) return false;
     std::optional<abi::SigInfo> info;
-    abi::SigAction action;
+    uint32_t cld = 0;
+    bool stop = false, trap = false;
     {
       MutexLock lock(tg_->siglock);
-      if (tg_->group_exit || dying_) {
+      cld = tg_->stop_flags & kGroupCldMask;
+      tg_->stop_flags &= ~kGroupCldMask;
+      if (cld != 0) {
+        // Told below, without the lock.
+      } else if (tg_->group_exit || dying_) {
+        kill_pending_ = false;
         exiting_ = true;
-        exit_status_ = tg_->group_exit ? tg_->group_exit_status : 0;
+        exit_status_ = tg_->group_exit ? tg_->group_exit_status : SIGKILL;
         return false;
-      }
-      if (stop_counted_ || tg_->stop_state == StopState::kStopped) {
-        if (!(pending_.Has(SIGKILL) || tg_->pending.Has(SIGKILL))) {
-          lock.Unlock();
-          StopIfAsked();
-          continue;
+      } else if ((jobctl_ & kJobPendingMask) != 0) {
+        stop = (jobctl_ & kJobStopPending) != 0;
+        trap = (jobctl_ & kJobTrapMask) != 0;
+      } else {
+        info = TakeNextLocked();
+        if (!info) {
+          RecalcInterruptedLocked();
+          if (Interrupted()) continue;
+          break;
         }
       }
-      const abi::SigSet mask = signal_mask();
-      info = pending_.Take(mask);
-      if (!info) info = tg_->pending.Take(mask);
-      if (!info) {
-        RecalcInterruptedLocked();
-        if (Interrupted()) continue;
-        break;
-      }
-      action = tg_->actions().Get(info->signo);
-      if (action.handler > kIgn && (action.flags & static_cast<uint64_t>(SA_RESETHAND)) != 0) {
-        abi::SigAction reset = action;
-        reset.handler = kDfl;
-        tg_->actions().Exchange(info->signo, reset);
-      }
+    }
+    if (cld != 0) {
+      TellOfContinue(cld);
+      continue;
+    }
+    if (stop || trap) {
+      if (stop && DoSignalStop(0)) continue;
+      if (trap || traced()) DoTrap();
+      continue;
     }
     NoteSignalsPending();
     const bool forced = std::exchange(forced_, false);
-    if (action.handler == kIgn && info->signo != SIGKILL && info->signo != SIGSTOP) continue;
-    if (action.handler == kDfl || info->signo == SIGKILL || info->signo == SIGSTOP) {
+    const bool immutable = std::exchange(immutable_, false);
+    if (traced() && !immutable && TraceSignal(*info) == 0) continue;
+    const abi::SigAction action = tg_->actions().Get(info->signo);
+    const bool unstoppable = info->signo == SIGKILL || info->signo == SIGSTOP;
+    if (action.handler == kIgn && !unstoppable) continue;
+    if (action.handler == kDfl || unstoppable) {
       if (!forced && IsInit(*tg_) && info->code != kFromOutside && info->code <= 0) continue;
       DefaultAction(*info);
       continue;
     }
+    if ((action.flags & static_cast<uint64_t>(SA_RESETHAND)) != 0) {
+      abi::SigAction reset = action;
+      reset.handler = kDfl;
+      tg_->actions().Exchange(info->signo, reset);
+    }
     DeliverSignal(*info, action);
   }
-  if (restart_errno_ != 0) {
-    // No handler ran: the call goes on as if nothing had happened.
-    redo_ = true;
-  }
+  if (restart_errno_ != 0) RestartOrFail();
   RestoreMask();
   return true;
 }

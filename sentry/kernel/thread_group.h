@@ -92,8 +92,6 @@ struct IoCounts {
   }
 };
 
-enum class StopState : uint8_t { kRunning, kStopping, kStopped };
-
 class ThreadGroup : public RefCounted<ThreadGroup> {
  public:
   ThreadGroup(Kernel& kernel, Ref<SignalActions> actions);
@@ -120,10 +118,10 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   bool self_owned = false;  // has no parent to reap it: holds a reference to itself
   bool zombie = false;  // all threads are gone, the parent has not waited yet
   int exit_signal = SIGCHLD;
+  int ptracer = 0;          // PR_SET_PTRACER; -1: anyone
   int exit_status = 0;  // as wait4 gives it; valid when zombie
-  // What waitpid may still report: a stop or a continue.
-  bool stop_reported = true, continue_reported = true;
-  int stop_signo = 0;
+  bool dead = false;        // all threads have ended; zombie too once no tracer holds one of them
+  int zombie_threads = 0;   // ended threads but the leader that their tracers have not waited for
   Rusage exited_threads, waited_children;
   IoCounts exited_io;  // of threads that are gone
   WaitQueue child_queue;  // woken (EPOLLIN) when a child changes state
@@ -132,13 +130,12 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   // --- Under siglock.
   mutable Mutex<LockClass::kSignal> siglock;
   PendingSignals pending;
-  StopState stop_state = StopState::kRunning;
-  int stop_count = 0;  // threads that have yet to stop
-  bool continued_to_report = false;
+  uint32_t stop_flags = 0;   // kGroup*
+  int group_stop_count = 0;  // threads that have yet to stop
+  int group_stop_code = 0;   // the signal; 0 when a wait has reported it
   bool group_exit = false;
   int group_exit_status = 0;
   Task* exec_task = nullptr;  // the thread that kills the others in order to exec
-  WaitQueue stop_queue;       // threads in a group stop sleep here
   WaitQueue signalfd_queue;   // woken when a signal is queued
 
   SignalActions& actions() const { return *actions_; }

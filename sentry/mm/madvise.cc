@@ -20,9 +20,8 @@ enum class Effect { kHost, kOnlyHere, kBoth, kUnknown };
 Effect EffectOf(int advice) {
   switch (advice) {
     case MADV_NORMAL: case MADV_RANDOM: case MADV_SEQUENTIAL: case MADV_WILLNEED:
-    case MADV_DONTNEED: case MADV_FREE: case MADV_REMOVE: case MADV_MERGEABLE:
-    case MADV_UNMERGEABLE: case MADV_HUGEPAGE: case MADV_NOHUGEPAGE: case kMadvCold:
-    case kMadvPageout: case kMadvPopulateRead: case kMadvPopulateWrite: case kMadvDontneedLocked:
+    case MADV_DONTNEED: case MADV_FREE: case MADV_REMOVE: case MADV_HUGEPAGE:
+    case MADV_NOHUGEPAGE: case kMadvCold: case kMadvPageout: case kMadvPopulateRead: case kMadvPopulateWrite: case kMadvDontneedLocked:
     case kMadvCollapse:
       return Effect::kHost;
     case MADV_DONTDUMP: case MADV_DODUMP:
@@ -30,7 +29,8 @@ Effect EffectOf(int advice) {
     case MADV_DONTFORK: case MADV_DOFORK: case MADV_WIPEONFORK: case MADV_KEEPONFORK:
       return Effect::kBoth;
     default:
-      return Effect::kUnknown;  // HWPOISON and the like would hurt the host: not configured
+      // No KSM: pages shared with others tell of them. HWPOISON and its like would hurt the host.
+      return Effect::kUnknown;
   }
 }
 

@@ -101,6 +101,7 @@ Result<Ref<MemoryManager>> MemoryManager::Fork() {
     child->peak_size_ = child->vmas_.total();
   }();
   child->set_dumpable(dumpable());
+  child->set_thp_disabled(thp_disabled());
   return child;
 }
 
@@ -160,6 +161,32 @@ Result<GuestRange> MemoryManager::MapStack(GuestAddr top, int prot, uint64_t use
   if (used < limit) vmas_.SetStackReserve({range.start, top - used});
   stack_limit_ = limits.stack;
   return range;
+}
+
+void MemoryManager::LimitStack(const MemoryLimits& limits) {
+  VmaTree::Dropped dropped;
+  MutexLock lock(mu_);
+  const GuestRange reserve = vmas_.stack_reserve();
+  if (reserve.empty()) return;
+  const Vma* found = vmas_.Find(reserve.start);
+  if (found == nullptr || limits.stack >= found->range.size()) return;
+  const Vma stack = *found;
+  const uint64_t keep = std::min(limits.stack & ~kPageMask, stack.range.size());
+  const GuestAddr bound = std::min(stack.range.end - keep, LowestUsedStackLocked(stack));
+  if (bound <= stack.range.start) return;
+  if (!UnmapLocked({stack.range.start, bound}, &dropped).ok()) return;
+  stack_limit_ = limits.stack;
+  if (bound < reserve.end) vmas_.SetStackReserve({bound, reserve.end});
+}
+
+Result<void> MemoryManager::SetPolicy(GuestRange range, int mode, uint64_t nodes) {
+  MutexLock lock(mu_);
+  if (!vmas_.Covers(range)) return Errno(EFAULT);
+  vmas_.Change(range, [&](Vma& vma) {
+    vma.policy_mode = static_cast<uint16_t>(mode);
+    vma.policy_nodes = nodes;
+  });
+  return {};
 }
 
 void MemoryManager::DeferMappings() {

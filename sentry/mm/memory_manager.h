@@ -62,6 +62,9 @@ class MemoryManager : public RefCounted<MemoryManager> {
 
   AddressSpace& address_space() { return *as_; }
 
+  // How many tasks live in it (mm_users); kept by the kernel.
+  std::atomic<int> users{0};
+
   // --- System calls, with Linux's checks, address choice (top-down below the stack, ASLR) and
   // errnos. Lengths and addresses come unchecked from the guest.
   Result<GuestAddr> Mmap(const MmapRequest& request, const MemoryLimits& limits);
@@ -82,6 +85,12 @@ class MemoryManager : public RefCounted<MemoryManager> {
   Result<void> RemapFilePages(GuestAddr addr, uint64_t length, int prot, uint64_t pgoff, int flags,
                               const MemoryLimits& limits);
 
+  // mbind: remembers a policy. EFAULT when something in the range is not mapped.
+  Result<void> SetPolicy(GuestRange range, int mode, uint64_t nodes);
+
+  // RLIMIT_STACK has changed: the main stack's room that is not in use and beyond the limit goes.
+  void LimitStack(const MemoryLimits& limits);
+
   // A fault at addr where nothing is mapped: grows the stack (a MAP_GROWSDOWN mapping) above it
   // down to addr when Linux would. True: the access can be tried again.
   bool GrowStack(GuestAddr addr, const MemoryLimits& limits);
@@ -93,6 +102,10 @@ class MemoryManager : public RefCounted<MemoryManager> {
   Result<size_t> CopyOutPartial(GuestAddr to, std::span<const std::byte> from);
   // A NUL-terminated string of at most `limit` bytes with the NUL; ENAMETOOLONG when longer.
   Result<std::string> CopyInString(GuestAddr from, size_t limit);
+
+  // As a debugger copies: also what the program itself may not read or write now. How much arrived.
+  size_t ForceRead(GuestAddr from, std::span<std::byte> to);
+  size_t ForceWrite(GuestAddr to, std::span<const std::byte> from);
 
   // --- For the loader: places of /proc/PID/stat and PR_SET_MM.
   struct Layout {
@@ -146,6 +159,9 @@ class MemoryManager : public RefCounted<MemoryManager> {
 
   int dumpable() const { return dumpable_.load(std::memory_order_relaxed); }
   void set_dumpable(int d) { dumpable_.store(d, std::memory_order_relaxed); }
+  // PR_SET_THP_DISABLE, remembered only.
+  bool thp_disabled() const { return thp_disabled_.load(std::memory_order_relaxed); }
+  void set_thp_disabled(bool d) { thp_disabled_.store(d, std::memory_order_relaxed); }
 
  private:
   MemoryManager(Platform& platform, Ref<AddressSpace> as, bool randomize);
@@ -170,6 +186,8 @@ class MemoryManager : public RefCounted<MemoryManager> {
   void LockOnHost(GuestRange range, bool on_fault, int prot) REQUIRES(mu_);
   Result<void> SetLockedLocked(GuestRange range, bool locked, bool on_fault) REQUIRES(mu_);
 
+  bool OpenPage(GuestAddr addr, int access);
+  void ClosePage(GuestAddr addr);
   // GrowStack under the limit that held when a stack last grew.
   bool GrowStackForCopy(GuestAddr addr);
 
@@ -191,6 +209,7 @@ class MemoryManager : public RefCounted<MemoryManager> {
   const Ref<AddressSpace> as_;
   const bool randomize_;
   std::atomic<int> dumpable_{1};
+  std::atomic<bool> thp_disabled_{false};
   mutable std::atomic<uint64_t> peak_rss_{0};
   mutable Mutex<LockClass::kMm> mu_;
   VmaTree vmas_ GUARDED_BY(mu_);

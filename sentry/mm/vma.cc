@@ -23,7 +23,7 @@ bool Vma::CanMerge(const Vma& next) const {
       shared != next.shared || grows_down != next.grows_down || locked != next.locked ||
       lock_on_fault != next.lock_on_fault || dont_fork != next.dont_fork ||
       wipe_on_fork != next.wipe_on_fork || dont_dump != next.dont_dump || sealed != next.sealed ||
-      name != next.name || !(file == next.file)) {
+      policy_mode != next.policy_mode || policy_nodes != next.policy_nodes || name != next.name || !(file == next.file)) {
     return false;
   }
   if (!file) return true;

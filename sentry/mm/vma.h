@@ -36,6 +36,9 @@ struct Vma {
   HostMapping host;     // what backs range.start on the host, when there is a file
   // "[vdso]", "[vvar]"; static. "[heap]" and "[stack]" are added by MemoryManager::List and Find.
   const char* name = nullptr;
+  // mbind(2): the mode with its flags (0: none of its own), and the nodes.
+  uint16_t policy_mode = 0;
+  uint64_t policy_nodes = 0;
 
   // Private and writable: counted by RLIMIT_DATA.
   bool is_data() const { return (prot & PROT_WRITE) != 0 && !shared && !grows_down; }

@@ -144,7 +144,7 @@ def test_any_part_killed_at_any_moment_of_the_start(box):
             child.kill()
             child.communicate(timeout=60)
         box.call("delete", "--force", "k", check=0)
-        expect(not os.listdir(box.root), step)
+        expect(not os.path.exists(box.root) or not os.listdir(box.root), step)
     eventually(lambda: not box.processes(), "no process is left")
     expect_equal(mounts(), before)
 

@@ -15,6 +15,8 @@ import re
 import subprocess
 import sys
 
+import syscalls_doc
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CODE = (".cc", ".h", ".S", ".c")
 MAX_LINES = 1000
@@ -34,7 +36,7 @@ LAYERS = {
     "syscalls": ["sentry", "platform", "netstack", "gofer/proto", "fs"],
     "runsc/boot": ["sentry", "platform", "netstack", "gofer", "fs", "syscalls", "runsc"],
     "runsc/net": ["sentry/base", "netstack", "runsc"],
-    "runsc": ["sentry/base", "sentry/abi", "platform", "gofer", "fs/gofer", "runsc"],
+    "runsc": ["sentry/base", "sentry/abi", "platform", "netstack/wire", "gofer", "fs/gofer", "runsc"],
     "tests": ["*"],
     "benchmarks": ["*"],
 }
@@ -187,6 +189,11 @@ def check_todo(files):
                     yield f"{path}:{number}: {line.strip()[:80]}"
 
 
+def check_syscalls(files):
+    """docs/syscalls.md says what the table of system calls says."""
+    yield from syscalls_doc.check()
+
+
 RULES = {
     "include-layers": check_layers,
     "file-size": check_size,
@@ -195,6 +202,7 @@ RULES = {
     "paths-exist": check_paths,
     "no-local-paths": check_local,
     "no-todo": check_todo,
+    "syscalls-doc": check_syscalls,
 }
 
 

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include <atomic>
 #include <thread>
 
 #include "tests/util/test_util.h"
@@ -266,6 +267,22 @@ TEST_F(MqTest, NotifyBySignal) {
   second.Reset();
   EXPECT_OK(Notify(fd_.get(), &event));
   sigprocmask(SIG_SETMASK, &old, nullptr);
+}
+
+TEST_F(MqTest, NotifyByThread) {
+  static std::atomic<int> got;
+  got = 0;
+  sigevent event = {};
+  event.sigev_notify = SIGEV_THREAD;
+  event.sigev_value.sival_int = 55;
+  event.sigev_notify_function = [](sigval v) { got = v.sival_int; };
+  ASSERT_OK(mq_notify(fd_.get(), &event));
+  EXPECT_OK(Send(fd_.get(), "wake"));
+  while (got != 55) sched_yield();
+  EXPECT_EQ(Receive(), "wake");
+  // Taken back before anything came.
+  ASSERT_OK(mq_notify(fd_.get(), &event));
+  EXPECT_OK(mq_notify(fd_.get(), nullptr));
 }
 
 TEST_F(MqTest, Permissions) {

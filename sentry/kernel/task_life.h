@@ -1,0 +1,42 @@
+// TaskLife: the parts of exit and wait that change the links of several processes (kernel/exit.c).
+// TaskSet's lock held throughout.
+#ifndef RINGWALL_SENTRY_KERNEL_TASK_LIFE_H_
+#define RINGWALL_SENTRY_KERNEL_TASK_LIFE_H_
+
+#include "sentry/kernel/task.h"
+
+namespace ringwall {
+
+class TaskLife {
+ public:
+  // The last thread has ended: its children are handed on, its session loses its leader.
+  static void GroupDied(ThreadGroup& tg);
+  // Once no thread is left, not even for a tracer: the process becomes a zombie and its parent or
+  // tracer is told, or it is gone at once.
+  static void MaybeZombie(ThreadGroup& tg);
+  // A process whose zombie was waited for.
+  // `waited`: by a parent, whose children's times then grow by this one's.
+  static void Reap(ThreadGroup& tg, bool waited = false);
+  // A thread other than the leader that its tracer has waited for.
+  static void ReapThread(Task& t);
+  // Ends the tracing of `t`, which may be a zombie.
+  static void DetachLocked(Task& t);
+  // Its tracer, which is not its parent, has waited for a zombie: now the parent may.
+  static void HandToParent(ThreadGroup& tg);
+  static void ReapZombiesOf(ThreadGroup& tg);
+  // Tells inits that wait for the last task of their namespaces that one with these numbers is gone.
+  static void WakeEndingInit(const Pid& pid);
+  // Tells the tracer that `t` has ended.
+  static void TellTracerOfExit(Task& t);
+
+ private:
+  static bool TellParent(ThreadGroup& tg);  // true: nobody will wait
+  static void Tell(Task& t, ThreadGroup& to, int signo, int status);
+  static ThreadGroup* NewParent(ThreadGroup& tg);
+  static void HangUpOrphanedGroups(ThreadGroup& tg);
+  static void LeaveGroup(ThreadGroup& tg);
+};
+
+}  // namespace ringwall
+
+#endif  // RINGWALL_SENTRY_KERNEL_TASK_LIFE_H_

@@ -1,0 +1,262 @@
+#!/usr/bin/env python3
+"""Networking under Docker: a dockerd of the test's own runs containers of a busybox tree with
+--runtime=runsc. Prints "ok NAME", "not ok NAME: why" or "skip NAME: why" per case.
+
+    check.py --runsc build/runsc [CASE...]
+
+Nothing of another dockerd on the machine is touched: data, sockets, bridge and address range are this
+one's and go with it.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+CASES = {}
+
+
+def case(f):
+    CASES[f.__name__.replace("_", "-")] = f
+    return f
+
+
+class Docker:
+    def __init__(self, runsc):
+        self.folder = tempfile.mkdtemp(prefix="ringwall-dockernet-")
+        self.bridge = "rw%d" % (os.getpid() % 10_000_000)
+        self.subnet = "172.%d.%d" % (20 + os.getpid() % 8, os.getpid() // 8 % 250)
+        self.count = 0
+        self.networks = []
+        at = lambda name: os.path.join(self.folder, name)
+        self.run_quietly("ip", "link", "add", self.bridge, "type", "bridge")
+        self.run_quietly("ip", "addr", "add", self.subnet + ".1/24", "dev", self.bridge)
+        self.run_quietly("ip", "link", "set", self.bridge, "up")
+        config = {
+            "data-root": at("data"), "exec-root": at("exec"), "pidfile": at("pid"),
+            "hosts": ["unix://" + at("docker.sock")], "storage-driver": "vfs",
+            "bridge": self.bridge, "runtimes": {"runsc": {"path": os.path.abspath(runsc)}},
+        }
+        with open(at("daemon.json"), "w", encoding="utf-8") as f:
+            json.dump(config, f)
+        self.log = open(at("log"), "wb")
+        self.daemon = subprocess.Popen(["dockerd", "--config-file", at("daemon.json")],
+                                       stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL,
+                                       start_new_session=True)
+        self.env = dict(os.environ, DOCKER_HOST="unix://" + at("docker.sock"))
+        self.env.pop("DOCKER_CONTEXT", None)
+
+    @staticmethod
+    def run_quietly(*command):
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+
+    def docker(self, *args, check=True, timeout=90, **kw):
+        done = subprocess.run(["docker", *args], env=self.env, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=timeout, check=False, **kw)
+        out = done.stdout.decode(errors="replace").strip()
+        if check and done.returncode != 0:
+            raise AssertionError("docker %s: %s" % (" ".join(args), out))
+        return out
+
+    def wait(self):
+        for _ in range(200):
+            done = subprocess.run(["docker", "version"], env=self.env, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL, check=False)
+            if done.returncode == 0:
+                return True
+            if self.daemon.poll() is not None:
+                return False
+            time.sleep(0.1)
+        return False
+
+    def make_image(self):
+        tree = os.path.join(self.folder, "tree")
+        for name in ("bin", "etc", "tmp", "www"):
+            os.makedirs(os.path.join(tree, name))
+        shutil.copy(shutil.which("busybox"), os.path.join(tree, "bin/busybox"))
+        tools = subprocess.run(["busybox", "--list"], stdout=subprocess.PIPE, check=True)
+        for tool in tools.stdout.decode().split():
+            link = os.path.join(tree, "bin", tool)
+            if not os.path.lexists(link):
+                os.symlink("busybox", link)
+        with open(os.path.join(tree, "www/index.html"), "w", encoding="utf-8") as f:
+            f.write("served\n")
+        with open(os.path.join(tree, "etc/passwd"), "w", encoding="utf-8") as f:
+            f.write("root:x:0:0:root:/:/bin/sh\n")
+        tar = subprocess.run(["tar", "-C", tree, "-c", "."], stdout=subprocess.PIPE, check=True)
+        self.docker("import", "-", "box", input=tar.stdout)
+
+    def run(self, *args, **kw):
+        return self.docker("run", "--rm", "--runtime=runsc", *args, **kw)
+
+    def server(self, *args):
+        """A container with a web server; returns its id."""
+        return self.docker("run", "-d", "--runtime=runsc", *args, "box", "httpd", "-f", "-p", "80",
+                           "-h", "/www").splitlines()[-1]
+
+    def address(self, container):
+        return self.docker("inspect", "-f",
+                           "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", container)
+
+    def network(self):
+        self.count += 1
+        name = "n%d-%d" % (os.getpid(), self.count)
+        self.docker("network", "create", name)
+        self.networks.append(name)
+        return name
+
+    def stop(self):
+        ids = self.docker("ps", "-aq", check=False).split()
+        if ids:
+            self.docker("rm", "-f", *ids, check=False)
+        for name in self.networks:
+            self.docker("network", "rm", name, check=False)
+        self.daemon.send_signal(signal.SIGTERM)
+        try:
+            self.daemon.wait(30)
+        except subprocess.TimeoutExpired:
+            self.daemon.kill()
+        self.log.close()
+        self.run_quietly("ip", "link", "del", self.bridge)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def expect(condition, what):
+    if not condition:
+        raise AssertionError(what)
+
+
+def fetch(docker, url, *args):
+    last = ""
+    for _ in range(30):  # the server may not listen yet
+        last = docker.run(*args, "box", "wget", "-q", "-T", "5", "-O", "-", url, check=False)
+        if last == "served":
+            return
+        time.sleep(0.3)
+    raise AssertionError("wget %s: %s" % (url, last))
+
+
+@case
+def bridge_gives_the_address_docker_chose(docker):
+    out = docker.run("box", "ip", "addr")
+    expect("inet %s." % docker.subnet in out, out)
+    expect("127.0.0.1/8" in out, out)
+    routes = docker.run("box", "ip", "route")
+    expect("default via %s.1" % docker.subnet in routes, routes)
+
+
+@case
+def one_container_fetches_from_another(docker):
+    server = docker.server()
+    fetch(docker, "http://%s/" % docker.address(server))
+
+
+@case
+def ping_between_containers(docker):
+    server = docker.server()
+    out = docker.run("box", "ping", "-c", "2", "-W", "5", docker.address(server), check=False)
+    expect(" 0% packet loss" in out, out)
+
+
+@case
+def published_port_is_reached_from_the_host(docker):
+    server = docker.server("-p", "127.0.0.1:0:80")
+    port = docker.docker("port", server, "80").splitlines()[0].rsplit(":", 1)[1]
+    last = ""
+    for _ in range(30):
+        done = subprocess.run(["busybox", "wget", "-q", "-T", "5", "-O", "-",
+                               "http://127.0.0.1:%s/" % port], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, check=False)
+        last = done.stdout.decode(errors="replace").strip()
+        if last == "served":
+            return
+        time.sleep(0.3)
+    raise AssertionError(last)
+
+
+@case
+def network_none_has_a_loopback_only(docker):
+    out = docker.run("--network=none", "box", "ip", "addr")
+    expect("127.0.0.1/8" in out and "eth0" not in out, out)
+
+
+@case
+def network_host_reaches_what_the_host_does(docker):
+    server = docker.server()
+    fetch(docker, "http://%s/" % docker.address(server), "--network=host")
+
+
+@case
+def two_networks_two_interfaces(docker):
+    first, second = docker.network(), docker.network()
+    container = docker.docker("create", "--runtime=runsc", "--network", first, "box", "ip", "addr")
+    docker.docker("network", "connect", second, container)
+    out = docker.docker("start", "-a", container)
+    expect("eth0" in out and "eth1" in out, out)
+
+
+@case
+def names_on_a_network_of_its_own(docker):
+    network = docker.network()
+    docker.server("--network", network, "--name", "web")
+    fetch(docker, "http://web/", "--network", network)
+
+
+@case
+def restart_keeps_the_network(docker):
+    server = docker.server()
+    docker.docker("restart", "-t", "1", server)
+    fetch(docker, "http://%s/" % docker.address(server))
+
+
+def missing():
+    for tool in ("dockerd", "docker", "busybox", "iptables", "ip"):
+        if shutil.which(tool) is None:
+            return "%s is not installed" % tool
+    if os.geteuid() != 0:
+        return "dockerd needs root"
+    return None
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runsc", required=True)
+    parser.add_argument("cases", nargs="*")
+    args = parser.parse_args()
+    chosen = args.cases or list(CASES)
+    why = missing()
+    docker = None
+    if why is None:
+        docker = Docker(args.runsc)
+        if not docker.wait():
+            docker.stop()
+            docker, why = None, "dockerd does not start here"
+    if why is not None:
+        for name in chosen:
+            print("skip docker/%s: %s" % (name, why))
+        return 0
+    failed = 0
+    try:
+        docker.make_image()
+        for name in chosen:
+            try:
+                CASES[name](docker)
+                print("ok docker/%s" % name, flush=True)
+            except (AssertionError, subprocess.TimeoutExpired) as e:
+                failed += 1
+                print("not ok docker/%s: %s" % (name, str(e)[:2000]), flush=True)
+            ids = docker.docker("ps", "-aq", check=False).split()
+            if ids:
+                docker.docker("rm", "-f", *ids, check=False)
+    finally:
+        docker.stop()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
