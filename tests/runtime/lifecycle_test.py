@@ -81,6 +81,8 @@ def test_list_shows_all(box):
 def test_kill_by_name_number_and_pid(box):
     box.up("trap 'echo usr1' USR1; trap 'echo usr2' USR2; sleep 1000 & echo $! > /tmp/pid; "
            "while :; do wait; sleep 0.05; done")
+    # Not before it has its traps: without them it ignores both, as the first of its namespace.
+    eventually(lambda: box.call("exec", "c", "test", "-s", "/tmp/pid").code == 0)
     box.call("kill", "c", "SIGUSR1", check=0)
     eventually(lambda: "usr1" in box.output())
     box.call("kill", "c", "12", check=0)
