@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "fs/inet/inet_socket.h"
+#include "fs/inet/option_rows.h"
 
 namespace ringwall {
 
@@ -24,11 +25,6 @@ struct Mreq6Abi {
   int32_t index;
 };
 
-struct NumberRow {
-  int name;
-  Option option;
-};
-
 constexpr NumberRow kNumbers[] = {
     {IPV6_V6ONLY, Option::kV6Only},
     {IPV6_UNICAST_HOPS, Option::kUnicastHops},
@@ -39,11 +35,6 @@ constexpr NumberRow kNumbers[] = {
     {IPV6_RECVERR, Option::kRecvErr6},
     {kIpv6Transparent, Option::kTransparent},
     {kIpv6FreeBind, Option::kFreeBind},
-};
-
-struct FlagRow {
-  int name;
-  IpFlag flag;
 };
 
 constexpr FlagRow kFlags[] = {
@@ -76,12 +67,6 @@ bool IsKept(int name) {
                             IPV6_MTU,          kIpv6AddrPreferences, IPV6_ADDRFORM,
                             IPV6_ROUTER_ALERT, IPV6_HDRINCL};
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
-}
-
-template <typename Row, size_t N>
-const Row* Find(const Row (&rows)[N], int name) {
-  const Row* r = std::find_if(rows, rows + N, [&](const Row& x) { return x.name == name; });
-  return r == rows + N ? nullptr : r;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "fs/inet/inet_socket.h"
+#include "fs/inet/option_rows.h"
 
 namespace ringwall {
 
@@ -32,11 +33,6 @@ struct GroupReqAbi {
 };
 static_assert(sizeof(GroupReqAbi) == 136);
 
-struct NumberRow {
-  int name;
-  Option option;
-};
-
 // Those whose value is a number that the stack keeps and checks.
 constexpr NumberRow kNumbers[] = {
     {IP_TOS, Option::kTos},
@@ -49,11 +45,6 @@ constexpr NumberRow kNumbers[] = {
     {IP_FREEBIND, Option::kFreeBind},
     {IP_TRANSPARENT, Option::kTransparent},
     {IP_HDRINCL, Option::kHeaderIncluded},
-};
-
-struct FlagRow {
-  int name;
-  IpFlag flag;
 };
 
 constexpr FlagRow kFlags[] = {
@@ -70,12 +61,6 @@ constexpr FlagRow kFlags[] = {
     {IP_BIND_ADDRESS_NO_PORT, IpFlag::kBindNoPort},
     {kIpRecvErrRfc4884, IpFlag::kRecvErrRfc4884},
 };
-
-template <typename Row, size_t N>
-const Row* Find(const Row (&rows)[N], int name) {
-  const Row* r = std::find_if(rows, rows + N, [&](const Row& x) { return x.name == name; });
-  return r == rows + N ? nullptr : r;
-}
 
 // An int, or one byte where that is all there is.
 Result<int32_t> IntOrByte(const OptionIn& in) {

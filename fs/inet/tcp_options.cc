@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "fs/inet/tcp_socket.h"
+#include "fs/socket/tcp_info.h"
 #include "sentry/kernel/user_ptr.h"
 
 namespace ringwall {
@@ -59,80 +60,6 @@ int64_t RoundToRetransmits(int64_t seconds) {
     period += timeout;
   }
   return period;
-}
-
-// struct tcp_info.
-struct TcpInfoAbi {
-  uint8_t state, ca_state, retransmits, probes, backoff, options, wscale, flags;
-  uint32_t rto, ato, snd_mss, rcv_mss;
-  uint32_t unacked, sacked, lost, retrans, fackets;
-  uint32_t last_data_sent, last_ack_sent, last_data_recv, last_ack_recv;
-  uint32_t pmtu, rcv_ssthresh, rtt, rttvar, snd_ssthresh, snd_cwnd, advmss, reordering;
-  uint32_t rcv_rtt, rcv_space, total_retrans;
-  uint64_t pacing_rate, max_pacing_rate, bytes_acked, bytes_received;
-  uint32_t segs_out, segs_in, notsent_bytes, min_rtt, data_segs_in, data_segs_out;
-  uint64_t delivery_rate, busy_time, rwnd_limited, sndbuf_limited;
-  uint32_t delivered, delivered_ce;
-  uint64_t bytes_sent, bytes_retrans;
-  uint32_t dsack_dups, reord_seen, rcv_ooopack, snd_wnd, rcv_wnd, rehash;
-  uint16_t total_rto, total_rto_recoveries;
-  uint32_t total_rto_time;
-};
-static_assert(sizeof(TcpInfoAbi) == 248);
-
-TcpInfoAbi ToAbi(const net::TcpInfo& i, uint64_t pacing) {
-  TcpInfoAbi a = {};
-  a.state = static_cast<uint8_t>(i.state);
-  a.ca_state = i.ca_state;
-  a.retransmits = i.retransmits;
-  a.probes = i.probes;
-  a.backoff = i.backoff;
-  a.options = static_cast<uint8_t>((i.timestamps ? 1 : 0) | (i.sack ? 2 : 0) |
-                                   (i.window_scaling ? 4 : 0) | (i.ecn ? 8 : 0));
-  a.wscale = static_cast<uint8_t>((i.send_scale & 0xf) | i.receive_scale << 4);
-  const auto micros = [](net::Duration d) { return static_cast<uint32_t>(d.micros()); };
-  const auto millis = [](net::Duration d) { return static_cast<uint32_t>(d.millis()); };
-  a.rto = micros(i.rto);
-  a.ato = micros(i.ato);
-  a.snd_mss = i.send_mss;
-  a.rcv_mss = i.receive_mss;
-  a.unacked = i.unacked;
-  a.sacked = i.sacked;
-  a.lost = i.lost;
-  a.retrans = i.retrans;
-  a.last_data_sent = millis(i.last_data_sent);
-  a.last_data_recv = millis(i.last_data_received);
-  a.last_ack_recv = millis(i.last_ack_received);
-  a.pmtu = i.path_mtu;
-  a.rcv_ssthresh = i.receive_ssthresh;
-  a.rtt = micros(i.rtt);
-  a.rttvar = micros(i.rttvar);
-  a.snd_ssthresh = i.ssthresh;
-  a.snd_cwnd = i.cwnd;
-  a.advmss = i.advertised_mss;
-  a.reordering = i.reordering;
-  a.rcv_rtt = micros(i.receive_rtt);
-  a.rcv_space = i.receive_space;
-  a.total_retrans = i.total_retrans;
-  a.pacing_rate = ~uint64_t{0};
-  a.max_pacing_rate = pacing;
-  a.bytes_acked = i.bytes_acked;
-  a.bytes_received = i.bytes_received;
-  a.segs_out = i.segs_out;
-  a.segs_in = i.segs_in;
-  a.notsent_bytes = i.notsent_bytes;
-  a.min_rtt = micros(i.min_rtt);
-  a.data_segs_in = i.data_segs_in;
-  a.data_segs_out = i.data_segs_out;
-  a.delivered = i.delivered;
-  a.bytes_sent = i.bytes_sent;
-  a.bytes_retrans = i.bytes_retrans;
-  a.dsack_dups = i.dsack_dups;
-  a.reord_seen = i.reord_seen;
-  a.rcv_ooopack = i.receive_ooopack;
-  a.snd_wnd = i.send_window;
-  a.rcv_wnd = i.receive_window;
-  return a;
 }
 
 constexpr size_t kMaxName = 16;  // TCP_CA_NAME_MAX
@@ -263,7 +190,7 @@ Result<void> TcpSocket::GetTcpOption(int name, OptionOut& out) {
       return {};
     }
     case kInfo:
-      out.Put(ToAbi(tcp_->Info(), options_.max_pacing_rate));
+      out.Put(ToTcpInfoAbi(tcp_->Info(), options_.max_pacing_rate));
       return {};
     case kCongestion: {
       const int64_t v = TRY(GetNumber(Option::kCongestion));

@@ -10,11 +10,24 @@
 #include <netinet/in.h>
 
 #include "fs/netlink/route.h"
+#include "fs/socket/tcp_info.h"
 
 namespace ringwall::netlink {
 namespace {
 
 constexpr uint32_t kTcpListen = 10, kTcpClose = 7, kTcpTimeWait = 6;
+
+// A socket without a connection has its state only; a listener's queue and its limit stand in two
+// fields that it has no other use for.
+TcpInfoAbi MakeTcpInfo(const net::SocketInfo& s) {
+  TcpInfoAbi o = s.tcp ? ToTcpInfoAbi(*s.tcp, ~uint64_t{0}) : TcpInfoAbi{};
+  o.state = s.state;
+  if (!s.tcp && s.state == kTcpListen) {
+    o.unacked = s.waiting;
+    o.sacked = s.backlog;
+  }
+  return o;
+}
 
 struct Filter {
   uint32_t states = ~0u;
@@ -358,69 +371,6 @@ uint64_t CookieOf(const void* p) {
   uint64_t x = reinterpret_cast<uintptr_t>(p) * 0x9e3779b97f4a7c15u;
   x ^= x >> 29;
   return (x * 0xbf58476d1ce4e5b9u) >> 16;
-}
-
-TcpInfoAbi MakeTcpInfo(const net::SocketInfo& s) {
-  TcpInfoAbi o = {};
-  o.state = s.state;
-  if (!s.tcp) {
-    // A listener: its queue and its limit.
-    if (s.state == kTcpListen) {
-      o.unacked = s.waiting;
-      o.sacked = s.backlog;
-    }
-    return o;
-  }
-  const net::TcpInfo& t = *s.tcp;
-  o.ca_state = t.ca_state;
-  o.retransmits = t.retransmits;
-  o.probes = t.probes;
-  o.backoff = t.backoff;
-  o.options = static_cast<uint8_t>((t.timestamps ? 1 : 0) | (t.sack ? 2 : 0) |
-                                   (t.window_scaling ? 4 : 0) | (t.ecn ? 8 : 0));
-  o.scales = static_cast<uint8_t>((t.send_scale & 0xf) | t.receive_scale << 4);
-  const auto us = [](net::Duration d) { return static_cast<uint32_t>(d.micros()); };
-  const auto ms = [](net::Duration d) { return static_cast<uint32_t>(d.millis()); };
-  o.rto = us(t.rto);
-  o.ato = us(t.ato);
-  o.snd_mss = t.send_mss;
-  o.rcv_mss = t.receive_mss;
-  o.unacked = t.unacked;
-  o.sacked = t.sacked;
-  o.lost = t.lost;
-  o.retrans = t.retrans;
-  o.last_data_sent = ms(t.last_data_sent);
-  o.last_data_recv = ms(t.last_data_received);
-  o.last_ack_recv = ms(t.last_ack_received);
-  o.pmtu = t.path_mtu;
-  o.rcv_ssthresh = t.receive_ssthresh;
-  o.rtt = us(t.rtt);
-  o.rttvar = us(t.rttvar);
-  o.snd_ssthresh = t.ssthresh;
-  o.snd_cwnd = t.cwnd;
-  o.advmss = t.advertised_mss;
-  o.reordering = t.reordering;
-  o.rcv_rtt = us(t.receive_rtt);
-  o.rcv_space = t.receive_space;
-  o.total_retrans = t.total_retrans;
-  o.max_pacing_rate = o.pacing_rate = ~uint64_t{0};
-  o.bytes_acked = t.bytes_acked;
-  o.bytes_received = t.bytes_received;
-  o.segs_out = t.segs_out;
-  o.segs_in = t.segs_in;
-  o.notsent_bytes = t.notsent_bytes;
-  o.min_rtt = us(t.min_rtt);
-  o.data_segs_in = t.data_segs_in;
-  o.data_segs_out = t.data_segs_out;
-  o.delivered = t.delivered;
-  o.bytes_sent = t.bytes_sent;
-  o.bytes_retrans = t.bytes_retrans;
-  o.dsack_dups = t.dsack_dups;
-  o.reord_seen = t.reord_seen;
-  o.rcv_ooopack = t.receive_ooopack;
-  o.snd_wnd = t.send_window;
-  o.rcv_wnd = t.receive_window;
-  return o;
 }
 
 Result<void> DiagProtocol::CheckGroup(Task&, uint32_t) { return {}; }
