@@ -15,33 +15,17 @@
 #include <cstring>
 #include <set>
 
+#include "runsc/filter/filter_testing.h"
+
 namespace ringwall {
 namespace {
 
-constexpr int kLastSyscall = 470;
-
 template <typename F>
 int UnderFilter(F&& f) {
-  const pid_t pid = fork();
-  if (pid == 0) {
-    const rlimit no_core = {};
-    setrlimit(RLIMIT_CORE, &no_core);
-    if (!InstallNetdFilter().ok()) _exit(99);
-    f();
-    syscall(SYS_exit_group, 0);
-  }
-  int status = 0;
-  waitpid(pid, &status, 0);
-  return status;
+  return UnderFilterOf([] { return InstallNetdFilter(); }, f);
 }
 
-bool DiedOfFilter(int status) { return WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS; }
-
-std::set<int> Listed() {
-  std::set<int> numbers;
-  for (const FilterRule& rule : NetdFilterRules()) numbers.insert(rule.number);
-  return numbers;
-}
+std::set<int> Listed() { return NumbersOf(NetdFilterRules()); }
 
 TEST(NetdFilterTest, EachCallHasAReason) {
   for (const FilterRule& rule : NetdFilterRules()) EXPECT_GT(strlen(rule.reason), 2u) << rule.number;

@@ -15,34 +15,17 @@
 #include <cstring>
 #include <set>
 
+#include "runsc/filter/filter_testing.h"
+
 namespace ringwall {
 namespace {
 
-constexpr int kLastSyscall = 470;
-
-// Runs `f` under the filter in a process of its own; returns its wait status.
 template <typename F>
 int UnderFilter(F&& f) {
-  const pid_t pid = fork();
-  if (pid == 0) {
-    const rlimit no_core = {};
-    setrlimit(RLIMIT_CORE, &no_core);
-    if (!InstallSentryFilter().ok()) _exit(99);
-    f();
-    syscall(SYS_exit_group, 0);
-  }
-  int status = 0;
-  waitpid(pid, &status, 0);
-  return status;
+  return UnderFilterOf([] { return InstallSentryFilter(); }, f);
 }
 
-bool DiedOfFilter(int status) { return WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS; }
-
-std::set<int> Listed() {
-  std::set<int> numbers;
-  for (const FilterRule& rule : SentryFilterRules()) numbers.insert(rule.number);
-  return numbers;
-}
+std::set<int> Listed() { return NumbersOf(SentryFilterRules()); }
 
 TEST(SentryFilterTest, ListIsShortAndEachCallHasAReason) {
   std::set<int> allowed;
