@@ -46,6 +46,13 @@ long Futex(uint32_t* word, int op, uint32_t value, const timespec* timeout = nul
   return ::syscall(SYS_futex, word, op, value, timeout, nullptr, 0);
 }
 
+cpu_set_t Only(uint32_t cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  return set;
+}
+
 std::byte* At(systrap::Region* region, size_t offset) {
   return reinterpret_cast<std::byte*>(region) + offset;
 }
@@ -168,8 +175,10 @@ void SystrapContext::Give(uint32_t command) {
   const bool spun = std::exchange(stub_spun_, stub_spins);
   const uint32_t before =
       __atomic_exchange_n(&region_->state, static_cast<uint32_t>(thread_.tid), __ATOMIC_SEQ_CST);
-  if ((before & RW_STATE_STUB_SLEEPS) != 0 && pair) Pair();
-  if ((before & RW_STATE_STUB_SLEEPS) != 0) Futex(&region_->state, FUTEX_WAKE, 1);
+  if ((before & RW_STATE_STUB_SLEEPS) != 0) {
+    if (pair) Pair();
+    Futex(&region_->state, FUTEX_WAKE, 1);
+  }
   if (spun) Judge(stub_spin_score_, (before & RW_STATE_STUB_SLEEPS) == 0);
 }
 
@@ -185,9 +194,7 @@ void SystrapContext::Pair() {
   if (cpu_ < 0) {
     const uint32_t cpu = Load(region_->cpu);  // forged, it is a processor of the guest's all the same
     if (cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &as_->core().all_cpus())) return;
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
+    const cpu_set_t one = Only(cpu);
     {
       MutexLock lock(affinity_mu_);
       if (!CPU_ISSET(cpu, &affinity_)) return;
@@ -198,9 +205,7 @@ void SystrapContext::Pair() {
     calm_ = 0;
   }
   if (self_held_) return;
-  cpu_set_t one;
-  CPU_ZERO(&one);
-  CPU_SET(cpu_, &one);
+  const cpu_set_t one = Only(static_cast<uint32_t>(cpu_));
   self_held_ = ::sched_setaffinity(0, sizeof one, &one) == 0;
 }
 
