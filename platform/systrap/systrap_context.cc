@@ -27,10 +27,17 @@ constexpr uint64_t kUserFlags = 0x244dd5;
 constexpr uint64_t kSpinUs = 10;
 constexpr int kSpinScoreMax = 8;
 constexpr int kSpinScoreMin = -4;
-constexpr uint32_t kProbeEvery = 16;  // waits, to find out whether spinning pays again
-// A pair on one processor: for so long at most, and until so many waits might have spun.
+constexpr uint32_t kProbeEvery = 16;  // waits, to find out whether the side that sleeps should spin
+// A pair on one processor: for so long at most.
 constexpr uint64_t kPairedUs = 4'000;
-constexpr uint32_t kCalmWaits = 128;
+// Whether a pair should part and spin takes a trial of a few waits. In the first the other side
+// wakes on an idle processor, which takes longer than any spin that pays. A failed trial makes the
+// time until the next one longer.
+constexpr uint32_t kTrialWaits = 4;
+constexpr uint64_t kTrialFirstUs = 120;
+constexpr uint64_t kTrialUs = 20;
+constexpr uint64_t kTrialGapUs = 500;
+constexpr uint64_t kTrialGapMaxUs = 64'000;
 
 // SAFETY: `region` is shared with guest code, so every field is read once, whole, into a copy.
 template <typename T>
@@ -160,13 +167,16 @@ void SystrapContext::Give(uint32_t command) {
   // One look at the clock and the load for both sides' waits.
   given_at_ = __builtin_ia32_rdtsc();
   const bool may_spin = as_->core().MaySpin(given_at_);
+  if (!may_spin && trial_ != 0) EndTrial(false);
   const bool was_paired = cpu_ >= 0;
-  const bool paired = was_paired && StaysPaired(may_spin);
-  const bool probe = ++waits_ % kProbeEvery == 0 || (was_paired && !paired);
+  const bool paired = was_paired && trial_ == 0 && StaysPaired(may_spin);
+  const bool probe = ++waits_ % kProbeEvery == 0 || trial_ != 0;
   spins_ = may_spin && !paired && (spin_score_ > 0 || probe);
   const bool stub_spins = may_spin && !paired && (stub_spin_score_ > 0 || probe);
   const bool pair = !spins_ && !stub_spins && as_->core().cpus() > 1 && was_paired == paired;
-  const uint32_t spin = stub_spins ? spin_limit_ : pair ? 0 : 1;
+  const uint64_t trial_us = trial_ == kTrialWaits ? kTrialFirstUs : kTrialUs;
+  wait_limit_ = trial_ == 0 ? spin_limit_ : static_cast<uint32_t>(Cycles(trial_us));
+  const uint32_t spin = stub_spins ? std::max(spin_limit_, wait_limit_) : pair ? 0 : 1;
   if (spin != stub_spin_) {
     Store(region_->spin, spin);
     stub_spin_ = spin;
@@ -179,15 +189,44 @@ void SystrapContext::Give(uint32_t command) {
     if (pair) Pair();
     Futex(&region_->state, FUTEX_WAKE, 1);
   }
-  if (spun) Judge(stub_spin_score_, (before & RW_STATE_STUB_SLEEPS) == 0);
+  if (spun && trial_ == 0) Judge(stub_spin_score_, (before & RW_STATE_STUB_SLEEPS) == 0);
 }
 
+uint64_t SystrapContext::Cycles(uint64_t us) const { return us * as_->core().cycles_per_us(); }
+
 bool SystrapContext::StaysPaired(bool may_spin) {
-  calm_ = may_spin ? calm_ + 1 : 0;
-  const bool over = given_at_ - paired_at_ > kPairedUs * as_->core().cycles_per_us();
-  if (!over && calm_ < kCalmWaits) return true;
-  Unpair();
+  const bool trial = may_spin && given_at_ >= trial_at_;
+  if (!trial && given_at_ - paired_at_ <= Cycles(kPairedUs)) return true;
+  if (trial) {
+    Part();
+  } else {
+    Unpair();
+  }
   return false;
+}
+
+// The host's scheduler would often leave both where they are, one of them spinning and the other
+// waiting for that processor, so the guest is sent to another one.
+void SystrapContext::Part() {
+  BeforeSleep();
+  {
+    MutexLock lock(affinity_mu_);
+    int other = 0;
+    while (other < CPU_SETSIZE && (other == cpu_ || !CPU_ISSET(other, &affinity_))) ++other;
+    if (other < CPU_SETSIZE) {
+      const cpu_set_t one = Only(static_cast<uint32_t>(other));
+      if (::sched_setaffinity(thread_.tid, sizeof one, &one) == 0) trial_ = kTrialWaits;
+    }
+  }
+  if (trial_ == 0) EndTrial(false);
+}
+
+void SystrapContext::EndTrial(bool paid) {
+  Unpair();
+  trial_ = 0;
+  spin_score_ = stub_spin_score_ = paid ? kSpinScoreMax / 2 : kSpinScoreMin;
+  trial_gap_us_ = paid ? kTrialGapUs : std::min(2 * trial_gap_us_, kTrialGapMaxUs);
+  if (!paid) trial_at_ = __builtin_ia32_rdtsc() + Cycles(trial_gap_us_);
 }
 
 void SystrapContext::Pair() {
@@ -202,7 +241,7 @@ void SystrapContext::Pair() {
     }
     cpu_ = static_cast<int>(cpu);
     paired_at_ = given_at_;
-    calm_ = 0;
+    trial_at_ = std::max(trial_at_, given_at_ + Cycles(kTrialGapUs));
   }
   if (self_held_) return;
   const cpu_set_t one = Only(static_cast<uint32_t>(cpu_));
@@ -292,14 +331,26 @@ bool SystrapContext::Await() {
     const uint32_t state = __atomic_load_n(&region_->state, __ATOMIC_ACQUIRE);
     if ((state & RW_STATE_SENTRY) != 0) break;
     if ((state & RW_STATE_DIED) != 0) return false;
-    if (spins_ && (turn % 8 != 0 || __builtin_ia32_rdtsc() - given_at_ <= spin_limit_)) {
+    if (spins_ && (turn % 8 != 0 || __builtin_ia32_rdtsc() - given_at_ <= wait_limit_)) {
       __builtin_ia32_pause();
       continue;
     }
-    if (std::exchange(spins_, false)) Judge(spin_score_, false);
+    if (std::exchange(spins_, false)) {
+      if (trial_ != 0) {
+        EndTrial(false);
+      } else {
+        Judge(spin_score_, false);
+      }
+    }
     if (!SleepUntilChange()) return false;
   }
-  if (spins_) Judge(spin_score_, true);
+  if (spins_) {
+    if (trial_ == 0) {
+      Judge(spin_score_, true);
+    } else if (--trial_ == 0) {
+      EndTrial(true);
+    }
+  }
   ready_ = ready_once_ = true;
   return true;
 }

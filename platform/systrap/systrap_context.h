@@ -85,6 +85,10 @@ class SystrapContext final : public Context {
   void Unpair() EXCLUDES(affinity_mu_);
   // Whether this wait goes without spinning, on one processor.
   bool StaysPaired(bool may_spin);
+  // Begins and ends a trial of spinning on two processors. Part() binds the guest's thread to one.
+  void Part() EXCLUDES(affinity_mu_);
+  void EndTrial(bool paid);
+  uint64_t Cycles(uint64_t us) const;
   // Gives one command that does not resume the guest, and waits for it.
   bool Command(uint32_t command);
   // Copies what happened out of the region.
@@ -136,6 +140,7 @@ class SystrapContext final : public Context {
   int stub_spin_score_ = 4;
   uint32_t waits_ = 0;
   uint64_t given_at_ = 0;
+  uint32_t wait_limit_ = 0;  // TSC cycles
   bool spins_ = false;      // in the wait now
   bool stub_spun_ = false;  // so the region told the stub for the wait that ends
   uint32_t stub_spin_ = 0;  // what the region says
@@ -143,7 +148,9 @@ class SystrapContext final : public Context {
   int cpu_ = -1;              // the processor of both, or -1; the stub's also when...
   bool self_held_ = false;    // ...this thread is free
   uint64_t paired_at_ = 0;    // TSC
-  uint32_t calm_ = 0;         // waits in a row that might have spun
+  uint32_t trial_ = 0;        // waits left of a trial of spinning
+  uint64_t trial_at_ = 0;     // TSC: none before
+  uint64_t trial_gap_us_ = 250;
   Mutex<LockClass::kLeaf> affinity_mu_;
   cpu_set_t affinity_ GUARDED_BY(affinity_mu_);
 
