@@ -265,6 +265,10 @@ class Context {
     return Errno(ENOSYS);
   }
 
+  // What the guest's process has used (AddressSpace::Usage), when the stub brought it along with the
+  // getrusage that the last event is; guest code can forge it.
+  virtual std::optional<AddressSpace::HostUsage> BroughtUsage() { return std::nullopt; }
+
   // CPU time of the stub thread, in nanoseconds, user and system.
   virtual void CpuTime(uint64_t* user_ns, uint64_t* system_ns) = 0;
   // Host thread id of the stub thread, for affinity and priority.

@@ -141,13 +141,16 @@ Result<uint32_t> StubAddressSpace::Membarrier(int cmd, uint32_t flags, int cpu) 
 }
 
 Result<AddressSpace::HostUsage> StubAddressSpace::Usage() {
-  const rusage r = TRY(stub_->Usage());
+  return ToHostUsage(TRY(stub_->Usage()));
+}
+
+AddressSpace::HostUsage ToHostUsage(const rusage& r) {
   const auto count = [](long n) { return static_cast<uint64_t>(std::max<long>(n, 0)); };
-  return HostUsage{.maxrss_kib = count(r.ru_maxrss),
-                   .minor_faults = count(r.ru_minflt),
-                   .major_faults = count(r.ru_majflt),
-                   .voluntary = count(r.ru_nvcsw),
-                   .involuntary = count(r.ru_nivcsw)};
+  return {.maxrss_kib = count(r.ru_maxrss),
+          .minor_faults = count(r.ru_minflt),
+          .major_faults = count(r.ru_majflt),
+          .voluntary = count(r.ru_nvcsw),
+          .involuntary = count(r.ru_nivcsw)};
 }
 
 std::pair<uint64_t, uint64_t> StubAddressSpace::TakeCpuTime() {

@@ -3,6 +3,8 @@
 #ifndef RINGWALL_PLATFORM_STUB_ADDRESS_SPACE_H_
 #define RINGWALL_PLATFORM_STUB_ADDRESS_SPACE_H_
 
+#include <sys/resource.h>
+
 #include <memory>
 #include <utility>
 
@@ -10,6 +12,9 @@
 #include "platform/stub/stub_process.h"
 
 namespace ringwall {
+
+// Counts below zero, which only a forger sends, become zero.
+AddressSpace::HostUsage ToHostUsage(const rusage& r);
 
 class StubAddressSpace : public AddressSpace {
  public:

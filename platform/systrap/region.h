@@ -94,6 +94,9 @@
 namespace ringwall::systrap {
 #endif
 
+// The address of a piece of input that is no guest memory: the host's rusage of the guest's process.
+#define RW_USAGE_ADDR (~0UL)
+
 struct RegionCopy {
   uint64_t addr;
   uint32_t size;

@@ -1,7 +1,8 @@
 // The filter of guest threads on systrap, on top of the memory thread's. Only the stub's text may
-// return from a signal, hand over, run private futexes and yield; the guest's own rt_sigreturn is the
-// Sentry's to answer. A guest that jumps there with registers of its choice gains a futex call on its
-// own memory, or registers that it could set anyway.
+// return from a signal, hand over, run private futexes, yield and ask what the process has used; the
+// guest's own rt_sigreturn is the Sentry's to answer. A guest that jumps there with registers of its
+// choice gains a futex call on its own memory, its own usage written to its own memory, or registers
+// that it could set anyway.
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/futex.h>
@@ -26,9 +27,10 @@ static const struct sock_filter rules[] = {
     IF(AUDIT_ARCH_X86_64, 1, 0),
     REFUSE,
     LOAD(nr),
-    IF(SYS_rt_sigreturn, 3, 0),
-    IF(SYS_futex, 2, 0),
-    IF(SYS_sched_yield, 1, 0),
+    IF(SYS_rt_sigreturn, 4, 0),
+    IF(SYS_futex, 3, 0),
+    IF(SYS_sched_yield, 2, 0),
+    IF(SYS_getrusage, 1, 0),
     REFUSE,
     // From the stub's text only.
     LOAD_HIGH(instruction_pointer),
@@ -39,7 +41,7 @@ static const struct sock_filter rules[] = {
     REFUSE,
     LOAD(nr),
     IF(SYS_futex, 1, 0),
-    ALLOW,  // rt_sigreturn, sched_yield
+    ALLOW,  // rt_sigreturn, sched_yield, getrusage
     // Not on the stub's own pages below the regions: a requeue of the memory thread, which sleeps on
     // the order page, would leave the Sentry waiting for it.
     LOAD_HIGH(args[0]),

@@ -549,6 +549,14 @@ bool SystrapContext::ReadWindow(GuestAddr addr, std::span<std::byte> out) {
   return false;
 }
 
+std::optional<AddressSpace::HostUsage> SystrapContext::BroughtUsage() {
+  rusage usage;
+  std::byte bytes[sizeof usage];
+  if (!ReadWindow(GuestAddr(RW_USAGE_ADDR), bytes)) return std::nullopt;
+  memcpy(&usage, bytes, sizeof usage);
+  return ToHostUsage(usage);
+}
+
 std::optional<std::string> SystrapContext::ReadWindowString(GuestAddr addr, size_t limit) {
   for (uint32_t i = 0; i < input_count_; ++i) {
     const Input& input = input_[i];

@@ -58,6 +58,7 @@ class SystrapContext final : public Context {
   Result<int64_t> HostFutex(const HostFutexCall& call) override;
   void CpuTime(uint64_t* user_ns, uint64_t* system_ns) override;
   pid_t host_tid() const override { return thread_.tid; }
+  std::optional<AddressSpace::HostUsage> BroughtUsage() override;
   Result<void> SetAffinity(const cpu_set_t& set) override EXCLUDES(affinity_mu_);
   void BeforeSleep() override;
 

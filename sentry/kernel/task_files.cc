@@ -90,8 +90,13 @@ Rusage Task::MemoryRusage() const {
   Rusage r;
   RefPtr<MemoryManager> mm = mm_ref();
   if (!mm) return r;
-  const Result<AddressSpace::HostUsage> used = mm->address_space().Usage();
-  if (!used.ok()) return r;
+  std::optional<AddressSpace::HostUsage> used;
+  if (context_ != nullptr) used = context_->BroughtUsage();
+  if (!used) {
+    const Result<AddressSpace::HostUsage> asked = mm->address_space().Usage();
+    if (!asked.ok()) return r;
+    used = *asked;
+  }
   r.minor_faults = used->minor_faults;
   r.major_faults = used->major_faults;
   r.voluntary = used->voluntary;
