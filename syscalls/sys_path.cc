@@ -282,6 +282,7 @@ SysResult SysGetcwd(Task& t, GuestAddr buf, uint64_t size) {
   std::string name = Vfs::FullName(t.fs().cwd(), t.fs().root(), t.mounts(), &outside);
   if (t.fs().cwd().dentry().unlinked()) return Errno(ENOENT);
   if (outside && !name.starts_with("(unreachable)")) name.insert(0, "(unreachable)");
+  if (name.size() + 1 > kPathMax) return Errno(ENAMETOOLONG);
   if (name.size() + 1 > size) return Errno(ERANGE);
   TRY(t.CopyOutLast(buf, std::as_bytes(std::span(name.c_str(), name.size() + 1))));
   return static_cast<int64_t>(name.size() + 1);

@@ -14,7 +14,6 @@ namespace ringwall {
 
 namespace {
 
-constexpr uint32_t kTiocsig = 0x40045436;
 constexpr uint32_t kTcgets2 = 0x802c542a, kTcsets2 = 0x402c542b, kTcsetsw2 = 0x402c542c,
                    kTcsetsf2 = 0x402c542d;
 constexpr uint32_t kBaudMask = 0010017, kBaudOther = 0010000;  // CBAUD, BOTHER

@@ -36,8 +36,11 @@ class UnixEndpoint;
 class PassedFiles {
  public:
   PassedFiles() = default;
-  explicit PassedFiles(std::vector<Ref<File>> files);
-  PassedFiles(PassedFiles&& o) noexcept : files_(std::move(o.files_)) { o.files_.clear(); }
+  // `sender`: whose limit they count for.
+  PassedFiles(std::vector<Ref<File>> files, Uid sender);
+  PassedFiles(PassedFiles&& o) noexcept : files_(std::move(o.files_)), sender_(o.sender_) {
+    o.files_.clear();
+  }
   PassedFiles& operator=(PassedFiles&& o) noexcept;
   ~PassedFiles();
   bool empty() const { return files_.empty(); }
@@ -47,6 +50,7 @@ class PassedFiles {
 
  private:
   std::vector<Ref<File>> files_;
+  Uid sender_ = 0;
 };
 
 // What a message in a queue costs its sender: given back when it is gone.

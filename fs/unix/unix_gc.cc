@@ -21,6 +21,11 @@ std::map<const File*, InFlight>& InFlightFiles() REQUIRES(in_flight_mu) {
 }
 std::atomic<size_t> sockets_in_flight{0};
 std::atomic<bool> collecting{false};
+// Descriptors of any kind that are under way, by who sent them; a user without any is not there.
+Guarded<std::map<Uid, size_t>, LockClass::kLeaf>& FilesBySender() {
+  static auto* counts = new Guarded<std::map<Uid, size_t>, LockClass::kLeaf>;
+  return *counts;
+}
 
 UnixEndpoint* EndpointOf(File& file) {
   Socket* s = file.AsSocket();
@@ -60,7 +65,17 @@ UnixInFlightMutex& UnixInFlightLock() { return in_flight_mu; }
 
 bool UnixSocketsInFlight() { return sockets_in_flight.load(std::memory_order_relaxed) != 0; }
 
-PassedFiles::PassedFiles(std::vector<Ref<File>> files) : files_(std::move(files)) {
+size_t UnixFilesInFlight(Uid sender) {
+  return FilesBySender().With([sender](const std::map<Uid, size_t>& counts) {
+    const auto it = counts.find(sender);
+    return it == counts.end() ? 0 : it->second;
+  });
+}
+
+PassedFiles::PassedFiles(std::vector<Ref<File>> files, Uid sender)
+    : files_(std::move(files)), sender_(sender) {
+  if (files_.empty()) return;
+  FilesBySender().With([&](std::map<Uid, size_t>& counts) { counts[sender_] += files_.size(); });
   for (const Ref<File>& f : files_) {
     UnixEndpoint* e = EndpointOf(*f);
     if (e == nullptr) continue;
@@ -73,6 +88,7 @@ PassedFiles::PassedFiles(std::vector<Ref<File>> files) : files_(std::move(files)
 
 PassedFiles& PassedFiles::operator=(PassedFiles&& o) noexcept {
   std::swap(files_, o.files_);
+  std::swap(sender_, o.sender_);
   return *this;
 }
 
@@ -82,7 +98,13 @@ PassedFiles::~PassedFiles() {
 }
 
 std::vector<Ref<File>> PassedFiles::Take() {
-  if (!files_.empty() && UnixSocketsInFlight()) Forget(files_);
+  if (files_.empty()) return {};
+  if (UnixSocketsInFlight()) Forget(files_);
+  FilesBySender().With([&](std::map<Uid, size_t>& counts) {
+    const auto it = counts.find(sender_);
+    it->second -= files_.size();
+    if (it->second == 0) counts.erase(it);
+  });
   std::vector<Ref<File>> taken = std::move(files_);
   files_.clear();
   return taken;

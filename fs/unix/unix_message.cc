@@ -82,6 +82,11 @@ Result<void> UnixSocket::ReadControl(Task& t, std::span<const std::byte> control
         Ref<File> file = TRY(t.GetFile(fd));
         out.files.push_back(std::move(file));
       }
+      // too_many_unix_fds(): descriptors that nobody takes out are no way round the limit.
+      if (UnixFilesInFlight(t.creds().ruid) > t.tg().limit(RLIMIT_NOFILE) &&
+          !t.creds().Has(Capability::kSysResource) && !t.creds().Has(Capability::kSysAdmin)) {
+        return Errno(ETOOMANYREFS);
+      }
       return {};
     }
     if (c.type != SCM_CREDENTIALS) return Errno(EINVAL);
@@ -94,7 +99,7 @@ Result<void> UnixSocket::ReadControl(Task& t, std::span<const std::byte> control
 
 // The parts of a message but for its bytes.
 void UnixSocket::FillIn(UnixMessage& m, Task& t, Outgoing& out, UnixEndpoint& to) {
-  m.files = PassedFiles(std::move(out.files));
+  m.files = PassedFiles(std::move(out.files), t.creds().ruid);
   out.files.clear();
   m.cred = out.cred;
   // unix_maybe_add_creds(): who sent it is noted when either side asked for it.

@@ -49,6 +49,8 @@ Result<void> PathWalk::StepUp() {
     RefPtr<Dentry> mount_root(&m->root());
     up = Path(std::move(m), std::move(mount_root));
   }
+  // Whoever moves a directory out of the scope meanwhile must not take this walk along.
+  if (scoped() && Dentry::RenameSequence() != sequence_) return Errno(EAGAIN);
   dir_ = std::move(up);
   return {};
 }
@@ -118,6 +120,8 @@ Result<void> PathWalk::FollowLast(const Path& link, Path* jumped) {
 }
 
 Result<void> PathWalk::ToParent(std::string_view path) {
+  // An odd one, of a rename that is under way, never is the same again.
+  if (!started_) sequence_ = Dentry::RenameSequence();
   if (!path.empty() && path.front() == '/') {
     if (!started_ && !scoped()) {
       dir_ = root();

@@ -57,6 +57,7 @@ class PathWalk {
   Last last_ = Last::kName;
   bool trailing_slash_ = false;
   bool started_ = false;
+  uint64_t sequence_ = 0;  // of renames, when the walk began
   int links_ = 0;
   std::vector<std::string_view> rest_;  // of the paths around a symlink in the middle
   std::vector<std::unique_ptr<std::string>> targets_;

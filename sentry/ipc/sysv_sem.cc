@@ -20,12 +20,12 @@ struct SemSet::Pending {
   int error = 0;
 };
 
-SemSet::SemSet(Ref<IpcUsage> usage, size_t count) : usage_(std::move(usage)), sems_(count) {
+SemSet::SemSet(Ref<IpcUsage> usage, size_t count) : usage_(std::move(usage)), size_(count), sems_(count) {
   usage_->sems.fetch_add(static_cast<int64_t>(count));
   ctime_ = CurrentTime().sec;
 }
 
-SemSet::~SemSet() { usage_->sems.fetch_sub(static_cast<int64_t>(sems_.size())); }
+SemSet::~SemSet() { usage_->sems.fetch_sub(static_cast<int64_t>(size_)); }
 
 void SemSet::TouchLocked() { ctime_ = CurrentTime().sec; }
 
@@ -202,7 +202,7 @@ void SemUndoList::LastRelease() const {
   auto* self = const_cast<SemUndoList*>(this);
   std::map<SemSet*, Ref<SemSet>> sets;
   {
-    MutexLock lock(mu_);
+    MutexLock lock(self->mu_);
     sets.swap(self->sets_);
   }
   const Task* task = Task::Current();

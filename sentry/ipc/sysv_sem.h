@@ -36,7 +36,7 @@ class SemSet final : public IpcObject {
   // EACCES, EIDRM, EINTR.
   Result<void> Operate(Task& t, std::span<const SemOp> ops, int64_t deadline);
 
-  size_t size() const { return sems_.size(); }
+  size_t size() const { return size_; }
   // What semctl shows and sets; all with the lock held, `num` below size().
   int ValueLocked(size_t num) const REQUIRES(mu) { return sems_[num].value; }
   RefPtr<const Pid> PidLocked(size_t num) const REQUIRES(mu) { return sems_[num].pid; }
@@ -72,6 +72,7 @@ class SemSet final : public IpcObject {
   void Undo(SemUndoList& list, const Pid* pid);
 
   const Ref<IpcUsage> usage_;
+  const size_t size_;
   std::vector<Sem> sems_ GUARDED_BY(mu);
   std::list<Pending*> pending_ GUARDED_BY(mu);
   std::map<SemUndoList*, Adjustments> undos_ GUARDED_BY(mu);

@@ -168,7 +168,7 @@ int Kernel::WaitForExit(ThreadGroup& tg) {
 
 void Kernel::InitExitedLocked() {
   // The pid namespace ends with its init.
-  for (const auto& [tid, task] : tasks_.tasks) {
+  for (const auto& [tid, task] : tasks().tasks) {
     if (&task->tg() == init_.get()) continue;
     Result<void> ignored = SendSignalToGroup(task->tg(), MakeSigInfo(SIGKILL, SI_KERNEL));
     static_cast<void>(ignored);

@@ -167,7 +167,7 @@ class Kernel {
   // orphans reap themselves (`runsc do`: the program then behaves as it does outside, where it is
   // not init either).
   void SetFirstPid(int pid);
-  void InitExitedLocked() REQUIRES(tasks_.mu);
+  void InitExitedLocked() REQUIRES(tasks().mu);
 
  private:
   friend class Task;

@@ -68,7 +68,14 @@ TimerSetting RepeatingTimer::SetCpu(const TimerSetting& to, CpuClock& clock, boo
     armed = armed_;
     deadline = deadline_;
   }
-  if (armed) queue_.ArmCpu(*this, clock, deadline);
+  if (!armed) return old;
+  queue_.ArmCpu(*this, clock, deadline);
+  // A Stop that came in between has cancelled too early.
+  {
+    MutexLock lock(mu_);
+    if (!stopped_) return old;
+  }
+  queue_.Cancel(*this);
   return old;
 }
 
@@ -251,28 +258,50 @@ class PosixTimer final : public RepeatingTimer, public RefCounted<PosixTimer> {
   int last_overrun_ GUARDED_BY(tg_.siglock) = 0;  // of the one before
 };
 
+namespace {
+
+// Stands in for the timers of a process that has ended: another's prlimit may still come for them.
+class Ended : public RefCounted<Ended> {};
+
+RefCountedBase& EndedTimers() {
+  static Ended* const ended = MakeRef<Ended>().Leak();
+  return *ended;
+}
+
+}  // namespace
+
 Ref<ProcessTimers> ProcessTimers::Of(ThreadGroup& tg) {
   {
     MutexLock lock(tg.siglock);
-    if (tg.timers) return Ref<ProcessTimers>(static_cast<ProcessTimers&>(*tg.timers));
+    if (tg.timers && tg.timers.get() != &EndedTimers()) {
+      return Ref<ProcessTimers>(static_cast<ProcessTimers&>(*tg.timers));
+    }
   }
   Ref<ProcessTimers> fresh = MakeRef<ProcessTimers>(tg);
-  MutexLock lock(tg.siglock);
-  if (!tg.timers) tg.timers = fresh;
-  return Ref<ProcessTimers>(static_cast<ProcessTimers&>(*tg.timers));
+  {
+    MutexLock lock(tg.siglock);
+    if (!tg.timers) tg.timers = fresh;
+    if (tg.timers.get() != &EndedTimers()) {
+      return Ref<ProcessTimers>(static_cast<ProcessTimers&>(*tg.timers));
+    }
+  }
+  fresh->Stop();
+  return fresh;
+}
+
+void ProcessTimers::Stop() {
+  for (std::unique_ptr<Itimer>& i : itimers_) i->Stop();
+  cpu_limit_->Stop();
+  DeleteAll();
 }
 
 void ProcessTimers::ProcessEnds(ThreadGroup& tg) {
   RefPtr<RefCountedBase> timers;
   {
     MutexLock lock(tg.siglock);
-    timers = std::move(tg.timers);
+    timers = std::exchange(tg.timers, RefPtr<RefCountedBase>(&EndedTimers()));
   }
-  if (!timers) return;
-  auto& t = static_cast<ProcessTimers&>(*timers);
-  for (std::unique_ptr<Itimer>& i : t.itimers_) i->Stop();
-  t.cpu_limit_->Stop();
-  t.DeleteAll();
+  if (timers && timers.get() != &EndedTimers()) static_cast<ProcessTimers&>(*timers).Stop();
 }
 
 void ProcessTimers::ProcessExecs(ThreadGroup& tg) {

@@ -92,6 +92,8 @@ class ProcessTimers : public RefCounted<ProcessTimers> {
   class CpuLimit;
   class ProcessCpuClock;
   Result<Ref<PosixTimer>> Find(int id);
+  // Nothing expires any more. No lock is held.
+  void Stop();
 
   ThreadGroup& tg_;
   std::unique_ptr<ProcessCpuClock> user_clock_, cpu_clock_;

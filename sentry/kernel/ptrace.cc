@@ -12,7 +12,6 @@ namespace ringwall {
 
 namespace {
 
-constexpr uint64_t kTrapFlag = 0x100;
 
 bool IsDescendantLocked(const ThreadGroup& ancestor, const ThreadGroup* tg) {
   for (; tg != nullptr; tg = tg->parent) {
@@ -33,7 +32,9 @@ Result<void> MayAttachLocked(const Task& tracer, const Task& target) {
   if (IsDescendantLocked(tracer.tg(), &tg)) return {};
   if (tg.ptracer == kPtracerAny) return {};
   if (tg.ptracer > 0) {
-    ThreadGroup* named = tracer.kernel().tasks().FindThreadGroup(tg.ptracer);
+    TaskSet& set = tracer.kernel().tasks();
+    set.mu.AssertHeld();
+    ThreadGroup* named = set.FindThreadGroup(tg.ptracer);
     if (named != nullptr && IsDescendantLocked(*named, &tracer.tg())) return {};
   }
   return Errno(EPERM);

@@ -131,8 +131,8 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
   const int event = TraceEventOf(*this, args);
 
   {
-    MutexLock lock(kernel_.tasks().mu);
     TaskSet& set = kernel_.tasks();
+    MutexLock lock(set.mu);
     if (process_limit != ~uint64_t{0} && creds_->ruid != 0 &&
         set.TasksOfUserLocked(creds_->ruid) >= process_limit &&
         !creds_->Has(Capability::kSysResource) && !creds_->Has(Capability::kSysAdmin)) {

@@ -249,8 +249,10 @@ void TaskLife::HangUpOrphanedGroups(ThreadGroup& tg) {
 void TaskLife::LeaveGroup(ThreadGroup& tg) {
   RefPtr<ProcessGroup> pg = tg.pgrp;
   if (!pg) return;
+  TaskSet& set = tg.kernel().tasks();
+  set.mu.AssertHeld();
   pg->members.remove(&tg);
-  if (pg->members.empty()) tg.kernel().tasks().EraseGroupLocked(*pg);
+  if (pg->members.empty()) set.EraseGroupLocked(*pg);
 }
 
 void TaskLife::GroupDied(ThreadGroup& tg) {
@@ -303,7 +305,8 @@ void TaskLife::MaybeZombie(ThreadGroup& tg) {
 }
 
 void TaskLife::Tell(Task& t, ThreadGroup& to, int signo, int status) {
-  if (signo != 0) {
+  // clone() takes any number up to 255; those that are no signals tell nobody.
+  if (signo > 0 && signo <= abi::kSigMax) {
     const bool signaled = WIFSIGNALED(status);
     abi::SigInfo info = MakeSigInfo(
         signo, !signaled ? CLD_EXITED : WCOREDUMP(status) ? CLD_DUMPED : CLD_KILLED);
@@ -326,6 +329,7 @@ void TaskLife::TellTracerOfExit(Task& t) {
 bool TaskLife::TellParent(ThreadGroup& tg) {
   ThreadGroup* parent = tg.parent;
   if (parent == nullptr) {
+    tg.kernel().tasks().mu.AssertHeld();
     if (tg.kernel().init() == &tg) tg.kernel().InitExitedLocked();
     tg.child_queue.Notify(EPOLLIN | EPOLLHUP);
     return tg.self_owned;
@@ -367,6 +371,7 @@ void TaskLife::ReapThread(Task& t) {
   Ptrace::UnlinkLocked(t);
   t.exit_state = ExitState::kDead;
   TaskSet& set = t.kernel().tasks();
+  set.mu.AssertHeld();
   set.EraseTaskLocked(t.pid());
   WakeEndingInit(t.pid());
   keep->zombie_threads--;
@@ -392,7 +397,9 @@ void TaskLife::WakeEndingInit(const Pid& pid) {
 void TaskLife::Reap(ThreadGroup& tg, bool waited) {
   RefPtr<ThreadGroup> keep(&tg);
   LeaveGroup(tg);
-  tg.kernel().tasks().EraseTaskLocked(*tg.pid);
+  TaskSet& set = tg.kernel().tasks();
+  set.mu.AssertHeld();
+  set.EraseTaskLocked(*tg.pid);
   if (tg.pid_ns().init == &tg) tg.pid_ns().init = nullptr;
   WakeEndingInit(*tg.pid);
   if (tg.leader != nullptr) {
