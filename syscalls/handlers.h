@@ -38,6 +38,8 @@ SysResult Flock(Task& t, File& file, int operation);
 // FS_IOC_GETFLAGS and the like; nullopt for other commands and files.
 std::optional<SysResult> FileFlagsIoctl(Task& t, File& file, uint32_t cmd, uint64_t arg);
 void OpenedTerminal(Task& t, File& file, uint32_t flags);
+// Sleeps while a lease holds up what Vfs::Open or Truncate was asked for.
+Result<void> WaitForLease(Task& t, const LeaseWait& wait);
 
 
 // sys_dir.cc

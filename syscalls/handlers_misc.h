@@ -31,6 +31,11 @@ SysResult SysQuotactl(Task& t, uint32_t cmd, UserPath special, int id, GuestAddr
 // sys_dir.cc
 SysResult SysGetdents(Task& t, int fd, GuestAddr buf, uint32_t size);
 
+// sys_handle.cc
+SysResult SysNameToHandleAt(Task& t, int dirfd, UserPath path, GuestAddr handle, GuestAddr mount_id,
+                            int flags);
+SysResult SysOpenByHandleAt(Task& t, int mount_fd, GuestAddr handle, int flags);
+
 // sys_ioprio.cc
 SysResult SysIoprioSet(Task& t, int which, int who, int ioprio);
 SysResult SysIoprioGet(Task& t, int which, int who);

@@ -30,7 +30,8 @@ struct IocbAbi {
 };
 static_assert(sizeof(IocbAbi) == 64);
 
-constexpr uint32_t kRwfSupported = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND;
+constexpr uint32_t kRwfSupported =
+    RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | 0x20;  // RWF_NOAPPEND
 
 // What one request came to: a result for its event, or an error of io_submit itself.
 using Outcome = Result<int64_t>;

@@ -1,10 +1,12 @@
 // Opening and closing, descriptors and their flags (fs/open.c, fs/fcntl.c, fs/file.c).
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 
 #include "fs/pipe/pipe.h"
 #include "fs/devpts/devpts.h"
+#include "fs/vfs/dnotify.h"
 #include "fs/vfs/locks.h"
 #include "fs/vfs/inotify.h"
 #include "sentry/kernel/file_async.h"
@@ -28,6 +30,8 @@ constexpr int64_t kLargeFile = 0100000;
 bool OpenedByPath(const File& file) { return file.inode().fs().type_name() != "anon_inodefs"; }
 
 constexpr int kGetOwnerUids = 17;  // F_GETOWNER_UIDS
+// F_DUPFD_QUERY, F_CREATED_QUERY: later than Debian's headers.
+constexpr int kDupfdQuery = 1027, kCreatedQuery = 1028;
 
 // F_SETFL. Files that know no O_ASYNC never show it.
 Result<void> SetFileFlags(Task& t, File& file, int fd, uint32_t flags) {
@@ -46,15 +50,45 @@ Result<void> WaitForFifoPeer(Task& t, PipeFile& end) {
   });
 }
 
+// do_fcntl_add_lease() and vfs_setlease().
+Result<void> SetLease(Task& t, File& file, int fd, int type) {
+  if (type != F_RDLCK && type != F_WRLCK && type != F_UNLCK) return Errno(EINVAL);
+  const Attr attr = TRY(file.inode().GetPermissionAttr());
+  if (attr.uid != t.creds().fsuid && !t.creds().Has(Capability::kLease)) return Errno(EACCES);
+  if (!file.inode().is_regular()) return Errno(EINVAL);
+  FileLeases& leases = file.inode().locks().leases();
+  if (type == F_UNLCK) return leases.Drop(file);
+  TRY(leases.Set(file, fd, type, t.vtgid(), &TellOwner));
+  OwnIfNobody(t, file);
+  return {};
+}
+
+// F_NOTIFY: directory notification.
+Result<void> Notify(Task& t, File& file, int fd, uint32_t events) {
+  TRY(WatchDirectory(t.fds(), file, fd, events, &TellOwner));
+  if (file.inode().is_directory()) OwnIfNobody(t, file);
+  return {};
+}
+
+// What was there is closed, with its locks.
+SysResult ReplaceFd(Task& t, int fd, Ref<File> file, bool cloexec) {
+  RefPtr<File> old;
+  TRY(t.fds().Exchange(fd, std::move(file), cloexec, FdLimit(t), &old));
+  if (old) CloseFile(t, Ref<File>(std::move(old)), t.fds());
+  return fd;
+}
+
 SysResult OpenAt(Task& t, int dirfd, const std::string& path, uint32_t flags, uint32_t mode,
                  uint64_t resolve) {
-  AtWalk at = TRY(AtWalk::Make(t, dirfd, path));
+  // A scoped walk starts at the directory whatever the path looks like.
+  const bool scoped = (resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT)) != 0;
+  AtWalk at = TRY(AtWalk::Make(t, dirfd, scoped && !path.empty() ? std::string_view(".") : path));
   at.resolve = resolve;
   FdReservation slot = TRY(t.fds().Reserve(0, FdLimit(t)));
   mode &= 07777;
   for (;;) {
-    WaitQueue* queue = nullptr;
-    Result<Ref<File>> file = Vfs::Open(at.walk(), path, flags, mode, &queue);
+    LeaseWait wait;
+    Result<Ref<File>> file = Vfs::Open(at.walk(), path, flags, mode, &wait);
     if (file.ok()) {
       if (PipeFile* end = PipeFile::From(**file); end != nullptr && (flags & O_NONBLOCK) == 0) {
         TRY(WaitForFifoPeer(t, *end));
@@ -64,12 +98,8 @@ SysResult OpenAt(Task& t, int dirfd, const std::string& path, uint32_t flags, ui
       slot.Commit(std::move(*file), (flags & O_CLOEXEC) != 0);
       return fd;
     }
-    if (!file.error().Is(EAGAIN) || queue == nullptr) return file.error();
-    TaskWaiter waiter(t);
-    queue->Add(waiter, EPOLLIN | EPOLLOUT);
-    Result<void> slept = t.Block();
-    queue->Remove(waiter);
-    TRY(std::move(slept));
+    if (!wait.inode) return file.error();
+    TRY(WaitForLease(t, wait));
   }
 }
 
@@ -79,6 +109,15 @@ struct OpenHow {
 };
 
 }  // namespace
+
+Result<void> WaitForLease(Task& t, const LeaseWait& wait) {
+  FileLeases& leases = wait.inode->locks().leases();
+  for (;;) {
+    Result<void> broken = t.Retry(&leases.queue(), EPOLLOUT, leases.deadline(),
+                                  [&] { return leases.Break(wait.write); });
+    if (broken.ok() || !broken.error().Is(ETIMEDOUT)) return broken;
+  }
+}
 
 void OpenedTerminal(Task& t, File& file, uint32_t flags) {
   if ((flags & (O_NOCTTY | O_PATH)) == 0) OfferControllingTty(t, file);
@@ -108,13 +147,22 @@ SysResult SysOpenat2(Task& t, int dirfd, UserPath path, GuestAddr how_addr, uint
   for (size_t i = sizeof(how); i < size; i++) {
     if (bytes[i] != std::byte{0}) return Errno(E2BIG);
   }
-  constexpr uint64_t kResolve = 0x3f;  // NO_XDEV, NO_MAGICLINKS, NO_SYMLINKS, BENEATH, IN_ROOT, CACHED
+  constexpr uint64_t kResolve = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS |
+                                RESOLVE_BENEATH | RESOLVE_IN_ROOT | RESOLVE_CACHED;
   if ((how.flags & ~uint64_t{kKnownOpenFlags}) != 0 || (how.resolve & ~kResolve) != 0) {
     return Errno(EINVAL);
   }
   const bool creates = (how.flags & O_CREAT) != 0 || (how.flags & O_TMPFILE) == O_TMPFILE;
   if (how.mode != 0 && (!creates || (how.mode & ~uint64_t{07777}) != 0)) return Errno(EINVAL);
-  if ((how.resolve & 0x8) != 0 && (how.resolve & 0x10) != 0) return Errno(EINVAL);
+  if ((how.resolve & RESOLVE_BENEATH) != 0 && (how.resolve & RESOLVE_IN_ROOT) != 0) {
+    return Errno(EINVAL);
+  }
+  constexpr uint64_t kWithPath = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  if ((how.flags & O_PATH) != 0 && (how.flags & ~kWithPath) != 0) return Errno(EINVAL);
+  if ((how.resolve & RESOLVE_CACHED) != 0 &&
+      (how.flags & (O_TRUNC | O_CREAT | (O_TMPFILE & ~O_DIRECTORY))) != 0) {
+    return Errno(EAGAIN);
+  }
   const std::string name = TRY(path.CopyIn(t));
   return OpenAt(t, dirfd, name, static_cast<uint32_t>(how.flags), static_cast<uint32_t>(how.mode),
                 how.resolve);
@@ -124,6 +172,7 @@ SysResult SysClose(Task& t, int fd) {
   Ref<File> file = TRY(t.fds().Remove(fd));
   Result<void> flushed = file->Flush();
   DropPosixLocks(*file, t.fds());
+  UnwatchDirectory(t.fds(), *file);
   return Zero(std::move(flushed));
 }
 
@@ -151,22 +200,20 @@ SysResult SysDup2(Task& t, int oldfd, int newfd) {
     return newfd;
   }
   Ref<File> file = TRY(t.GetFile(oldfd));
-  TRY(t.fds().InstallAt(newfd, std::move(file), false, FdLimit(t)));
-  return newfd;
+  return ReplaceFd(t, newfd, std::move(file), false);
 }
 
 SysResult SysDup3(Task& t, int oldfd, int newfd, int flags) {
   if ((flags & ~O_CLOEXEC) != 0 || oldfd == newfd) return Errno(EINVAL);
   Ref<File> file = TRY(t.GetFile(oldfd));
-  TRY(t.fds().InstallAt(newfd, std::move(file), (flags & O_CLOEXEC) != 0, FdLimit(t)));
-  return newfd;
+  return ReplaceFd(t, newfd, std::move(file), (flags & O_CLOEXEC) != 0);
 }
 
 SysResult SysFcntl(Task& t, int fd, int cmd, uint64_t arg) {
   FdTable::Entry entry = TRY(t.fds().GetEntry(fd));
   File& file = *entry.file;
   if ((file.flags() & O_PATH) != 0 && cmd != F_DUPFD && cmd != F_DUPFD_CLOEXEC && cmd != F_GETFD &&
-      cmd != F_SETFD && cmd != F_GETFL) {
+      cmd != F_SETFD && cmd != F_GETFL && cmd != kDupfdQuery) {
     return Errno(EBADF);
   }
   switch (cmd) {
@@ -206,8 +253,20 @@ SysResult SysFcntl(Task& t, int fd, int cmd, uint64_t arg) {
     case F_ADD_SEALS:
     case F_GET_SEALS:
       return file.Fcntl(t, cmd, arg);
-    case F_GETLEASE:
-      return F_UNLCK;
+    case kDupfdQuery: {
+      const Ref<File> other = TRY(t.GetFile(static_cast<int>(arg)));
+      return other.get() == &file ? 1 : 0;
+    }
+    case kCreatedQuery:
+      return file.created_file() ? 1 : 0;
+    case F_GETLEASE: {
+      FileLocks* locks = file.inode().locks_if_any();
+      return locks != nullptr ? locks->leases().Get(file) : F_UNLCK;
+    }
+    case F_SETLEASE:
+      return Zero(SetLease(t, file, fd, static_cast<int>(arg)));
+    case F_NOTIFY:
+      return Zero(Notify(t, file, fd, static_cast<uint32_t>(arg)));
     default:
       return Errno(EINVAL);
   }

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "fs/vfs/leases.h"
 #include "syscalls/handlers.h"
 
 namespace ringwall {
@@ -209,7 +210,12 @@ SysResult SysTruncate(Task& t, UserPath path, int64_t size) {
   if (size < 0) return Errno(EINVAL);
   const Path p = TRY(LookupAt(t, AT_FDCWD, path, 0));
   if (static_cast<uint64_t>(size) > t.tg().limit(RLIMIT_FSIZE)) return FileTooBig(t);
-  return Zero(Vfs::Truncate(t.creds(), p, static_cast<uint64_t>(size)));
+  for (;;) {
+    LeaseWait wait;
+    Result<void> done = Vfs::Truncate(t.creds(), p, static_cast<uint64_t>(size), &wait);
+    if (!wait.inode) return Zero(std::move(done));
+    TRY(WaitForLease(t, wait));
+  }
 }
 
 SysResult SysFtruncate(Task& t, int fd, int64_t size) {
@@ -227,11 +233,13 @@ SysResult FileTooBig(Task& t) {
 }
 
 SysResult SysUtimensat(Task& t, int dirfd, UserPath path, GuestAddr times_addr, int flags) {
-  if ((flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) != 0) return Errno(EINVAL);
   TimespecAbi times[2] = {{0, UTIME_NOW}, {0, UTIME_NOW}};
   if (!times_addr.IsNull()) {
     TRY(t.CopyIn(times_addr, std::as_writable_bytes(std::span(times))));
+    // Nothing to do: Linux does not even look at the path and the flags.
+    if (times[0].nsec == UTIME_OMIT && times[1].nsec == UTIME_OMIT) return 0;
   }
+  if ((flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) != 0) return Errno(EINVAL);
   if (path.IsNull()) {
     if (dirfd == AT_FDCWD) return Errno(EFAULT);
     if (flags != 0) return Errno(EINVAL);

@@ -61,8 +61,7 @@ SysResult DoExec(Task& t, int dirfd, UserPath path, GuestAddr argv, GuestAddr en
   TRY(Vfs::CheckAccess(t.creds(), p, kMayExec));
   ExecArgs args;
   AtWalk at = TRY(AtWalk::Make(t, AT_FDCWD, "/"));
-  WaitQueue* unused = nullptr;
-  args.file = TRY(Vfs::OpenPath(at.walk(), p, O_RDONLY | kOpenForExec, &unused));
+  args.file = TRY(Vfs::OpenPath(at.walk(), p, O_RDONLY | kOpenForExec, nullptr));
   // What a script's interpreter is given: the path, or /dev/fd/N for a descriptor.
   args.filename = name;
   if (dirfd != AT_FDCWD && (name.empty() || name[0] != '/')) {

@@ -14,7 +14,17 @@ namespace ringwall {
 
 namespace {
 
-constexpr int kRwfSupported = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND;
+constexpr int kRwfNoAppend = 0x20;  // RWF_NOAPPEND, later than Debian's headers
+constexpr int kRwfSupported =
+    RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | kRwfNoAppend;
+
+// kiocb_set_rw_flags(). Of an empty buffer the flags are not looked at.
+Result<void> CheckRwFlags(int rwf, const GuestBuffers& buffers) {
+  if (buffers.total() == 0) return {};
+  if ((rwf & ~kRwfSupported) != 0) return Errno(EOPNOTSUPP);
+  if ((rwf & RWF_APPEND) != 0 && (rwf & kRwfNoAppend) != 0) return Errno(EINVAL);
+  return {};
+}
 
 // One read at the file's own position or at *pos. Blocks on a file that has nothing yet.
 SysResult ReadAt(Task& t, File& file, GuestBuffers buffers, uint64_t pos, int rwf) {
@@ -44,7 +54,7 @@ SysResult ReadAt(Task& t, File& file, GuestBuffers buffers, uint64_t pos, int rw
 Result<void> LimitSize(Task& t, File& file, uint64_t pos, int rwf, GuestBuffers* buffers) {
   const uint64_t limit = t.tg().limit(RLIMIT_FSIZE);
   if (limit == RLIM_INFINITY || !file.inode().is_regular() || buffers->total() == 0) return {};
-  if ((file.flags() & O_APPEND) != 0 || (rwf & RWF_APPEND) != 0 || pos == File::kOwnOffset) {
+  if (file.AppendsWith(rwf) || pos == File::kOwnOffset) {
     const Attr attr = TRY(file.inode().GetAttr());
     pos = attr.size;
   }
@@ -188,8 +198,8 @@ SysResult SysPreadv2(Task& t, int fd, GuestAddr iov, uint64_t count, int64_t pos
                      int rwf) {
   if (pos < -1) return Errno(EINVAL);
   TRY(t.GetFile(fd));
-  if ((rwf & ~kRwfSupported) != 0) return Errno(EOPNOTSUPP);
   GuestBuffers b = TRY(GuestBuffers::Iovec(t, iov, count));
+  TRY(CheckRwFlags(rwf, b));
   if (pos == -1) return Read(t, fd, std::move(b), rwf);
   return Pread(t, fd, std::move(b), pos, rwf);
 }
@@ -198,8 +208,8 @@ SysResult SysPwritev2(Task& t, int fd, GuestAddr iov, uint64_t count, int64_t po
                       int rwf) {
   if (pos < -1) return Errno(EINVAL);
   TRY(t.GetFile(fd));
-  if ((rwf & ~kRwfSupported) != 0) return Errno(EOPNOTSUPP);
   GuestBuffers b = TRY(GuestBuffers::Iovec(t, iov, count));
+  TRY(CheckRwFlags(rwf, b));
   if (pos == -1) return Write(t, fd, std::move(b), rwf);
   return Pwrite(t, fd, std::move(b), pos, rwf);
 }

@@ -56,6 +56,15 @@ SysResult PutStat(Task& t, const Attr& a, UserOut<StatAbi> out) {
   return Zero(out.CopyOutLast(t, s));
 }
 
+// With AT_EMPTY_PATH no path at all means the descriptor, too (vfs_empty_path).
+Result<Path> LookupOrOpen(Task& t, int dirfd, UserPath path, int flags) {
+  if (path.IsNull() && (flags & AT_EMPTY_PATH) != 0 && dirfd >= 0) {
+    Ref<File> file = TRY(t.GetFile(dirfd));
+    return file->path();
+  }
+  return LookupAt(t, dirfd, path, flags);
+}
+
 StatxTime ToStatx(const Timespec& ts) {
   return {ts.sec, static_cast<uint32_t>(ts.nsec), 0};
 }
@@ -97,7 +106,7 @@ SysResult SysFstat(Task& t, int fd, GuestAddr out) {
 
 SysResult SysNewfstatat(Task& t, int dirfd, UserPath path, GuestAddr out, int flags) {
   if ((flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT)) != 0) return Errno(EINVAL);
-  const Path p = TRY(LookupAt(t, dirfd, path, flags));
+  const Path p = TRY(LookupOrOpen(t, dirfd, path, flags));
   const Attr a = TRY(Vfs::Stat(p));
   return PutStat(t, a, UserOut<StatAbi>(out));
 }
@@ -108,7 +117,7 @@ SysResult SysStatx(Task& t, int dirfd, UserPath path, int flags, uint32_t mask, 
   if ((flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT | kSyncMask)) != 0) {
     return Errno(EINVAL);
   }
-  const Path p = TRY(LookupAt(t, dirfd, path, flags));
+  const Path p = TRY(LookupOrOpen(t, dirfd, path, flags));
   const Attr a = TRY(Vfs::Stat(p));
   StatxAbi s = {};
   constexpr uint32_t kBtime = 0x800, kMountId = 0x1000, kMountIdUnique = 0x4000;

@@ -1,5 +1,6 @@
 #include "fs/dev/mem_devices.h"
 
+#include <linux/random.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -8,6 +9,8 @@
 
 #include "fs/vfs/special_files.h"
 #include "sentry/base/unique_fd.h"
+#include "sentry/kernel/task.h"
+#include "sentry/kernel/user_ptr.h"
 
 namespace ringwall {
 
@@ -50,6 +53,26 @@ class MemDevice final : public File {
     if (minor_ == kFull) return Errno(ENOSPC);
     // The bytes are not even looked at: Linux says nothing of a bad address here.
     return src.remaining();
+  }
+
+  Result<int64_t> Ioctl(Task& task, uint32_t cmd, uint64_t arg) override {
+    if (minor_ != kRandom && minor_ != kUrandom) return File::Ioctl(task, cmd, arg);
+    switch (cmd) {
+      case RNDGETENTCNT: {
+        constexpr int32_t kPoolBits = 256;  // as /proc/sys/kernel/random/entropy_avail
+        TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(task, kPoolBits));
+        return 0;
+      }
+      case RNDADDTOENTCNT:
+      case RNDADDENTROPY:
+      case RNDZAPENTCNT:
+      case RNDCLEARPOOL:
+      case RNDRESEEDCRNG:
+        // The pool is the host's.
+        return Errno(task.creds().Has(Capability::kSysAdmin) ? EINVAL : EPERM);
+      default:
+        return File::Ioctl(task, cmd, arg);
+    }
   }
 
   Result<HostMapping> Map(uint64_t, uint64_t, int, bool) override { return Errno(ENODEV); }

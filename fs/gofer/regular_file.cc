@@ -41,7 +41,7 @@ class GoferFile final : public File {
   }
 
   Result<size_t> Write(IoSrc& src, uint64_t* pos, int rw_flags) override {
-    if (!(flags() & O_APPEND) && !(rw_flags & RWF_APPEND)) {
+    if (!AppendsWith(rw_flags)) {
       const size_t done = TRY(WriteAt(src, *pos));
       *pos += done;
       return Written(done, rw_flags);

@@ -11,8 +11,9 @@ namespace ringwall::proc {
 
 std::string LockLine(int number, const FileLocks::Listed& l, uint64_t dev, uint64_t ino) {
   const bool write = l.flock ? l.type == FlockType::kExclusive : l.range.write;
-  std::string out = Format("%d: %s ADVISORY  %s %d %02x:%02x:%llu ", number,
-                           l.flock ? "FLOCK " : l.range.ofd ? "OFDLCK" : "POSIX ",
+  const char* const kind = l.lease ? "LEASE " : l.flock ? "FLOCK " : l.range.ofd ? "OFDLCK" : "POSIX ";
+  const char* const how = !l.lease ? "ADVISORY " : l.breaking ? "BREAKING " : "ACTIVE   ";
+  std::string out = Format("%d: %s %s %s %d %02x:%02x:%llu ", number, kind, how,
                            write ? "WRITE" : "READ", l.range.pid, major(dev), minor(dev),
                            static_cast<unsigned long long>(ino));
   const RangeLock all;
@@ -55,7 +56,7 @@ Result<std::string> InfoText(const Subject& s, int fd) {
     int number = 0;
     for (const FileLocks::Listed& l : locks->List()) {
       // Those that this descriptor holds.
-      const bool own = l.flock ? l.file == &file
+      const bool own = l.flock || l.lease ? l.file == &file
                                : l.range.owner == (l.range.ofd ? static_cast<const void*>(&file)
                                                                : static_cast<const void*>(table.get()));
       if (own && attr.ok()) text += "lock:\t" + LockLine(++number, l, file.inode().fs().dev(), attr->ino);

@@ -85,6 +85,7 @@ std::string LockLine(int number, const FileLocks::Listed& lock, uint64_t dev, ui
 
 // Of the system.
 void AddSystemFiles(StaticDirectory& root, Kernel& kernel);
+void AddConfig(StaticDirectory& root);
 // System V IPC: sysvipc/ and the limits in sys/kernel, each of the reader's namespace.
 void AddIpcFiles(StaticDirectory& root);
 void AddIpcSysctls(StaticDirectory& kernel);

@@ -1,6 +1,7 @@
 #include "fs/proc/nodes.h"
 
 #include <dirent.h>
+#include <sys/epoll.h>
 
 #include <algorithm>
 #include <cstdarg>
@@ -21,10 +22,24 @@ class TextFile final : public File {
   bool seekable() const override { return true; }
 
   Result<void> Prepare() {
+    if (inode_->ops().watch) {
+      watch_ = TRY(inode_->ops().watch());
+      seen_ = watch_.generation();
+    }
     if (!inode_->ops().at_open || !readable()) return {};
     std::string text = TRY(inode_->ops().read());
     Keep(std::move(text));
     return {};
+  }
+
+  WaitQueue* queue() override { return watch_.queue; }
+  EventMask Poll(EventMask wanted) override {
+    if (watch_.queue == nullptr) return File::Poll(wanted);
+    EventMask ready = EPOLLIN | EPOLLRDNORM;
+    const uint64_t now = watch_.generation();
+    // Told once.
+    if (seen_.exchange(now) != now) ready |= EPOLLERR | EPOLLPRI;
+    return ready & (wanted | EPOLLERR);
   }
 
   Result<size_t> Read(IoDst& dst, uint64_t pos, int) override {
@@ -66,6 +81,8 @@ class TextFile final : public File {
 
   const Ref<TextInode> inode_;
   const Ref<const Credentials> opener_;
+  TextOps::Watch watch_;
+  std::atomic<uint64_t> seen_{0};
   Mutex<LockClass::kLeaf> mu_;
   std::shared_ptr<const std::string> text_ GUARDED_BY(mu_);
 };

@@ -112,6 +112,13 @@ struct TextOps {
   std::function<Result<void>(std::string_view, const Credentials& opener)> write_as;
   std::function<Result<void>()> check_open;
   std::function<Owner()> owner;
+  // For files that tell of changes by EPOLLPRI: asked when the file is opened.
+  struct Watch {
+    RefPtr<RefCountedBase> keeps;  // the two below alive
+    WaitQueue* queue = nullptr;
+    std::function<uint64_t()> generation;
+  };
+  std::function<Result<Watch>()> watch;
   // Made when the file is opened and not with the first read: for what needs locks that come before
   // a file's offset (mounts, the offsets of other files).
   bool at_open = false;

@@ -132,7 +132,7 @@ TEST_F(TreeTest, NothingCanBeMadeOrRemoved) {
 }
 
 TEST(SysFsTest, ShowsTheCpusOfTheSandbox) {
-  Ref<FileSystem> fs = NewSysFs(Set({0, 2}));
+  Ref<FileSystem> fs = NewSysFs(Set({0, 2}), [] { return std::string(); });
   RefPtr<Inode> at(fs->root());
   for (const char* name : {"devices", "system", "cpu"}) {
     Result<Ref<Inode>> next = at->Lookup(name);

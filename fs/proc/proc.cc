@@ -108,6 +108,7 @@ Ref<FileSystem> NewProcFs(Kernel& kernel, const Ref<PidNamespace>& ns) {
   fixed.AddLink("mounts", "self/mounts");
   fixed.AddLink("net", "self/net");
   proc::AddSystemFiles(fixed, kernel);
+  proc::AddConfig(fixed);
   proc::AddIpcFiles(fixed);
   proc::AddSysctls(*fixed.AddDirectory("sys"), kernel);
   fs->set_root(root);

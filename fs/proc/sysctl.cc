@@ -6,7 +6,9 @@
 #include "fs/pipe/pipe.h"
 #include "fs/proc/internal.h"
 #include "fs/proc/net_hooks.h"
+#include "fs/vfs/dnotify.h"
 #include "fs/vfs/inotify.h"
+#include "fs/vfs/leases.h"
 #include "sentry/kernel/aio.h"
 #include "fs/vfs/permission.h"
 
@@ -197,9 +199,9 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   fs->AddText("mount-max", "100000\n");
   fs->AddText("overflowuid", "65534\n");
   fs->AddText("overflowgid", "65534\n");
-  fs->AddText("lease-break-time", "45\n");
-  fs->AddText("leases-enable", "1\n");
-  fs->AddText("dir-notify-enable", "1\n");
+  AddGlobal(*fs, "lease-break-time", &lease_settings().break_time);
+  AddGlobal(*fs, "leases-enable", &lease_settings().enabled);
+  AddGlobal(*fs, "dir-notify-enable", &dir_notify_enabled());
   AddNamespaceLimits(*sys.AddDirectory("user"));
   fs->AddText("suid_dumpable", "0\n");
   AddMqueueSysctls(*fs);

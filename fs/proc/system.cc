@@ -3,6 +3,7 @@
 #include <x86intrin.h>
 
 #include "fs/proc/internal.h"
+#include "fs/proc/proc.h"
 #include "fs/vfs/fs_type.h"
 
 namespace ringwall::proc {
@@ -222,3 +223,26 @@ void AddSystemFiles(StaticDirectory& root, Kernel& kernel) {
 }
 
 }  // namespace ringwall::proc
+
+namespace ringwall {
+
+std::string NodeMeminfoText(Kernel& kernel) {
+  const proc::MemoryFigures f = proc::MemoryOf(kernel);
+  std::string out;
+  const auto kb = [&out](const char* name, uint64_t bytes) {
+    AppendFormat(&out, "Node 0 %-15s %8llu kB\n", name,
+                       static_cast<unsigned long long>(bytes / 1024));
+  };
+  kb("MemTotal:", f.total);
+  kb("MemFree:", f.total - f.used);
+  kb("MemUsed:", f.used);
+  kb("Active:", f.anon + f.mapped);
+  kb("Inactive:", f.shmem);
+  kb("FilePages:", f.mapped + f.shmem);
+  kb("Mapped:", f.mapped);
+  kb("AnonPages:", f.anon);
+  kb("Shmem:", f.shmem);
+  return out;
+}
+
+}  // namespace ringwall

@@ -400,6 +400,15 @@ class TaskDirectory final : public SyntheticDirectory {
     }
     ops.owner = [s = s_] { return OwnerOf(s); };
     ops.at_open = row.at_open;
+    if (row.at_open) {
+      // The files about mounts.
+      ops.watch = [s = s_]() -> Result<TextOps::Watch> {
+        Ref<Task> task = TRY(s.Get());
+        Ref<MountNamespace> mounts = task->mounts_ref();
+        MountNamespace* const ns = mounts.get();
+        return TextOps::Watch{std::move(mounts), &ns->changes(), [ns] { return ns->generation(); }};
+      };
+    }
     return MakeRef<TextInode>(fs(), ino, row.permissions, std::move(ops));
   }
 

@@ -10,7 +10,8 @@ namespace ringwall {
 
 namespace {
 
-void AddCpus(StaticDirectory& devices, const cpu_set_t& cpus) {
+void AddCpus(StaticDirectory& devices, const cpu_set_t& cpus,
+             const std::function<std::string()>& meminfo) {
   Ref<StaticDirectory> system = devices.AddDirectory("system");
   // One node with everything, whatever the host has.
   Ref<StaticDirectory> nodes = system->AddDirectory("node");
@@ -21,6 +22,7 @@ void AddCpus(StaticDirectory& devices, const cpu_set_t& cpus) {
   node->AddText("cpulist", CpuList(cpus) + "\n");
   node->AddText("cpumap", CpuMask(cpus) + "\n");
   node->AddText("distance", "10\n");
+  node->AddFile("meminfo", [meminfo]() -> Result<std::string> { return meminfo(); });
   Ref<StaticDirectory> cpu = system->AddDirectory("cpu");
   const std::string list = CpuList(cpus) + "\n";
   cpu->AddText("online", list);
@@ -55,7 +57,7 @@ void AddCpus(StaticDirectory& devices, const cpu_set_t& cpus) {
 
 }  // namespace
 
-Ref<FileSystem> NewSysFs(const cpu_set_t& cpus) {
+Ref<FileSystem> NewSysFs(const cpu_set_t& cpus, std::function<std::string()> meminfo) {
   Ref<SyntheticFs> fs = MakeRef<SyntheticFs>("sysfs", static_cast<uint64_t>(SYSFS_MAGIC));
   Ref<StaticDirectory> root = MakeRef<StaticDirectory>(*fs, uint64_t{1});
   for (const char* name : {"block", "bus", "dev", "firmware", "hypervisor", "module", "power"}) {
@@ -72,7 +74,7 @@ Ref<FileSystem> NewSysFs(const cpu_set_t& cpus) {
     virtuals->AddDirectory("net");
   }
   root->AddDirectory("fs")->AddDirectory("cgroup");
-  AddCpus(*devices, cpus);
+  AddCpus(*devices, cpus, meminfo);
   Ref<StaticDirectory> mm = root->AddDirectory("kernel")->AddDirectory("mm");
   Ref<StaticDirectory> thp = mm->AddDirectory("transparent_hugepage");
   // What the host does for a stub's memory when asked by madvise; it may do more.

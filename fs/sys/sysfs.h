@@ -5,11 +5,15 @@
 
 #include <sched.h>
 
+#include <functional>
+#include <string>
+
 #include "fs/vfs/inode.h"
 
 namespace ringwall {
 
-Ref<FileSystem> NewSysFs(const cpu_set_t& cpus);
+// meminfo: the text of the one memory node's.
+Ref<FileSystem> NewSysFs(const cpu_set_t& cpus, std::function<std::string()> meminfo);
 
 }  // namespace ringwall
 

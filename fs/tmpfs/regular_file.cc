@@ -31,7 +31,7 @@ class TmpfsFile final : public File {
     return n;
   }
   Result<size_t> Write(IoSrc& src, uint64_t* pos, int rw_flags) override {
-    return regular().Write(src, pos, (flags() & O_APPEND) || (rw_flags & RWF_APPEND));
+    return regular().Write(src, pos, AppendsWith(rw_flags));
   }
   Result<int64_t> Seek(int64_t offset, int whence) override NO_THREAD_SAFETY_ANALYSIS {
     if (whence == SEEK_DATA || whence == SEEK_HOLE) return regular().SeekHole(offset, whence);

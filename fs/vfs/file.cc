@@ -20,12 +20,43 @@ File::File(Path path, uint32_t flags) : path_(std::move(path)), flags_(flags) {
 File::~File() {
   if (!path_ || path_.dentry().negative()) return;
   if (counts_as_writer_) path_.mount().RemoveWriter();
+  if (counts_at_inode_) {
+    if (writable()) {
+      inode().PutWriteAccess();
+    } else {
+      inode().RemoveReader();
+    }
+  }
+  AllowWriting();
   NotifyFile(*this, writable() ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
   if (inode().RemoveOpenFile()) NotifyGone(inode());
+  if (inode().is_directory()) {
+    if (InotifyMarks* marks = inode().marks()) marks->RemoveDirectoryWatch(nullptr, this);
+  }
   if (FileLocks* locks = inode().locks_if_any()) {
     locks->DropOwner(this, true);
     locks->Funlock(this);
+    Result<void> ignored = locks->leases().Drop(*this);
+    static_cast<void>(ignored);
   }
+}
+
+Result<void> File::CountOpen(bool for_exec) {
+  if (for_exec) {
+    TRY(inode().DenyWriting());
+    denies_writing_.store(true);
+  } else if (writable()) {
+    TRY(inode().GetWriteAccess());
+    counts_at_inode_ = true;
+  } else if (readable()) {
+    inode().AddReader();
+    counts_at_inode_ = true;
+  }
+  return {};
+}
+
+void File::AllowWriting() {
+  if (denies_writing_.exchange(false)) inode().AllowWriting();
 }
 
 void File::LastRelease() const {

@@ -60,6 +60,11 @@ class File : public RefCounted<File> {
     return ((flags() & O_ACCMODE) == O_WRONLY || (flags() & O_ACCMODE) == O_RDWR) &&
            !(flags() & O_PATH);
   }
+  // Whether a write with these RWF_* goes to the end.
+  bool AppendsWith(int rwf) const {
+    constexpr int kAppend = 0x10, kNoAppend = 0x20;
+    return (rwf & kAppend) != 0 || ((flags() & O_APPEND) != 0 && (rwf & kNoAppend) == 0);
+  }
   bool nonblocking() const { return (flags() & O_NONBLOCK) != 0; }
   // F_SETFL: changes O_APPEND, O_NONBLOCK, O_ASYNC, O_DIRECT, O_NOATIME. EINVAL.
   virtual Result<void> SetFlags(uint32_t flags);
@@ -130,6 +135,14 @@ class File : public RefCounted<File> {
   int64_t offset() const REQUIRES(offset_mu_) { return offset_; }
   void set_offset(int64_t o) REQUIRES(offset_mu_) { offset_ = o; }
 
+  // For opens by name of a regular file: the File counts as one of its inode's writers or readers
+  // until it ends, or as one that is being executed (which AllowWriting ends before).
+  Result<void> CountOpen(bool for_exec);
+  void AllowWriting();
+  // Whether the open that made it made the file as well (F_CREATED_QUERY).
+  bool created_file() const { return created_file_; }
+  void set_created_file() { created_file_ = true; }
+
   // Called once, when the last reference is gone, before the file is: epoll takes it off its lists.
   using LastReleaseHook = void (*)(const File&);
   void set_last_release_hook(LastReleaseHook hook) { hook_.store(hook); }
@@ -147,6 +160,9 @@ class File : public RefCounted<File> {
   const Path path_;
   std::atomic<uint32_t> flags_;
   bool counts_as_writer_ = false;  // of its mount
+  bool counts_at_inode_ = false;   // as a writer or reader
+  bool created_file_ = false;
+  std::atomic<bool> denies_writing_{false};
   std::atomic<LastReleaseHook> hook_{nullptr};
   std::atomic<LastReleaseHook> async_hook_{nullptr};
   mutable Mutex<LockClass::kFileOffset> offset_mu_;

@@ -126,6 +126,22 @@ FileLocks& Inode::locks() {
   inodes.all.insert(this);
   return made;
 }
+
+// Of a writer and a program that come at the same moment at least one is refused.
+Result<void> Inode::GetWriteAccess() {
+  writers_.fetch_add(1);
+  if (write_deniers_.load() == 0) return {};
+  writers_.fetch_sub(1);
+  return Errno(ETXTBSY);
+}
+
+Result<void> Inode::DenyWriting() {
+  write_deniers_.fetch_add(1);
+  if (writers_.load() == 0) return {};
+  write_deniers_.fetch_sub(1);
+  return Errno(ETXTBSY);
+}
+
 InotifyMarks& Inode::MakeMarks() { return MakeOnce(marks_); }
 
 RefPtr<RefCountedBase> Inode::attachment() const {

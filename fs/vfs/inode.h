@@ -16,6 +16,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "fs/vfs/io.h"
@@ -133,6 +134,10 @@ class FileSystem : public RefCounted<FileSystem> {
   Mutex<LockClass::kRename> rename_mu_;
 };
 
+struct OpenCounts {
+  int32_t writers, readers;
+};
+
 class Inode : public RefCounted<Inode> {
  public:
   ~Inode() override;
@@ -200,10 +205,8 @@ class Inode : public RefCounted<Inode> {
   virtual std::optional<Result<Path>> FollowMagic(Task* task);
 
   // --- Opening. Flags are open(2)'s; access was checked, O_TRUNC was done by Set(size=0) before.
-  // `path` is where it was opened. Blocking opens (FIFO) return EAGAIN and are retried by the
-  // caller on open_wait_queue() unless O_NONBLOCK is set.
+  // `path` is where it was opened.
   virtual Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials& creds) = 0;
-  virtual WaitQueue* open_wait_queue() { return nullptr; }
 
   // --- Extended attributes. EOPNOTSUPP by default. flags: XATTR_CREATE, XATTR_REPLACE.
   virtual Result<std::string> GetXattr(std::string_view name);  // ENODATA
@@ -231,6 +234,16 @@ class Inode : public RefCounted<Inode> {
   // True: that was the last.
   bool RemoveOpenFile() { return open_files_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
   bool has_open_files() const { return open_files_.load(std::memory_order_acquire) > 0; }
+
+  // Who has a regular file open by name (i_writecount, i_readcount): Files that may write, Files that
+  // may only read. ETXTBSY while it is being executed, and the reverse.
+  Result<void> GetWriteAccess();
+  void PutWriteAccess() { writers_.fetch_sub(1); }
+  void AddReader() { readers_.fetch_add(1, std::memory_order_relaxed); }
+  void RemoveReader() { readers_.fetch_sub(1, std::memory_order_relaxed); }
+  Result<void> DenyWriting();
+  void AllowWriting() { write_deniers_.fetch_sub(1); }
+  OpenCounts open_counts() const { return {writers_.load(), readers_.load()}; }
 
   // The bound AF_UNIX socket of an S_IFSOCK inode, or a named pipe's pipe: state that belongs to
   // the sandbox, not to the file system.
@@ -269,12 +282,31 @@ class Inode : public RefCounted<Inode> {
   std::atomic<uint32_t> flags_{0};  // FS_*_FL and kAclFlag
   std::atomic<bool> linkable_{false};
   std::atomic<int32_t> open_files_{0};
+  std::atomic<int32_t> writers_{0}, readers_{0}, write_deniers_{0};
   std::atomic<uint32_t> permission_{0};  // mode bits and kPublished
   std::atomic<uint64_t> owner_{0};       // uid << 32 | gid
   std::atomic<const std::string*> link_target_{nullptr};
   std::atomic<FileLocks*> locks_{nullptr};
   std::atomic<InotifyMarks*> marks_{nullptr};
   std::atomic<RefCountedBase*> attachment_{nullptr};
+};
+
+// The right to write for a moment: of a truncation, or of an open until its File has it.
+class WriteAccess {
+ public:
+  static Result<WriteAccess> Get(Inode& inode, bool wanted) {
+    if (!wanted) return WriteAccess(nullptr);
+    TRY(inode.GetWriteAccess());
+    return WriteAccess(&inode);
+  }
+  WriteAccess(WriteAccess&& o) noexcept : inode_(std::exchange(o.inode_, nullptr)) {}
+  ~WriteAccess() {
+    if (inode_ != nullptr) inode_->PutWriteAccess();
+  }
+
+ private:
+  explicit WriteAccess(Inode* inode) : inode_(inode) {}
+  Inode* inode_;
 };
 
 // The permission word and the symlink target that the lock-free walk reads.

@@ -115,9 +115,48 @@ void InotifyMarks::Notify(uint32_t mask, uint32_t cookie, std::string_view name,
     const uint32_t wanted = m->mask.load(std::memory_order_relaxed);
     if ((mask & wanted & kAllEvents) == 0) continue;
     if (unlinked && (wanted & IN_EXCL_UNLINK) != 0) continue;
-    m->group->Post(m->wd, mask, cookie, name);
+    m->group->Post(m->wd, mask & ~kRenamedEvent, cookie, name);
     if (wanted & IN_ONESHOT) m->group->Ended(*m);
   }
+  if (has_directory_watches_.load(std::memory_order_relaxed)) TellDirectoryWatches(mask);
+}
+
+void InotifyMarks::AddDirectoryWatch(const DirectoryWatch& watch) {
+  MutexLock lock(mu_);
+  for (DirectoryWatch& w : directory_watches_) {
+    if (w.table != watch.table || w.file != watch.file) continue;
+    w.events |= watch.events;
+    w.fd = watch.fd;
+    w.once &= watch.once;
+    return;
+  }
+  directory_watches_.push_back(watch);
+  has_directory_watches_.store(true);
+  watches.fetch_add(1, std::memory_order_relaxed);
+}
+
+void InotifyMarks::RemoveDirectoryWatch(const FdTable* table, const File* file) {
+  MutexLock lock(mu_);
+  const size_t gone = std::erase_if(directory_watches_, [&](const DirectoryWatch& w) {
+    return (table == nullptr || w.table == table) && w.file == file;
+  });
+  has_directory_watches_.store(!directory_watches_.empty());
+  watches.fetch_sub(gone, std::memory_order_relaxed);
+}
+
+void InotifyMarks::TellDirectoryWatches(uint32_t mask) {
+  std::vector<std::pair<Ref<File>, DirectoryWatch>> tell;
+  {
+    MutexLock lock(mu_);
+    const size_t gone = std::erase_if(directory_watches_, [&](const DirectoryWatch& w) {
+      if ((w.events & mask) == 0) return false;
+      if (w.file->TryAddRef()) tell.emplace_back(Ref<File>::Adopt(w.file), w);
+      return w.once;
+    });
+    has_directory_watches_.store(!directory_watches_.empty());
+    watches.fetch_sub(gone, std::memory_order_relaxed);
+  }
+  for (auto& [file, watch] : tell) watch.teller(*file, watch.fd);
 }
 
 Result<int32_t> InotifyGroup::AddWatch(Inode& inode, uint32_t mask) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "fs/vfs/dnotify.h"
 #include "fs/vfs/file.h"
 #include "sentry/base/mutex.h"
 #include "sentry/base/ref.h"
@@ -19,6 +20,9 @@
 namespace ringwall {
 
 class InotifyGroup;
+
+// With IN_MOVED_FROM: the name moved within its directory (DN_RENAME). Not for inotify's readers.
+inline constexpr uint32_t kRenamedEvent = 0x00010000;
 
 // One watch: a group's interest in an inode, which it keeps in memory.
 class InotifyMark final : public RefCounted<InotifyMark> {
@@ -42,9 +46,17 @@ class InotifyMarks {
   // The inode is gone: all its watches end.
   void EndAll();
 
+  // F_NOTIFY's: joins one of the same table and file.
+  void AddDirectoryWatch(const DirectoryWatch& watch);
+  // table: null for all.
+  void RemoveDirectoryWatch(const FdTable* table, const File* file);
+
  private:
   mutable Mutex<LockClass::kFileLocks> mu_;
+  void TellDirectoryWatches(uint32_t mask);
   std::vector<Ref<InotifyMark>> marks_ GUARDED_BY(mu_);
+  std::vector<DirectoryWatch> directory_watches_ GUARDED_BY(mu_);
+  std::atomic<bool> has_directory_watches_{false};
 };
 
 // The watches and waiting events of one inotify descriptor.

@@ -189,15 +189,26 @@ void FileLocks::StopWaiting(const void* owner) {
 }
 
 std::vector<FileLocks::Listed> FileLocks::List() const {
-  MutexLock hold(mu_);
   std::vector<Listed> out;
-  for (const RangeLock& r : ranges_) out.push_back({r});
-  for (const FlockEntry& f : flocks_) {
+  {
+    MutexLock lock(mu_);
+    for (const RangeLock& r : ranges_) out.push_back({r});
+    for (const FlockEntry& f : flocks_) {
+      Listed l;
+      l.flock = true;
+      l.type = f.type;
+      l.file = f.file;
+      l.range.pid = f.pid;
+      out.push_back(l);
+    }
+  }
+  for (const FileLeases::Listed& f : leases_.List()) {
     Listed l;
-    l.flock = true;
-    l.type = f.type;
-    l.file = f.file;
+    l.lease = true;
+    l.breaking = f.breaking;
+    l.range.write = f.write;
     l.range.pid = f.pid;
+    l.file = f.file;
     out.push_back(l);
   }
   return out;

@@ -11,6 +11,7 @@
 #include <optional>
 #include <vector>
 
+#include "fs/vfs/leases.h"
 #include "sentry/base/mutex.h"
 #include "sentry/base/ref.h"
 #include "sentry/base/result.h"
@@ -53,6 +54,9 @@ class FileLocks {
   Result<void> Flock(const File* file, FlockType type, int32_t pid = 0);
   void Funlock(const File* file);
 
+  FileLeases& leases() { return leases_; }
+  const FileLeases& leases() const { return leases_; }
+
   // Woken (EPOLLOUT) when a lock goes away.
   WaitQueue& queue() { return queue_; }
   static void StopWaiting(const void* owner);
@@ -61,7 +65,8 @@ class FileLocks {
     RangeLock range;
     bool flock = false;
     FlockType type = FlockType::kShared;
-    const void* file = nullptr;  // flock's holder
+    const void* file = nullptr;  // the holder of a flock or a lease
+    bool lease = false, breaking = false;
   };
   std::vector<Listed> List() const;  // /proc/locks
 
@@ -78,6 +83,7 @@ class FileLocks {
   std::vector<RangeLock> ranges_ GUARDED_BY(mu_);  // by start
   std::vector<FlockEntry> flocks_ GUARDED_BY(mu_);
   WaitQueue queue_;
+  FileLeases leases_;
 };
 
 // The inodes that have been locked at some time and are still in use.

@@ -1,6 +1,8 @@
 // The mount table, and how mounts come and go. Compare Linux fs/namespace.c, fs/pnode.c.
 #include "fs/vfs/mount.h"
 
+#include <sys/epoll.h>
+
 #include <sched.h>
 
 #include <algorithm>
@@ -89,6 +91,11 @@ MountNamespace::~MountNamespace() {
   if (counted_) user_ns().Uncharge(NamespaceKind::kMount);
 }
 
+void MountNamespace::Changed() {
+  generation_.fetch_add(1, std::memory_order_acq_rel);
+  changes_.Notify(EPOLLPRI | EPOLLERR);
+}
+
 void MountNamespace::PublishLocked() {
   auto* table = new MountTable;
   for (const Ref<Mount>& m : mounts_) {
@@ -99,7 +106,7 @@ void MountNamespace::PublishLocked() {
   }
   table->root = Path(root_, RefPtr<Dentry>(&root_->root()));
   const MountTable* old = table_.exchange(table, std::memory_order_acq_rel);
-  generation_.fetch_add(1, std::memory_order_acq_rel);
+  Changed();
   if (old != nullptr) EpochRetire(old, DeleteTable);
 }
 

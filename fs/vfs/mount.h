@@ -16,6 +16,7 @@
 #include "sentry/auth/user_namespace.h"
 #include "sentry/base/mutex.h"
 #include "sentry/base/ref.h"
+#include "sentry/base/wait_queue.h"
 
 namespace ringwall {
 
@@ -119,6 +120,7 @@ class MountNamespace final : public Namespace {
   std::vector<Info> List() const;
   // Changes with every change of the mounts (poll on /proc/PID/mounts).
   uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
+  WaitQueue& changes() { return changes_; }  // EPOLLPRI, with each
 
   // A copy for CLONE_NEWNS; the copies are peers of shared originals. Translate gives the place in
   // this copy of one in the original (root and cwd of the task); null when it has none.
@@ -182,7 +184,9 @@ class MountNamespace final : public Namespace {
   std::vector<Ref<Mount>> mounts_;  // under the lock of all mount tables
   RefPtr<Mount> root_;              // likewise
   std::atomic<const MountTable*> table_{nullptr};
+  void Changed();
   std::atomic<uint64_t> generation_{0};
+  WaitQueue changes_;
 };
 
 }  // namespace ringwall

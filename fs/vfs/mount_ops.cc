@@ -112,7 +112,7 @@ Result<void> MountNamespace::Remount(const Path& at, uint32_t flags) {
     m.set_flags(old);
     return Errno(EBUSY);
   }
-  generation_.fetch_add(1, std::memory_order_acq_rel);
+  Changed();
   return {};
 }
 
@@ -140,7 +140,7 @@ Result<void> MountNamespace::SetPropagation(const Path& at, uint32_t ms_flags) {
     m->master_group_ = 0;
     m->unbindable_ = type == MS_UNBINDABLE;
   }
-  generation_.fetch_add(1, std::memory_order_acq_rel);
+  Changed();
   return {};
 }
 

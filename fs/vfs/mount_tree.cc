@@ -233,6 +233,11 @@ Result<MountNamespace::Copies> MountNamespace::CopyDetachedLocked(const Tree& tr
 }
 
 Result<void> MountNamespace::AttachTreeLocked(Tree tree, const Path& at) {
+  // The links of /proc/PID/fd are no places for mounts (dont_mount).
+  const Inode* place = at.dentry().inode().get();
+  if (place != nullptr && place->is_symlink() && place->fs().type_name() == "proc") {
+    return Errno(ENOENT);
+  }
   std::vector<Placed> others;
   if (at.mount().peer_group_ != 0) {
     // What is mounted on a shared mount is shared itself.

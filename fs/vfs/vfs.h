@@ -13,6 +13,8 @@
 
 namespace ringwall {
 
+struct LeaseWait;
+
 inline constexpr size_t kPathMax = 4096;  // with the terminating NUL
 inline constexpr size_t kNameMax = 255;
 inline constexpr int kMaxSymlinks = 40;
@@ -43,13 +45,13 @@ class Vfs {
   // The existing object at `path`. ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG, EXDEV (RESOLVE_*).
   static Result<Path> Lookup(const Walk& walk, std::string_view path, LookupFlags flags);
 
-  // open(2). mode: permission bits for O_CREAT, the umask applied. For a FIFO without O_NONBLOCK
-  // that has no peer: EAGAIN with *retry_on set to the queue to wait on.
+  // open(2). mode: permission bits for O_CREAT, the umask applied. While a lease is in the way and
+  // without O_NONBLOCK: EAGAIN with *wait filled in (fs/vfs/leases.h).
   static Result<Ref<File>> Open(const Walk& walk, std::string_view path, uint32_t flags,
-                                uint32_t mode, WaitQueue** retry_on);
+                                uint32_t mode, LeaseWait* wait);
   // Opens what a Path already names (execve's files, /proc/PID/fd, magic links).
   static Result<Ref<File>> OpenPath(const Walk& walk, const Path& path, uint32_t flags,
-                                    WaitQueue** retry_on);
+                                    LeaseWait* wait);
 
   static Result<Attr> Stat(const Path& path);
   static Result<void> CheckAccess(const Credentials& creds, const Path& path, uint32_t want);
@@ -73,7 +75,9 @@ class Vfs {
   // Before a write by `creds`: takes set-id bits off the file unless it may keep them. Costs a load
   // when there are none.
   static Result<void> DropPrivileges(const Credentials& creds, Inode& inode);
-  static Result<void> Truncate(const Credentials& creds, const Path& path, uint64_t size);
+  // While a lease is in the way: EAGAIN with *wait filled in.
+  static Result<void> Truncate(const Credentials& creds, const Path& path, uint64_t size,
+                               LeaseWait* wait = nullptr);
   // For an open file: no permission check but that it is writable (EINVAL).
   static Result<void> Ftruncate(File& file, uint64_t size);
   static Result<void> SetTimes(const Credentials& creds, const Path& path,

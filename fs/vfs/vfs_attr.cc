@@ -5,6 +5,7 @@
 
 #include "fs/vfs/acl.h"
 #include "fs/vfs/inotify.h"
+#include "fs/vfs/locks.h"
 #include "fs/vfs/permission.h"
 #include "fs/vfs/vfs.h"
 
@@ -192,13 +193,22 @@ Result<void> Vfs::DropPrivileges(const Credentials& creds, Inode& inode) {
   return inode.Set(set);
 }
 
-Result<void> Vfs::Truncate(const Credentials& creds, const Path& path, uint64_t size) {
+Result<void> Vfs::Truncate(const Credentials& creds, const Path& path, uint64_t size,
+                           LeaseWait* wait) {
   Inode& inode = InodeOf(path);
   if (inode.is_directory()) return Errno(EISDIR);
   if (!inode.is_regular()) return Errno(EINVAL);
   TRY(WantWrite(path));
   TRY(InodePermission(creds, inode, kMayWrite));
   if (inode.file_flags() & FS_APPEND_FL) return Errno(EPERM);
+  const WriteAccess access = TRY(WriteAccess::Get(inode, true));
+  if (FileLocks* locks = inode.locks_if_any(); locks != nullptr && wait != nullptr) {
+    Result<void> broken = locks->leases().Break(true);
+    if (!broken.ok()) {
+      *wait = {RefPtr<Inode>(&inode), true};
+      return broken;
+    }
+  }
   TRY(DropPrivileges(creds, inode));
   SetAttr set;
   set.size = size;

@@ -4,6 +4,7 @@
 #include <linux/fs.h>
 #include <sys/inotify.h>
 
+#include "fs/vfs/file_handles.h"
 #include "fs/vfs/inotify.h"
 #include "fs/vfs/path_walk.h"
 #include "fs/vfs/permission.h"
@@ -140,6 +141,7 @@ Result<void> Vfs::Unlink(const Walk& walk, std::string_view path) {
   if (IsMountPoint(walk, w.dir(), child)) return Errno(EBUSY);
   TRY(dir.inode()->Unlink(w.name(), *child->inode()));
   dir.RemoveChildLocked(w.name(), true);
+  ForgetHandle(*child->inode());
   NotifyLinkCount(*child->inode());
   NotifyName(*dir.inode(), IN_DELETE, w.name(), false);
   NotifyGone(*child->inode());
@@ -168,6 +170,7 @@ Result<void> Vfs::Rmdir(const Walk& walk, std::string_view path) {
   if (IsMountPoint(walk, w.dir(), child)) return Errno(EBUSY);
   TRY(dir.inode()->Rmdir(w.name(), *child->inode()));
   dir.RemoveChildLocked(w.name(), true);
+  ForgetHandle(*child->inode());
   NotifyName(*dir.inode(), IN_DELETE, w.name(), true);
   NotifyGone(*child->inode());
   return {};
@@ -223,7 +226,8 @@ Result<void> RenameLocked(const Walk& walk, const PathWalk& from, const PathWalk
   const auto moved = [](Dentry& from_dir, std::string_view from_name, Dentry& to_dir,
                         std::string_view to_name, Inode& inode) {
     const uint32_t cookie = NextInotifyCookie();
-    NotifyName(*from_dir.inode(), IN_MOVED_FROM, from_name, inode.is_directory(), cookie);
+    const uint32_t within = &from_dir == &to_dir ? kRenamedEvent : 0;
+    NotifyName(*from_dir.inode(), IN_MOVED_FROM | within, from_name, inode.is_directory(), cookie);
     NotifyName(*to_dir.inode(), IN_MOVED_TO, to_name, inode.is_directory(), cookie);
   };
   moved(old_dir, from.name(), new_dir, to.name(), *old->inode());
@@ -234,7 +238,10 @@ Result<void> RenameLocked(const Walk& walk, const PathWalk& from, const PathWalk
     NotifyInode(*fresh->inode(), IN_MOVE_SELF);
     return {};
   }
-  if (!fresh->negative()) NotifyLinkCount(*fresh->inode());
+  if (!fresh->negative()) {
+    ForgetHandle(*fresh->inode());
+    NotifyLinkCount(*fresh->inode());
+  }
   NotifyInode(*old->inode(), IN_MOVE_SELF);
   if (!fresh->negative()) NotifyGone(*fresh->inode());
   Dentry::MoveLocked(*old, old_dir, new_dir, to.name());

@@ -5,6 +5,8 @@
 #include <sys/inotify.h>
 
 #include "fs/vfs/inotify.h"
+#include "fs/vfs/leases.h"
+#include "fs/vfs/locks.h"
 #include "fs/vfs/path_walk.h"
 #include "fs/vfs/permission.h"
 #include "fs/vfs/vfs.h"
@@ -63,31 +65,52 @@ Result<void> MayOpen(const Credentials& creds, const Path& at, uint32_t flags) {
   return {};
 }
 
+bool WritesTo(uint32_t flags) {
+  const uint32_t mode = flags & O_ACCMODE;
+  return (mode == O_WRONLY || mode == O_RDWR) && (flags & kOpenForExec) == 0;
+}
+
+// break_lease()
+Result<void> BreakLeases(Inode& inode, uint32_t flags, LeaseWait* wait) {
+  FileLocks* locks = inode.locks_if_any();
+  if (locks == nullptr || (flags & kOpenForExec) != 0) return {};
+  const bool write = WritesTo(flags);
+  Result<void> broken = locks->leases().Break(write);
+  if (!broken.ok() && (flags & O_NONBLOCK) == 0 && wait != nullptr) {
+    *wait = {RefPtr<Inode>(&inode), write};
+  }
+  return broken;
+}
+
 // Opens the existing object `at`. A file that this open has created needs no permission.
 Result<Ref<File>> OpenObject(const Walk& walk, const Path& at, uint32_t flags, bool created,
-                             WaitQueue** retry_on) {
+                             LeaseWait* wait) {
   Inode& inode = *at.dentry().inode();
   if ((flags & O_DIRECTORY) && !inode.is_directory()) return Errno(ENOTDIR);
   if (flags & O_PATH) {
     return Ref<File>(MakeRef<PathFile>(at, flags & ~static_cast<uint32_t>(O_CLOEXEC)));
   }
+  const bool regular = inode.is_regular();
+  const bool truncates = !created && regular && (flags & O_TRUNC) != 0;
   if (!created) {
-    if ((flags & O_TRUNC) && inode.is_regular() && at.mount().read_only()) return Errno(EROFS);
+    if (truncates && at.mount().read_only()) return Errno(EROFS);
     TRY(MayOpen(walk.creds, at, flags));
-    if ((flags & O_TRUNC) && inode.is_regular()) {
-      SetAttr truncate;
-      truncate.size = 0;
-      TRY(inode.Set(truncate));
-    }
+    // Before the truncation, since the holder of a lease may have something to write first.
+    if (regular) TRY(BreakLeases(inode, flags, wait));
+  }
+  const WriteAccess access = TRY(WriteAccess::Get(inode, regular && (truncates || WritesTo(flags))));
+  if (truncates) {
+    SetAttr truncate;
+    truncate.size = 0;
+    TRY(inode.Set(truncate));
   }
   constexpr uint32_t kSpent = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC | kOpenForExec;
   Result<Ref<File>> file = inode.Open(at, flags & ~kSpent, walk.creds);
-  if (!file.ok() && file.error().Is(EAGAIN) && !(flags & O_NONBLOCK) && retry_on != nullptr) {
-    *retry_on = inode.open_wait_queue();
-  }
+  if (file.ok() && regular) TRY((*file)->CountOpen((flags & kOpenForExec) != 0));
   if (file.ok()) {
+    if (created) (*file)->set_created_file();
     NotifyPath(at, IN_OPEN);
-    if (!created && (flags & O_TRUNC) && inode.is_regular()) NotifyPath(at, IN_MODIFY);
+    if (truncates) NotifyPath(at, IN_MODIFY);
   }
   return file;
 }
@@ -120,7 +143,7 @@ Result<Ref<Dentry>> LookupOrCreate(const Walk& walk, const Path& dir, std::strin
 }
 
 Result<Ref<File>> OpenCreate(const Walk& walk, std::string_view path, uint32_t flags,
-                             uint32_t mode, WaitQueue** retry_on) {
+                             uint32_t mode, LeaseWait* wait) {
   PathWalk w(walk);
   TRY(w.ToParent(path));
   for (;;) {
@@ -132,7 +155,7 @@ Result<Ref<File>> OpenCreate(const Walk& walk, std::string_view path, uint32_t f
     bool created = false;
     Ref<Dentry> child = TRY(LookupOrCreate(walk, w.dir(), w.name(), flags, mode, &created));
     if (created) {
-      return OpenObject(walk, Path(w.dir().mount_ref(), std::move(child)), flags, true, retry_on);
+      return OpenObject(walk, Path(w.dir().mount_ref(), std::move(child)), flags, true, wait);
     }
     Path at = TRY(w.StepInto(std::move(child)));
     if (flags & O_EXCL) return Errno(EEXIST);
@@ -146,12 +169,12 @@ Result<Ref<File>> OpenCreate(const Walk& walk, std::string_view path, uint32_t f
     }
     if (at.dentry().is_directory()) return Errno(EISDIR);
     TRY(MayOpenInSticky(walk.creds, w.dir().dentry(), *at.dentry().inode()));
-    return OpenObject(walk, at, flags, false, retry_on);
+    return OpenObject(walk, at, flags, false, wait);
   }
 }
 
 Result<Ref<File>> OpenTmpFile(const Walk& walk, std::string_view path, uint32_t flags,
-                              uint32_t mode, WaitQueue** retry_on) {
+                              uint32_t mode, LeaseWait* wait) {
   LookupFlags lookup;
   lookup.directory = true;
   lookup.follow_last = !(flags & O_NOFOLLOW);
@@ -165,13 +188,13 @@ Result<Ref<File>> OpenTmpFile(const Walk& walk, std::string_view path, uint32_t 
   inode->set_linkable(!(flags & O_EXCL));
   Ref<Dentry> dentry = dir.dentry().MakeUnnamed(std::move(inode));
   flags &= ~static_cast<uint32_t>(O_DIRECTORY);
-  return OpenObject(walk, Path(dir.mount_ref(), std::move(dentry)), flags, true, retry_on);
+  return OpenObject(walk, Path(dir.mount_ref(), std::move(dentry)), flags, true, wait);
 }
 
 }  // namespace
 
 Result<Ref<File>> Vfs::Open(const Walk& walk, std::string_view path, uint32_t flags, uint32_t mode,
-                            WaitQueue** retry_on) {
+                            LeaseWait* wait) {
   if (flags & kTmpFileBit) {
     if ((flags & O_TMPFILE) != O_TMPFILE || (flags & O_CREAT)) return Errno(EINVAL);
     if ((flags & O_ACCMODE) == O_RDONLY || (flags & O_ACCMODE) == O_ACCMODE) return Errno(EINVAL);
@@ -182,20 +205,20 @@ Result<Ref<File>> Vfs::Open(const Walk& walk, std::string_view path, uint32_t fl
   if (path.empty()) return Errno(ENOENT);
   if (path.size() >= kPathMax) return Errno(ENAMETOOLONG);
   if ((flags & kTmpFileBit) && !(flags & O_PATH)) {
-    return OpenTmpFile(walk, path, flags, mode, retry_on);
+    return OpenTmpFile(walk, path, flags, mode, wait);
   }
-  if (flags & O_CREAT) return OpenCreate(walk, path, flags, mode, retry_on);
+  if (flags & O_CREAT) return OpenCreate(walk, path, flags, mode, wait);
   LookupFlags lookup;
   lookup.follow_last = !(flags & O_NOFOLLOW);
   lookup.directory = (flags & O_DIRECTORY) != 0;
   const Path at = TRY(Lookup(walk, path, lookup));
-  return OpenObject(walk, at, flags, false, retry_on);
+  return OpenObject(walk, at, flags, false, wait);
 }
 
 Result<Ref<File>> Vfs::OpenPath(const Walk& walk, const Path& path, uint32_t flags,
-                                WaitQueue** retry_on) {
+                                LeaseWait* wait) {
   if (flags & O_PATH) flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-  return OpenObject(walk, path, flags, false, retry_on);
+  return OpenObject(walk, path, flags, false, wait);
 }
 
 }  // namespace ringwall

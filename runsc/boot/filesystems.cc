@@ -29,6 +29,10 @@ namespace ringwall {
 
 namespace {
 
+Ref<FileSystem> SysFs(Kernel& kernel) {
+  return NewSysFs(kernel.cpus(), [&kernel] { return NodeMeminfoText(kernel); });
+}
+
 // What a mount's errno becomes for people.
 HostError MountError(const BootMount& mount, Errno error) {
   const std::string type = mount.type == "gofer" ? mount.source : mount.type;
@@ -106,7 +110,7 @@ class Mounter {
       const Ref<Namespace> ns = kernel_.FirstNamespace(NamespaceKind::kIpc);
       return RefPtr<FileSystem>(MqFileSystem::Of(static_cast<IpcNamespace&>(*ns)));
     }
-    if (mount.type == "sysfs") return RefPtr<FileSystem>(NewSysFs(kernel_.cpus()));
+    if (mount.type == "sysfs") return RefPtr<FileSystem>(SysFs(kernel_));
     return RefPtr<FileSystem>();
   }
 
@@ -181,7 +185,7 @@ void RegisterFileSystems(Kernel& kernel) {
                   .in_user_namespaces = true,
                   .reveals = true,
                   .make = [&kernel](const NewFsArgs&) -> Result<Ref<FileSystem>> {
-                    return NewSysFs(kernel.cpus());
+                    return SysFs(kernel);
                   }});
   RegisterFsType({.name = "tmpfs",
                   .in_user_namespaces = true,

@@ -76,8 +76,7 @@ class Furnisher {
     Ref<TmpfsFileSystem> fs = TmpfsFileSystem::Create(options);
     Ref<MountNamespace> stage = MakeRef<MountNamespace>(Mount::Make(fs, 0, "tmpfs"));
     const Walk there{*creds_, *stage, stage->root(), stage->root()};
-    WaitQueue* unused = nullptr;
-    Ref<File> file = TRY(Vfs::Open(there, "/resolv.conf", O_WRONLY | O_CREAT, 0644, &unused));
+    Ref<File> file = TRY(Vfs::Open(there, "/resolv.conf", O_WRONLY | O_CREAT, 0644, nullptr));
     const std::string& text = args_.network.resolv_conf;
     SpanSrc bytes(std::as_bytes(std::span(text.data(), text.size())));
     uint64_t position = 0;
@@ -120,9 +119,8 @@ class Furnisher {
   }
 
   HostResult<void> SetSysctl(const BootSysctl& sysctl) {
-    WaitQueue* unused = nullptr;
     Result<Ref<File>> file =
-        Vfs::Open(walk(), SysctlPath(sysctl.name), O_WRONLY, 0, &unused);
+        Vfs::Open(walk(), SysctlPath(sysctl.name), O_WRONLY, 0, nullptr);
     if (!file.ok()) {
       // Engines set some by default, whatever the kernel has.
       RW_LOG(kWarning, "config.json: linux.sysctl: %s is not there and has no effect",

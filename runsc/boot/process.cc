@@ -73,8 +73,7 @@ Result<std::string> FindProgram(const Walk& walk, const BootProcess& process) {
 // The sixth field of the line of /etc/passwd that has `uid` as its third; "/" when there is none.
 std::string HomeOf(const Walk& walk, uid_t uid) {
   constexpr size_t kPasswdMax = 1 << 20;
-  WaitQueue* unused = nullptr;
-  Result<Ref<File>> file = Vfs::Open(walk, "/etc/passwd", O_RDONLY | O_NONBLOCK, 0, &unused);
+  Result<Ref<File>> file = Vfs::Open(walk, "/etc/passwd", O_RDONLY | O_NONBLOCK, 0, nullptr);
   if (!file.ok() || !(*file)->inode().is_regular()) return "/";
   std::string text;
   std::array<std::byte, 16384> buffer;

@@ -39,7 +39,8 @@ class FileAsync final : public RefCounted<FileAsync>, public Waiter {
 
 struct Notice {
   Ref<FileAsync> async;
-  int reason;  // POLL_IN ...
+  int reason;   // POLL_IN ...
+  int fd = -1;  // instead of the one that O_ASYNC was set on
 };
 
 thread_local std::vector<Notice> pending_notices;
@@ -53,6 +54,8 @@ int64_t BandOf(int reason) {
       return EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND;
     case POLL_PRI:
       return EPOLLPRI | EPOLLRDBAND;
+    case POLL_MSG:
+      return EPOLLIN | EPOLLRDNORM | EPOLLMSG;
     default:
       return EPOLLHUP | EPOLLERR;
   }
@@ -130,8 +133,9 @@ std::vector<Ref<Task>> OwnersLocked(const AsyncOwner& owner) {
 
 void Send(const Notice& notice) {
   FileAsync& async = *notice.async;
-  const FileAsync::State state = async.state.With([](const FileAsync::State& s) { return s; });
+  FileAsync::State state = async.state.With([](const FileAsync::State& s) { return s; });
   if (!state.owner.object) return;
+  if (notice.fd >= 0) state.fd = notice.fd;
   std::vector<Ref<Task>> owners;
   {
     TaskSet& set = async.kernel.tasks();
@@ -202,6 +206,15 @@ class Worker {
   bool started_ GUARDED_BY(mu_) = false;
 };
 
+// When no lock is held.
+void SendSoon(Notice notice) {
+  if (Task::Current() != nullptr) {
+    pending_notices.push_back(std::move(notice));
+  } else {
+    Worker::Get().Post(std::move(notice));
+  }
+}
+
 bool FileAsync::OnEvent(EventMask events) {
   int reason = POLL_HUP;
   if ((events & EPOLLIN) != 0) {
@@ -211,12 +224,7 @@ bool FileAsync::OnEvent(EventMask events) {
   } else if ((events & EPOLLPRI) != 0) {
     reason = POLL_PRI;
   }
-  Notice notice{Ref<FileAsync>(*this), reason};
-  if (Task::Current() != nullptr) {
-    pending_notices.push_back(std::move(notice));
-  } else {
-    Worker::Get().Post(std::move(notice));
-  }
+  SendSoon(Notice{Ref<FileAsync>(*this), reason});
   return false;
 }
 
@@ -331,6 +339,20 @@ Result<int64_t> FcntlAsync(Task& t, File& file, int cmd, uint64_t arg) {
     default:
       return Errno(EINVAL);
   }
+}
+
+void TellOwner(File& file, int fd) {
+  FileAsync* async = StateOf(file);
+  if (async != nullptr) SendSoon(Notice{Ref<FileAsync>(*async), POLL_MSG, fd});
+}
+
+void OwnIfNobody(Task& t, File& file) {
+  const bool owned = MakeState(t, file).state.With(
+      [](const FileAsync::State& s) { return static_cast<bool>(s.owner.object); });
+  if (owned) return;
+  Result<void> found = SetOwner(t, file, F_OWNER_PID, t.vtgid());
+  static_cast<void>(found);
+  Worker::Get().Start();
 }
 
 bool SupportsAsync(File& file) {

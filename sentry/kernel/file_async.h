@@ -20,6 +20,10 @@ Result<int64_t> FcntlAsync(Task& t, File& file, int cmd, uint64_t arg);
 // F_SETFL and FIOASYNC: starts and stops the signals. False: the file knows no such thing.
 bool SupportsAsync(File& file);
 void SetAsync(Task& t, File& file, int fd, bool on);
+// A lease is being broken, or something happened in a watched directory: POLL_MSG to the file's
+// owner, which OwnIfNobody makes the caller's process when there is none.
+void TellOwner(File& file, int fd);
+void OwnIfNobody(Task& t, File& file);
 // For a Waiter's OnEvent: does `work` where no lock is held, at the end of the current call or on a
 // thread of this module. StartLateWork first, once, outside of OnEvent.
 void RunLater(std::function<void()> work);

@@ -183,12 +183,11 @@ Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   tg->rlimits.With([&](Rlimits& r) { r = args.rlimits; });
   const Walk walk{*args.creds, *args.mounts, args.root, args.cwd, nullptr};
   ExecArgs exec;
-  WaitQueue* unused = nullptr;
   Path program = TRY(Vfs::Lookup(walk, args.filename, {}));
   Attr attr = TRY(Vfs::Stat(program));
   if (!S_ISREG(attr.mode)) return Errno(EACCES);
   TRY(Vfs::CheckAccess(*args.creds, program, kMayExec));
-  exec.file = TRY(Vfs::OpenPath(walk, program, O_RDONLY | kOpenForExec, &unused));
+  exec.file = TRY(Vfs::OpenPath(walk, program, O_RDONLY | kOpenForExec, nullptr));
   exec.filename = args.filename;
   exec.argv = args.argv;
   exec.envp = args.envp;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "fs/vfs/dnotify.h"
 #include "fs/vfs/locks.h"
 #include "sentry/ipc/ipc_namespace.h"
 #include "sentry/kernel/task.h"
@@ -17,6 +18,7 @@ void CloseFile(Task&, Ref<File> file, FdTable& table) {
   Result<void> ignored = file->Flush();
   static_cast<void>(ignored);
   DropPosixLocks(*file, table);
+  UnwatchDirectory(table, *file);
 }
 
 void HangUpSessionLocked(Kernel& kernel, Session& session) {

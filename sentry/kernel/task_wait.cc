@@ -155,10 +155,15 @@ class WaitLook {
 }  // namespace
 
 Result<WaitResult> WaitForChild(Task& t, const WaitArgs& args) {
-  return t.Retry(&t.tg().child_queue, EPOLLIN, kNoDeadline, [&]() -> Result<WaitResult> {
+  const auto look = [&]() -> Result<WaitResult> {
     MutexLock lock(t.kernel().tasks().mu);
     return WaitLook(t, args).Look();
-  });
+  };
+  Result<WaitResult> found = t.Retry(&t.tg().child_queue, EPOLLIN, kNoDeadline, look);
+  if (found.ok() || !found.error().Is(kErestartSys)) return found;
+  // The signal may be the child's own: Linux looks at the children before it looks at signals.
+  Result<WaitResult> last = look();
+  return last.ok() ? std::move(last) : std::move(found);
 }
 
 }  // namespace ringwall

@@ -75,8 +75,7 @@ Result<Ref<File>> OpenExec(const Walk& walk, std::string_view name) {
   const Path path = TRY(Vfs::Lookup(walk, name, LookupFlags{}));
   if (!path.dentry().inode()->is_regular()) return Errno(EACCES);
   if ((path.mount().flags() & MS_NOEXEC) != 0) return Errno(EACCES);
-  WaitQueue* retry_on = nullptr;
-  return Vfs::OpenPath(walk, path, O_RDONLY | kOpenForExec, &retry_on);
+  return Vfs::OpenPath(walk, path, O_RDONLY | kOpenForExec, nullptr);
 }
 
 Result<ElfImage> ReadElf(File& file, const FileHead& head) {
@@ -338,6 +337,7 @@ Result<LoadedImage> Loader::Run() {
     const GuestAddr at = TRY(ChooseBase(*mm, interpreter_elf_, true));
     const uint64_t interpreter_bias = at.value() - interpreter_elf_.start;
     TRY(MapElf(*mm, *interpreter_, interpreter_elf_, interpreter_bias));
+    interpreter_->AllowWriting();
     interpreter_base_ = GuestAddr(interpreter_bias);
     entry = interpreter_elf_.header.entry + interpreter_bias;
   }

@@ -131,8 +131,7 @@ class LoaderTest : public ::testing::Test {
                            std::vector<std::string> envp = {"A=b"}) {
     const Walk walk{*creds_, *mounts_, root_, root_};
     const Path path = TRY(Vfs::Lookup(walk, name, {}));
-    WaitQueue* retry_on = nullptr;
-    Ref<File> file = TRY(Vfs::OpenPath(walk, path, O_RDONLY | kOpenForExec, &retry_on));
+    Ref<File> file = TRY(Vfs::OpenPath(walk, path, O_RDONLY | kOpenForExec, nullptr));
     LoadArgs args{.platform = platform_, .walk = walk};
     args.file = file;
     args.filename = name;

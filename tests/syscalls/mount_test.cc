@@ -2,7 +2,9 @@
 // mounts, and what /proc says of them. Each case works in a child with a user and a mount namespace of
 // its own, so it needs no privilege.
 #include <dirent.h>
+#include <poll.h>
 #include <sched.h>
+#include <sys/epoll.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/statfs.h>
@@ -832,6 +834,36 @@ TEST(ProcMountsTest, ParentsAreListedBeforeTheirChildren) {
     bool parent = false;
     for (const MountLine& m : all) parent |= m.id == own.parent;
     CHECK_CHILD(parent);
+    return 0;
+  })));
+}
+
+TEST(ProcMountsTest, AChangeIsAnEvent) {
+  EXPECT_TRUE(Exited(InMounts([] {
+    Mkdirs({"a"});
+    Fd mounts(open("/proc/self/mounts", O_RDONLY));
+    pollfd p = {mounts.get(), POLLPRI, 0};
+    CHECK_CHILD(poll(&p, 1, 0) == 0);
+    CHECK_CHILD(mount("x", "a", "tmpfs", 0, nullptr) == 0);
+    CHECK_CHILD(poll(&p, 1, 0) == 1 && p.revents == (POLLPRI | POLLERR));
+    CHECK_CHILD(poll(&p, 1, 0) == 0);  // told once
+    Fd events(epoll_create1(0));
+    epoll_event event = {EPOLLPRI, {}};
+    CHECK_CHILD(epoll_ctl(events.get(), EPOLL_CTL_ADD, mounts.get(), &event) == 0);
+    CHECK_CHILD(umount("a") == 0);
+    CHECK_CHILD(epoll_wait(events.get(), &event, 1, 10'000) == 1 && (event.events & EPOLLPRI) != 0);
+    return 0;
+  })));
+}
+
+TEST(MountTest, NotOnTheLinksOfDescriptors) {
+  EXPECT_TRUE(Exited(InMounts([] {
+    Touch("a");
+    Touch("b");
+    Fd a(open("a", O_RDONLY));
+    Fd link(open(("/proc/self/fd/" + std::to_string(a.get())).c_str(), O_PATH | O_NOFOLLOW));
+    const std::string place = "/proc/self/fd/" + std::to_string(link.get());
+    CHECK_CHILD(mount("b", place.c_str(), "", MS_BIND, nullptr) == -1 && errno == ENOENT);
     return 0;
   })));
 }

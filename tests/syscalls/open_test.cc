@@ -302,5 +302,34 @@ TEST_F(OpenTest, Openat2ResolveFlags) {
   EXPECT_FAILS(syscall(SYS_openat2, d.get(), "f", &how, 8), EINVAL);
 }
 
+TEST_F(OpenTest, Openat2InRootStartsAtTheDirectory) {
+  struct { uint64_t flags, mode, resolve; } how = {O_RDONLY, 0, 0x10 /* RESOLVE_IN_ROOT */};
+  Fd d(open(dir_.path().c_str(), O_RDONLY | O_DIRECTORY));
+  const auto try_open = [&](const char* path) {
+    return Fd(static_cast<int>(syscall(SYS_openat2, d.get(), path, &how, sizeof(how))));
+  };
+  for (const char* path : {"f", "/f", "../f", "/../../f"}) EXPECT_TRUE(try_open(path).ok()) << path;
+  EXPECT_FAILS(syscall(SYS_openat2, d.get(), "/proc/version", &how, sizeof(how)), ENOENT);
+  ASSERT_OK(symlink("/f", (dir_ / "l").c_str()));
+  EXPECT_TRUE(try_open("l").ok());
+  how = {O_PATH | O_RDWR, 0, 0};
+  EXPECT_FAILS(syscall(SYS_openat2, d.get(), "f", &how, sizeof(how)), EINVAL);
+  how = {O_RDWR | O_CREAT, 0600, 0x20 /* RESOLVE_CACHED */};
+  EXPECT_FAILS(syscall(SYS_openat2, d.get(), "f", &how, sizeof(how)), EAGAIN);
+}
+
+TEST_F(OpenTest, DescriptorsAreCompared) {
+  constexpr int kDupfdQuery = 1027, kCreatedQuery = 1028;
+  Fd a(open(path_.c_str(), O_RDONLY)), b(open(path_.c_str(), O_RDONLY)), c(dup(a.get()));
+  EXPECT_EQ(fcntl(a.get(), kDupfdQuery, c.get()), 1);
+  EXPECT_EQ(fcntl(a.get(), kDupfdQuery, b.get()), 0);
+  EXPECT_FAILS(fcntl(a.get(), kDupfdQuery, -1), EBADF);
+  EXPECT_EQ(fcntl(a.get(), kCreatedQuery, 0), 0);
+  Fd fresh(open((dir_ / "fresh").c_str(), O_RDWR | O_CREAT, 0600));
+  EXPECT_EQ(fcntl(fresh.get(), kCreatedQuery, 0), 1);
+  Fd again(open((dir_ / "fresh").c_str(), O_RDWR | O_CREAT, 0600));
+  EXPECT_EQ(fcntl(again.get(), kCreatedQuery, 0), 0);
+}
+
 }  // namespace
 }  // namespace ringwall::test

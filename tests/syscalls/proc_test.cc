@@ -304,5 +304,30 @@ TEST(ProcSystemTest, CpuCountsAgree) {
   EXPECT_EQ(listed, online);
 }
 
+// The configuration is there, compressed, and is that of a kernel with what this one has.
+TEST(ProcSystemTest, Config) {
+  const std::string packed = ReadFile("/proc/config.gz");
+  if (packed.empty()) GTEST_SKIP() << "a kernel without CONFIG_IKCONFIG_PROC";
+  ASSERT_GT(packed.size(), 18u);
+  EXPECT_EQ(packed.substr(0, 3), "\x1f\x8b\x08");
+  FILE* pipe = popen("gzip -dc /proc/config.gz", "r");
+  ASSERT_NE(pipe, nullptr);
+  std::string text;
+  char b[4096];
+  for (size_t n; (n = fread(b, 1, sizeof(b), pipe)) > 0;) text.append(b, n);
+  EXPECT_EQ(pclose(pipe), 0);
+  for (const char* name : {"USER_NS", "PID_NS", "EVENTFD", "AIO", "SECCOMP_FILTER", "TMPFS"}) {
+    EXPECT_NE(text.find("\nCONFIG_" + std::string(name) + "=y\n"), std::string::npos) << name;
+  }
+}
+
+TEST(ProcSystemTest, MemoryOfTheNode) {
+  const std::string text = ReadFile("/sys/devices/system/node/node0/meminfo");
+  long total = 0;
+  ASSERT_EQ(sscanf(text.c_str(), "Node 0 MemTotal: %ld kB", &total), 1) << text;
+  EXPECT_GT(total, 0);
+  EXPECT_NE(text.find("Node 0 MemFree:"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace ringwall::test

@@ -348,6 +348,21 @@ TEST(ThreadTest, FatalSignalToOneEndsThemAll) {
   }), SIGTERM));
 }
 
+// The signal that tells of the child comes with the child: the wait ends well.
+TEST(WaitTest, IsNotInterruptedByTheChildsOwnSignal) {
+  struct sigaction action = {}, old;
+  action.sa_handler = [](int) {};
+  sigaction(SIGUSR1, &action, &old);
+  for (int i = 0; i < 20; i++) {
+    const long pid = RawClone(SIGUSR1);
+    if (pid == 0) _exit(7);
+    int status = -1;
+    ASSERT_EQ(waitpid(static_cast<pid_t>(pid), &status, __WALL), pid) << ErrnoName(errno);
+    EXPECT_TRUE(Exited(status, 7));
+  }
+  sigaction(SIGUSR1, &old, nullptr);
+}
+
 TEST(PidfdTest, BecomesReadableAndSignals) {
   const pid_t pid = fork();
   if (pid == 0) {

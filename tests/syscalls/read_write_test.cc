@@ -1,5 +1,7 @@
 // read, write, lseek, pread, pwrite and the vectored ones, on regular files.
 #include <limits.h>
+#include <linux/random.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 
 #include "tests/util/test_util.h"
@@ -218,10 +220,28 @@ TEST(DevTest, NullZeroFullAndRandom) {
   EXPECT_EQ(b[7], 0);
   EXPECT_FAILS(write(full.get(), b, 8), ENOSPC);
   Fd random(open("/dev/urandom", O_RDONLY));
+  int bits = -1;
+  EXPECT_OK(ioctl(random.get(), RNDGETENTCNT, &bits));
+  EXPECT_GT(bits, 0);
+  EXPECT_FAILS(ioctl(zero.get(), RNDGETENTCNT, &bits), ENOTTY);
   EXPECT_EQ(read(random.get(), b, 8), 8);
   EXPECT_EQ(syscall(SYS_getrandom, b, 8, 0), 8);
   EXPECT_FAILS(syscall(SYS_getrandom, b, 8, 0x100), EINVAL);
   EXPECT_FAILS(syscall(SYS_getrandom, BadAddress(), 8, 0), EFAULT);
+}
+
+TEST_F(ReadWriteTest, ASingleWriteMayIgnoreAppend) {
+  constexpr int kNoAppend = 0x20;  // RWF_NOAPPEND
+  TempDir dir;
+  Fd fd(open(dir.File("f", "0123").c_str(), O_RDWR | O_APPEND));
+  char text[] = "x";
+  const iovec v = {text, 1}, none = {text, 0};
+  EXPECT_EQ(pwritev2(fd.get(), &v, 1, 1, kNoAppend), 1);
+  EXPECT_EQ(pwritev2(fd.get(), &v, 1, 1, 0), 1);
+  EXPECT_EQ(ReadFile(dir / "f"), "0x23x");
+  EXPECT_FAILS(pwritev2(fd.get(), &v, 1, 1, kNoAppend | RWF_APPEND), EINVAL);
+  EXPECT_FAILS(pwritev2(fd.get(), &v, 1, 1, 0x1000), EOPNOTSUPP);
+  EXPECT_EQ(pwritev2(fd.get(), &none, 1, 1, 0x1000), 0);  // no bytes, no look at the flags
 }
 
 }  // namespace

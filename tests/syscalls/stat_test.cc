@@ -232,5 +232,23 @@ TEST_F(StatTest, StatfsAnswersForPathAndDescriptor) {
   EXPECT_EQ(a.f_type, 0x9fa0);
 }
 
+TEST_F(StatTest, ADescriptorNeedsNoPath) {
+  Fd fd(open(path_.c_str(), O_RDONLY));
+  struct stat st;
+  EXPECT_OK(syscall(SYS_newfstatat, fd.get(), nullptr, &st, AT_EMPTY_PATH));
+  EXPECT_FAILS(syscall(SYS_newfstatat, fd.get(), nullptr, &st, 0), EFAULT);
+  struct statx sx;
+  EXPECT_OK(syscall(SYS_statx, fd.get(), nullptr, AT_EMPTY_PATH, STATX_BASIC_STATS, &sx));
+  EXPECT_EQ(sx.stx_ino, st.st_ino);
+}
+
+TEST_F(StatTest, TimesThatStayAreNotLookedAt) {
+  const timespec stay[2] = {{0, UTIME_OMIT}, {0, UTIME_OMIT}};
+  EXPECT_OK(syscall(SYS_utimensat, -1, (dir_ / "none").c_str(), stay, 0x8000));
+  const timespec now[2] = {{0, UTIME_OMIT}, {0, UTIME_NOW}};
+  EXPECT_FAILS(syscall(SYS_utimensat, AT_FDCWD, (dir_ / "none").c_str(), now, 0), ENOENT);
+  EXPECT_FAILS(syscall(SYS_utimensat, AT_FDCWD, path_.c_str(), now, 0x8000), EINVAL);
+}
+
 }  // namespace
 }  // namespace ringwall::test
