@@ -1,4 +1,5 @@
 // Signal calls (kernel/signal.c).
+#include "platform/signal_frames.h"
 #include "sentry/kernel/pidfd.h"
 #include "syscalls/handlers.h"
 
@@ -154,6 +155,7 @@ SysResult SysSigaltstack(Task& t, GuestAddr ss, GuestAddr old) {
       return Errno(ENOMEM);
     }
     t.alt_stack = fresh;
+    if (SignalFrames* const frames = SignalFrames::Current()) frames->Forget();
   }
   if (!old.IsNull()) {
     abi::StackT shown = current;

@@ -41,7 +41,7 @@
 #define RW_FLAG_INTERRUPTED 0x800  // a host futex call that was interrupted before it did anything
 #define RW_FLAG_VSYSCALL 0x1000    // emulated by the host, for the vsyscall page
 #define RW_FLAG_LOCAL 0x2000       // a report of a call that the stub goes on with by itself
-#define RW_FLAG_XSTATE 0x4000        // the xstate is in the region already
+#define RW_FLAG_FRAME_FAILED 0x4000  // with EVENT_DONE: a signal frame could not be written or read
 
 // How many inputs the window holds.
 #define RW_INPUTS_SHIFT 24
@@ -53,6 +53,9 @@
 #define RW_CMD_LOAD_BASES 8
 #define RW_CMD_LOCAL 32   // to FLAG_LOCAL: answer the call
 #define RW_CMD_OUTPUT 16  // copy the queued output to guest memory; a fault makes rax -EFAULT
+#define RW_CMD_FRAME 64   // write the signal frame; when it fails EVENT_DONE and no more
+#define RW_CMD_FRAME_XSTATE 128  // load the xstate of the frame at frame_xstate, then EVENT_DONE
+#define RW_CMD_STAY 256          // EVENT_DONE when all is carried out
 
 // Offsets that assembly needs.
 #define RW_R_STATE 0x00
@@ -84,6 +87,7 @@
 #define RW_REGION_INPUTS 3
 #define RW_REGION_OUTPUTS 8
 #define RW_REGION_LOCAL_CALLS 24
+#define RW_REGION_FRAME_HEAD 440  // struct rt_sigframe without its xstate
 
 #ifndef __ASSEMBLER__
 
@@ -156,6 +160,14 @@ struct Region {
   uint32_t output_count, pad9;
   struct RegionCopy more_input[RW_REGION_INPUTS - 1];
   struct RegionCopy output[RW_REGION_OUTPUTS];
+  // A signal frame for the stub to write.
+  uint64_t frame_at, frame_xstate, xstate_size;
+  uint64_t frame_resume;  // where the code that it interrupts goes on; 0: the Sentry must be asked
+  uint8_t frame_head[RW_REGION_FRAME_HEAD];
+  // What a frame must have for the stub to answer rt_sigreturn: return_rip is then where the guest
+  // is to go on, by way of return_resume. 0: none has.
+  uint64_t return_rip, return_resume;
+  uint64_t return_stack[3];
 };
 
 #ifdef __cplusplus
@@ -171,7 +183,7 @@ inline constexpr uint16_t kLocalCalls[] = {
     39 /*getpid*/,         186 /*gettid*/, 110 /*getppid*/,    102 /*getuid*/,
     107 /*geteuid*/,       104 /*getgid*/, 108 /*getegid*/,    228 /*clock_gettime*/,
     96 /*gettimeofday*/,   201 /*time*/,   24 /*sched_yield*/, 309 /*getcpu*/,
-    14 /*rt_sigprocmask*/, 202 /*futex*/,
+    14 /*rt_sigprocmask*/, 202 /*futex*/,  15 /*rt_sigreturn*/,
 };
 }  // namespace ringwall::systrap
 #endif

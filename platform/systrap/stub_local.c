@@ -5,13 +5,12 @@
 #include "platform/systrap/stub_systrap.h"
 
 #define EINTR 4
-#define EFAULT 14
 #define EINVAL 22
 
 // Indices of Region::local_count (kLocalCalls).
 enum {
   kGetpid, kGettid, kGetppid, kGetuid, kGeteuid, kGetgid, kGetegid, kClockGettime, kGettimeofday,
-  kTime, kSchedYield, kGetcpu, kSigprocmask, kFutex
+  kTime, kSchedYield, kGetcpu, kSigprocmask, kFutex, kSigreturn
 };
 
 static int Done(struct Region* region, int which, long result) {
@@ -20,15 +19,11 @@ static int Done(struct Region* region, int which, long result) {
   return 1;
 }
 
-// A guest address, or the range up to it, that system calls refuse.
-static int IsUser(uint64_t addr, uint64_t size) {
-  return addr < RW_STUB_START && size <= RW_STUB_START - addr;
-}
 static int CopyIn(void* to, uint64_t from, uint64_t n) {
-  return IsUser(from, n) && stub_copy(to, (const void*)from, n) == 0;
+  return stub_is_user(from, n) && stub_copy(to, (const void*)from, n) == 0;
 }
 static int CopyOut(uint64_t to, const void* from, uint64_t n) {
-  return IsUser(to, n) && stub_copy((void*)to, from, n) == 0;
+  return stub_is_user(to, n) && stub_copy((void*)to, from, n) == 0;
 }
 
 static int ClockGettime(struct Region* region) {
@@ -115,7 +110,7 @@ static int Futex(struct Region* region, uint32_t* flags) {
     default:
       return 0;
   }
-  if (!IsUser(region->rdi, 4)) return 0;
+  if (!stub_is_user(region->rdi, 4)) return 0;
   const uint64_t args[6] = {region->rdi, region->rsi, region->rdx,
                             region->r10, region->r8,  region->r9};
   region->waiting = 1;
@@ -144,6 +139,8 @@ int stub_answer_locally(struct Region* region, uint32_t* flags) {
     case SYS_getcpu: return Getcpu(region);
     case SYS_rt_sigprocmask: return Sigprocmask(region);
     case SYS_futex: return Futex(region, flags);
+    case SYS_rt_sigreturn:
+      return stub_sigreturn(region) && Done(region, kSigreturn, (long)region->rax);
     default: return 0;
   }
 }
@@ -153,6 +150,7 @@ int stub_is_local(uint64_t nr) {
     case SYS_getpid: case SYS_gettid: case SYS_getppid: case SYS_getuid: case SYS_geteuid:
     case SYS_getgid: case SYS_getegid: case SYS_clock_gettime: case SYS_gettimeofday:
     case SYS_time: case SYS_sched_yield: case SYS_getcpu: case SYS_rt_sigprocmask: case SYS_futex:
+    case SYS_rt_sigreturn:
       return 1;
     default:
       return 0;

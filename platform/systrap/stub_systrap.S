@@ -243,6 +243,32 @@ stub_futex_abort:
         mov     $-4, %rax
         jmp     stub_futex_done
 
+// long stub_xsave(void* area, uint64_t mask), long stub_xrstor(const void* area, uint64_t mask)
+        .globl stub_xsave
+        .globl stub_xsave_insn
+stub_xsave:
+        mov     %rsi, %rdx
+        mov     %esi, %eax
+        shr     $32, %rdx
+stub_xsave_insn:
+        xsave64 (%rdi)
+        xor     %eax, %eax
+        ret
+        .globl stub_xrstor
+        .globl stub_xrstor_insn
+stub_xrstor:
+        mov     %rsi, %rdx
+        mov     %esi, %eax
+        shr     $32, %rdx
+stub_xrstor_insn:
+        xrstor64 (%rdi)
+        xor     %eax, %eax
+        ret
+        .globl stub_xstate_fault
+stub_xstate_fault:
+        mov     $-1, %rax
+        ret
+
 // long stub_call(long nr, long a, long b, long c, long d)
         .globl stub_call
 stub_call:

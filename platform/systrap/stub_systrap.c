@@ -11,19 +11,6 @@
 
 extern __attribute__((visibility("hidden"))) const struct sock_fprog stub_systrap_filter;
 
-// The kernel's struct ucontext of x86-64 up to the signal mask.
-struct KernelUcontext {
-  uint64_t flags, link;
-  uint64_t stack[3];
-  uint64_t r8, r9, r10, r11, r12, r13, r14, r15;
-  uint64_t rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags;
-  uint16_t cs, gs, fs, ss;
-  uint64_t error, trap_no, old_mask, cr2;
-  uint8_t* fpstate;
-  uint64_t reserved[8];
-  uint64_t mask;
-};
-
 // The head of the kernel's siginfo, and of the parts that are used.
 struct KernelSiginfo {
   int32_t signo, error, code, pad;
@@ -33,9 +20,6 @@ struct KernelSiginfo {
 };
 
 #define USER_CS 0x33
-// Where the kernel notes the frame's real size, inside the part that the processor leaves free.
-#define XSTATE_SW_BYTES 464
-#define XSTATE_LEGACY 512
 
 static uint64_t ReadGs(void) {
   uint64_t base;
@@ -115,22 +99,26 @@ static void CopyBytes(uint8_t* to, const uint8_t* from, uint64_t n) {
 
 // The size of a frame's xstate as the kernel noted it.
 static uint64_t FrameXStateSize(const uint8_t* fpstate) {
-  uint32_t magic, size;
-  __builtin_memcpy(&magic, fpstate + XSTATE_SW_BYTES, 4);
-  __builtin_memcpy(&size, fpstate + XSTATE_SW_BYTES + 16, 4);
-  if (magic != 0x46505853 /* FP_XSTATE_MAGIC1 */) return XSTATE_LEGACY;
-  return size < RW_REGION_XSTATE_SIZE ? size : RW_REGION_XSTATE_SIZE;
+  struct XStateNotes notes;
+  __builtin_memcpy(&notes, fpstate + XSTATE_NOTES, sizeof notes);
+  if (notes.magic1 != XSTATE_MAGIC1) return XSTATE_LEGACY;
+  return notes.size < RW_REGION_XSTATE_SIZE ? notes.size : RW_REGION_XSTATE_SIZE;
+}
+
+// What a call returns whose output could not be copied. A frame shows the registers of before the
+// handler.
+static void SetResult(struct Region* region, uint32_t command, long result) {
+  if ((command & RW_CMD_FRAME) == 0) {
+    region->rax = (uint64_t)result;
+  } else {
+    __builtin_memcpy(region->frame_head + 8 + offsetof(struct KernelUcontext, rax), &result, 8);
+  }
 }
 
 // Hands over and carries out commands until guest code may go on. `frame` is the signal frame that
 // holds the guest's xstate, or null when the processor still does. Returns the last command.
 static uint32_t Serve(struct Region* region, uint32_t message, struct KernelUcontext* frame) {
   const uint32_t how = frame != 0 ? RW_FLAG_IN_HANDLER : 0;
-  // A fault mostly becomes a signal, for which the Sentry wants the xstate: it need not ask.
-  if (message == RW_EVENT_FAULT && frame->fpstate != 0) {
-    CopyBytes(XState(region), frame->fpstate, FrameXStateSize(frame->fpstate));
-    message |= RW_FLAG_XSTATE;
-  }
   for (;;) {
     HandOver(region, message | how);
     const uint32_t command = region->message;
@@ -140,22 +128,28 @@ static uint32_t Serve(struct Region* region, uint32_t message, struct KernelUcon
         XRestore(region);
       } else if (frame->fpstate != 0) {
         const uint64_t size = FrameXStateSize(frame->fpstate);
-        CopyBytes(frame->fpstate, XState(region), XSTATE_SW_BYTES);
+        CopyBytes(frame->fpstate, XState(region), XSTATE_NOTES);
         if (size > XSTATE_LEGACY) {
           CopyBytes(frame->fpstate + XSTATE_LEGACY, XState(region) + XSTATE_LEGACY,
                     size - XSTATE_LEGACY);
         }
       }
     }
+    if ((command & RW_CMD_OUTPUT) != 0) {
+      const long result = stub_copy_output(region);
+      if (result != 0) SetResult(region, command, result);
+    }
+    if (((command & RW_CMD_FRAME) != 0 && stub_write_frame(region, frame) != 0) ||
+        ((command & RW_CMD_FRAME_XSTATE) != 0 &&
+         (frame != 0 || stub_load_frame_xstate(region, region->frame_xstate) != 0))) {
+      message = RW_EVENT_DONE | RW_FLAG_FRAME_FAILED;
+      continue;
+    }
     if ((command & RW_CMD_LOAD_BASES) != 0) {
       if (IsUserAddress(region->fs_base)) WriteFs(region->fs_base);
       // The quick way back leaves these two as they are.
       const uint64_t flags = (region->eflags & 0x204000) | 0x202;  // ID, nested task
       __asm__ volatile("push %0; popfq" : : "r"(flags) : "memory", "cc");
-    }
-    if ((command & RW_CMD_OUTPUT) != 0) {
-      const long result = stub_copy_output(region);
-      if (result != 0) region->rax = (uint64_t)result;
     }
     if ((command & RW_CMD_SAVE) != 0) {
       if (frame == 0) {
@@ -173,6 +167,10 @@ static uint32_t Serve(struct Region* region, uint32_t message, struct KernelUcon
       region->waiting = 1;
       region->call[0] = (uint64_t)stub_futex(region, args);
       region->waiting = 0;
+      message = RW_EVENT_DONE;
+      continue;
+    }
+    if ((command & (RW_CMD_STAY | RW_CMD_FRAME_XSTATE)) != 0) {
       message = RW_EVENT_DONE;
       continue;
     }
@@ -194,11 +192,6 @@ static int ReportTrap(struct Region* region, uint32_t flags) {
   return n < 64 || n % 8 == 0;
 }
 
-// Calls by which programs send signals to themselves.
-static int SendsSignal(uint64_t nr) {
-  return nr == 62 /* kill */ || nr == 200 /* tkill */ || nr == 234 /* tgkill */;
-}
-
 long stub_systrap_syscall(struct Region* region, uint32_t flags) {
   if (region->local_enabled != 0) {
     if (ReportTrap(region, flags)) {
@@ -209,10 +202,6 @@ long stub_systrap_syscall(struct Region* region, uint32_t flags) {
     if (stub_answer_locally(region, &flags)) return NeedsFrame(region);
   }
   const uint32_t inputs = stub_fill_window(region);
-  if (SendsSignal(region->rax)) {
-    XSave(region);
-    flags |= RW_FLAG_XSTATE;
-  }
   region->fs_base = ReadFs();
   Serve(region, RW_EVENT_SYSCALL | flags | inputs << RW_INPUTS_SHIFT, 0);
   return NeedsFrame(region);
@@ -281,6 +270,10 @@ static int Within(uint64_t rip, const char* start, const char* end) {
 static int FixUp(struct Region* region, struct KernelUcontext* frame) {
   if (frame->rip == (uint64_t)stub_copy_insn) {
     frame->rip += 2;
+    return 1;
+  }
+  if (frame->rip == (uint64_t)stub_xsave_insn || frame->rip == (uint64_t)stub_xrstor_insn) {
+    frame->rip = (uint64_t)stub_xstate_fault;
     return 1;
   }
   if (Within(frame->rip, (const char*)stub_copy_string, stub_copy_string_end)) {

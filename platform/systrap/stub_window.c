@@ -4,8 +4,6 @@
 
 #include "platform/systrap/stub_systrap.h"
 
-#define EFAULT 14
-
 enum Kind { kNone, kString, kBytes, kSized };
 
 // One input of a call: which argument is the address; kSized: which one is the length, in units of
@@ -13,11 +11,14 @@ enum Kind { kNone, kString, kBytes, kSized };
 struct Input {
   uint8_t kind, address, length, size;
 };
+enum { kStack = 6 };
 struct Call {
   uint16_t nr;
   struct Input input[2];
 };
 
+// The frame that rt_sigreturn's stack pointer is in, without the xstate.
+#define FRAME {kBytes, kStack, 0, 0}
 #define STRING(a) {kString, a, 0, 0}
 #define BYTES(a, n) {kBytes, a, 0, n}
 #define SIZED(a, l, n) {kSized, a, l, n}
@@ -31,6 +32,7 @@ static const struct Call kCalls[] = {
     {SYS_poll, {SIZED(0, 1, 8)}},
     {SYS_rt_sigaction, {BYTES(1, 32)}},
     {SYS_rt_sigprocmask, {BYTES(1, 8)}},
+    {SYS_rt_sigreturn, {FRAME}},
     {SYS_pwrite64, {SIZED(1, 2, 1)}},
     {SYS_writev, {SIZED(1, 2, 16)}},
     {SYS_access, {STRING(0)}},
@@ -103,6 +105,7 @@ static uint64_t Argument(const struct Region* region, int which) {
     case 2: return region->rdx;
     case 3: return region->r10;
     case 4: return region->r8;
+    case kStack: return region->rsp - 8;
     default: return region->r9;
   }
 }
@@ -139,7 +142,7 @@ uint32_t stub_fill_window(struct Region* region) {
       if (length <= 0) continue;
       size = (uint64_t)length;
     } else {
-      size = input->size;
+      size = input->address == kStack ? RW_REGION_FRAME_HEAD : input->size;
       if (input->kind == kSized) {
         const uint64_t units = Argument(region, input->length);
         if (units == 0 || units > RW_REGION_WINDOW_SIZE) continue;

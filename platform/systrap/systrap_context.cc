@@ -78,6 +78,8 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
   kicked_.store(thread_.used);
   InitXState(xstate_);
   Store(region_->xstate_mask, XStateFeatures());
+  Store(region_->xstate_size, uint64_t{XStateSize()});
+  Store(region_->return_rip, uint64_t{0});
   const VdsoFunctions& vdso = as_->core().vdso();
   Store(region_->vdso_clock_gettime, vdso.clock_gettime);
   Store(region_->vdso_gettimeofday, vdso.gettimeofday);
@@ -148,9 +150,28 @@ uint32_t SystrapContext::PrepareResume() {
     command |= RW_CMD_LOAD_BASES;
     regs_dirty_ = false;
   }
+  return command | PrepareState();
+}
+
+uint32_t SystrapContext::PrepareState() {
+  systrap::Region& r = *region_;
+  const systrap::CodePatcher& patcher = as_->patcher();
+  uint32_t command = 0;
+  if (may_return_ && patcher.generation() != return_generation_) {
+    may_return_ = false;
+    Store(r.return_rip, uint64_t{0});
+  }
+  if (frame_queued_) {
+    // Under the same patches as the rest, or Switch comes here again.
+    return_generation_ = patcher.generation();
+    may_return_ = frame_rip_ != 0;
+    Store(r.frame_resume, may_return_ ? patcher.ToResume(frame_rip_) : 0);
+    command |= RW_CMD_FRAME;
+    frame_queued_ = false;
+    xstate_fresh_ = false;
+  }
   if (xstate_dirty_) {
     memcpy(At(region_, RW_REGION_XSTATE), xstate_.data(), xstate_.size());
-    xstate_sent_ = false;
     command |= RW_CMD_LOAD_XSTATE;
     xstate_dirty_ = false;
   }
@@ -388,7 +409,6 @@ Event SystrapContext::TakeEvent() {
   regs_taken_ = false;
   if ((message_ & (RW_EVENT_MASK | RW_FLAG_IN_HANDLER | RW_FLAG_TRAPPED)) != kPlain) TakeRegs();
   xstate_fresh_ = false;
-  xstate_sent_ = (message_ & RW_FLAG_XSTATE) != 0;
   input_count_ = 0;
   input_end_ = output_end_ = 0;
   Event event;
@@ -432,6 +452,7 @@ Event SystrapContext::TakeEvent() {
       }
       break;
     default:
+      frame_failed_ = frame_given_ && (message_ & RW_FLAG_FRAME_FAILED) != 0;
       event.kind = EventKind::kInterrupted;
       break;
   }
@@ -440,6 +461,8 @@ Event SystrapContext::TakeEvent() {
 
 Event SystrapContext::Switch() {
   if (lost_ || (!ready_ && !Await())) return Lost();
+  MakeCurrent();
+  if (frame_failed_) return {.kind = EventKind::kInterrupted};
   for (;;) {
     if (kicked_.load(std::memory_order_relaxed)) {
       kicked_.store(false);
@@ -465,12 +488,14 @@ Event SystrapContext::Switch() {
       }
       return {.kind = EventKind::kInterrupted};
     }
+    frame_given_ = (command & RW_CMD_FRAME) != 0;
     Give(command | (std::exchange(local_pending_, false) ? RW_CMD_LOCAL : 0));
     if (!Await()) return Lost();
     const Event event = TakeEvent();
     in_guest_.store(false);
     switch (event.kind) {
       case EventKind::kInterrupted:
+        if (frame_failed_) return event;
         kicked_.store(true);  // perhaps by the stub itself
         // Else a kick that was meant for an earlier run, or to stop for a patch.
         if (interrupted_.exchange(false)) return event;
@@ -503,6 +528,7 @@ void SystrapContext::KeepCommand(uint32_t command) {
   if ((command & RW_CMD_LOAD_BASES) != 0) regs_dirty_ = true;
   if ((command & RW_CMD_LOAD_XSTATE) != 0) xstate_dirty_ = true;
   if ((command & RW_CMD_OUTPUT) != 0) output_count_ = kept_output_;
+  if ((command & RW_CMD_FRAME) != 0) frame_queued_ = true;
 }
 
 // A guest that single-steps itself by the trap flag must not see the steps through a trampoline.
@@ -516,7 +542,7 @@ size_t SystrapContext::xstate_size() const { return xstate_.size(); }
 Result<void> SystrapContext::GetXState(std::span<std::byte> out) {
   if (out.size() != xstate_.size()) return Errno(EINVAL);
   if (!xstate_dirty_ && !xstate_fresh_) {
-    if (!xstate_sent_ && !Command(RW_CMD_SAVE)) return Errno(ESRCH);
+    if (!Command(RW_CMD_SAVE)) return Errno(ESRCH);
     memcpy(xstate_.data(), At(region_, RW_REGION_XSTATE), xstate_.size());
     // What the processor leaves as it was, and Linux's notes in a signal frame, are not state.
     constexpr size_t kSwBytes = 464, kSwEnd = 512, kHeaderRest = 520, kHeaderEnd = 576;
@@ -535,6 +561,44 @@ Result<void> SystrapContext::SetXState(std::span<const std::byte> in) {
   memcpy(xstate_.data(), in.data(), in.size());
   xstate_dirty_ = true;
   return {};
+}
+
+bool SystrapContext::Queue(const SignalFrameImage& frame) {
+  systrap::Region& r = *region_;
+  if (std::exchange(refuses_frame_, false)) return false;
+  if (frame_queued_ || frame_failed_ || frame.head.size() != sizeof r.frame_head) return false;
+  memcpy(r.frame_head, frame.head.data(), frame.head.size());
+  Store(r.frame_at, frame.at.value());
+  Store(r.frame_xstate, frame.xstate.value());
+  frame_rip_ = frame.returns_alone ? regs().rip : 0;
+  frame_queued_ = true;
+  return true;
+}
+
+Result<void> SystrapContext::Settle() {
+  if (frame_queued_) {
+    if (!Command(PrepareState() | RW_CMD_STAY)) return Errno(ESRCH);
+    frame_failed_ = (Load(region_->message) & RW_FLAG_FRAME_FAILED) != 0;
+  }
+  if (!std::exchange(frame_failed_, false)) return {};
+  refuses_frame_ = true;
+  return Errno(EFAULT);
+}
+
+void SystrapContext::Forget() {
+  frame_rip_ = 0;
+  may_return_ = false;
+  Store(region_->return_rip, uint64_t{0});
+}
+
+bool SystrapContext::LoadXState(GuestAddr at) {
+  if ((message_ & RW_FLAG_IN_HANDLER) != 0) return false;
+  Store(region_->frame_xstate, at.value());
+  xstate_fresh_ = false;
+  if (!Command(RW_CMD_FRAME_XSTATE)) return false;
+  if ((Load(region_->message) & RW_FLAG_FRAME_FAILED) != 0) return false;
+  xstate_dirty_ = false;
+  return true;
 }
 
 bool SystrapContext::ReadWindow(GuestAddr addr, std::span<std::byte> out) {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "platform/signal_frames.h"
 #include "platform/systrap/region.h"
 #include "platform/systrap/systrap_address_space.h"
 #include "platform/systrap/systrap_core.h"
@@ -17,7 +18,7 @@ namespace ringwall {
 // Everything read from the region is copied once and then judged. What a forged region can do is to
 // make this context see system calls and registers of the forger's choice, which guest code can do
 // anyway.
-class SystrapContext final : public Context {
+class SystrapContext final : public Context, private SignalFrames {
  public:
   SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread);
   ~SystrapContext() override;
@@ -71,8 +72,18 @@ class SystrapContext final : public Context {
   void AddTo(PlatformStats& stats) const;
 
  private:
+  // SignalFrames
+  bool Queue(const SignalFrameImage& frame) override;
+  bool queued() const override { return frame_queued_; }
+  bool failed() const override { return frame_failed_; }
+  Result<void> Settle() override;
+  void Forget() override;
+  bool LoadXState(GuestAddr at) override;
+
   // Writes what changed for the stub; the command to give.
   uint32_t PrepareResume();
+  // The part of it that is not registers.
+  uint32_t PrepareState();
   // Hands the region to the stub.
   void Give(uint32_t command);
   // Waits until the stub hands it back; false when the thread is gone.
@@ -113,7 +124,6 @@ class SystrapContext final : public Context {
   std::vector<std::byte> xstate_;
   bool xstate_dirty_ = true;
   bool xstate_fresh_ = false;
-  bool xstate_sent_ = false;  // the region has had it since the last event
   bool lost_ = false;
   bool ready_ = false;
   bool ready_once_ = false;
@@ -122,6 +132,15 @@ class SystrapContext final : public Context {
   bool local_pending_ = false;  // a call that the stub is to go on with by itself
   uint64_t real_rip_ = 0;       // before its translation
   uint64_t generation_ = 0;     // of the patches, when `resume` was last right
+  // A signal frame for the stub to write, whose code goes on at frame_rip_ when the stub may answer
+  // its rt_sigreturn.
+  bool frame_queued_ = false;
+  bool frame_given_ = false;
+  bool frame_failed_ = false;
+  bool refuses_frame_ = false;  // the next, because the last failed
+  uint64_t frame_rip_ = 0;
+  bool may_return_ = false;  // the stub has leave for such a frame, ...
+  uint64_t return_generation_ = 0;  // ... given under these patches
   // The window, as the stub announced it: checked to lie inside.
   struct Input {
     uint64_t addr;

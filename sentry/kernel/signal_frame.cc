@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "platform/signal_frames.h"
 #include "platform/xstate.h"
 #include "sentry/kernel/task.h"
 
@@ -65,7 +66,6 @@ bool Task::SetUpFrame(const abi::SigInfo& info, const abi::SigAction& action,
   // A frame that does not fit the alternative stack is a fault, as on Linux.
   if ((entering || nested) && frame < alt_stack.sp) return false;
 
-  std::vector<std::byte> image(fp + xsize + sizeof(kFpXstateMagic2) - frame);
   RtSigFrame f = {};
   f.pretcode = action.restorer;
   f.uc.flags = kUcFpXstate | kUcSigcontextSs | kUcStrictRestoreSs;
@@ -84,21 +84,30 @@ bool Task::SetUpFrame(const abi::SigInfo& info, const abi::SigAction& action,
   f.uc.mcontext.cr2 = fault_addr_;
   f.uc.sigmask = old_mask;
   f.info = info;
-  memcpy(image.data(), &f, sizeof(f));
 
-  const std::span<std::byte> x(image.data() + (fp - frame), xsize);
-  if (!context_->GetXState(x).ok()) return false;
-  const FpxSwBytes sw = {kFpXstateMagic1, static_cast<uint32_t>(xsize + sizeof(kFpXstateMagic2)),
-                         XStateFeatures(), static_cast<uint32_t>(xsize), {}};
-  memcpy(x.data() + kFpxSwOffset, &sw, sizeof(sw));
-  memcpy(x.data() + xsize, &kFpXstateMagic2, sizeof(kFpXstateMagic2));
-  if (!mm().CopyOut(GuestAddr(frame), image).ok()) return false;
+  const bool disarms = entering && (alt_stack.flags & abi::kSsAutodisarm) != 0;
+  SignalFrames* const frames = SignalFrames::Current();
+  const bool queued = frames != nullptr && !traced() &&
+                      frames->Queue({.at = GuestAddr(frame),
+                                     .head = std::as_bytes(std::span(&f, 1)),
+                                     .xstate = GuestAddr(fp),
+                                     .returns_alone = !disarms});
+  if (!queued) {
+    std::vector<std::byte> image(fp + xsize + sizeof(kFpXstateMagic2) - frame);
+    memcpy(image.data(), &f, sizeof(f));
+    const std::span<std::byte> x(image.data() + (fp - frame), xsize);
+    if (!context_->GetXState(x).ok()) return false;
+    const FpxSwBytes sw = {kFpXstateMagic1, static_cast<uint32_t>(xsize + sizeof(kFpXstateMagic2)),
+                           XStateFeatures(), static_cast<uint32_t>(xsize), {}};
+    memcpy(x.data() + kFpxSwOffset, &sw, sizeof(sw));
+    memcpy(x.data() + xsize, &kFpXstateMagic2, sizeof(kFpXstateMagic2));
+    if (!mm().CopyOut(GuestAddr(frame), image).ok()) return false;
+    if (!context_->SetXState(InitialXState(xsize)).ok()) return false;
+    if (frames != nullptr) frames->Forget();
+  }
 
   // ---- No failure below this line. ----
-  if (!context_->SetXState(InitialXState(xsize)).ok()) return false;
-  if (entering && (alt_stack.flags & abi::kSsAutodisarm) != 0) {
-    alt_stack = abi::StackT{};
-  }
+  if (disarms) alt_stack = abi::StackT{};
   r.rsp = frame;
   r.rip = action.handler;
   r.rdi = static_cast<uint64_t>(info.signo);
@@ -120,6 +129,27 @@ Result<int64_t> Task::SigReturn() {
     ForceSignal(MakeSigInfo(SIGSEGV, SI_KERNEL));
     return 0;
   };
+  const auto finish = [&]() -> Result<int64_t> {
+    f.uc.mcontext.To(r);
+    context_->RegsChanged();
+    SetSignalMask(f.uc.sigmask & ~abi::kUnblockable);
+    // restore_altstack: errors are ignored, as on Linux.
+    if ((f.uc.stack.flags & ~abi::kSsAutodisarm) == SS_DISABLE) {
+      alt_stack = abi::StackT{};
+    } else if (!OnAltStack(alt_stack, r.rsp)) {
+      alt_stack = f.uc.stack;
+      alt_stack.flags &= abi::kSsAutodisarm;
+    }
+    return static_cast<int64_t>(r.rax);
+  };
+  // The stub has the frame at hand, and loads the xstate from one that is as the kernel makes it.
+  if (SignalFrames* const frames = SignalFrames::Current(); frames != nullptr) {
+    frames->Forget();
+    if (context_->ReadWindow(at, std::as_writable_bytes(std::span(&f, 1))) &&
+        frames->LoadXState(GuestAddr(f.uc.mcontext.fpstate))) {
+      return finish();
+    }
+  }
   // The frame and the xstate behind it with one copy, where they are as the kernel puts them.
   const size_t xsize = context_->xstate_size();
   std::vector<std::byte> all(sizeof(RtSigFrame) + kFrameSlack + xsize + sizeof(kFpXstateMagic2));
@@ -158,17 +188,7 @@ Result<int64_t> Task::SigReturn() {
   } else if (!context_->SetXState(x).ok()) {
     return fail();
   }
-  f.uc.mcontext.To(r);
-  context_->RegsChanged();
-  SetSignalMask(f.uc.sigmask & ~abi::kUnblockable);
-  // restore_altstack: errors are ignored, as on Linux.
-  if ((f.uc.stack.flags & ~abi::kSsAutodisarm) == SS_DISABLE) {
-    alt_stack = abi::StackT{};
-  } else if (!OnAltStack(alt_stack, r.rsp)) {
-    alt_stack = f.uc.stack;
-    alt_stack.flags &= abi::kSsAutodisarm;
-  }
-  return static_cast<int64_t>(r.rax);
+  return finish();
 }
 
 }  // namespace ringwall

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "platform/signal_frames.h"
 #include "sentry/kernel/file_async.h"
 #include "sentry/base/log.h"
 #include "sentry/kernel/guest_io.h"
@@ -218,6 +219,9 @@ void Task::HandleEvent(const Event& e) {
       // Perhaps the stub has unblocked a signal that QueueLocked found blocked.
       MutexLock lock(tg_->siglock);
       RecalcInterruptedLocked();
+      // A frame that the stub could not write is for PrepareToReturn.
+      const SignalFrames* const frames = SignalFrames::Current();
+      if (frames != nullptr && frames->failed()) interrupted_.store(true);
       break;
     }
     case EventKind::kStubLost: {

@@ -23,7 +23,7 @@ constexpr uint32_t kUserNotif = 0x7fc00000;
 constexpr int kLocalCalls[] = {SYS_getpid,  SYS_gettid,        SYS_getppid,      SYS_getuid,
                                SYS_geteuid, SYS_getgid,        SYS_getegid,      SYS_clock_gettime,
                                SYS_time,    SYS_gettimeofday,  SYS_sched_yield,  SYS_getcpu,
-                               SYS_futex,   SYS_rt_sigprocmask};
+                               SYS_futex,   SYS_rt_sigprocmask, SYS_rt_sigreturn};
 
 // The action of highest precedence, the newest filter's among equals.
 uint32_t RunFilters(const SeccompChain* chain, const bpf::SeccompData& data) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "platform/signal_frames.h"
 #include "sentry/base/log.h"
 #include "sentry/kernel/task.h"
 
@@ -13,6 +14,17 @@ namespace ringwall {
 namespace {
 
 constexpr uint64_t kDfl = 0, kIgn = 1;
+
+// What was before the frame that the stub has yet to write for this thread's task, or has just written.
+struct UnsettledFrame {
+  abi::Registers regs;
+  abi::StackT alt_stack;
+  abi::SigInfo info;
+  abi::SigAction action;
+  abi::SigSet mask = 0;
+  std::optional<abi::SigSet> saved_mask;
+};
+thread_local std::optional<UnsettledFrame> unsettled_frame;
 
 bool IgnoredByDefault(int signo) { return (abi::SigBit(signo) & abi::kIgnoredByDefault) != 0; }
 
@@ -328,7 +340,9 @@ void Task::DeliverSignal(const abi::SigInfo& info, const abi::SigAction& action)
   const bool stepping = std::exchange(trace.step, false);
   const abi::SigSet current = signal_mask();
   const abi::SigSet old_mask = saved_mask_.value_or(current);
+  unsettled_frame = UnsettledFrame{r, alt_stack, info, action, current, saved_mask_};
   if (!SetUpFrame(info, action, old_mask)) {
+    unsettled_frame.reset();
     abi::SigInfo segv = MakeSigInfo(SIGSEGV, SI_KERNEL);
     ForceSignal(segv, info.signo == SIGSEGV);
     return;
@@ -349,8 +363,22 @@ std::optional<abi::SigInfo> Task::TakeNextLocked() {
 }
 
 bool Task::PrepareToReturn() {
+  // Before anyone looks at what a frame changes that is not written yet. When it cannot be, all is put
+  // back, and the frame is made here, which finds out why and says SIGSEGV.
+  const auto settle_frame = [&]() NO_THREAD_SAFETY_ANALYSIS {
+    SignalFrames* const frames = SignalFrames::Current();
+    if (frames == nullptr || frames->Settle().ok() || !unsettled_frame) return;
+    const UnsettledFrame before = *std::exchange(unsettled_frame, std::nullopt);
+    regs() = before.regs;
+    context_->RegsChanged();
+    alt_stack = before.alt_stack;
+    SetSignalMask(before.mask);
+    saved_mask_ = before.saved_mask;
+    DeliverSignal(before.info, before.action);
+  };
   for (;;) {
     if (exiting_) return false;
+    if (Interrupted()) settle_frame();  // which may fail, and that comes first
     std::optional<abi::SigInfo> info;
     uint32_t cld = 0;
     bool stop = false, trap = false;
@@ -381,6 +409,7 @@ bool Task::PrepareToReturn() {
       TellOfContinue(cld);
       continue;
     }
+    settle_frame();
     if (stop || trap) {
       if (stop && DoSignalStop(0)) continue;
       if (trap || traced()) DoTrap();

@@ -129,6 +129,50 @@ TEST(ForgedFrameTest, RandomFrames) {
   ExpectWell();
 }
 
+// The kernel's own frame, returned to where it belongs, with anything else in it.
+TEST(ForgedFrameTest, TrueFramesFilledWithNonsense) {
+  static uint64_t seed;
+  static int width;
+  for (int round = 0; round < 60; ++round) {
+    EXPECT_TRUE(NeverReached(RunHostile([&] {
+      seed = 88172645463325252ull + static_cast<uint64_t>(round) * 0x9e3779b97f4a7c15ull;
+      width = round % 3;
+      struct sigaction sa = {};
+      sa.sa_sigaction = [](int, siginfo_t*, void* c) {
+        auto* uc = static_cast<ucontext_t*>(c);
+        const ucontext_t was = *uc;
+        const auto scribble = [](void* at, size_t size, uint64_t often) {
+          auto* words = static_cast<uint64_t*>(at);
+          for (size_t i = 0; i < size / 8; ++i) {
+            seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+            if (seed % often == 0) words[i] = seed & 64 ? seed : RW_STUB_START + (seed & 0xffffffff);
+          }
+        };
+        auto* fp = reinterpret_cast<char*>(was.uc_mcontext.fpregs);
+        if (width != 0) scribble(fp, 2048, 200);
+        if (width != 1) scribble(&uc->uc_mcontext, sizeof(uc->uc_mcontext), 8);
+        scribble(&uc->uc_sigmask, 8, 2);
+        uc->uc_mcontext.gregs[REG_RIP] = was.uc_mcontext.gregs[REG_RIP];
+        if (width != 2) uc->uc_mcontext.fpregs = was.uc_mcontext.fpregs;
+        if (seed % 4 != 0) {
+          uc->uc_mcontext.gregs[REG_RSP] = was.uc_mcontext.gregs[REG_RSP];
+          uc->uc_mcontext.gregs[REG_RBP] = was.uc_mcontext.gregs[REG_RBP];
+        }
+      };
+      sa.sa_flags = SA_SIGINFO;
+      sigaction(SIGUSR1, &sa, nullptr);
+      for (int i = 0; i < 40; ++i) {
+        sigset_t none;
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, nullptr);
+        raise(SIGUSR1);
+      }
+      return kFailed;
+    }, 3000)));
+  }
+  ExpectWell();
+}
+
 TEST(ForgedFrameTest, MaskOfEverythingDoesNotSaveFromAKill) {
   for (bool busy : {true, false}) {
     Pipe ready;
