@@ -303,7 +303,8 @@ void TaskLife::MaybeZombie(ThreadGroup& tg) {
 }
 
 void TaskLife::Tell(Task& t, ThreadGroup& to, int signo, int status) {
-  if (signo != 0) {
+  // clone(2) takes any number of eight bits; what is no signal is not sent.
+  if (signo > 0 && signo <= abi::kSigMax) {
     const bool signaled = WIFSIGNALED(status);
     abi::SigInfo info = MakeSigInfo(
         signo, !signaled ? CLD_EXITED : WCOREDUMP(status) ? CLD_DUMPED : CLD_KILLED);
