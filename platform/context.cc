@@ -1,6 +1,8 @@
 // What all kinds of contexts do alike.
 #include <errno.h>
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "platform/platform.h"
 
@@ -9,6 +11,22 @@ namespace ringwall {
 Result<void> Context::SetAffinity(const cpu_set_t& set) {
   if (::sched_setaffinity(host_tid(), sizeof set, &set) != 0) return Errno(errno);
   return {};
+}
+
+bool Context::SetScheduling(uint32_t policy, int nice, uint32_t priority) {
+  // struct sched_attr, include/uapi/linux/sched/types.h, first version.
+  struct {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+  } attr = {};
+  attr.size = sizeof(attr);
+  attr.policy = policy;
+  attr.nice = nice;
+  attr.priority = priority;
+  return ::syscall(SYS_sched_setattr, host_tid(), &attr, 0) == 0;
 }
 
 }  // namespace ringwall

@@ -142,7 +142,8 @@ struct HostFutexCall {
 // What ended a Switch.
 struct Event {
   EventKind kind = EventKind::kInterrupted;
-  // kFault: the host's siginfo, for the guest's.
+  // kFault: the host's siginfo, for the guest's. kStubLost: what the stub died of, when that tells of
+  // the guest; else 0.
   int signo = 0;
   int code = 0;
   uint64_t addr = 0;
@@ -234,6 +235,20 @@ class Context {
   // Makes a running or the next Switch return kInterrupted soon. Async, any thread.
   virtual void Interrupt() = 0;
 
+  // The guest's area of restartable sequences (struct rseq) and its signature, which the host keeps up
+  // to date for the guest thread from its next run on. Null: no more, and from now on. The area is
+  // guest memory, checked by the caller; whatever the guest makes of it is its own harm. EFAULT of the
+  // latter: the area cannot be written, and all stays as it is. Preconditions: not in Switch.
+  virtual Result<void> SetRseq(GuestAddr area, uint32_t signature) {
+    static_cast<void>(area), static_cast<void>(signature);
+    return Errno(ENOSYS);
+  }
+  // Whether an event has already ended the critical section that it came in, as a signal does. If not,
+  // the Sentry does before it builds a signal frame.
+  virtual bool events_abort_rseq() const { return true; }
+
+  // The guest thread's scheduling (SCHED_*), as far as the host lets it: whether it did. Any thread.
+  virtual bool SetScheduling(uint32_t policy, int nice, uint32_t priority);
   // The guest thread's processors. Any thread.
   virtual Result<void> SetAffinity(const cpu_set_t& set);
   // The calling thread, which is the context's own, will sleep for reasons other than the guest, or
@@ -300,6 +315,10 @@ class Platform {
 
   // Which signal numbers stubs use for themselves on the host; for the filters' lists and tests.
   virtual PlatformStats Stats() const = 0;
+
+  // How many bytes of struct rseq the host fills (AT_RSEQ_FEATURE_SIZE), 20 before it said so; 0 when
+  // SetRseq has no effect.
+  virtual uint32_t rseq_feature_size() const { return 0; }
 };
 
 struct PlatformOptions {

@@ -128,6 +128,8 @@ class Task : public RefCounted<Task> {
   NsProxy nsproxy_ref() const;
   // What SEM_UNDO will give back; made on first use.
   SemUndoList& SemUndo();
+  // For others, to compare.
+  const void* sem_undo_id() const;
   Result<Ref<File>> GetFile(int fd) const { return fds_->Get(fd); }
 
   // --- Waiting. Task thread only.
@@ -205,6 +207,8 @@ class Task : public RefCounted<Task> {
   void TraceEvent(int event, uint64_t message);
   bool TraceEventEnabled(int event) const;
   SeccompState seccomp;
+  SyscallDispatch dispatch;
+  SleepingCall sleeping_call;
   // seccomp(2). Task thread only.
   Result<int64_t> SetSeccompStrict();
   Result<int64_t> SetSeccompFilter(uint32_t flags, bpf::SeccompFilter filter);
@@ -235,6 +239,9 @@ class Task : public RefCounted<Task> {
   // Where its stub thread may run; remembered until the stub exists.
   cpu_set_t affinity() const;
   Result<void> SetAffinity(const cpu_set_t& set);
+  // Gives the guest thread the host's scheduling that goes with `nice` and `sched`, as far as the host
+  // lets it. Any thread.
+  void ApplyScheduling();
   // fork and clone: nice, scheduling, personality and their like come from `parent`.
   void InheritSettings(const Task& parent);
   // Counters of the process's memory so far: the faults and the largest resident size.
@@ -248,9 +255,12 @@ class Task : public RefCounted<Task> {
 
   GuestAddr clear_child_tid;       // task thread only
   GuestAddr robust_list;           // task thread only
+  // rseq(2): null when none is registered. Task thread only.
   GuestAddr rseq_area;
+  uint32_t rseq_length = 0, rseq_signature = 0;
   int parent_death_signal = 0;     // under the TaskSet's lock
   std::atomic<int> nice{0};
+  std::atomic<bool> rescheduled{false};  // `nice` or `sched` is not what the task's process began with
   std::atomic<uint64_t> timer_slack_ns{50000}, default_timer_slack_ns{50000};
   std::atomic<uint32_t> personality{0};
   std::atomic<uint16_t> io_priority{0};
@@ -280,7 +290,8 @@ class Task : public RefCounted<Task> {
   void DoSyscall(bool compat, bool vsyscall, bool redo);
   void FinishSyscall(Result<int64_t> result);
   bool HasSyscallWork() const {
-    return traced() || seccomp.mode.load(std::memory_order_relaxed) != 0;
+    return traced() || seccomp.mode.load(std::memory_order_relaxed) != 0 ||
+           dispatch.on.load(std::memory_order_relaxed);
   }
   void LeaveSyscall();
   bool SetStep();
@@ -322,6 +333,8 @@ class Task : public RefCounted<Task> {
   bool CheckSeccomp(SyscallRequest* request, bool again);
   bool SeccompSeesLocalCalls() const;
   void Rollback(const SyscallRequest& request);
+  // Whether the call is the user's to answer, who has then got SIGSYS.
+  bool DispatchToUser(const SyscallRequest& request);
   void UpdateLocalAnswers();
   // task_exit.cc
   void DoExit();

@@ -41,8 +41,16 @@ int ForegroundGroupLocked(const Session& session, const PidNamespace& ns) {
 
 IpcNamespace& Task::ipc() const { return static_cast<IpcNamespace&>(*ns_.ipc); }
 
+const void* Task::sem_undo_id() const {
+  MutexLock lock(mu_);
+  return sem_undo_.get();
+}
+
 SemUndoList& Task::SemUndo() {
-  if (!sem_undo_) sem_undo_ = MakeRef<SemUndoList>();
+  if (!sem_undo_) {
+    MutexLock lock(mu_);
+    sem_undo_ = MakeRef<SemUndoList>();
+  }
   return static_cast<SemUndoList&>(*sem_undo_);
 }
 
@@ -62,6 +70,17 @@ Result<void> Task::SetAffinity(const cpu_set_t& set) {
   TRY(context_->SetAffinity(set));
   CPU_AND(&affinity_, &set, &kernel_.cpus());
   return {};
+}
+
+void Task::ApplyScheduling() {
+  if (!rescheduled.load()) return;
+  constexpr uint32_t kSchedDeadline = 6;
+  SchedPolicy p = sched.With([](const SchedPolicy& s) { return s; });
+  // The host's own threads have no deadlines.
+  if (p.policy == kSchedDeadline) p = SchedPolicy{};
+  MutexLock lock(mu_);
+  // What the host refuses is remembered only.
+  if (context_ != nullptr) context_->SetScheduling(p.policy, nice.load(), p.priority);
 }
 
 void Task::InheritSettings(const Task& parent) {
@@ -85,6 +104,7 @@ void Task::InheritSettings(const Task& parent) {
     policy.reset_on_fork = false;
   }
   nice = inherited_nice;
+  rescheduled = parent.rescheduled.load();
   sched.With([&](SchedPolicy& p) { p = policy; });
 }
 

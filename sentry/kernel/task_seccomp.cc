@@ -74,7 +74,34 @@ void Task::Rollback(const SyscallRequest& request) {
   keep_registers_ = true;
 }
 
+bool Task::DispatchToUser(const SyscallRequest& request) {
+  constexpr uint8_t kAllow = 0, kBlock = 1;
+  constexpr int kSysUserDispatch = 2;
+  const uint64_t rip = regs().rip;
+  if (rip - dispatch.offset < dispatch.length) return false;
+  if (!dispatch.selector.IsNull()) {
+    uint8_t state = kAllow;
+    if (!mm_->CopyIn(dispatch.selector, std::as_writable_bytes(std::span(&state, 1))).ok()) {
+      ForceSignal(MakeSigInfo(SIGSEGV, SI_KERNEL), true);
+      KeepRegisters();
+      return true;
+    }
+    if (state == kAllow) return false;
+    if (state != kBlock) {
+      ForceSignal(MakeSigInfo(SIGSYS, SI_KERNEL), true);
+      KeepRegisters();
+      return true;
+    }
+  }
+  Rollback(request);
+  abi::SigInfo sigsys = MakeSigInfo(SIGSYS, kSysUserDispatch);
+  sigsys.SetSyscall(rip, static_cast<int>(request.nr), AUDIT_ARCH_X86_64);
+  ForceSignal(sigsys);
+  return true;
+}
+
 bool Task::EnterSyscall(SyscallRequest* request) {
+  if (dispatch.on.load(std::memory_order_relaxed) && DispatchToUser(*request)) return false;
   if (traced() && (trace.syscalls || trace.emulate)) {
     const bool emulate = trace.emulate;
     regs().rax = static_cast<uint64_t>(-ENOSYS);

@@ -36,6 +36,7 @@ struct Session : RefCounted<Session> {
   // The controlling terminal: an opaque object of the tty layer, which also points here.
   RefPtr<RefCountedBase> tty;
   int foreground_pgid = 0;  // of the terminal
+  std::atomic<int> autogroup_nice{0};
 };
 
 struct ProcessGroup : RefCounted<ProcessGroup> {

@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "sentry/abi/signal.h"
+#include "sentry/base/guest_addr.h"
 #include "sentry/base/ref.h"
 #include "sentry/bpf/bpf.h"
 
@@ -94,6 +95,20 @@ struct SeccompState {
   // 0, SECCOMP_MODE_STRICT or SECCOMP_MODE_FILTER.
   std::atomic<int> mode{0};
   RefPtr<const SeccompChain> chain;  // under siglock
+};
+
+// PR_SET_SYSCALL_USER_DISPATCH: calls from outside of [offset, offset+length) become SIGSYS when the
+// selector says so. Changed by the task's own thread or by its tracer while it is stopped.
+struct SyscallDispatch {
+  std::atomic<bool> on{false};
+  uint64_t offset = 0, length = 0;
+  GuestAddr selector;  // null: always
+};
+
+// What /proc/PID/syscall says of a task that sleeps in a call; as it was a moment ago.
+struct SleepingCall {
+  std::atomic<uint64_t> args[6] = {};
+  std::atomic<uint64_t> sp{0}, pc{0};
 };
 
 }  // namespace ringwall

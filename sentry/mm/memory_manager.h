@@ -162,6 +162,19 @@ class MemoryManager : public RefCounted<MemoryManager> {
   // PR_SET_THP_DISABLE, remembered only.
   bool thp_disabled() const { return thp_disabled_.load(std::memory_order_relaxed); }
   void set_thp_disabled(bool d) { thp_disabled_.store(d, std::memory_order_relaxed); }
+  // PR_SET_MDWE's bits: memory that can be written may not become executable.
+  uint32_t mdwe() const { return mdwe_.load(std::memory_order_relaxed); }
+  void set_mdwe(uint32_t bits) { mdwe_.store(bits, std::memory_order_relaxed); }
+  // PR_SET_MEMORY_MERGE, remembered only: the host decides what pages it shares.
+  bool merges() const { return merges_.load(std::memory_order_relaxed); }
+  void set_merges(bool m) { merges_.store(m, std::memory_order_relaxed); }
+  // What fork and exec pass on of these.
+  void InheritFlags(const MemoryManager& from) {
+    constexpr uint32_t kMdweNoInherit = 2;
+    set_thp_disabled(from.thp_disabled());
+    set_merges(from.merges());
+    if ((from.mdwe() & kMdweNoInherit) == 0) set_mdwe(from.mdwe());
+  }
 
  private:
   MemoryManager(Platform& platform, Ref<AddressSpace> as, bool randomize);
@@ -210,6 +223,8 @@ class MemoryManager : public RefCounted<MemoryManager> {
   const bool randomize_;
   std::atomic<int> dumpable_{1};
   std::atomic<bool> thp_disabled_{false};
+  std::atomic<uint32_t> mdwe_{0};
+  std::atomic<bool> merges_{false};
   mutable std::atomic<uint64_t> peak_rss_{0};
   mutable Mutex<LockClass::kMm> mu_;
   VmaTree vmas_ GUARDED_BY(mu_);

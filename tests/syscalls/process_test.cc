@@ -380,4 +380,18 @@ TEST(PidfdTest, BecomesReadableAndSignals) {
 }
 
 }  // namespace
+// The low byte of clone's flags need not be a signal; then nothing is sent, and __WALL waits for it.
+TEST(ProcessTest, AnExitSignalThatIsNoneIsNotSent) {
+  for (const unsigned long number : {0ul, 65ul, 200ul, 255ul}) {
+    const long pid = syscall(SYS_clone, number, nullptr, nullptr, nullptr, nullptr);
+    ASSERT_GE(pid, 0) << number;
+    if (pid == 0) _exit(5);
+    int status = 0;
+    EXPECT_EQ(waitpid(static_cast<pid_t>(pid), &status, 0), -1);
+    EXPECT_EQ(errno, ECHILD);
+    ASSERT_EQ(waitpid(static_cast<pid_t>(pid), &status, __WALL), pid);
+    EXPECT_EQ(WEXITSTATUS(status), 5);
+  }
+}
+
 }  // namespace ringwall::test
