@@ -22,10 +22,11 @@ bool TcpConnection::HandleAck(const TcpSegment& s, int64_t seq, bool had_data, T
     // An old ACK may still carry new SACK blocks.
     Delivery d;
     d.highest_before = board_.highest_sacked();
-    bool dsack = false;
+    Duplicate dsack = Duplicate::kNone;
     const uint64_t pipe = Pipe();
     ReadSacks(s, snd_una_, now, d, &dsack);
-    if (d.sacked != 0 || dsack) Congest(s, d, false, false, dsack, pipe, now);
+    const bool repeat = dsack == Duplicate::kRepeat;
+    if (d.sacked != 0 || repeat) Congest(s, d, false, false, repeat, pipe, now);
     return true;
   }
   const uint64_t ack = snd_una_ + static_cast<uint64_t>(rel);
@@ -42,7 +43,7 @@ bool TcpConnection::HandleAck(const TcpSegment& s, int64_t seq, bool had_data, T
   }
   Delivery d;
   d.highest_before = board_.highest_sacked();
-  bool dsack = false;
+  Duplicate dsack = Duplicate::kNone;
   ReadSacks(s, ack, now, d, &dsack);
   if (advanced) {
     board_.Acked(ack, EffectiveMss(), now, echo, d);
@@ -67,8 +68,8 @@ bool TcpConnection::HandleAck(const TcpSegment& s, int64_t seq, bool had_data, T
   // RFC 5681 2: the definition of a duplicate acknowledgement.
   const bool dup = !advanced && had_flight && !had_data && !window_changed && !s.Has(kSyn);
 
-  TlpAcked(s, ack, dup, dsack, now);
-  Congest(s, d, advanced, dup, dsack, pipe_before, now);
+  TlpAcked(s, ack, dup, dsack != Duplicate::kNone, now);
+  Congest(s, d, advanced, dup, dsack == Duplicate::kRepeat, pipe_before, now);
   if (finished_) return false;
 
   if (advanced) {
@@ -105,7 +106,7 @@ bool TcpConnection::UpdateWindow(const TcpSegment& s, int64_t seq, uint64_t ack)
 }
 
 void TcpConnection::ReadSacks(const TcpSegment& s, uint64_t ack, TimePoint now, Delivery& d,
-                              bool* dsack) {
+                              Duplicate* dsack) {
   if (!agreed_.sack || s.options.sack_count == 0) return;
   for (size_t i = 0; i < s.options.sack_count; i++) {
     const SackBlock& b = s.options.sack[i];
@@ -122,9 +123,13 @@ void TcpConnection::ReadSacks(const TcpSegment& s, uint64_t ack, TimePoint now, 
         duplicate = !b.start.Before(outer.start) && !b.end.After(outer.end);
       }
       if (duplicate) {
-        // Only what was repeated can come twice: a forged block must not undo a reduction.
-        if (start >= 1 && undo_marker_ != 0 && start >= static_cast<int64_t>(undo_marker_)) {
-          *dsack = true;
+        // Only what was repeated can come twice: a forged block must not undo a reduction. A probe
+        // that came twice tells nothing of reordering: RFC 8985 7.4.2.
+        const bool probe = tlp_end_ != 0 && tlp_repeat_ && end == static_cast<int64_t>(tlp_end_);
+        const bool repeat = undo_marker_ != 0 && start >= static_cast<int64_t>(undo_marker_);
+        if (start >= 1 && (probe || repeat)) {
+          *dsack = probe ? Duplicate::kProbe : Duplicate::kRepeat;
+          d.duplicate = static_cast<uint64_t>(end - start);
           dsacks_++;
           user_.counters().dsack_recv++;
         }
@@ -180,7 +185,7 @@ void TcpConnection::Congest(const TcpSegment& s, const Delivery& d, bool advance
       reo_round_ = snd_nxt_;
       reo_persist_ = 16;
     }
-    if (undo_repeats_ > 0) undo_repeats_--;
+    undo_repeats_ -= std::min(undo_repeats_, static_cast<int>(SegmentsOf(d.duplicate)));
   }
   if (agreed_.ecn && s.Has(kEce) && (recovery_ == Recovery::kOpen) && snd_una_ >= ece_marker_) {
     EnterCwr(now);
@@ -188,9 +193,14 @@ void TcpConnection::Congest(const TcpSegment& s, const Delivery& d, bool advance
   uint64_t delivered = d.acked + d.sacked;
   if (!agreed_.sack) {
     if (dup) {
-      dup_acks_++;
+      // After a timeout all that was out is taken for lost: what still arrives of it must not let
+      // more repeats out than acknowledgements do.
+      if (recovery_ != Recovery::kLoss) dup_acks_++;
       delivered = cc_.mss;
     } else if (advanced) {
+      // The duplicates before it were counted when they came.
+      const uint64_t told = static_cast<uint64_t>(dup_acks_) * cc_.mss;
+      delivered = d.acked > told + cc_.mss ? d.acked - told : cc_.mss;
       const uint32_t gone = static_cast<uint32_t>(d.acked / cc_.mss);
       dup_acks_ = recovery_ == Recovery::kFast && dup_acks_ > gone ? dup_acks_ - gone : 0;
     }
@@ -232,6 +242,10 @@ void TcpConnection::Congest(const TcpSegment& s, const Delivery& d, bool advance
       }
       if (DetectLoss(now) && recovery_ == Recovery::kCwr) EnterRecovery(now);
       if (delivered != 0) Prr(delivered, advanced);
+      // RFC 6582 3.2 step 3: what a partial acknowledgement uncovers is repeated at once.
+      if (recovery_ == Recovery::kFast && advanced && !agreed_.sack) {
+        cc_.cwnd = std::max<uint64_t>(cc_.cwnd, Pipe() + cc_.mss);
+      }
       return;
     case Recovery::kOpen:
       break;
@@ -338,10 +352,10 @@ void TcpConnection::LeaveRecovery(bool undo, TimePoint) {
 }
 
 // RFC 8985 7.4: was the probe needed?
-void TcpConnection::TlpAcked(const TcpSegment& s, uint64_t ack, bool dup, bool dsack, TimePoint) {
+void TcpConnection::TlpAcked(const TcpSegment& s, uint64_t ack, bool dup, bool reported, TimePoint) {
   if (tlp_end_ == 0 || ack < tlp_end_) return;
   const bool plain_dup = dup && s.options.sack_count == 0 && ack == tlp_end_;
-  if (!tlp_repeat_ || dsack || plain_dup) {
+  if (!tlp_repeat_ || reported || plain_dup) {
     tlp_end_ = 0;
     return;
   }

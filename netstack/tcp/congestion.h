@@ -37,8 +37,9 @@ class CongestionControl {
   virtual const char* name() const = 0;
 
  protected:
-  // RFC 5681 3.1 with RFC 3465's byte counting, L = 2. Returns what is left of `acked` once slow
-  // start has ended.
+  // RFC 5681 3.1 with RFC 3465's byte counting, without its limit for one acknowledgement, as Linux:
+  // receivers that merge segments acknowledge many at once. Returns what is left of `acked` once
+  // slow start has ended.
   static uint64_t SlowStart(CongestionState& s, uint64_t acked) {
     const uint64_t grow = std::min(acked, s.ssthresh - s.cwnd);
     s.cwnd += grow;

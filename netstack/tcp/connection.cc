@@ -78,7 +78,8 @@ void TcpConnection::InitBuffers() {
   cc_.mss = mss;
   // RFC 6928 2, with Linux's reading for large segments: ten of them.
   cc_.cwnd = static_cast<uint64_t>(kInitialSegments) * mss;
-  if (retries_ > 0 && state_ == TcpState::kSynSent) cc_.cwnd = mss;  // RFC 6928 2: a lost SYN
+  // RFC 6928 2: one lost SYN may be a timeout that was too short, two are a loss.
+  if (std::max<int>(retries_, agreed_.handshake_repeats) > 1) cc_.cwnd = mss;
   rcv_mss_ = std::clamp<uint32_t>(std::min<uint32_t>(mss, path_mss_), 88, 65535);
   TuneSendBuffer();
 }
@@ -88,6 +89,7 @@ void TcpConnection::Establish(TimePoint now) {
   state_ = TcpState::kEstablished;
   retries_ = 0;
   backoff_ = 0;
+  rtt_.HandshakeDone();
   soft_error_.reset();
   tune_since_ = now;
   last_data_in_ = now;
@@ -139,8 +141,11 @@ size_t TcpConnection::SendSpace() const {
 void TcpConnection::Send(Chain data, bool push, TimePoint now) {
   RW_DCHECK(!fin_queued_);
   for (const Slice& s : data.slices()) send_.Append(s);
-  if (push) push_upto_ = send_.end();
-  if (settings_.cork && cork_at_.IsNever()) cork_at_ = now + Duration::Millis(200);
+  // MSG_MORE holds a partial segment as TCP_CORK does, until the next write without it.
+  more_follows_ = !push;
+  if ((settings_.cork || more_follows_) && cork_at_.IsNever()) {
+    cork_at_ = now + Duration::Millis(200);
+  }
   Output(now);
 }
 

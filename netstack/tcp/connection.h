@@ -123,7 +123,9 @@ class TcpConnection {
 
   // ack.cc
   bool HandleAck(const TcpSegment& s, int64_t seq, bool had_data, TimePoint now);
-  void ReadSacks(const TcpSegment& s, uint64_t ack, TimePoint now, Delivery& d, bool* dsack);
+  // What a first block that is none reports: RFC 2883.
+  enum class Duplicate : uint8_t { kNone, kRepeat, kProbe };
+  void ReadSacks(const TcpSegment& s, uint64_t ack, TimePoint now, Delivery& d, Duplicate* dsack);
   bool UpdateWindow(const TcpSegment& s, int64_t seq, uint64_t ack);
   void Congest(const TcpSegment& s, const Delivery& d, bool advanced, bool dup, bool dsack,
                uint64_t pipe_before, TimePoint now);
@@ -133,7 +135,7 @@ class TcpConnection {
   void LeaveRecovery(bool undo, TimePoint now);
   bool DetectLoss(TimePoint now);
   Duration ReorderWindow() const;
-  void TlpAcked(const TcpSegment& s, uint64_t ack, bool dup, bool dsack, TimePoint now);
+  void TlpAcked(const TcpSegment& s, uint64_t ack, bool dup, bool reported, TimePoint now);
   void OurFinAcked(TimePoint now);
 
   // snd.cc
@@ -142,7 +144,10 @@ class TcpConnection {
   bool ResendLost(TimePoint now);
   void ResendFrom(uint64_t start, uint32_t n, TimePoint now);
   void SendNew(uint32_t n, bool fin, TimePoint now);
-  void Transmit(uint64_t start, uint32_t n, uint8_t flags, TimePoint now);
+  void Transmit(uint64_t start, uint32_t n, uint8_t flags, TimePoint now, bool repeat = false);
+  uint32_t SegmentsOf(uint64_t bytes) const {
+    return static_cast<uint32_t>((bytes + EffectiveMss() - 1) / EffectiveMss());
+  }
   void SendSyn(TimePoint now);
   void SendAck(TimePoint now);
   // An ACK that the peer must answer: a byte below the window. RFC 9293 3.8.4, 3.8.6.1
@@ -189,7 +194,7 @@ class TcpConnection {
   uint64_t snd_wl2_ = 0;
   uint64_t max_window_ = 0;
   uint64_t small_sent_ = 0;     // end of the last segment below an MSS: Minshall's Nagle
-  uint64_t push_upto_ = 0;
+  bool more_follows_ = false;   // MSG_MORE
   std::optional<uint64_t> urgent_out_;  // one past the urgent byte
   bool fin_queued_ = false;
 

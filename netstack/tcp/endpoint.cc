@@ -466,7 +466,8 @@ void TcpEndpoint::Emit(TcpSegment& seg, Chain payload, uint32_t mss, bool ecn_ca
   IpSend ip{tuple_.local, tuple_.remote, kProtoTcp, TtlFor(tuple_.remote), tos};
   Own(ip);
   const int64_t discover = opt(ip.dst.is_v4() ? Option::kMtuDiscover : Option::kMtuDiscover6);
-  ip.dont_fragment = discover != 0;
+  // ip_dont_fragment(): IPv4's IP_PMTUDISC_PROBE, _INTERFACE and _OMIT send without DF.
+  ip.dont_fragment = ip.dst.is_v4() ? discover == 1 || discover == 2 : discover != 0;
   Interface* out = stack_->FindInterface(route->oif);
   const bool tso = out != nullptr && out->config.tx_tso && out->config.tx_checksum;
   const size_t size = payload.size();

@@ -148,6 +148,17 @@ void TcpListener::OnTimer(Request& r) {
              static_cast<uint32_t>(stack().now().millis()) + r.agreed.ts_offset);
 }
 
+void TcpListener::Challenge(const Request& r, uint32_t now_ts) {
+  if (!stack().tcp().AllowChallengeAck()) return;
+  TcpSegment a;
+  a.seq = SeqNum(r.agreed.iss + 1);
+  a.ack = SeqNum(r.agreed.irs + 1);
+  a.flags = kAck;
+  a.window = TcpConnection::SynWindow(endpoint_.MakeSettings());
+  if (r.agreed.timestamps) a.options.timestamps = TcpTimestamps{now_ts, r.agreed.ts_recent};
+  stack().tcp().SendLone(r.tuple, r.iface, a);
+}
+
 // RFC 9293 3.10.7.4 in SYN-RECEIVED, and RFC 5961.
 void TcpListener::RequestSegment(Request& r, const IpReceived& rx, const TcpSegment& s,
                                  Chain payload) {
@@ -160,21 +171,15 @@ void TcpListener::RequestSegment(Request& r, const IpReceived& rx, const TcpSegm
     return SendSynAck(tuple, r.iface, r.agreed, now_ts);  // the client repeats itself
   }
   if (offset > TcpConnection::SynWindow(endpoint_.MakeSettings()) || paws) {
-    if (!s.Has(kRst) && stack().tcp().AllowChallengeAck()) {
-      TcpSegment a;
-      a.seq = SeqNum(r.agreed.iss + 1);
-      a.ack = SeqNum(r.agreed.irs + 1);
-      a.flags = kAck;
-      a.window = TcpConnection::SynWindow(endpoint_.MakeSettings());
-      if (r.agreed.timestamps) a.options.timestamps = TcpTimestamps{now_ts, r.agreed.ts_recent};
-      stack().tcp().SendLone(tuple, r.iface, a);
-    }
+    if (!s.Has(kRst)) Challenge(r, now_ts);
     return;
   }
   if (s.Has(kRst)) {
     if (offset == 0) {  // RFC 5961 3.2: exact
       stack().counters().tcp.attempt_fails++;
       requests_.erase(tuple);
+    } else {
+      Challenge(r, now_ts);
     }
     return;
   }
@@ -199,6 +204,7 @@ void TcpListener::RequestSegment(Request& r, const IpReceived& rx, const TcpSegm
   std::optional<Duration> rtt;
   if (r.retries == 0) rtt = stack().now() - r.sent;
   TcpAgreed agreed = r.agreed;
+  agreed.handshake_repeats = static_cast<uint8_t>(std::min(r.retries, 255));
   const IfIndex iface = r.iface;
   if (s.options.timestamps && agreed.timestamps) agreed.ts_recent = s.options.timestamps->value;
   if (Complete(tuple, iface, agreed, rtt, rx, s, std::move(payload))) requests_.erase(tuple);

@@ -42,6 +42,8 @@ class TcpListener {
     Timer timer;
   };
   void Syn(const FourTuple& tuple, const IpReceived& rx, const TcpSegment& s);
+  // RFC 5961 3.2 and 4.2, for a half-open connection.
+  void Challenge(const Request& r, uint32_t now_ts);
   void RequestSegment(Request& r, const IpReceived& rx, const TcpSegment& s, Chain payload);
   void CookieAck(const FourTuple& tuple, const IpReceived& rx, const TcpSegment& s, Chain payload);
   void SendSynAck(const FourTuple& tuple, IfIndex iface, const TcpAgreed& agreed,

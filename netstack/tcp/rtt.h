@@ -33,18 +33,21 @@ class RttEstimator {
     }
     min_now_ = Min(min_now_, rtt);
   }
+  // RFC 6298 5.7: without a sample from the handshake, data begin with a longer timeout.
+  void HandshakeDone() { initial_ = Duration::Seconds(3); }
   bool have() const { return have_; }
   Duration srtt() const { return srtt_; }
   Duration rttvar() const { return rttvar_; }
   Duration min() const { return Min(min_now_, min_before_); }
   Duration rto() const {
-    if (!have_) return kInitialRto;
+    if (!have_) return initial_;
     const Duration var = Max(rttvar_ * 4, kMinRto);  // Linux: the floor is on the variance
     return Min(srtt_ + var, kMaxRto);
   }
 
  private:
   bool have_ = false;
+  Duration initial_ = kInitialRto;
   Duration srtt_;
   Duration rttvar_;
   Duration min_now_ = Duration::Seconds(3600);

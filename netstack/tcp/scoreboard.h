@@ -33,6 +33,7 @@ struct Delivery {
   Duration rtt;
   bool reordering = false;   // something below the highest SACK came late, without a repeat
   bool repeat_delivered = false;
+  uint64_t duplicate = 0;    // bytes that a D-SACK reports
 };
 
 class Scoreboard {

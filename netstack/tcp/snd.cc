@@ -86,7 +86,7 @@ void TcpConnection::Output(TimePoint now, bool probe) {
 bool TcpConnection::MaySend(uint32_t size, bool last, TimePoint) const {
   if (!last) return size >= max_window_ / 2;  // cut by the peer's window
   if (fin_queued_ || urgent_out_) return true;
-  if (settings_.cork) return false;
+  if (settings_.cork || more_follows_) return false;
   if (settings_.no_delay) return true;
   return small_sent_ <= snd_una_;
 }
@@ -110,11 +110,12 @@ bool TcpConnection::ResendLost(TimePoint now) {
 
 void TcpConnection::ResendFrom(uint64_t start, uint32_t n, TimePoint now) {
   board_.OnResent(start, n, now);
-  total_repeats_++;
-  user_.counters().retrans_segs++;
-  if (recovery_ == Recovery::kFast) user_.counters().fast_retrans++;
+  const uint32_t segments = SegmentsOf(n);
+  total_repeats_ += segments;
+  user_.counters().retrans_segs += segments;
+  if (recovery_ == Recovery::kFast) user_.counters().fast_retrans += segments;
   bytes_resent_ += n;
-  undo_repeats_++;
+  undo_repeats_ += static_cast<int>(segments);
   if (!repeat_ts_ && agreed_.timestamps) repeat_ts_ = TsNow(now);
   const uint64_t end = start + n;
   uint8_t flags = kAck;
@@ -123,7 +124,7 @@ void TcpConnection::ResendFrom(uint64_t start, uint32_t n, TimePoint now) {
     flags |= kFin;
     bytes--;
   }
-  Transmit(start, bytes, flags, now);
+  Transmit(start, bytes, flags, now, true);
 }
 
 void TcpConnection::SendNew(uint32_t n, bool fin, TimePoint now) {
@@ -140,7 +141,8 @@ void TcpConnection::SendNew(uint32_t n, bool fin, TimePoint now) {
   Transmit(start, n, flags, now);
 }
 
-void TcpConnection::Transmit(uint64_t start, uint32_t n, uint8_t flags, TimePoint now) {
+void TcpConnection::Transmit(uint64_t start, uint32_t n, uint8_t flags, TimePoint now,
+                             bool repeat) {
   TcpSegment seg;
   seg.seq = SeqNum(agreed_.iss + static_cast<uint32_t>(start));
   seg.flags = flags;
@@ -182,7 +184,6 @@ void TcpConnection::Transmit(uint64_t start, uint32_t n, uint8_t flags, TimePoin
   ack_at_ = TimePoint::Never();
   since_ack_ = 0;
   rcv_wup_ = rcv_nxt_;
-  const bool repeat = start + n < snd_nxt_ && start != snd_nxt_;
   // RFC 3168 6.1.4 and 6.1.5: neither repeats nor pure ACKs are marked capable.
   user_.Emit(seg, std::move(payload), EffectiveMss(), agreed_.ecn && n != 0 && !repeat);
 }
@@ -244,6 +245,11 @@ void TcpConnection::SendProbe(TimePoint now) {
   TcpSegment seg;
   seg.seq = SeqNum(agreed_.iss + static_cast<uint32_t>(snd_una_) - 1);
   seg.flags = kAck;
+  if (urgent_out_) {
+    // RFC 9293 3.8.5: a closed window does not keep the urgent pointer from the peer.
+    seg.flags |= kUrg;
+    seg.urgent = static_cast<uint16_t>(std::min<uint64_t>(*urgent_out_ - snd_una_ + 1, 65535));
+  }
   FillHeader(seg, now);
   segs_out_++;
   user_.Emit(seg, Chain(), EffectiveMss(), false);

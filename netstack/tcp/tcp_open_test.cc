@@ -144,17 +144,6 @@ TEST_F(TcpListenTest, WrongAckInSynReceivedIsReset) {  // RFC 9293 3.10.7.4, fif
   Expect(kRst, 5, 0);
 }
 
-TEST_F(TcpListenTest, ExactResetEndsSynReceived) {  // RFC 5961 3.2
-  Listener();
-  Send({.flags = kSyn, .seq = 0});
-  our_iss_ = Next()->segment.seq.value();
-  Send({.flags = kRst, .seq = 2});
-  Send({.flags = kAck, .seq = 1, .ack = 1});
-  EXPECT_TRUE(listener_ == nullptr);
-  ExpectSilence();
-  Send({.flags = kRst, .seq = 1});
-}
-
 TEST_F(TcpListenTest, DataWithTheLastAckIsDelivered) {  // RFC 9293 3.10.7.4
   Ref<TcpEndpoint> l = Listener();
   Send({.flags = kSyn, .seq = 0});

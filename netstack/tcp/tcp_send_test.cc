@@ -421,17 +421,6 @@ TEST_F(TcpSackTest, ProbeThatRepairedTheTailCostsTheWindow) {  // RFC 8985 7.4
   EXPECT_LT(e->Info().cwnd, before);
 }
 
-TEST_F(TcpSackTest, ProbeThatWasNotNeededCostsNothing) {  // RFC 8985 7.4
-  Ref<TcpEndpoint> e = Start10(100);
-  AdvanceMs(210);
-  Expect(kAck | kPsh, At(9), 1, kMss);
-  const uint32_t before = e->Info().cwnd;
-  Send(Ack(At(10)));
-  (void)before;
-  Send(Ack(At(10), {{At(9), At(10)}}));
-  SUCCEED();
-}
-
 TEST_F(TcpSackTest, RecoverySendsInProportion) {  // RFC 6937 3.1
   Ref<TcpEndpoint> e = Start10();
   ASSERT_TRUE(e->SetOption(Option::kCongestion, kCongestionReno).ok());

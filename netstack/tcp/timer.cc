@@ -31,7 +31,7 @@ void TcpConnection::ArmAfterSend(TimePoint now) {
     // Corked and Nagled data does not need it, only a window too small.
     const uint64_t next = std::min<uint64_t>(send_.end() - std::min(snd_nxt_, send_.end()),
                                              EffectiveMss());
-    if (waiting && snd_wnd_ < next && !(settings_.cork && snd_wnd_ >= next)) {
+    if (waiting && snd_wnd_ < next) {
       if (persist_at_.IsNever()) {
         persist_at_ = now + RtoNow();
         if (probes_ == 0) trouble_since_ = now;
@@ -195,7 +195,7 @@ void TcpConnection::OnTlp(TimePoint now) {
       flags |= kFin;
       bytes--;
     }
-    Transmit(end - tail, bytes, flags, now);
+    Transmit(end - tail, bytes, flags, now, true);
     tlp_repeat_ = true;
   }
   user_.counters().loss_probes++;

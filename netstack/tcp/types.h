@@ -73,6 +73,7 @@ struct TcpAgreed {
   bool ecn = false;
   uint32_t ts_offset = 0;
   uint32_t ts_recent = 0;
+  uint8_t handshake_repeats = 0;     // of a listener's SYN-ACK
 };
 
 // The world around one connection: its endpoint, or a test.
