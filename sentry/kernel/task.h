@@ -273,7 +273,7 @@ class Task : public RefCounted<Task> {
   Task(Kernel& kernel, Ref<ThreadGroup> tg, int tid);
 
   // task_run.cc
-  static void* ThreadMain(void* self);
+  static void ThreadMain(void* self);
   void StartThread();
   void Run();
   void HandleEvent(const Event& e);
