@@ -67,6 +67,9 @@ class AddressSpace : public RefCounted<AddressSpace> {
   virtual Result<void> Advise(int what, GuestRange range, int arg) = 0;
   // mincore into `out`, one byte a page.
   virtual Result<void> Mincore(GuestRange range, std::span<uint8_t> out) = 0;
+  // How many pages of each range mincore says are in memory; none of a range that is not all mapped.
+  // Preconditions: as many counts as ranges.
+  virtual Result<void> CountResident(std::span<const GuestRange> ranges, std::span<uint64_t> pages);
 
   // A copy of this address space, as fork makes it. EAGAIN, ENOMEM.
   virtual Result<Ref<AddressSpace>> Fork() = 0;

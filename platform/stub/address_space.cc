@@ -111,6 +111,14 @@ Result<void> StubAddressSpace::Mincore(GuestRange range, std::span<uint8_t> out)
   return stub_->Mincore(range, out);
 }
 
+Result<void> StubAddressSpace::CountResident(std::span<const GuestRange> ranges,
+                                             std::span<uint64_t> pages) {
+  for (const GuestRange range : ranges) {
+    if (!MayChange(range)) return Errno(EINVAL);
+  }
+  return stub_->CountResident(ranges, pages);
+}
+
 Result<size_t> StubAddressSpace::Read(GuestAddr from, std::span<std::byte> to) {
   if (to.empty()) return size_t{0};
   const size_t size = GuestPart(from, to.size());

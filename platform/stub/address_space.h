@@ -20,6 +20,8 @@ class StubAddressSpace : public AddressSpace {
   Result<void> Remap(GuestRange from, uint64_t new_size, int flags, GuestAddr to) override;
   Result<void> Advise(int what, GuestRange range, int arg) override;
   Result<void> Mincore(GuestRange range, std::span<uint8_t> out) override;
+  Result<void> CountResident(std::span<const GuestRange> ranges,
+                             std::span<uint64_t> pages) override;
   Result<size_t> Read(GuestAddr from, std::span<std::byte> to) override;
   Result<size_t> Write(GuestAddr to, std::span<const std::byte> from) override;
   Result<uint32_t> CompareExchange(GuestAddr addr, uint32_t expected, uint32_t desired) override;

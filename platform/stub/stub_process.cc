@@ -186,6 +186,59 @@ Result<void> StubProcess::Mincore(GuestRange range, std::span<uint8_t> out) {
   return {};
 }
 
+Result<void> StubProcess::CountResident(std::span<const GuestRange> ranges,
+                                        std::span<uint64_t> pages) {
+  struct Piece {
+    size_t range, count;
+  };
+  std::ranges::fill(pages, 0);
+  std::vector<bool> unmapped(ranges.size());
+  MutexLock lock(mu_);
+  GuestAddr at;  // how far ranges[next] has been asked for
+  for (size_t next = 0; next < ranges.size();) {
+    // As many pieces as the answer has room for.
+    std::array<StubCall, RW_CMD_MAX_CALLS> calls;
+    std::array<Piece, RW_CMD_MAX_CALLS> pieces;
+    size_t n = 0, used = 0;
+    while (next < ranges.size() && n < calls.size() && used < RW_REPLY_BYTES_SIZE) {
+      const GuestRange range = ranges[next];
+      if (at.IsNull()) at = range.start;
+      const size_t count =
+          std::min<size_t>((range.end - at) / kPageSize, RW_REPLY_BYTES_SIZE - used);
+      if (count != 0 && !unmapped[next]) {
+        calls[n] = {SYS_mincore,
+                    {at.value(), count * kPageSize, RW_STUB_REPLY + RW_REPLY_BYTES + used, 0, 0, 0},
+                    0};
+        pieces[n++] = {next, count};
+        used += count;
+        at = at + count * kPageSize;
+      }
+      if (at == range.end || count == 0 || unmapped[next]) {
+        ++next;
+        at = GuestAddr();
+      }
+    }
+    const uint8_t* answer = slot_.reply->bytes;
+    for (size_t first = 0; first < n;) {
+      size_t failed = n - first;
+      const Result<uint32_t> done =
+          OrderLocked(std::span(calls).subspan(first, n - first), &failed);
+      if (!done.ok() && !done.error().Is(ENOMEM)) return done.error();
+      const size_t good = done.ok() ? n : first + failed;
+      for (; first < good; ++first) {
+        for (size_t i = 0; i < pieces[first].count; ++i) pages[pieces[first].range] += *answer++ & 1;
+      }
+      if (first == n) break;
+      unmapped[pieces[first].range] = true;
+      answer += pieces[first++].count;
+    }
+  }
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    if (unmapped[i]) pages[i] = 0;
+  }
+  return {};
+}
+
 Result<rusage> StubProcess::Usage() {
   const StubCall call = {SYS_getrusage,
                          {static_cast<uint64_t>(RUSAGE_SELF), RW_STUB_REPLY + RW_REPLY_BYTES, 0, 0,

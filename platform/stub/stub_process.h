@@ -58,6 +58,9 @@ class StubProcess {
       EXCLUDES(mu_);
   Result<void> Syscall(int nr, std::array<uint64_t, 6> args) EXCLUDES(mu_);
   Result<void> Mincore(GuestRange range, std::span<uint8_t> out) EXCLUDES(mu_);
+  // Many ranges in few orders; as AddressSpace's.
+  Result<void> CountResident(std::span<const GuestRange> ranges, std::span<uint64_t> pages)
+      EXCLUDES(mu_);
   // getrusage of the stub process; guest code can forge it.
   Result<rusage> Usage() EXCLUDES(mu_);
 
