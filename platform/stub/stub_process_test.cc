@@ -154,6 +154,29 @@ TEST_F(StubTest, FirstOrderOfAChildIsMade) {
   EXPECT_EQ((*child)->Syscall(SYS_munmap, {kAddr, kPageSize}).error_value(), 0);
 }
 
+TEST_F(StubTest, SpareStubIsMadeMeanwhileAndTakenOnce) {
+  const StubCall first = MapCall(kAddr);
+  Result<uint32_t> result = 0U;
+  uint32_t tag = 0;
+  EXPECT_EQ(host_->TakeSpare(&result, &tag), nullptr);
+  ASSERT_TRUE(host_->BeginSpare({&first, 1}, 7));
+  EXPECT_FALSE(host_->BeginSpare({&first, 1}, 8));
+  // Others may be made before it is taken.
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(New()->Syscall(SYS_munmap, {kAddr, kPageSize}).error_value(), 0);
+  std::unique_ptr<StubProcess> spare = host_->TakeSpare(&result, &tag);
+  ASSERT_NE(spare, nullptr);
+  EXPECT_EQ(tag, 7u);
+  EXPECT_EQ(result.error_value(), 0);
+  EXPECT_EQ(host_->TakeSpare(&result, &tag), nullptr);
+  stub_ = std::move(spare);
+  EXPECT_TRUE(Mapped(kAddr));
+  EXPECT_EQ(stub_->Syscall(SYS_munmap, {kAddr, kPageSize}).error_value(), 0);
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_TRUE(host_->BeginSpare({}, 0));
+    ASSERT_NE(host_->TakeSpare(&result, &tag), nullptr);
+  }
+}
+
 TEST_F(StubTest, ResidentPagesOfManyRangesAreCounted) {
   const auto range = [](uint64_t page, uint64_t pages) {
     return GuestRange{GuestAddr(kAddr + page * kPageSize), GuestAddr(kAddr + (page + pages) * kPageSize)};

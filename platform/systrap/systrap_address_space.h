@@ -59,6 +59,8 @@ class SystrapAddressSpace final : public StubAddressSpace, private systrap::Worl
 
   // A new region, and the calls that map it and start a guest thread on it.
   static Result<uint32_t> StartCalls(SystrapCore& core, std::span<StubCall> calls);
+  // Has a stub made for the next Create.
+  static void BeginSpare(SystrapCore& core);
   // A stub could not be made; its calls were those for this region.
   static void GiveBack(SystrapCore& core, uint32_t region, Errno error);
   // On a stub that has made the calls, with what came of them.
