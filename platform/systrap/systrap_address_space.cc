@@ -136,6 +136,7 @@ Result<Ref<AddressSpace>> SystrapAddressSpace::Fork() {
     return stub.error();
   }
   Ref<SystrapAddressSpace> child = Make(core_, std::move(stub.value()), region, thread);
+  child->InheritChanges(*this);
   child->patcher_.Adopt(std::move(state));
   return Ref<AddressSpace>(std::move(child));
 }
@@ -149,6 +150,21 @@ Result<void> SystrapAddressSpace::Map(GuestRange range, int prot, int flags, int
 
 Result<void> SystrapAddressSpace::MapAll(std::span<const Mapping> mappings) {
   return patcher_.MapAll(mappings, [&] { return StubAddressSpace::MapAll(mappings); });
+}
+
+bool SystrapAddressSpace::MayReplace() {
+  MutexLock lock(mu_);
+  return regions_.size() == 1 && pristine();
+}
+
+Result<void> SystrapAddressSpace::Replace(std::span<const Mapping> mappings) {
+  {
+    MutexLock lock(contexts_mu_);
+    for (SystrapContext* context : contexts_) context->Scrub();
+  }
+  return patcher_.Replace(mappings, [&](std::span<const GuestRange> areas) {
+    return StubAddressSpace::ReplaceAnd(mappings, areas);
+  });
 }
 
 Result<void> SystrapAddressSpace::Unmap(GuestRange range) {

@@ -30,6 +30,8 @@ class SystrapAddressSpace final : public StubAddressSpace, private systrap::Worl
 
   Result<void> Map(GuestRange range, int prot, int flags, int host_fd, uint64_t offset) override;
   Result<void> MapAll(std::span<const Mapping> mappings) override;
+  bool MayReplace() override EXCLUDES(mu_);
+  Result<void> Replace(std::span<const Mapping> mappings) override EXCLUDES(contexts_mu_);
   Result<void> Unmap(GuestRange range) override;
   Result<void> Protect(GuestRange range, int prot) override;
   Result<void> Remap(GuestRange from, uint64_t new_size, int flags, GuestAddr to) override;

@@ -112,6 +112,14 @@ Event SystrapContext::Lost() {
   return {.kind = EventKind::kStubLost};
 }
 
+void SystrapContext::Scrub() {
+  constexpr size_t kFrames = 2 * kPageSize;  // signal frames lie at the top
+  memset(At(region_, RW_REGION_WINDOW), 0, window_high_);
+  memset(At(region_, RW_REGION_XSTATE), 0, xstate_.size());
+  if ((message_ & RW_FLAG_IN_HANDLER) != 0) return;  // it is needed once more
+  memset(At(region_, RW_REGION_ALTSTACK + RW_REGION_ALTSTACK_SIZE - kFrames), 0, kFrames);
+}
+
 uint32_t SystrapContext::PrepareResume() {
   systrap::Region& r = *region_;
   systrap::CodePatcher& patcher = as_->patcher();
@@ -360,6 +368,7 @@ Event SystrapContext::TakeEvent() {
         input_[input_count_++] = input;
         input_end_ = std::max(input_end_, input.offset + input.size);
       }
+      window_high_ = std::max(window_high_, input_end_);
       if (regs_.orig_rax < PlatformStats::kSyscalls && (message_ & RW_FLAG_LOCAL) == 0) {
         std::atomic<uint32_t>& count =
             (message_ & RW_FLAG_TRAPPED) != 0 ? trapped_[regs_.orig_rax] : patched_[regs_.orig_rax];
@@ -529,6 +538,7 @@ void SystrapContext::QueueReserved(GuestAddr addr, size_t n) {
   Store(copy.size, static_cast<uint32_t>(n));
   Store(copy.offset, at);
   output_end_ = at + static_cast<uint32_t>(n);
+  window_high_ = std::max(window_high_, output_end_);
 }
 
 bool SystrapContext::WriteWindow(GuestAddr addr, std::span<const std::byte> in) {

@@ -61,6 +61,10 @@ class SystrapContext final : public Context {
   Result<void> SetAffinity(const cpu_set_t& set) override EXCLUDES(affinity_mu_);
   void BeforeSleep() override;
 
+  // Before another program takes the region over (exec in place): what earlier calls left of their
+  // input, output and registers goes. Preconditions: the guest thread waits for the Sentry.
+  void Scrub();
+
   // For the address space, which stops all threads while it patches. Any thread.
   bool in_guest() const { return in_guest_.load(); }
   void Kick();
@@ -127,6 +131,7 @@ class SystrapContext final : public Context {
   uint32_t input_end_ = 0;
   uint32_t output_count_ = 0;
   uint32_t output_end_ = 0;
+  uint32_t window_high_ = 0;  // so much of the window has ever been used
   // Where output may go: behind the input, which may be read yet, on a cache line of its own.
   uint32_t NextOutput() const { return (std::max(input_end_, output_end_) + 63) & ~63U; }
   uint32_t kept_output_ = 0;

@@ -325,13 +325,14 @@ class Task : public RefCounted<Task> {
   void UpdateLocalAnswers();
   // task_exit.cc
   void DoExit();
-  void ReleaseMm();
+  void ReleaseMm(bool keeps_stub = false);
   void FinishExit();
   bool WaitsForPidNamespaceLocked();
   bool LeaveGroupLocked();
   void ReparentChildrenLocked();
   // task_exec.cc
   Result<void> KillOtherThreads();
+  MemoryManager* ReplaceableMm();
 
   Kernel& kernel_;
   const Ref<ThreadGroup> tg_;

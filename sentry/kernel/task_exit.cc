@@ -75,14 +75,15 @@ void Task::DieBySignal(int signo) {
   KeepRegisters();
 }
 
-void Task::ReleaseMm() {
+// keeps_stub: another program goes on in it, and its counters with it.
+void Task::ReleaseMm(bool keeps_stub) {
   RefPtr<MemoryManager> mm;
   std::unique_ptr<Context> context;
   uint64_t user = 0, system = 0;
   if (context_ != nullptr) context_->CpuTime(&user, &system);
   // The last one that uses the memory keeps its counters.
   Rusage counters;
-  if (mm_ && mm_->users.fetch_sub(1) == 1) counters = MemoryRusage();
+  if (mm_ && mm_->users.fetch_sub(1) == 1 && !keeps_stub) counters = MemoryRusage();
   {
     MutexLock lock(mu_);
     final_rusage_.Add(counters);
