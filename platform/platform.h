@@ -67,6 +67,20 @@ class AddressSpace : public RefCounted<AddressSpace> {
   virtual Result<void> Advise(int what, GuestRange range, int arg) = 0;
   // mincore into `out`, one byte a page.
   virtual Result<void> Mincore(GuestRange range, std::span<uint8_t> out) = 0;
+  // How many pages of each range mincore says are in memory; none of a range that is not all mapped.
+  // Preconditions: as many counts as ranges.
+  virtual Result<void> CountResident(std::span<const GuestRange> ranges, std::span<uint64_t> pages);
+
+  // Whether Replace() may be called: but for its memory nothing of the old program would be left in
+  // the stub (no second guest thread, nothing that the host keeps by address space).
+  virtual bool MayReplace() { return false; }
+  // Unmaps everything, as a fresh address space is, and makes these mappings (exec in place). The
+  // only context must have let go of the guest and does not come back to it. After an error the
+  // address space is of no more use.
+  virtual Result<void> Replace(std::span<const Mapping> mappings) {
+    static_cast<void>(mappings);
+    return Errno(ENOSYS);
+  }
 
   // A copy of this address space, as fork makes it. EAGAIN, ENOMEM.
   virtual Result<Ref<AddressSpace>> Fork() = 0;

@@ -1,7 +1,10 @@
 // Making, replacing, ending and waiting for processes (kernel/fork.c, fs/exec.c, kernel/exit.c).
 #include <fcntl.h>
 #include <sched.h>
+#include <string.h>
 #include <sys/wait.h>
+
+#include <array>
 
 #include "sentry/kernel/pidfd.h"
 #include "syscalls/handlers.h"
@@ -26,8 +29,43 @@ SysResult DoClone(Task& t, const CloneArgs& args) {
   return pid->In(t.pid_ns());
 }
 
+// The strings that exec takes mostly lie side by side, so memory is read by the page and a page once.
+class StringReader {
+ public:
+  explicit StringReader(Task& t) : task_(t) {}
+
+  // E2BIG when it is longer than `limit` bytes with its end.
+  Result<std::string> Read(GuestAddr at, size_t limit) {
+    std::string text;
+    for (;;) {
+      if (page_.IsNull() || at.PageDown() != page_) TRY(Load(at.PageDown()));
+      const size_t skip = at.value() & kPageMask;
+      const size_t most = std::min(bytes_.size() - skip, limit - text.size());
+      const char* const from = bytes_.data() + skip;
+      const size_t n = strnlen(from, most);
+      text.append(from, n);
+      if (n < most) return text;
+      if (text.size() == limit) return Errno(E2BIG);
+      at = at + n;
+    }
+  }
+
+ private:
+  Result<void> Load(GuestAddr page) {
+    page_ = GuestAddr();
+    TRY(task_.mm().CopyIn(page, std::as_writable_bytes(std::span(bytes_))));
+    page_ = page;
+    return {};
+  }
+
+  Task& task_;
+  GuestAddr page_;  // null: none
+  std::array<char, kPageSize> bytes_;
+};
+
 // argv or envp: an array of string pointers up to a null one. E2BIG as Linux bounds it.
-Result<std::vector<std::string>> CopyInStrings(Task& t, GuestAddr array, uint64_t* budget) {
+Result<std::vector<std::string>> CopyInStrings(Task& t, StringReader& reader, GuestAddr array,
+                                               uint64_t* budget) {
   std::vector<std::string> strings;
   if (array.IsNull()) return strings;
   constexpr size_t kMaxStringLength = 128 << 10;
@@ -41,12 +79,11 @@ Result<std::vector<std::string>> CopyInStrings(Task& t, GuestAddr array, uint64_
     TRY(t.CopyIn(GuestAddr(at), std::as_writable_bytes(std::span(pointers, want))));
     for (size_t k = 0; k < want; k++, i++) {
       if (pointers[k] == 0) return strings;
-      Result<std::string> s = t.CopyInString(GuestAddr(pointers[k]), kMaxStringLength);
-      if (!s.ok()) return s.error().Is(ENAMETOOLONG) ? Errno(E2BIG) : s.error();
-      const uint64_t cost = s->size() + 1 + 8;
+      std::string s = TRY(reader.Read(GuestAddr(pointers[k]), kMaxStringLength));
+      const uint64_t cost = s.size() + 1 + 8;
       if (cost > *budget) return Errno(E2BIG);
       *budget -= cost;
-      strings.push_back(std::move(*s));
+      strings.push_back(std::move(s));
     }
   }
 }
@@ -70,8 +107,9 @@ SysResult DoExec(Task& t, int dirfd, UserPath path, GuestAddr argv, GuestAddr en
   // A quarter of the stack limit, at most 6 MiB, at least 128 KiB (fs/exec.c:bprm_stack_limits).
   uint64_t budget = std::min<uint64_t>(t.tg().limit(RLIMIT_STACK) / 4, 6 << 20);
   budget = std::max<uint64_t>(budget, 128 << 10);
-  args.argv = TRY(CopyInStrings(t, argv, &budget));
-  args.envp = TRY(CopyInStrings(t, envp, &budget));
+  StringReader reader(t);
+  args.argv = TRY(CopyInStrings(t, reader, argv, &budget));
+  args.envp = TRY(CopyInStrings(t, reader, envp, &budget));
   if (args.argv.empty()) args.argv.push_back("");
   TRY(t.Exec(std::move(args)));
   return 0;

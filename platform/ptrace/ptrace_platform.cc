@@ -28,7 +28,14 @@ Result<pid_t> PtraceAddressSpace::TakeThread() {
     }
   }
   const uint32_t tid = TRY(stub().Order({&kStartThread, 1}));
+  MutexLock lock(mu_);
+  ++threads_;
   return static_cast<pid_t>(tid);
+}
+
+bool PtraceAddressSpace::MayReplace() {
+  MutexLock lock(mu_);
+  return threads_ == 1 && pristine();
 }
 
 void PtraceAddressSpace::GiveBackThread(pid_t tid) {
@@ -36,23 +43,30 @@ void PtraceAddressSpace::GiveBackThread(pid_t tid) {
   idle_.push_back(tid);
 }
 
-Ref<AddressSpace> PtraceAddressSpace::Make(Ref<StubHost> host, std::unique_ptr<StubProcess> stub,
-                                           const Result<uint32_t>& thread) {
+Ref<PtraceAddressSpace> PtraceAddressSpace::Make(Ref<StubHost> host,
+                                                 std::unique_ptr<StubProcess> stub,
+                                                 const Result<uint32_t>& thread) {
   Ref<PtraceAddressSpace> as = MakeRef<PtraceAddressSpace>(std::move(host), std::move(stub));
-  if (thread.ok()) as->GiveBackThread(static_cast<pid_t>(*thread));
+  if (!thread.ok()) return as;
+  MutexLock lock(as->mu_);
+  as->threads_ = 1;
+  as->idle_.push_back(static_cast<pid_t>(*thread));
+  lock.Unlock();
   return as;
 }
 
 Result<Ref<AddressSpace>> PtraceAddressSpace::Create(Ref<StubHost> host) {
   Result<uint32_t> thread = 0U;
   std::unique_ptr<StubProcess> stub = TRY(host->NewStub({&kStartThread, 1}, &thread));
-  return Make(std::move(host), std::move(stub), thread);
+  return Ref<AddressSpace>(Make(std::move(host), std::move(stub), thread));
 }
 
 Result<Ref<AddressSpace>> PtraceAddressSpace::Fork() {
   Result<uint32_t> thread = 0U;
   std::unique_ptr<StubProcess> child = TRY(stub().Fork({&kStartThread, 1}, &thread));
-  return Make(Ref<StubHost>(host()), std::move(child), thread);
+  Ref<PtraceAddressSpace> as = Make(Ref<StubHost>(host()), std::move(child), thread);
+  as->InheritChanges(*this);
+  return Ref<AddressSpace>(std::move(as));
 }
 
 HostResult<std::unique_ptr<Platform>> PtracePlatform::Create() {

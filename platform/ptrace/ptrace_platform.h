@@ -31,6 +31,7 @@ class PtraceAddressSpace final : public StubAddressSpace {
   PtraceAddressSpace(Ref<StubHost> host, std::unique_ptr<StubProcess> stub);
   static Result<Ref<AddressSpace>> Create(Ref<StubHost> host);
   Result<Ref<AddressSpace>> Fork() override;
+  bool MayReplace() override EXCLUDES(mu_);
 
   // A guest thread that is parked or on its way there.
   Result<pid_t> TakeThread() EXCLUDES(mu_);
@@ -42,11 +43,12 @@ class PtraceAddressSpace final : public StubAddressSpace {
 
  private:
   // With the thread that kStartThread has made of it.
-  static Ref<AddressSpace> Make(Ref<StubHost> host, std::unique_ptr<StubProcess> stub,
-                                const Result<uint32_t>& thread);
+  static Ref<PtraceAddressSpace> Make(Ref<StubHost> host, std::unique_ptr<StubProcess> stub,
+                                      const Result<uint32_t>& thread);
 
   Mutex<LockClass::kPlatform> mu_;
   std::vector<pid_t> idle_ GUARDED_BY(mu_);
+  size_t threads_ GUARDED_BY(mu_) = 0;  // that the stub has
 };
 
 class PtracePlatform final : public Platform {

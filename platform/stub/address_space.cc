@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <vector>
 
 namespace ringwall {
 namespace {
@@ -49,6 +50,7 @@ StubAddressSpace::StubAddressSpace(Ref<StubHost> host, std::unique_ptr<StubProce
 Result<void> StubAddressSpace::Map(GuestRange range, int prot, int flags, int host_fd,
                                    uint64_t offset) {
   if (!MayChange(range)) return Errno(EINVAL);
+  NoteChange(range);
   const StubCall call = MapCall({range, prot, flags, host_fd, offset});
   TRY(stub_->Order({&call, 1}));
   return {};
@@ -60,6 +62,7 @@ Result<void> StubAddressSpace::MapAll(std::span<const Mapping> mappings) {
     const size_t n = std::min(mappings.size(), calls.size());
     for (size_t i = 0; i < n; ++i) {
       if (!MayChange(mappings[i].range)) return Errno(EINVAL);
+      NoteChange(mappings[i].range);
       calls[i] = MapCall(mappings[i]);
     }
     TRY(stub_->Order(std::span(calls).first(n)));
@@ -68,14 +71,43 @@ Result<void> StubAddressSpace::MapAll(std::span<const Mapping> mappings) {
   return {};
 }
 
+// A guest may unmap, move or cover the vDSO.
+void StubAddressSpace::NoteChange(GuestRange range) {
+  if (range.Overlaps(vdso()) || range.Overlaps(vvar())) changed_.store(true);
+}
+
+Result<void> StubAddressSpace::ReplaceAnd(std::span<const Mapping> mappings,
+                                          std::span<const GuestRange> others) {
+  std::vector<StubCall> calls;
+  const auto unmap = [&](GuestAddr start, GuestAddr end) {
+    if (start < end) calls.push_back({SYS_munmap, {start.value(), end - start, 0, 0, 0, 0}, 0});
+  };
+  const GuestAddr end(kStubStart);
+  unmap(GuestAddr(0), vdso().empty() ? end : vvar().start);
+  if (!vdso().empty()) unmap(vdso().end, end);
+  for (const GuestRange range : others) unmap(range.start, range.end);
+  for (const Mapping& m : mappings) {
+    if (!MayChange(m.range)) return Errno(EINVAL);
+    calls.push_back(MapCall(m));
+  }
+  for (std::span<const StubCall> left(calls); !left.empty();) {
+    const size_t n = std::min<size_t>(left.size(), RW_CMD_MAX_CALLS);
+    TRY(stub_->Order(left.first(n)));
+    left = left.subspan(n);
+  }
+  return {};
+}
+
 Result<void> StubAddressSpace::Unmap(GuestRange range) {
   if (!MayChange(range)) return Errno(EINVAL);
+  NoteChange(range);
   return stub_->Syscall(SYS_munmap, {range.start.value(), range.size()});
 }
 
 Result<void> StubAddressSpace::Protect(GuestRange range, int prot) {
   // PROT_GROWSDOWN and PROT_GROWSUP would reach beyond the range.
   if (!MayChange(range) || (prot & (PROT_GROWSDOWN | PROT_GROWSUP)) != 0) return Errno(EINVAL);
+  NoteChange(range);
   return stub_->Syscall(SYS_mprotect,
                         {range.start.value(), range.size(), static_cast<uint64_t>(prot)});
 }
@@ -88,6 +120,8 @@ Result<void> StubAddressSpace::Remap(GuestRange from, uint64_t new_size, int fla
   // Without a target the host would choose one.
   const bool fixed = (flags & MREMAP_FIXED) != 0;
   if (!fixed && (to != from.start || (flags & MREMAP_MAYMOVE) != 0)) return Errno(EINVAL);
+  NoteChange(old);
+  NoteChange(*target);
   return stub_->Syscall(SYS_mremap, {from.start.value(), from.size(), new_size,
                                      static_cast<uint64_t>(flags), to.value()});
 }
@@ -109,6 +143,14 @@ Result<void> StubAddressSpace::Advise(int what, GuestRange range, int arg) {
 Result<void> StubAddressSpace::Mincore(GuestRange range, std::span<uint8_t> out) {
   if (!MayChange(range) || out.size() < range.size() / kPageSize) return Errno(EINVAL);
   return stub_->Mincore(range, out);
+}
+
+Result<void> StubAddressSpace::CountResident(std::span<const GuestRange> ranges,
+                                             std::span<uint64_t> pages) {
+  for (const GuestRange range : ranges) {
+    if (!MayChange(range)) return Errno(EINVAL);
+  }
+  return stub_->CountResident(ranges, pages);
 }
 
 Result<size_t> StubAddressSpace::Read(GuestAddr from, std::span<std::byte> to) {
@@ -134,6 +176,7 @@ Result<uint32_t> StubAddressSpace::CompareExchange(GuestAddr addr, uint32_t expe
 }
 
 Result<uint32_t> StubAddressSpace::Membarrier(int cmd, uint32_t flags, int cpu) {
+  changed_.store(true);  // the host remembers who has registered
   const StubCall call = {SYS_membarrier,
                          {static_cast<uint64_t>(cmd), flags, static_cast<uint64_t>(cpu), 0, 0, 0},
                          0};

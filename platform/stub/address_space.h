@@ -5,6 +5,7 @@
 
 #include <sys/resource.h>
 
+#include <atomic>
 #include <memory>
 #include <utility>
 
@@ -20,11 +21,16 @@ class StubAddressSpace : public AddressSpace {
  public:
   Result<void> Map(GuestRange range, int prot, int flags, int host_fd, uint64_t offset) override;
   Result<void> MapAll(std::span<const Mapping> mappings) override;
+  Result<void> Replace(std::span<const Mapping> mappings) override {
+    return ReplaceAnd(mappings, {});
+  }
   Result<void> Unmap(GuestRange range) override;
   Result<void> Protect(GuestRange range, int prot) override;
   Result<void> Remap(GuestRange from, uint64_t new_size, int flags, GuestAddr to) override;
   Result<void> Advise(int what, GuestRange range, int arg) override;
   Result<void> Mincore(GuestRange range, std::span<uint8_t> out) override;
+  Result<void> CountResident(std::span<const GuestRange> ranges,
+                             std::span<uint64_t> pages) override;
   Result<size_t> Read(GuestAddr from, std::span<std::byte> to) override;
   Result<size_t> Write(GuestAddr to, std::span<const std::byte> from) override;
   Result<uint32_t> CompareExchange(GuestAddr addr, uint32_t expected, uint32_t desired) override;
@@ -46,9 +52,20 @@ class StubAddressSpace : public AddressSpace {
 
   StubHost& host() { return *host_; }
 
+  // Replace(), and unmaps these parts of the stub's own range, too.
+  Result<void> ReplaceAnd(std::span<const Mapping> mappings, std::span<const GuestRange> others);
+  // Whether the stub is but for its memory as it was made: the vDSO lies where it was, and the host
+  // has no settings of its address space.
+  bool pristine() const { return !changed_.load(std::memory_order_relaxed); }
+  // For the copy that fork makes.
+  void InheritChanges(const StubAddressSpace& parent) { changed_.store(!parent.pristine()); }
+
  private:
+  void NoteChange(GuestRange range);
+
   const Ref<StubHost> host_;
   const std::unique_ptr<StubProcess> stub_;
+  std::atomic<bool> changed_{false};
   Mutex<LockClass::kLeaf> time_mu_;
   uint64_t user_ns_ GUARDED_BY(time_mu_) = 0;
   uint64_t system_ns_ GUARDED_BY(time_mu_) = 0;

@@ -47,7 +47,7 @@ StubProcess::~StubProcess() {
     if (!disowned_) host_.GiveBackSlot(slot_);
     return;
   }
-  syscall(SYS_tgkill, pid_, pid_, SIGKILL);
+  if (!killed_) syscall(SYS_tgkill, pid_, pid_, SIGKILL);
   host_.Retire(pid_, slot_);
 }
 
@@ -61,6 +61,7 @@ bool StubProcess::alive() const {
 
 void StubProcess::Kill() {
   lost_.store(true, std::memory_order_relaxed);
+  killed_.store(true, std::memory_order_relaxed);
   syscall(SYS_tgkill, pid_, pid_, SIGKILL);
 }
 
@@ -128,8 +129,13 @@ void StubProcess::Fill(std::span<const StubCall> calls) {
   StoreWord(&slot_.command->seq, ++seq_);
 }
 
+void StubProcess::LeaveCpu() {
+  if (!host_.pin_ || cpu_ < 0) return;
+  if (sched_setaffinity(pid_, sizeof(host_.all_cpus_), &host_.all_cpus_) == 0) cpu_ = -1;
+}
+
 uint32_t StubProcess::Post(std::span<const StubCall> calls) {
-  ComeToThisCpu();
+  CollectFork();
   Fill(calls);
   // The memory thread sets `sleeping` and then looks at seq, so one of us sees the other.
   if (LoadWord(&slot_.reply->sleeping) != 0) {
@@ -149,6 +155,7 @@ Result<uint32_t> StubProcess::ResultOf(uint64_t reply, size_t* failed) {
 
 Result<uint32_t> StubProcess::OrderLocked(std::span<const StubCall> calls, size_t* failed) {
   if (lost_.load(std::memory_order_relaxed)) return Errno(ESRCH);
+  ComeToThisCpu();
   const uint32_t seq = Post(calls);
   return ResultOf(AwaitReply(seq), failed);
 }
@@ -186,6 +193,59 @@ Result<void> StubProcess::Mincore(GuestRange range, std::span<uint8_t> out) {
   return {};
 }
 
+Result<void> StubProcess::CountResident(std::span<const GuestRange> ranges,
+                                        std::span<uint64_t> pages) {
+  struct Piece {
+    size_t range, count;
+  };
+  std::ranges::fill(pages, 0);
+  std::vector<bool> unmapped(ranges.size());
+  MutexLock lock(mu_);
+  GuestAddr at;  // how far ranges[next] has been asked for
+  for (size_t next = 0; next < ranges.size();) {
+    // As many pieces as the answer has room for.
+    std::array<StubCall, RW_CMD_MAX_CALLS> calls;
+    std::array<Piece, RW_CMD_MAX_CALLS> pieces;
+    size_t n = 0, used = 0;
+    while (next < ranges.size() && n < calls.size() && used < RW_REPLY_BYTES_SIZE) {
+      const GuestRange range = ranges[next];
+      if (at.IsNull()) at = range.start;
+      const size_t count =
+          std::min<size_t>((range.end - at) / kPageSize, RW_REPLY_BYTES_SIZE - used);
+      if (count != 0 && !unmapped[next]) {
+        calls[n] = {SYS_mincore,
+                    {at.value(), count * kPageSize, RW_STUB_REPLY + RW_REPLY_BYTES + used, 0, 0, 0},
+                    0};
+        pieces[n++] = {next, count};
+        used += count;
+        at = at + count * kPageSize;
+      }
+      if (at == range.end || count == 0 || unmapped[next]) {
+        ++next;
+        at = GuestAddr();
+      }
+    }
+    const uint8_t* answer = slot_.reply->bytes;
+    for (size_t first = 0; first < n;) {
+      size_t failed = n - first;
+      const Result<uint32_t> done =
+          OrderLocked(std::span(calls).subspan(first, n - first), &failed);
+      if (!done.ok() && !done.error().Is(ENOMEM)) return done.error();
+      const size_t good = done.ok() ? n : first + failed;
+      for (; first < good; ++first) {
+        for (size_t i = 0; i < pieces[first].count; ++i) pages[pieces[first].range] += *answer++ & 1;
+      }
+      if (first == n) break;
+      unmapped[pieces[first].range] = true;
+      answer += pieces[first++].count;
+    }
+  }
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    if (unmapped[i]) pages[i] = 0;
+  }
+  return {};
+}
+
 Result<rusage> StubProcess::Usage() {
   const StubCall call = {SYS_getrusage,
                          {static_cast<uint64_t>(RUSAGE_SELF), RW_STUB_REPLY + RW_REPLY_BYTES, 0, 0,
@@ -205,24 +265,54 @@ Result<pid_t> StubProcess::StartThread(uint64_t entry, std::array<uint64_t, 4> a
   return static_cast<pid_t>(tid);
 }
 
+StubCall StubProcess::PrepareChild(StubProcess& child, std::span<const StubCall> first) {
+  if (!first.empty()) {
+    MutexLock lock(child.mu_);
+    child.Fill(first);
+  }
+  return {RW_OP_FORK,
+          {static_cast<uint64_t>(host_.slot_fd_.get()),
+           uint64_t{child.slot_.index} * RW_STUB_SLOT_SIZE, 0, 0, 0, 0},
+          0};
+}
+
+Result<std::unique_ptr<StubProcess>> StubProcess::AwaitChild(std::unique_ptr<StubProcess> child,
+                                                             const Result<uint32_t>& pid, int cpu,
+                                                             bool ordered,
+                                                             Result<uint32_t>* first_result) {
+  if (!pid.ok()) {
+    if (pid.error().Is(ESRCH)) child->Disown();
+    return pid.error();
+  }
+  child->pid_ = static_cast<pid_t>(*pid);
+  uint64_t reply;
+  std::array<StubCall, 1> last = {};
+  {
+    MutexLock lock(child->mu_);
+    child->cpu_ = cpu;
+    reply = child->AwaitReply(child->seq_);
+    if (ordered) last[0] = child->slot_.command->calls[child->slot_.command->count - 1];
+  }
+  if (reply == 0) return Errno(EAGAIN);
+  if (ordered) {
+    *first_result = ResultOf(reply, nullptr);
+    child->AfterOrder(last, *first_result);
+  }
+  return child;
+}
+
 Result<std::unique_ptr<StubProcess>> StubProcess::Fork(std::span<const StubCall> first,
                                                        Result<uint32_t>* first_result) {
   const StubSlot slot = TRY(host_.TakeSlot());
-  const StubCall call = {RW_OP_FORK,
-                         {static_cast<uint64_t>(host_.slot_fd_.get()),
-                          uint64_t{slot.index} * RW_STUB_SLOT_SIZE, 0, 0, 0, 0},
-                         0};
   auto child = std::make_unique<StubProcess>(host_, slot);
-  if (!first.empty()) {
-    MutexLock lock(child->mu_);
-    child->Fill(first);
-  }
+  const StubCall call = PrepareChild(*child, first);
   slot.command->waiter = 1;
   int cpu;
   Result<uint32_t> pid = Errno(ESRCH);
   {
     MutexLock lock(mu_);
     if (lost_.load(std::memory_order_relaxed)) return Errno(ESRCH);
+    ComeToThisCpu();
     const uint32_t seq = Post({&call, 1});
     // The child is up after its parent has replied, so sleep once, for the child. (If the clone
     // fails, the time limit ends this.)
@@ -231,23 +321,35 @@ Result<std::unique_ptr<StubProcess>> StubProcess::Fork(std::span<const StubCall>
     pid = ResultOf(AwaitReply(seq), nullptr);
     cpu = cpu_;
   }
-  if (!pid.ok()) {
-    if (pid.error().Is(ESRCH)) child->Disown();
-    return pid.error();
-  }
-  child->pid_ = static_cast<pid_t>(*pid);
-  uint64_t reply;
-  {
-    MutexLock lock(child->mu_);
-    child->cpu_ = cpu;
-    reply = child->AwaitReply(child->seq_);
-  }
-  if (reply == 0) return Errno(EAGAIN);
-  if (!first.empty()) {
-    *first_result = ResultOf(reply, nullptr);
-    child->AfterOrder(first, *first_result);
-  }
+  return AwaitChild(std::move(child), pid, cpu, !first.empty(), first_result);
+}
+
+Result<std::unique_ptr<StubProcess>> StubProcess::BeginFork(std::span<const StubCall> first) {
+  const StubSlot slot = TRY(host_.TakeSlot());
+  auto child = std::make_unique<StubProcess>(host_, slot);
+  const StubCall call = PrepareChild(*child, first);
+  MutexLock lock(mu_);
+  if (lost_.load(std::memory_order_relaxed)) return Errno(ESRCH);
+  LeaveCpu();
+  begun_fork_ = Post({&call, 1});
   return child;
+}
+
+void StubProcess::CollectFork() {
+  if (begun_fork_ == 0) return;
+  begun_pid_ = ResultOf(AwaitReply(begun_fork_), nullptr);
+  begun_fork_ = 0;
+}
+
+Result<std::unique_ptr<StubProcess>> StubProcess::FinishFork(std::unique_ptr<StubProcess> child,
+                                                             Result<uint32_t>* first_result) {
+  Result<uint32_t> pid = [&] {
+    MutexLock lock(mu_);
+    CollectFork();
+    return std::move(begun_pid_);
+  }();
+  const bool ordered = child->slot_.command->count != 0;
+  return AwaitChild(std::move(child), pid, -1, ordered, first_result);
 }
 
 void StubProcess::Disown() {
@@ -333,7 +435,39 @@ Result<size_t> StubProcess::Write(GuestAddr to, std::span<const std::byte> from)
   return Errno(n < 0 && errno == ENOMEM ? ENOMEM : EFAULT);
 }
 
+bool StubHost::BeginSpare(std::span<const StubCall> first, uint32_t tag) {
+  {
+    MutexLock lock(spare_mu_);
+    if (spare_state_ != SpareState::kNone) return false;
+    spare_state_ = SpareState::kBusy;
+  }
+  Result<std::unique_ptr<StubProcess>> stub = zygote_->BeginFork(first);
+  MutexLock lock(spare_mu_);
+  spare_state_ = stub.ok() ? SpareState::kThere : SpareState::kNone;
+  if (stub.ok()) spare_ = {std::move(*stub), tag};
+  return stub.ok();
+}
+
+std::unique_ptr<StubProcess> StubHost::TakeSpare(Result<uint32_t>* first_result, uint32_t* tag) {
+  Spare spare;
+  {
+    MutexLock lock(spare_mu_);
+    if (spare_state_ != SpareState::kThere) return nullptr;
+    spare_state_ = SpareState::kBusy;
+    spare = std::move(spare_);
+  }
+  *tag = spare.tag;
+  Result<std::unique_ptr<StubProcess>> stub =
+      zygote_->FinishFork(std::move(spare.stub), first_result);
+  MutexLock lock(spare_mu_);
+  spare_state_ = SpareState::kNone;
+  return stub.ok() ? std::move(*stub) : nullptr;
+}
+
 StubHost::~StubHost() {
+  Result<uint32_t> unused = 0U;
+  uint32_t tag;
+  TakeSpare(&unused, &tag).reset();
   zygote_.reset();
   std::vector<Dying> dying;
   {

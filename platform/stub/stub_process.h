@@ -58,6 +58,9 @@ class StubProcess {
       EXCLUDES(mu_);
   Result<void> Syscall(int nr, std::array<uint64_t, 6> args) EXCLUDES(mu_);
   Result<void> Mincore(GuestRange range, std::span<uint8_t> out) EXCLUDES(mu_);
+  // Many ranges in few orders; as AddressSpace's.
+  Result<void> CountResident(std::span<const GuestRange> ranges, std::span<uint64_t> pages)
+      EXCLUDES(mu_);
   // getrusage of the stub process; guest code can forge it.
   Result<rusage> Usage() EXCLUDES(mu_);
 
@@ -72,6 +75,11 @@ class StubProcess {
   Result<std::unique_ptr<StubProcess>> Fork(std::span<const StubCall> first = {},
                                             Result<uint32_t>* first_result = nullptr)
       EXCLUDES(mu_);
+
+  // The same in two steps, between which the caller does something else. One at a time.
+  Result<std::unique_ptr<StubProcess>> BeginFork(std::span<const StubCall> first) EXCLUDES(mu_);
+  Result<std::unique_ptr<StubProcess>> FinishFork(std::unique_ptr<StubProcess> child,
+                                                  Result<uint32_t>* first_result) EXCLUDES(mu_);
 
   // process_vm_readv and writev, or the memory thread where the host refuses those: the bytes up to
   // the first fault, EFAULT when there are none. Does not look at the stub's own range: the caller has.
@@ -92,6 +100,13 @@ class StubProcess {
   void Fill(std::span<const StubCall> calls) REQUIRES(mu_);
   // Gives the order and returns its number.
   uint32_t Post(std::span<const StubCall> calls) REQUIRES(mu_);
+  // Reads the reply to a fork that was begun: the next order's would take its place.
+  void CollectFork() REQUIRES(mu_);
+  StubCall PrepareChild(StubProcess& child, std::span<const StubCall> first);
+  // Blocks until the child is up.
+  Result<std::unique_ptr<StubProcess>> AwaitChild(std::unique_ptr<StubProcess> child,
+                                                  const Result<uint32_t>& pid, int cpu, bool ordered,
+                                                  Result<uint32_t>* first_result);
   static Result<uint32_t> ResultOf(uint64_t reply, size_t* failed);
   // Has the memory thread write from guest memory to the copy area (SYS_pwrite64) or read from there
   // into guest memory (SYS_pread64), page by page. How many bytes; EFAULT when none.
@@ -109,16 +124,21 @@ class StubProcess {
   bool ReapAtStart();
   // Moves the sleeping memory thread to the CPU of the calling thread, which is about to sleep.
   void ComeToThisCpu() REQUIRES(mu_);
+  // Lets it run anywhere again.
+  void LeaveCpu() REQUIRES(mu_);
 
   StubHost& host_;
   pid_t pid_ = 0;  // set before anyone else knows of this object; 0 when there is none
   const StubSlot slot_;
   bool disowned_ = false;
   mutable std::atomic<bool> lost_{false};
+  std::atomic<bool> killed_{false};
   mutable Mutex<LockClass::kAddressSpace> mu_;
   uint32_t seq_ GUARDED_BY(mu_) = RW_FIRST_ORDER;
   bool started_ GUARDED_BY(mu_) = false;  // has replied once
   int cpu_ GUARDED_BY(mu_) = -1;          // where the memory thread is bound to
+  uint32_t begun_fork_ GUARDED_BY(mu_) = 0;  // the order whose reply nobody has read; 0: none
+  Result<uint32_t> begun_pid_ GUARDED_BY(mu_) = Errno(ESRCH);
 };
 
 // Who answers the signals of guest threads.
@@ -139,6 +159,14 @@ class StubHost : public RefCounted<StubHost> {
                                                Result<uint32_t>* first_result = nullptr) {
     return zygote_->Fork(first, first_result);
   }
+
+  // A stub made ahead of its use, with `first` as its first order, while the caller goes on; `tag` is
+  // for the caller. At most one waits: further ones are not begun (false). It is as empty as a new one,
+  // since nothing runs in it.
+  bool BeginSpare(std::span<const StubCall> first, uint32_t tag) EXCLUDES(spare_mu_);
+  // The spare stub, or null: none has been begun, or it has died.
+  std::unique_ptr<StubProcess> TakeSpare(Result<uint32_t>* first_result, uint32_t* tag)
+      EXCLUDES(spare_mu_);
 
   // The vDSO and its data in every stub; empty when the host has none.
   GuestRange vdso() const { return vdso_; }
@@ -187,6 +215,15 @@ class StubHost : public RefCounted<StubHost> {
   int policy_ = 0, nice_ = 0;  // of the Sentry, and so of all stubs
   bool pin_ = false;
   cpu_set_t all_cpus_ = {};
+
+  struct Spare {
+    std::unique_ptr<StubProcess> stub;  // begun
+    uint32_t tag = 0;
+  };
+  enum class SpareState { kNone, kBusy, kThere };
+  Mutex<LockClass::kPlatform> spare_mu_;
+  SpareState spare_state_ GUARDED_BY(spare_mu_) = SpareState::kNone;
+  Spare spare_ GUARDED_BY(spare_mu_);
 
   Mutex<LockClass::kPlatform> mu_;
   uint32_t next_slot_ GUARDED_BY(mu_) = 0;

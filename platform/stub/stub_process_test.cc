@@ -154,6 +154,54 @@ TEST_F(StubTest, FirstOrderOfAChildIsMade) {
   EXPECT_EQ((*child)->Syscall(SYS_munmap, {kAddr, kPageSize}).error_value(), 0);
 }
 
+TEST_F(StubTest, SpareStubIsMadeMeanwhileAndTakenOnce) {
+  const StubCall first = MapCall(kAddr);
+  Result<uint32_t> result = 0U;
+  uint32_t tag = 0;
+  EXPECT_EQ(host_->TakeSpare(&result, &tag), nullptr);
+  ASSERT_TRUE(host_->BeginSpare({&first, 1}, 7));
+  EXPECT_FALSE(host_->BeginSpare({&first, 1}, 8));
+  // Others may be made before it is taken.
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(New()->Syscall(SYS_munmap, {kAddr, kPageSize}).error_value(), 0);
+  std::unique_ptr<StubProcess> spare = host_->TakeSpare(&result, &tag);
+  ASSERT_NE(spare, nullptr);
+  EXPECT_EQ(tag, 7u);
+  EXPECT_EQ(result.error_value(), 0);
+  EXPECT_EQ(host_->TakeSpare(&result, &tag), nullptr);
+  stub_ = std::move(spare);
+  EXPECT_TRUE(Mapped(kAddr));
+  EXPECT_EQ(stub_->Syscall(SYS_munmap, {kAddr, kPageSize}).error_value(), 0);
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_TRUE(host_->BeginSpare({}, 0));
+    ASSERT_NE(host_->TakeSpare(&result, &tag), nullptr);
+  }
+}
+
+TEST_F(StubTest, ResidentPagesOfManyRangesAreCounted) {
+  const auto range = [](uint64_t page, uint64_t pages) {
+    return GuestRange{GuestAddr(kAddr + page * kPageSize), GuestAddr(kAddr + (page + pages) * kPageSize)};
+  };
+  constexpr uint64_t kPages = 20'000;
+  ASSERT_EQ(stub_->Syscall(SYS_mmap, {kAddr, kPages * kPageSize, PROT_READ | PROT_WRITE,
+                                      kAnon | MAP_NORESERVE, ~uint64_t{0}, 0})
+                .error_value(),
+            0);
+  ASSERT_EQ(stub_->Syscall(SYS_madvise, {kAddr, kPages * kPageSize, MADV_NOHUGEPAGE}).error_value(), 0);
+  for (const uint64_t page : {0, 1, 4031, 4032, 19'999}) {
+    const std::byte one{1};
+    ASSERT_TRUE(stub_->Write(GuestAddr(kAddr + page * kPageSize), {&one, 1}).ok());
+  }
+  std::vector<GuestRange> ranges = {range(0, kPages), range(0, 1), range(kPages, 1), range(1, 2),
+                                    range(kPages - 1, 2), range(4031, 1)};
+  for (uint64_t i = 0; i < 100; ++i) ranges.push_back(range(i, 1));
+  std::vector<uint64_t> pages(ranges.size(), 99);
+  ASSERT_TRUE(stub_->CountResident(ranges, pages).ok());
+  // What is not all mapped counts nothing, and the rest all the same.
+  const uint64_t expected[] = {5, 1, 0, 1, 0, 1, 1, 1, 0};
+  for (size_t i = 0; i < std::size(expected); ++i) EXPECT_EQ(pages[i], expected[i]) << i;
+  EXPECT_EQ(pages.back(), 0u);
+}
+
 // Children of this process that run.
 int LivingChildren() {
   FILE* f = fopen(("/proc/self/task/" + std::to_string(getpid()) + "/children").c_str(), "r");

@@ -331,6 +331,30 @@ Result<void> CodePatcher::MapAll(std::span<const AddressSpace::Mapping> mappings
   return done;
 }
 
+Result<void> CodePatcher::Replace(
+    std::span<const AddressSpace::Mapping> mappings,
+    const std::function<Result<void>(std::span<const GuestRange>)>& change) {
+  MutexLock lock(mu_);
+  std::vector<GuestRange> in_stub;
+  for (const Area& area : areas_) {
+    if (area.range.start.value() >= kStubStart) in_stub.push_back(area.range);
+  }
+  TRY(change(in_stub));
+  areas_.clear();
+  patches_.clear();
+  hits_.clear();
+  failed_stops_ = 0;
+  map_ = {};
+  for (const AddressSpace::Mapping& m : mappings) {
+    map_.Mapped(m.range, m.prot, (m.flags & MAP_TYPE) != MAP_PRIVATE);
+  }
+  MutexLock table(table_mu_);
+  by_start_.clear();
+  by_trampoline_.clear();
+  generation_.store(0);
+  return {};
+}
+
 Result<void> CodePatcher::Unmap(GuestRange range, const Change& change) {
   MutexLock lock(mu_);
   if (!EvictAreasLocked(range)) return Errno(ENOMEM);

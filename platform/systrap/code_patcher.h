@@ -84,6 +84,11 @@ class CodePatcher {
   // When `change` fails some may be mapped; none of their code is patched then.
   Result<void> MapAll(std::span<const AddressSpace::Mapping> mappings, const Change& change)
       EXCLUDES(mu_);
+  // For AddressSpace::Replace: `change` is told which ranges outside the guest's are to be unmapped,
+  // too. Nothing is patched then.
+  Result<void> Replace(
+      std::span<const AddressSpace::Mapping> mappings,
+      const std::function<Result<void>(std::span<const GuestRange>)>& change) EXCLUDES(mu_);
   Result<void> Unmap(GuestRange range, const Change& change) EXCLUDES(mu_);
   Result<void> Protect(GuestRange range, int prot, const Change& change) EXCLUDES(mu_);
   Result<void> Remap(GuestRange from, GuestRange to, bool keep, const Change& change) EXCLUDES(mu_);

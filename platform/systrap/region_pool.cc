@@ -2,11 +2,17 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <span>
+
 #include "sentry/base/check.h"
+#include "sentry/base/guest_addr.h"
 
 namespace ringwall::systrap {
 
@@ -32,20 +38,54 @@ void RegionPool::ReapLocked() {
   std::erase_if(dying_, [&](const Dying& d) {
     mu_.AssertHeld();
     if (syscall(SYS_tgkill, d.pid, d.pid, 0) == 0 || errno != ESRCH) return false;
-    // What one guest process left is not for the next to see.
-    ::madvise(At(d.index), RW_REGION_SIZE, MADV_REMOVE);
-    free_.push_back(d.index);
+    FreeLocked(d.index);
     return true;
   });
+}
+
+// What one guest process left is not for the next to see.
+void RegionPool::FreeLocked(uint32_t index) {
+  const bool warm = warm_ < kMaxWarm && ZeroPages(index);
+  if (warm) {
+    ++warm_;
+  } else {
+    ::madvise(At(index), RW_REGION_SIZE, MADV_REMOVE);
+  }
+  free_.push_back({index, warm});
+}
+
+bool RegionPool::ZeroPages(uint32_t index) {
+  const off_t start = static_cast<off_t>(index) * RW_REGION_SIZE, end = start + RW_REGION_SIZE;
+  struct Run {
+    off_t from, to;
+  };
+  std::array<Run, RW_REGION_SIZE / kPageSize / 2> runs;
+  size_t count = 0, bytes = 0;
+  for (off_t at = start; at < end; ++count) {
+    const off_t data = ::lseek(fd_.get(), at, SEEK_DATA);
+    if (data < 0 && errno != ENXIO) return false;
+    if (data < 0 || data >= end) break;
+    const off_t hole = ::lseek(fd_.get(), data, SEEK_HOLE);
+    if (hole <= data) return false;
+    runs[count] = {data, std::min(hole, end)};
+    bytes += static_cast<size_t>(runs[count].to - data);
+    at = runs[count].to;
+  }
+  if (bytes > kMaxWarmBytes) return false;
+  for (const Run& run : std::span(runs).first(count)) {
+    memset(base_ + run.from, 0, static_cast<size_t>(run.to - run.from));
+  }
+  return true;
 }
 
 Result<uint32_t> RegionPool::Take() {
   MutexLock lock(mu_);
   if (free_.empty() && !dying_.empty()) ReapLocked();
   if (!free_.empty()) {
-    const uint32_t index = free_.back();
+    const Free region = free_.back();
     free_.pop_back();
-    return index;
+    if (region.warm) --warm_;
+    return region.index;
   }
   if (next_ == kMaxRegions) return Errno(EAGAIN);
   return next_++;
@@ -59,8 +99,7 @@ void RegionPool::GiveBack(pid_t pid, const std::vector<uint32_t>& regions) {
 
 void RegionPool::GiveBackUnmapped(uint32_t index) {
   MutexLock lock(mu_);
-  ::madvise(At(index), RW_REGION_SIZE, MADV_REMOVE);
-  free_.push_back(index);
+  FreeLocked(index);
 }
 
 }  // namespace ringwall::systrap

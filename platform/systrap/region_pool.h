@@ -47,8 +47,20 @@ class RegionPool {
   int fd() const { return fd_.get(); }
 
  private:
-  void ReapLocked() REQUIRES(mu_);
+  // Pages of free regions that are kept, since zeroing them costs less than getting new ones.
+  static constexpr size_t kMaxWarm = 8;            // regions
+  static constexpr size_t kMaxWarmBytes = 64 << 10;  // of each
 
+  void ReapLocked() REQUIRES(mu_);
+  // Empties a region for its next owner.
+  void FreeLocked(uint32_t index) REQUIRES(mu_);
+  // Zeroes the pages that there are; false when there are many.
+  bool ZeroPages(uint32_t index);
+
+  struct Free {
+    uint32_t index;
+    bool warm;
+  };
   struct Dying {
     pid_t pid;
     uint32_t index;
@@ -57,7 +69,8 @@ class RegionPool {
   std::byte* base_ = nullptr;
   Mutex<LockClass::kLeaf> mu_;
   uint32_t next_ GUARDED_BY(mu_) = 0;
-  std::vector<uint32_t> free_ GUARDED_BY(mu_);
+  std::vector<Free> free_ GUARDED_BY(mu_);
+  size_t warm_ GUARDED_BY(mu_) = 0;
   std::vector<Dying> dying_ GUARDED_BY(mu_);
 };
 

@@ -98,15 +98,31 @@ void SystrapAddressSpace::GiveBack(SystrapCore& core, uint32_t region, Errno err
 
 // The first task of a stub comes at once, so its thread is started with the stub.
 Result<Ref<AddressSpace>> SystrapAddressSpace::Create(Ref<SystrapCore> core) {
+  // A sandbox that runs one program needs no spare stub.
+  const bool again = core->NoteCreated();
   StubCall calls[2];
-  const uint32_t region = TRY(StartCalls(*core, calls));
+  uint32_t region;
   Result<uint32_t> thread = 0U;
-  Result<std::unique_ptr<StubProcess>> stub = core->host().NewStub(calls, &thread);
-  if (!stub.ok()) {
-    GiveBack(*core, region, stub.error());
-    return stub.error();
+  std::unique_ptr<StubProcess> stub = core->host().TakeSpare(&thread, &region);
+  if (stub == nullptr) {
+    region = TRY(StartCalls(*core, calls));
+    Result<std::unique_ptr<StubProcess>> made = core->host().NewStub(calls, &thread);
+    if (!made.ok()) {
+      GiveBack(*core, region, made.error());
+      return made.error();
+    }
+    stub = std::move(made.value());
   }
-  return Ref<AddressSpace>(Make(std::move(core), std::move(stub.value()), region, thread));
+  if (again) BeginSpare(*core);
+  return Ref<AddressSpace>(Make(std::move(core), std::move(stub), region, thread));
+}
+
+void SystrapAddressSpace::BeginSpare(SystrapCore& core) {
+  StubCall calls[2];
+  const Result<uint32_t> region = StartCalls(core, calls);
+  if (region.ok() && !core.host().BeginSpare(calls, *region)) {
+    core.regions().GiveBackUnmapped(*region);
+  }
 }
 
 Result<Ref<AddressSpace>> SystrapAddressSpace::Fork() {
@@ -120,6 +136,7 @@ Result<Ref<AddressSpace>> SystrapAddressSpace::Fork() {
     return stub.error();
   }
   Ref<SystrapAddressSpace> child = Make(core_, std::move(stub.value()), region, thread);
+  child->InheritChanges(*this);
   child->patcher_.Adopt(std::move(state));
   return Ref<AddressSpace>(std::move(child));
 }
@@ -133,6 +150,21 @@ Result<void> SystrapAddressSpace::Map(GuestRange range, int prot, int flags, int
 
 Result<void> SystrapAddressSpace::MapAll(std::span<const Mapping> mappings) {
   return patcher_.MapAll(mappings, [&] { return StubAddressSpace::MapAll(mappings); });
+}
+
+bool SystrapAddressSpace::MayReplace() {
+  MutexLock lock(mu_);
+  return regions_.size() == 1 && pristine();
+}
+
+Result<void> SystrapAddressSpace::Replace(std::span<const Mapping> mappings) {
+  {
+    MutexLock lock(contexts_mu_);
+    for (SystrapContext* context : contexts_) context->Scrub();
+  }
+  return patcher_.Replace(mappings, [&](std::span<const GuestRange> areas) {
+    return StubAddressSpace::ReplaceAnd(mappings, areas);
+  });
 }
 
 Result<void> SystrapAddressSpace::Unmap(GuestRange range) {

@@ -30,6 +30,8 @@ class SystrapAddressSpace final : public StubAddressSpace, private systrap::Worl
 
   Result<void> Map(GuestRange range, int prot, int flags, int host_fd, uint64_t offset) override;
   Result<void> MapAll(std::span<const Mapping> mappings) override;
+  bool MayReplace() override EXCLUDES(mu_);
+  Result<void> Replace(std::span<const Mapping> mappings) override EXCLUDES(contexts_mu_);
   Result<void> Unmap(GuestRange range) override;
   Result<void> Protect(GuestRange range, int prot) override;
   Result<void> Remap(GuestRange from, uint64_t new_size, int flags, GuestAddr to) override;
@@ -59,6 +61,8 @@ class SystrapAddressSpace final : public StubAddressSpace, private systrap::Worl
 
   // A new region, and the calls that map it and start a guest thread on it.
   static Result<uint32_t> StartCalls(SystrapCore& core, std::span<StubCall> calls);
+  // Has a stub made for the next Create.
+  static void BeginSpare(SystrapCore& core);
   // A stub could not be made; its calls were those for this region.
   static void GiveBack(SystrapCore& core, uint32_t region, Errno error);
   // On a stub that has made the calls, with what came of them.

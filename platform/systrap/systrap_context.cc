@@ -121,6 +121,14 @@ Event SystrapContext::Lost() {
   return {.kind = EventKind::kStubLost};
 }
 
+void SystrapContext::Scrub() {
+  constexpr size_t kFrames = 2 * kPageSize;  // signal frames lie at the top
+  memset(At(region_, RW_REGION_WINDOW), 0, window_high_);
+  memset(At(region_, RW_REGION_XSTATE), 0, xstate_.size());
+  if ((message_ & RW_FLAG_IN_HANDLER) != 0) return;  // it is needed once more
+  memset(At(region_, RW_REGION_ALTSTACK + RW_REGION_ALTSTACK_SIZE - kFrames), 0, kFrames);
+}
+
 uint32_t SystrapContext::PrepareResume() {
   systrap::Region& r = *region_;
   systrap::CodePatcher& patcher = as_->patcher();
@@ -168,10 +176,11 @@ uint32_t SystrapContext::PrepareState() {
     Store(r.frame_resume, may_return_ ? patcher.ToResume(frame_rip_) : 0);
     command |= RW_CMD_FRAME;
     frame_queued_ = false;
-    xstate_fresh_ = false;
+    xstate_fresh_ = xstate_sent_ = false;
   }
   if (xstate_dirty_) {
     memcpy(At(region_, RW_REGION_XSTATE), xstate_.data(), xstate_.size());
+    xstate_sent_ = false;
     command |= RW_CMD_LOAD_XSTATE;
     xstate_dirty_ = false;
   }
@@ -409,6 +418,7 @@ Event SystrapContext::TakeEvent() {
   regs_taken_ = false;
   if ((message_ & (RW_EVENT_MASK | RW_FLAG_IN_HANDLER | RW_FLAG_TRAPPED)) != kPlain) TakeRegs();
   xstate_fresh_ = false;
+  xstate_sent_ = (message_ & RW_FLAG_XSTATE) != 0;
   input_count_ = 0;
   input_end_ = output_end_ = 0;
   Event event;
@@ -431,6 +441,7 @@ Event SystrapContext::TakeEvent() {
         input_[input_count_++] = input;
         input_end_ = std::max(input_end_, input.offset + input.size);
       }
+      window_high_ = std::max(window_high_, input_end_);
       if (regs_.orig_rax < PlatformStats::kSyscalls && (message_ & RW_FLAG_LOCAL) == 0) {
         std::atomic<uint32_t>& count =
             (message_ & RW_FLAG_TRAPPED) != 0 ? trapped_[regs_.orig_rax] : patched_[regs_.orig_rax];
@@ -542,7 +553,7 @@ size_t SystrapContext::xstate_size() const { return xstate_.size(); }
 Result<void> SystrapContext::GetXState(std::span<std::byte> out) {
   if (out.size() != xstate_.size()) return Errno(EINVAL);
   if (!xstate_dirty_ && !xstate_fresh_) {
-    if (!Command(RW_CMD_SAVE)) return Errno(ESRCH);
+    if (!xstate_sent_ && !Command(RW_CMD_SAVE)) return Errno(ESRCH);
     memcpy(xstate_.data(), At(region_, RW_REGION_XSTATE), xstate_.size());
     // What the processor leaves as it was, and Linux's notes in a signal frame, are not state.
     constexpr size_t kSwBytes = 464, kSwEnd = 512, kHeaderRest = 520, kHeaderEnd = 576;
@@ -594,7 +605,7 @@ void SystrapContext::Forget() {
 bool SystrapContext::LoadXState(GuestAddr at) {
   if ((message_ & RW_FLAG_IN_HANDLER) != 0) return false;
   Store(region_->frame_xstate, at.value());
-  xstate_fresh_ = false;
+  xstate_fresh_ = xstate_sent_ = false;
   if (!Command(RW_CMD_FRAME_XSTATE)) return false;
   if ((Load(region_->message) & RW_FLAG_FRAME_FAILED) != 0) return false;
   xstate_dirty_ = false;
@@ -652,6 +663,7 @@ void SystrapContext::QueueReserved(GuestAddr addr, size_t n) {
   Store(copy.size, static_cast<uint32_t>(n));
   Store(copy.offset, at);
   output_end_ = at + static_cast<uint32_t>(n);
+  window_high_ = std::max(window_high_, output_end_);
 }
 
 bool SystrapContext::WriteWindow(GuestAddr addr, std::span<const std::byte> in) {

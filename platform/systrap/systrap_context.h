@@ -63,6 +63,10 @@ class SystrapContext final : public Context, private SignalFrames {
   Result<void> SetAffinity(const cpu_set_t& set) override EXCLUDES(affinity_mu_);
   void BeforeSleep() override;
 
+  // Before another program takes the region over (exec in place): what earlier calls left of their
+  // input, output and registers goes. Preconditions: the guest thread waits for the Sentry.
+  void Scrub();
+
   // For the address space, which stops all threads while it patches. Any thread.
   bool in_guest() const { return in_guest_.load(); }
   void Kick();
@@ -124,6 +128,7 @@ class SystrapContext final : public Context, private SignalFrames {
   std::vector<std::byte> xstate_;
   bool xstate_dirty_ = true;
   bool xstate_fresh_ = false;
+  bool xstate_sent_ = false;  // the region has had it since the last event
   bool lost_ = false;
   bool ready_ = false;
   bool ready_once_ = false;
@@ -151,6 +156,7 @@ class SystrapContext final : public Context, private SignalFrames {
   uint32_t input_end_ = 0;
   uint32_t output_count_ = 0;
   uint32_t output_end_ = 0;
+  uint32_t window_high_ = 0;  // so much of the window has ever been used
   // Where output may go: behind the input, which may be read yet, on a cache line of its own.
   uint32_t NextOutput() const { return (std::max(input_end_, output_end_) + 63) & ~63U; }
   uint32_t kept_output_ = 0;

@@ -39,6 +39,9 @@ class SystrapCore : public RefCounted<SystrapCore> {
   void Remove(SystrapContext* context) EXCLUDES(mu_);
   PlatformStats Stats() const EXCLUDES(mu_);
 
+  // A stub is being made for a new program; whether it is not the first.
+  bool NoteCreated() { return created_.exchange(true); }
+
   // Whether both sides of a hand-over may spin: each thread that runs then takes two processors.
   // Looks at all contexts, but only now and then.
   bool MaySpin(uint64_t now_tsc);
@@ -59,6 +62,7 @@ class SystrapCore : public RefCounted<SystrapCore> {
 
   std::atomic<uint64_t> next_look_{0};
   std::atomic<bool> may_spin_{false};
+  std::atomic<bool> created_{false};
   mutable Mutex<LockClass::kLeaf> mu_;
   std::unordered_set<SystrapContext*> contexts_ GUARDED_BY(mu_);
   PlatformStats ended_ GUARDED_BY(mu_);  // of contexts that are gone

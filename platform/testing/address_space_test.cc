@@ -117,6 +117,69 @@ TEST_P(AddressSpaceTest, MincoreTellsTouchedPages) {
   EXPECT_EQ(as_->Mincore(range, std::span(pages).first(4)).error_value(), EINVAL);
 }
 
+TEST_P(AddressSpaceTest, ReplaceLeavesTheNewMappingsOnly) {
+  // A file's and an anonymous one, and more than one order holds.
+  std::vector<AddressSpace::Mapping> mappings;
+  for (uint64_t i = 0; i < 100; ++i) {
+    const GuestAddr at = kElsewhere + 2 * i * kPageSize;
+    mappings.push_back({{at, at + kPageSize}, kReadWrite, kAnon, -1, 0});
+  }
+  ASSERT_EQ(Put(*as_, kData, 5), 0);
+  Code code;
+  code.Call(SYS_getpid).JumpBack(12);
+  std::unique_ptr<Context> context = Start(*as_, code);
+  ASSERT_EQ(context->Switch().kind, EventKind::kSyscall);
+  ASSERT_TRUE(as_->MayReplace());
+  ASSERT_EQ(as_->Replace(mappings).error_value(), 0);
+  context.reset();
+  EXPECT_EQ(Put(*as_, kData, 1), EFAULT);
+  EXPECT_EQ(Put(*as_, kText, 1), EFAULT);
+  EXPECT_EQ(Put(*as_, kElsewhere + kPageSize, 1), EFAULT);
+  for (const AddressSpace::Mapping& m : mappings) EXPECT_EQ(Get<int>(*as_, m.range.start), 0);
+  // The guest thread runs the next program, with registers of its own.
+  ASSERT_TRUE(as_->Map(kDataRange, kReadWrite, kAnon, -1, 0).ok());
+  ASSERT_TRUE(as_->Map(kTextRange, kReadWrite | PROT_EXEC, kAnon, -1, 0).ok());
+  context = Start(*as_, code);
+  for (int i = 0; i < 40; ++i) {
+    ASSERT_EQ(context->Switch().kind, EventKind::kSyscall);
+    EXPECT_EQ(context->regs().orig_rax, uint64_t{SYS_getpid});
+    EXPECT_EQ(context->regs().rbx, 0u);
+    context->regs().rax = 1;
+  }
+  EXPECT_TRUE(as_->alive());
+}
+
+TEST_P(AddressSpaceTest, ReplaceIsNotForWhatMoreThanMemoryWouldOutlive) {
+  EXPECT_TRUE(NewSpace()->MayReplace());
+  Result<Ref<AddressSpace>> child = as_->Fork();
+  ASSERT_EQ(child.error_value(), 0);
+  EXPECT_TRUE((*child)->MayReplace());
+  Code code;
+  code.Call(SYS_getpid);
+  {
+    // Two guest threads, also when they are gone.
+    RefPtr<AddressSpace> threads = NewSpace();
+    std::unique_ptr<Context> one = Start(*threads, code), two = Start(*threads, code);
+    EXPECT_FALSE(threads->MayReplace());
+    EXPECT_EQ(one->Switch().kind, EventKind::kSyscall);
+    EXPECT_EQ(two->Switch().kind, EventKind::kSyscall);
+    one.reset();
+    two.reset();
+    EXPECT_FALSE(threads->MayReplace());
+  }
+  if (const GuestRange vdso = as_->vdso(); !vdso.empty()) {
+    RefPtr<AddressSpace> without = NewSpace();
+    ASSERT_EQ(without->Unmap(vdso).error_value(), 0);
+    EXPECT_FALSE(without->MayReplace());
+    child = without->Fork();
+    ASSERT_EQ(child.error_value(), 0);
+    EXPECT_FALSE((*child)->MayReplace());
+  }
+  constexpr int kRegister = 1 << 4;  // MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED
+  ASSERT_EQ(as_->Membarrier(kRegister, 0, 0).error_value(), 0);
+  EXPECT_FALSE(as_->MayReplace());
+}
+
 TEST_P(AddressSpaceTest, CompareExchangeIsAtomicAndSurvivesFaults) {
   ASSERT_EQ(Put(*as_, kData, uint32_t{0xfffffff0}), 0);
   EXPECT_EQ(as_->CompareExchange(kData, 1, 2).value_or(0), 0xfffffff0u);

@@ -11,6 +11,7 @@
 #include "sentry/kernel/futex.h"
 #include "sentry/kernel/syscall_table.h"
 #include "sentry/kernel/task.h"
+#include "sentry/kernel/task_life.h"
 #include "sentry/kernel/timer_queue.h"
 
 namespace ringwall {
@@ -162,7 +163,9 @@ void Kernel::Start(ThreadGroup& tg) {
 
 int Kernel::WaitForExit(ThreadGroup& tg) {
   MutexLock lock(tasks_.mu);
+  TaskLife::AwaitFromOutside(tg, true);
   while (!tg.zombie) group_exited_.Wait(tasks_.mu);
+  TaskLife::AwaitFromOutside(tg, false);
   return tg.exit_status;
 }
 

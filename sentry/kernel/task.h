@@ -283,7 +283,7 @@ class Task : public RefCounted<Task> {
   Task(Kernel& kernel, Ref<ThreadGroup> tg, int tid);
 
   // task_run.cc
-  static void* ThreadMain(void* self);
+  static void ThreadMain(void* self);
   void StartThread();
   void Run();
   void HandleEvent(const Event& e);
@@ -338,13 +338,14 @@ class Task : public RefCounted<Task> {
   void UpdateLocalAnswers();
   // task_exit.cc
   void DoExit();
-  void ReleaseMm();
+  void ReleaseMm(bool keeps_stub = false);
   void FinishExit();
   bool WaitsForPidNamespaceLocked();
   bool LeaveGroupLocked();
   void ReparentChildrenLocked();
   // task_exec.cc
   Result<void> KillOtherThreads();
+  MemoryManager* ReplaceableMm();
 
   Kernel& kernel_;
   const Ref<ThreadGroup> tg_;

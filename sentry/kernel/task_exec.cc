@@ -30,8 +30,16 @@ struct Loaded {
   bool secure = false;
 };
 
+// Whether a program with `after` may do nothing that one with `before` may not, and the reverse.
+bool SameRights(const Credentials& before, const Credentials& after) {
+  return before.euid == after.euid && before.egid == after.egid &&
+         before.cap_permitted == after.cap_permitted &&
+         before.cap_effective == after.cap_effective;
+}
+
+// `own`: the caller's memory, when the program may take its place; else null.
 Result<Loaded> Load(Kernel& kernel, const Walk& walk, ThreadGroup& tg, ExecArgs& args,
-                    bool randomize) {
+                    bool randomize, MemoryManager* own) {
   LoadArgs load{.platform = kernel.platform(), .walk = walk};
   load.file = std::move(args.file);
   load.filename = args.filename;
@@ -50,6 +58,9 @@ Result<Loaded> Load(Kernel& kernel, const Walk& walk, ThreadGroup& tg, ExecArgs&
     const UserNamespace& ns = c.user_ns();
     return ExecIdentity{ns.ShowUid(c.ruid), ns.ShowUid(c.euid), ns.ShowGid(c.rgid),
                         ns.ShowGid(c.egid), after->secure};
+  };
+  load.replaces = [&]() -> MemoryManager* {
+    return after.ok() && !after->secure && SameRights(walk.creds, *after->creds) ? own : nullptr;
   };
   LoadedImage image = TRY(LoadExecutable(std::move(load)));
   if (!after.ok()) return after.error();
@@ -109,13 +120,26 @@ Result<void> Task::KillOtherThreads() {
   return {};
 }
 
+// A fork that execs: its memory and its stub are its own, and the new program can have the stub.
+MemoryManager* Task::ReplaceableMm() {
+  if (mm_->users.load() != 1 || mm_->ref_count() != 1 || vfork_parent_ || mm_->dumpable() != 1) {
+    return nullptr;
+  }
+  MutexLock lock(tg_->siglock);
+  if (tg_->threads.size() != 1) return nullptr;
+  lock.Unlock();
+  return mm_->address_space().MayReplace() ? mm_.get() : nullptr;
+}
+
 Result<void> Task::Exec(ExecArgs args) {
   const Path root = fs_->root(), cwd = fs_->cwd();
   const Walk walk{creds(), mounts(), root, cwd, this};
-  Loaded loaded = TRY(Load(kernel_, walk, *tg_, args, (personality & kAddrNoRandomize) == 0));
+  Loaded loaded = TRY(Load(kernel_, walk, *tg_, args, (personality & kAddrNoRandomize) == 0,
+                           ReplaceableMm()));
   LoadedImage& image = loaded.image;
-  std::unique_ptr<Context> context =
-      TRY(kernel_.platform().NewContext(image.mm->address_space(), nullptr));
+  const bool in_place = image.mm->in_place();
+  std::unique_ptr<Context> context;
+  if (!in_place) context = TRY(kernel_.platform().NewContext(image.mm->address_space(), nullptr));
   const Ref<const Pid> old_pid(pid());
   TRY(KillOtherThreads());
 
@@ -124,7 +148,21 @@ Result<void> Task::Exec(ExecArgs args) {
   ProcessTimers::ProcessExecs(*tg_);
   const abi::SigSet mask = saved_mask_.value_or(signal_mask());
   saved_mask_.reset();
-  ReleaseMm();
+  if (in_place && !image.Commit().ok()) {
+    ExitGroup(SIGKILL);
+    return {};
+  }
+  ReleaseMm(in_place);
+  if (in_place) {
+    // On the guest thread that has just become free.
+    Result<std::unique_ptr<Context>> again =
+        kernel_.platform().NewContext(image.mm->address_space(), nullptr);
+    if (!again.ok()) {
+      ExitGroup(SIGKILL);
+      return {};
+    }
+    context = std::move(*again);
+  }
   {
     MutexLock lock(mu_);
     mm_ = image.mm;
@@ -191,7 +229,7 @@ Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   exec.filename = args.filename;
   exec.argv = args.argv;
   exec.envp = args.envp;
-  Loaded loaded = TRY(Load(*this, walk, *tg, exec, true));
+  Loaded loaded = TRY(Load(*this, walk, *tg, exec, true, nullptr));
   LoadedImage& image = loaded.image;
   std::unique_ptr<Context> context =
       TRY(platform().NewContext(image.mm->address_space(), nullptr));

@@ -75,14 +75,15 @@ void Task::DieBySignal(int signo) {
   KeepRegisters();
 }
 
-void Task::ReleaseMm() {
+// keeps_stub: another program goes on in it, and its counters with it.
+void Task::ReleaseMm(bool keeps_stub) {
   RefPtr<MemoryManager> mm;
   std::unique_ptr<Context> context;
   uint64_t user = 0, system = 0;
   if (context_ != nullptr) context_->CpuTime(&user, &system);
   // The last one that uses the memory keeps its counters.
   Rusage counters;
-  if (mm_ && mm_->users.fetch_sub(1) == 1) counters = MemoryRusage();
+  if (mm_ && mm_->users.fetch_sub(1) == 1 && !keeps_stub) counters = MemoryRusage();
   {
     MutexLock lock(mu_);
     final_rusage_.Add(counters);
@@ -210,7 +211,7 @@ bool Task::LeaveGroupLocked() NO_THREAD_SAFETY_ANALYSIS {
   }
   if (group_done) TaskLife::GroupDied(tg);
   TaskLife::MaybeZombie(tg);
-  if (group_done || set.live == 0) kernel_.group_exited_.SignalAll();
+  if (set.live == 0) kernel_.group_exited_.SignalAll();
   return group_done;
 }
 
@@ -289,11 +290,32 @@ void TaskLife::GroupDied(ThreadGroup& tg) {
   }
 }
 
+namespace {
+// Under the TaskSet's lock.
+std::vector<const ThreadGroup*>& Awaited() {
+  static auto& groups = *new std::vector<const ThreadGroup*>;
+  return groups;
+}
+}  // namespace
+
+void TaskLife::AwaitFromOutside(const ThreadGroup& tg, bool waits) {
+  std::vector<const ThreadGroup*>& groups = Awaited();
+  if (waits) {
+    groups.push_back(&tg);
+  } else {
+    groups.erase(std::find(groups.begin(), groups.end(), &tg));
+  }
+}
+
+bool TaskLife::IsAwaitedFromOutside(const ThreadGroup& tg) {
+  return std::find(Awaited().begin(), Awaited().end(), &tg) != Awaited().end();
+}
+
 void TaskLife::MaybeZombie(ThreadGroup& tg) {
   if (!tg.dead || tg.zombie || tg.zombie_threads != 0) return;
   tg.zombie = true;
   tg.exit_status = tg.group_exit_status;
-  tg.kernel().group_exited_.SignalAll();
+  if (IsAwaitedFromOutside(tg)) tg.kernel().group_exited_.SignalAll();
   tg.exit_queue.Notify(EPOLLIN);
   Task* leader = tg.leader;
   leader->exit_code = tg.exit_status;

@@ -26,6 +26,9 @@ class TaskLife {
   static void ReapZombiesOf(ThreadGroup& tg);
   // Tells inits that wait for the last task of their namespaces that one with these numbers is gone.
   static void WakeEndingInit(const Pid& pid);
+  // A host thread waits for the end of this process (Kernel::WaitForExit), or no more. Few ever do, so
+  // none is woken by the end of the others.
+  static void AwaitFromOutside(const ThreadGroup& tg, bool waits);
   // Tells the tracer that `t` has ended.
   static void TellTracerOfExit(Task& t);
 
@@ -35,6 +38,7 @@ class TaskLife {
   static ThreadGroup* NewParent(ThreadGroup& tg);
   static void HangUpOrphanedGroups(ThreadGroup& tg);
   static void LeaveGroup(ThreadGroup& tg);
+  static bool IsAwaitedFromOutside(const ThreadGroup& tg);
 };
 
 }  // namespace ringwall

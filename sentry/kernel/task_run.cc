@@ -1,5 +1,4 @@
 // The loop of a task's Sentry thread: run guest code, answer what stopped it, act on signals.
-#include <pthread.h>
 #include <signal.h>
 
 #include <algorithm>
@@ -8,6 +7,7 @@
 #include "sentry/kernel/file_async.h"
 #include "sentry/base/log.h"
 #include "sentry/kernel/guest_io.h"
+#include "sentry/kernel/host_threads.h"
 #include "sentry/kernel/syscall_table.h"
 #include "sentry/kernel/task.h"
 #include "sentry/strace/strace.h"
@@ -16,7 +16,6 @@ namespace ringwall {
 
 namespace {
 thread_local Task* current_task = nullptr;
-constexpr size_t kHostStackSize = 256 << 10;
 constexpr uint64_t kX32Bit = 0x40000000;
 constexpr uint64_t kTrapFlag = 0x100;
 }  // namespace
@@ -124,26 +123,18 @@ Result<std::string> Task::CopyInPath(GuestAddr from, bool allow_empty) {
   return path;
 }
 
-void* Task::ThreadMain(void* self) {
+void Task::ThreadMain(void* self) {
   Ref<Task> task = Ref<Task>::Adopt(static_cast<Task*>(self));
   current_task = task.get();
   task->Run();
   current_task = nullptr;
-  return nullptr;
 }
 
 void Task::StartThread() {
-  // The host thread takes no signals: nothing in the Sentry is woken by one.
-  pthread_attr_t attr;
-  pthread_attr_init(&attr);
-  pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-  pthread_attr_setstacksize(&attr, kHostStackSize);
-  // The new thread has the processors of its maker.
-  if (current_task != nullptr && current_task->context_ != nullptr) current_task->context_->BeforeSleep();
   AddRef();
-  pthread_t thread;
-  const int error = pthread_create(&thread, &attr, &Task::ThreadMain, this);
-  pthread_attr_destroy(&attr);
+  if (RunOnIdleThread(&Task::ThreadMain, this)) return;
+  if (current_task != nullptr && current_task->context_ != nullptr) current_task->context_->BeforeSleep();
+  const int error = RunOnNewThread(&Task::ThreadMain, this);
   if (error != 0) {
     RW_LOG(kError, "no host thread for task %d: %d", tid_, error);
     Release();

@@ -96,6 +96,12 @@ uint64_t RandomBelow(uint64_t n) {
   return value % n;
 }
 
+// Set-id bits that hold.
+struct SetIds {
+  std::optional<Uid> uid;
+  std::optional<Gid> gid;
+};
+
 // Does one exec; its members are what the steps leave for the next ones.
 class Loader {
  public:
@@ -109,7 +115,8 @@ class Loader {
   Result<void> MapElf(MemoryManager& mm, File& file, const ElfImage& elf, uint64_t bias);
   Result<void> MapSegment(MemoryManager& mm, File& file, const ElfSegment& segment, uint64_t bias);
   void SetLayout(MemoryManager& mm, uint64_t bias, const StackImage& stack);
-  ExecIdentity Identity(const LoadedImage& image) const;
+  ExecIdentity Identity(const SetIds& set) const;
+  Result<Ref<MemoryManager>> MakeMap(bool unreadable);
   std::vector<AuxEntry> Auxv(const MemoryManager& mm, const ExecIdentity& id, uint64_t bias) const;
   Result<StackImage> MakeStack(MemoryManager& mm, std::vector<AuxEntry> auxv);
 
@@ -212,11 +219,10 @@ Result<void> Loader::MapSegment(MemoryManager& mm, File& file, const ElfSegment&
   return {};
 }
 
-ExecIdentity Loader::Identity(const LoadedImage& image) const {
-  if (args_.identity) return args_.identity(*image.executable, image.setuid, image.setgid);
+ExecIdentity Loader::Identity(const SetIds& set) const {
+  if (args_.identity) return args_.identity(*file_, set.uid, set.gid);
   const Credentials& old = args_.walk.creds;
-  ExecIdentity id{old.ruid, image.setuid.value_or(old.euid), old.rgid,
-                  image.setgid.value_or(old.egid)};
+  ExecIdentity id{old.ruid, set.uid.value_or(old.euid), old.rgid, set.gid.value_or(old.egid)};
   id.secure = id.euid != id.uid || id.egid != id.gid;
   return id;
 }
@@ -304,6 +310,12 @@ void Loader::SetLayout(MemoryManager& mm, uint64_t bias, const StackImage& stack
   mm.SetBrkStart(moved ? kElfDynBase : GuestAddr(*PageUp(brk + bias) + kPageSize));
 }
 
+Result<Ref<MemoryManager>> Loader::MakeMap(bool unreadable) {
+  MemoryManager* const old = args_.replaces && !unreadable ? args_.replaces() : nullptr;
+  if (old != nullptr) return MemoryManager::CreateInPlace(*old, args_.limits, args_.randomize);
+  return MemoryManager::Create(args_.platform, args_.limits, args_.randomize);
+}
+
 Result<LoadedImage> Loader::Run() {
   if (args_.argv.empty()) args_.argv.push_back("");
   TRY(CheckArguments(args_.filename, args_.argv, args_.envp, args_.limits.stack));
@@ -312,19 +324,22 @@ Result<LoadedImage> Loader::Run() {
   elf_ = TRY(ReadElf(*file_, head_));
   if (elf_.interpreter) TRY(ReadInterpreter());
 
-  Ref<MemoryManager> mm =
-      TRY(MemoryManager::Create(args_.platform, args_.limits, args_.randomize));
-  LoadedImage image{.mm = mm, .executable = Ref<File>(file_)};
   const Attr attr = TRY(file_->inode().GetAttr());
   const Credentials& creds = args_.walk.creds;
   const Path& path = file_->path();
   const bool nosuid = path.mount_ref() && (path.mount().flags() & MS_NOSUID) != 0;
+  SetIds set;
   if (!nosuid && !creds.no_new_privs) {
-    if ((attr.mode & S_ISUID) != 0) image.setuid = attr.uid;
-    if ((attr.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP)) image.setgid = attr.gid;
+    if ((attr.mode & S_ISUID) != 0) set.uid = attr.uid;
+    if ((attr.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP)) set.gid = attr.gid;
   }
-  image.unreadable = !Vfs::CheckAccess(creds, path, kMayRead).ok();
-  const ExecIdentity identity = Identity(image);
+  const bool unreadable = !Vfs::CheckAccess(creds, path, kMayRead).ok();
+  const ExecIdentity identity = Identity(set);
+  Ref<MemoryManager> mm = TRY(MakeMap(unreadable));
+  LoadedImage image{.mm = mm, .executable = Ref<File>(file_)};
+  image.setuid = set.uid;
+  image.setgid = set.gid;
+  image.unreadable = unreadable;
   image.secure = identity.secure;
 
   // All of it is one order to the stub.
@@ -344,13 +359,8 @@ Result<LoadedImage> Loader::Run() {
   if (entry >= kTaskSize.value()) return Errno(EINVAL);
   StackImage stack = TRY(MakeStack(*mm, Auxv(*mm, identity, bias)));
   SetLayout(*mm, bias, stack);
-  TRY(mm->FinishMappings());
-  static constexpr std::array<std::byte, kPageSize> kZeros = {};
-  for (const GuestRange range : to_zero_) {
-    TRY(mm->CopyOut(range.start, std::span(kZeros).first(range.size())));
-  }
-  TRY(mm->CopyOut(stack.stack_pointer, stack.bytes));
-
+  image.to_zero = std::move(to_zero_);
+  image.stack = std::move(stack.bytes);
   mm->set_executable(file_);
   mm->set_auxv(std::move(stack.auxv));
   image.regs.rip = entry;
@@ -360,10 +370,20 @@ Result<LoadedImage> Loader::Run() {
   image.regs.ss = abi::kUserSs;
   image.regs.orig_rax = ~uint64_t{0};
   image.comm = BaseName(args_.filename).substr(0, 15);
+  if (!mm->in_place()) TRY(image.Commit());
   return image;
 }
 
 }  // namespace
+
+Result<void> LoadedImage::Commit() {
+  TRY(mm->FinishMappings());
+  static constexpr std::array<std::byte, kPageSize> kZeros = {};
+  for (const GuestRange range : to_zero) {
+    TRY(mm->CopyOut(range.start, std::span(kZeros).first(range.size())));
+  }
+  return mm->CopyOut(GuestAddr(regs.rsp), stack);
+}
 
 Result<LoadedImage> LoadExecutable(LoadArgs args) { return Loader(args).Run(); }
 

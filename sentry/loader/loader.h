@@ -1,4 +1,4 @@
-// Loading a program into a fresh address space (fs/exec.c, fs/binfmt_elf.c): ELF64 static, PIE and
+// Loading a program into a fresh address space, or into that of the process that execs (fs/exec.c, fs/binfmt_elf.c): ELF64 static, PIE and
 // with an interpreter, and `#!` scripts. Touches nothing of the caller, so that exec can fail.
 #ifndef RINGWALL_SENTRY_LOADER_LOADER_H_
 #define RINGWALL_SENTRY_LOADER_LOADER_H_
@@ -40,6 +40,9 @@ struct LoadArgs {
   // The identity after exec, when more than set-id bits decides (file capabilities). Called with
   // the program (not the script) and its set-id bits.
   std::function<ExecIdentity(File&, std::optional<Uid>, std::optional<Gid>)> identity;
+  // Asked once the identity is known: the memory whose place the program may take, or null. Not
+  // asked for a program that the caller may not read.
+  std::function<MemoryManager*()> replaces;
 };
 
 struct LoadedImage {
@@ -53,6 +56,12 @@ struct LoadedImage {
   bool secure = false;
   // The caller may not read the executable: the process is not dumpable (would_dump).
   bool unreadable = false;
+
+  // In place of other memory (mm->in_place()): nothing has been mapped yet; Commit() does it. When
+  // it fails neither program is there any more.
+  Result<void> Commit();
+  std::vector<GuestRange> to_zero;
+  std::vector<std::byte> stack;  // what lies at regs.rsp
 };
 
 // ENOEXEC, EACCES, ENOENT, ELIBBAD, ELOOP, E2BIG, EINVAL, ENOMEM, EIO.

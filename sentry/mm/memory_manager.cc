@@ -52,19 +52,31 @@ Result<Ref<MemoryManager>> MemoryManager::Create(Platform& platform, const Memor
                                                  bool randomize) {
   Ref<AddressSpace> as = TRY(platform.NewAddressSpace());
   auto mm = Ref<MemoryManager>::Adopt(new MemoryManager(platform, std::move(as), randomize));
-  MutexLock lock(mm->mu_);
-  mm->mmap_base_ = MmapBase(limits.stack, randomize);
-  mm->vmas_.SetTop(mm->mmap_base_);
-  mm->stack_limit_ = limits.stack;
-  const GuestRange vvar = mm->as_->vvar(), vdso = mm->as_->vdso();
+  mm->Begin(limits);
+  return mm;
+}
+
+Ref<MemoryManager> MemoryManager::CreateInPlace(MemoryManager& old, const MemoryLimits& limits,
+                                                bool randomize) {
+  auto mm = Ref<MemoryManager>::Adopt(new MemoryManager(old.platform_, old.as_, randomize));
+  mm->in_place_ = true;
+  mm->DeferMappings();
+  mm->Begin(limits);
+  return mm;
+}
+
+void MemoryManager::Begin(const MemoryLimits& limits) {
+  MutexLock lock(mu_);
+  mmap_base_ = MmapBase(limits.stack, randomize_);
+  vmas_.SetTop(mmap_base_);
+  stack_limit_ = limits.stack;
+  const GuestRange vvar = as_->vvar(), vdso = as_->vdso();
   if (!vvar.empty()) {
-    mm->vmas_.Insert(Vma{.range = vvar, .prot = PROT_READ, .max_prot = PROT_READ, .name = "[vvar]"});
+    vmas_.Insert(Vma{.range = vvar, .prot = PROT_READ, .max_prot = PROT_READ, .name = "[vvar]"});
   }
   if (!vdso.empty()) {
-    mm->vmas_.Insert(Vma{.range = vdso, .prot = PROT_READ | PROT_EXEC, .name = "[vdso]"});
+    vmas_.Insert(Vma{.range = vdso, .prot = PROT_READ | PROT_EXEC, .name = "[vdso]"});
   }
-  lock.Unlock();
-  return mm;
 }
 
 Result<Ref<MemoryManager>> MemoryManager::Fork() {
@@ -196,13 +208,18 @@ void MemoryManager::DeferMappings() {
 
 Result<void> MemoryManager::FinishMappings() {
   MutexLock lock(mu_);
-  TRY(FlushLocked());
+  if (std::exchange(in_place_, false)) {
+    TRY(as_->Replace(std::exchange(deferred_, {})));
+  } else {
+    TRY(FlushLocked());
+  }
   deferring_ = false;
   peak_size_ = vmas_.total();
   return {};
 }
 
 Result<void> MemoryManager::FlushLocked() {
+  if (in_place_) return Errno(EBUSY);  // the old memory is still wanted
   if (deferred_.empty()) return {};
   const std::vector<AddressSpace::Mapping> mappings = std::exchange(deferred_, {});
   return as_->MapAll(mappings);

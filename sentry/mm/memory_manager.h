@@ -57,6 +57,11 @@ class MemoryManager : public RefCounted<MemoryManager> {
   // places are the same in each run. limits.stack says how far below the stack mmap begins.
   static Result<Ref<MemoryManager>> Create(Platform& platform, const MemoryLimits& limits = {},
                                            bool randomize = true);
+  // The same over the address space of `old`, for exec in place: mappings are deferred, and
+  // FinishMappings takes away what `old` has there, which is then of no more use.
+  // Preconditions: its address space MayReplace(), and nobody but the caller uses `old`.
+  static Ref<MemoryManager> CreateInPlace(MemoryManager& old, const MemoryLimits& limits,
+                                          bool randomize);
   // fork: vmas and contents, honouring MADV_DONTFORK and WIPEONFORK.
   Result<Ref<MemoryManager>> Fork();
 
@@ -127,6 +132,7 @@ class MemoryManager : public RefCounted<MemoryManager> {
   // On a map that nobody else knows yet: collects what Mmap, MapStack and the like tell the stub,
   // so that FinishMappings gives it as one order. In between nothing can be copied.
   void DeferMappings();
+  bool in_place() const { return in_place_; }
   Result<void> FinishMappings();
 
   // The executable, for /proc/PID/exe, and the auxiliary vector.
@@ -178,6 +184,7 @@ class MemoryManager : public RefCounted<MemoryManager> {
 
  private:
   MemoryManager(Platform& platform, Ref<AddressSpace> as, bool randomize);
+  void Begin(const MemoryLimits& limits) EXCLUDES(mu_);
 
   // A mapping that has passed all checks, at its place.
   struct Placement {
@@ -221,6 +228,7 @@ class MemoryManager : public RefCounted<MemoryManager> {
   Platform& platform_;
   const Ref<AddressSpace> as_;
   const bool randomize_;
+  bool in_place_ = false;  // the address space has an older map's memory
   std::atomic<int> dumpable_{1};
   std::atomic<bool> thp_disabled_{false};
   std::atomic<uint32_t> mdwe_{0};

@@ -87,17 +87,17 @@ MemoryManager::Usage MemoryManager::usage(bool with_rss) const {
   u.exe = layout_.end_code < layout_.start_code ? 0 : PageUp(code).value_or(0);
   u.lib = vmas_.exec() > u.exe ? vmas_.exec() - u.exe : 0;
   if (with_rss) {
+    std::vector<GuestRange> ranges;
+    std::vector<uint64_t*> sums;
     for (const auto& [end, vma] : vmas_) {
       if (vma.name != nullptr) continue;
-      const uint64_t n = ResidentLocked(vma.range);
-      if (!vma.file) {
-        u.rss_anon += n;
-      } else if (vma.file->inode().fs().type_name() == "tmpfs") {
-        u.rss_shmem += n;
-      } else {
-        u.rss_file += n;
-      }
+      ranges.push_back(vma.range);
+      const bool shmem = vma.file && vma.file->inode().fs().type_name() == "tmpfs";
+      sums.push_back(!vma.file ? &u.rss_anon : shmem ? &u.rss_shmem : &u.rss_file);
     }
+    std::vector<uint64_t> pages(ranges.size());
+    static_cast<void>(as_->CountResident(ranges, pages).ok());
+    for (size_t i = 0; i < pages.size(); ++i) *sums[i] += pages[i] * kPageSize;
     u.rss = u.rss_anon + u.rss_file + u.rss_shmem;
     uint64_t peak = peak_rss_.load(std::memory_order_relaxed);
     while (peak < u.rss && !peak_rss_.compare_exchange_weak(peak, u.rss)) {
