@@ -62,8 +62,14 @@ SysResult SysProcessMrelease(Task& t, int pidfd, uint32_t flags);
 SysResult SysCachestat(Task& t, int fd, GuestAddr range, GuestAddr out, uint32_t flags);
 
 // sys_prctl.cc: the options that sys_misc.cc does not know.
+// PR_SET_SYSCALL_USER_DISPATCH, also for a tracer's stopped tracee. EINVAL, EFAULT.
+Result<void> SetSyscallDispatch(Task& target, uint64_t mode, uint64_t offset, uint64_t length,
+                                uint64_t selector);
 SysResult PrctlMore(Task& t, int option, uint64_t arg2, uint64_t arg3, uint64_t arg4,
                     uint64_t arg5);
+
+// sys_rseq.cc
+SysResult SysRseq(Task& t, GuestAddr area, uint32_t length, int flags, uint32_t signature);
 
 // sys_sched.cc
 SysResult SysSchedSetattr(Task& t, int pid, GuestAddr attr, uint32_t flags);

@@ -1,6 +1,7 @@
 // futex and futex_waitv (kernel/futex/syscalls.c). The table is sentry/kernel/futex.h's; here is the
 // waiting.
 #include <linux/futex.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include <memory>
@@ -110,7 +111,7 @@ SysResult SysFutex(Task& t, GuestAddr addr, int op, uint32_t val, GuestAddr time
   const int cmd = op & FUTEX_CMD_MASK;
   const bool shared = (op & FUTEX_PRIVATE_FLAG) == 0;
   const bool realtime = (op & FUTEX_CLOCK_REALTIME) != 0;
-  if (realtime && cmd != FUTEX_WAIT && cmd != FUTEX_WAIT_BITSET && cmd != FUTEX_WAIT_REQUEUE_PI &&
+  if (realtime && cmd != FUTEX_WAIT_BITSET && cmd != FUTEX_WAIT_REQUEUE_PI &&
       cmd != FUTEX_LOCK_PI2) {
     return Errno(ENOSYS);
   }
@@ -131,6 +132,12 @@ SysResult SysFutex(Task& t, GuestAddr addr, int op, uint32_t val, GuestAddr time
     if (cmd == FUTEX_REQUEUE || cmd == FUTEX_CMP_REQUEUE) {
       TRY(UserIn<uint32_t>(addr2).CopyIn(t));
     }
+  }
+  const bool waits = cmd == FUTEX_WAIT || cmd == FUTEX_WAIT_BITSET;
+  if (shared && waits) {
+    // A page of one's own that cannot change makes no sense as a futex (get_futex_key).
+    const std::optional<Vma> vma = t.mm().Find(addr);
+    if (vma && !vma->shared && !vma->file && (vma->prot & PROT_WRITE) == 0) return Errno(EFAULT);
   }
   switch (cmd) {
     case FUTEX_WAIT: {
@@ -186,7 +193,8 @@ SysResult SysFutexWaitv(Task& t, GuestAddr waiters_addr, uint32_t n, uint32_t fl
   std::vector<std::unique_ptr<TaskFutexWaiter>> owned;
   std::vector<FutexWaiter*> waiters;
   for (const WaitvAbi& w : abi) {
-    if ((w.flags & ~(kFutex32 | kPrivate)) != 0 || (w.flags & 3) != kFutex32 || w.reserved != 0) {
+    if ((w.flags & ~(kFutex32 | kPrivate)) != 0 || (w.flags & 3) != kFutex32 || w.reserved != 0 ||
+        w.val > UINT32_MAX) {
       return Errno(EINVAL);
     }
     entries.push_back({{t.mm(), GuestAddr(w.uaddr), (w.flags & kPrivate) == 0},

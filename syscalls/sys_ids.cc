@@ -333,7 +333,7 @@ SysResult SysGetsid(Task& t, int pid) {
 }
 
 SysResult SysSetpgid(Task& t, int pid, int pgid) {
-  if (pgid < 0) return Errno(EINVAL);
+  if (pgid < 0 || (pgid == 0 && pid < 0)) return Errno(EINVAL);
   TaskSet& set = t.kernel().tasks();
   MutexLock lock(set.mu);
   const PidNamespace& ns = t.pid_ns();

@@ -8,6 +8,7 @@ namespace ringwall {
 
 SysResult SysMemfdCreate(Task& t, GuestAddr name_addr, uint32_t flags) {
   constexpr size_t kNameMax = 249;
+  constexpr uint32_t kSealExec = 0x20;
   constexpr uint32_t kNoExecSeal = 8, kExec = 0x10;
   constexpr uint32_t kHandled = MFD_CLOEXEC | MFD_ALLOW_SEALING | kNoExecSeal | kExec;
   if ((flags & ~kHandled) != 0) return Errno(EINVAL);
@@ -17,7 +18,7 @@ SysResult SysMemfdCreate(Task& t, GuestAddr name_addr, uint32_t flags) {
   if (name->size() > kNameMax) return Errno(EINVAL);
   const bool noexec = (flags & kNoExecSeal) != 0;
   Ref<File> file = TRY(NewMemfd(*name, noexec || (flags & MFD_ALLOW_SEALING) != 0,
-                                noexec ? 0666 : 0777, t.creds()));
+                                noexec ? 0666 : 0777, t.creds(), noexec ? kSealExec : 0));
   const int fd = TRY(t.fds().Install(std::move(file), (flags & MFD_CLOEXEC) != 0,
                                      t.tg().limit(RLIMIT_NOFILE)));
   return fd;

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "platform/xstate.h"
 #include "sentry/kernel/process_timers.h"
 #include "syscalls/handlers.h"
 #include "syscalls/handlers_misc.h"
@@ -217,11 +218,11 @@ SysResult SysSetrlimit(Task& t, uint32_t resource, GuestAddr in) {
 }
 
 SysResult SysPrlimit64(Task& t, int pid, uint32_t resource, GuestAddr in, GuestAddr out) {
-  if (resource >= RLIM_NLIMITS) return Errno(EINVAL);
   std::optional<RlimitAbi> fresh;
   if (!in.IsNull()) {
     fresh = TRY(UserIn<RlimitAbi>(in).CopyIn(t));
   }
+  if (resource >= RLIM_NLIMITS) return Errno(EINVAL);
   RefPtr<ThreadGroup> tg(&t.tg());
   if (pid != 0 && pid != t.vtid()) {
     MutexLock lock(t.kernel().tasks().mu);
@@ -255,10 +256,11 @@ SysResult SysGetrandom(Task& t, GuestAddr buf, uint64_t size, uint32_t flags) {
     const size_t want = std::min<uint64_t>(size - done, chunk.size());
     const ssize_t n = getrandom(chunk.data(), want, 0);
     if (n < 0) return Errno(EAGAIN);
-    Result<void> copied =
-        t.CopyOut(buf + done, std::span<const std::byte>(chunk).first(static_cast<size_t>(n)));
+    const Result<size_t> copied = t.mm().CopyOutPartial(
+        buf + done, std::span<const std::byte>(chunk).first(static_cast<size_t>(n)));
     if (!copied.ok()) return done > 0 ? SysResult(static_cast<int64_t>(done)) : copied.error();
-    done += static_cast<uint64_t>(n);
+    done += *copied;
+    if (*copied < static_cast<size_t>(n)) break;
     if (t.Interrupted()) break;
   }
   return static_cast<int64_t>(done);
@@ -282,6 +284,14 @@ SysResult SysArchPrctl(Task& t, int code, GuestAddr arg) {
       return Errno(ENODEV);
     case 0x1011:  // ARCH_GET_CPUID
       return 1;
+    case 0x1021:  // ARCH_GET_XCOMP_SUPP
+    case 0x1022:  // ARCH_GET_XCOMP_PERM
+      return Zero(UserOut<uint64_t>(arg).CopyOut(t, XStateFeatures()));
+    case 0x1023: {  // ARCH_REQ_XCOMP_PERM
+      // The tiles of AMX are the one feature to be asked for, and the stubs have no room for them.
+      constexpr uint64_t kTileData = 18;
+      return Errno(arg.value() > kTileData ? EINVAL : EOPNOTSUPP);
+    }
     default:
       return Errno(EINVAL);
   }

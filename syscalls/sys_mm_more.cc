@@ -42,7 +42,7 @@ SysResult SysPkeyMprotect(Task& t, GuestAddr addr, uint64_t length, int prot, in
 SysResult SysPkeyAlloc(Task&, uint64_t flags, uint64_t rights) {
   constexpr uint64_t kRights = 3;  // PKEY_DISABLE_ACCESS, PKEY_DISABLE_WRITE
   if (flags != 0 || (rights & ~kRights) != 0) return Errno(EINVAL);
-  return Errno(ENOSPC);
+  return Errno(EINVAL);  // as without the processor's part of it
 }
 
 SysResult SysPkeyFree(Task&, int) { return Errno(EINVAL); }

@@ -21,7 +21,7 @@ struct CloneArgsAbi {
   uint64_t set_tid, set_tid_size, cgroup;
 };
 static_assert(sizeof(CloneArgsAbi) == 88);
-constexpr uint64_t kCloneArgsSizeVer0 = 64;
+constexpr uint64_t kCloneArgsSizeVer0 = 64, kCloneArgsSizeVer2 = 88;
 constexpr uint64_t kCloneIntoCgroup = 0x200000000ull;
 
 SysResult DoClone(Task& t, const CloneArgs& args) {
@@ -180,7 +180,12 @@ SysResult SysClone3(Task& t, GuestAddr addr, uint64_t size) {
   }
   if ((a.flags & (CLONE_THREAD | CLONE_PARENT)) != 0 && a.exit_signal != 0) return Errno(EINVAL);
   if ((a.stack == 0) != (a.stack_size == 0)) return Errno(EINVAL);
-  if ((a.flags & kCloneIntoCgroup) != 0 || a.flags >> 34 != 0) return Errno(EINVAL);
+  if (a.stack >= kTaskSize.value() || a.stack_size > kTaskSize.value() - a.stack) return Errno(EINVAL);
+  if (a.flags >> 34 != 0) return Errno(EINVAL);
+  if ((a.flags & kCloneIntoCgroup) != 0) {
+    // There is no cgroup file system, so no descriptor is of one.
+    return Errno(size < kCloneArgsSizeVer2 || a.cgroup > INT_MAX ? EINVAL : EBADF);
+  }
   if ((a.set_tid == 0) != (a.set_tid_size == 0)) return Errno(EINVAL);
   if (a.set_tid_size > PidNamespace::kMaxLevel) return Errno(EINVAL);
   CloneArgs args;
@@ -239,7 +244,9 @@ SysResult SysWait4(Task& t, int pid, GuestAddr status, int options, GuestAddr ru
   return r.pid;
 }
 
-SysResult SysWaitid(Task& t, int which, int id, GuestAddr infop, int options, GuestAddr rusage) {
+namespace {
+
+SysResult DoWaitid(Task& t, int which, int id, GuestAddr infop, int options, GuestAddr rusage) {
   constexpr int kKnown =
       WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL;
   if ((options & ~kKnown) != 0 || (options & (WEXITED | WSTOPPED | WCONTINUED)) == 0) {
@@ -282,6 +289,16 @@ SysResult SysWaitid(Task& t, int which, int id, GuestAddr infop, int options, Gu
   return PutWaitInfo(t, r, infop, rusage);
 }
 
+}  // namespace
+
+// Whatever came of it, the siginfo is written: zeros then.
+SysResult SysWaitid(Task& t, int which, int id, GuestAddr infop, int options, GuestAddr rusage) {
+  SysResult result = DoWaitid(t, which, id, infop, options, rusage);
+  if (result.ok() || infop.IsNull() || result.error().Is(EFAULT)) return result;
+  TRY(PutWaitInfo(t, WaitResult{}, infop, GuestAddr()));
+  return result;
+}
+
 SysResult PutWaitInfo(Task& t, const WaitResult& r, GuestAddr infop, GuestAddr rusage) {
   if (r.pid != 0) {
     TRY(CopyOutRusage(t, rusage, r.rusage));
@@ -299,16 +316,22 @@ SysResult PutWaitInfo(Task& t, const WaitResult& r, GuestAddr infop, GuestAddr r
 }
 
 SysResult SysPidfdOpen(Task& t, int pid, uint32_t flags) {
-  if ((flags & ~static_cast<uint32_t>(O_NONBLOCK)) != 0 || pid <= 0) return Errno(EINVAL);
+  constexpr uint32_t kThread = O_EXCL;
+  if ((flags & ~(O_NONBLOCK | kThread)) != 0 || pid <= 0) return Errno(EINVAL);
   RefPtr<ThreadGroup> tg;
+  RefPtr<Task> thread;
   {
     MutexLock lock(t.kernel().tasks().mu);
     Task* target = t.pid_ns().FindTask(pid);
     if (target == nullptr) return Errno(ESRCH);
-    if (target->tid() != target->tgid()) return Errno(EINVAL);
+    if ((flags & kThread) != 0) {
+      thread = RefPtr<Task>(target);
+    } else if (target->tid() != target->tgid()) {
+      return Errno(EINVAL);
+    }
     tg = RefPtr<ThreadGroup>(&target->tg());
   }
-  const int fd = TRY(t.fds().Install(NewPidFd(*tg, flags), true, t.tg().limit(RLIMIT_NOFILE)));
+  const int fd = TRY(t.fds().Install(NewPidFd(*tg, flags, std::move(thread)), true, t.tg().limit(RLIMIT_NOFILE)));
   return fd;
 }
 

@@ -5,6 +5,7 @@
 #include "sentry/kernel/guest_io.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/ptrace.h"
+#include "fs/epoll/epoll.h"
 #include "syscalls/handlers.h"
 
 namespace ringwall {
@@ -104,6 +105,15 @@ SysResult SysProcessVmWritev(Task& t, int pid, GuestAddr local, uint64_t local_c
   });
 }
 
+namespace {
+
+// struct kcmp_epoll_slot.
+struct EpollSlot {
+  uint32_t efd, tfd, toff;
+};
+
+}  // namespace
+
 SysResult SysKcmp(Task& t, int pid1, int pid2, int type, uint64_t index1, uint64_t index2) {
   const RefPtr<Task> a = TRY(TaskOf(t, pid1));
   const RefPtr<Task> b = TRY(TaskOf(t, pid2));
@@ -131,7 +141,19 @@ SysResult SysKcmp(Task& t, int pid1, int pid2, int type, uint64_t index1, uint64
     case KCMP_IO:
       return 0;  // nobody has an I/O context
     case KCMP_SYSVSEM:
-      return Errno(EOPNOTSUPP);
+      return order(a->sem_undo_id(), b->sem_undo_id());
+    case KCMP_EPOLL_TFD: {
+      const auto slot = TRY(UserIn<EpollSlot>(GuestAddr(index2)).CopyIn(t));
+      const RefPtr<FdTable> fds1 = a->fds_ref(), fds2 = b->fds_ref();
+      if (!fds1 || !fds2 || index1 > INT_MAX || slot.efd > INT_MAX) return Errno(EBADF);
+      Ref<File> file = TRY(fds1->Get(static_cast<int>(index1)));
+      Ref<File> other = TRY(fds2->Get(static_cast<int>(slot.efd)));
+      const EpollFile* epoll = EpollFile::From(*other);
+      if (epoll == nullptr) return Errno(EINVAL);
+      const File* watched = epoll->Watched(static_cast<int>(slot.tfd), slot.toff);
+      if (watched == nullptr) return Errno(ENOENT);
+      return order(&*file, watched);
+    }
     default:
       return Errno(EINVAL);
   }

@@ -8,6 +8,7 @@
 #include "platform/xstate.h"
 #include "sentry/kernel/ptrace.h"
 #include "syscalls/handlers.h"
+#include "syscalls/handlers_misc.h"
 
 namespace ringwall {
 
@@ -15,7 +16,8 @@ namespace {
 
 // Requests that Debian 12's headers lack, or that are the architecture's.
 constexpr int kOldSetOptions = 21, kSysemu = 31, kSysemuSinglestep = 32, kArchPrctl = 30;
-constexpr int kGetRseqConfiguration = 0x420f;
+constexpr int kGetRseqConfiguration = 0x420f, kSetSyscallDispatch = 0x4210,
+              kGetSyscallDispatch = 0x4211, kSingleblock = 33;
 constexpr uint32_t kOptions = 0xff | PTRACE_O_EXITKILL | PTRACE_O_SUSPEND_SECCOMP;
 
 // struct user: where its parts lie.
@@ -25,6 +27,11 @@ constexpr size_t kFxsave = 512, kSwBytes = 464;
 
 struct IovecAbi {
   uint64_t base, len;
+};
+
+// struct ptrace_sud_config.
+struct DispatchConfig {
+  uint64_t mode, selector, offset, length;
 };
 
 struct PeekSigInfoArgs {
@@ -364,11 +371,26 @@ SysResult Examine(Task& t, Task& tracee, int request, uint64_t addr, uint64_t ra
     case PTRACE_SECCOMP_GET_METADATA:
       return GetSeccompMetadata(t, tracee, addr, data);
     case kGetRseqConfiguration: {
-      // struct ptrace_rseq_configuration: no area is registered.
-      const uint64_t none[3] = {};
-      if (addr != sizeof(none)) return Errno(EINVAL);
-      TRY(t.CopyOut(data, std::as_bytes(std::span(none))));
-      return static_cast<int64_t>(sizeof(none));
+      struct {
+        uint64_t pointer;
+        uint32_t size, signature, flags, pad;
+      } conf = {tracee.rseq_area.value(), 0, 0, 0, 0};
+      if (!tracee.rseq_area.IsNull()) conf.size = tracee.rseq_length, conf.signature = tracee.rseq_signature;
+      if (addr != sizeof(conf)) return Errno(EINVAL);
+      TRY(t.CopyOut(data, std::as_bytes(std::span(&conf, 1))));
+      return static_cast<int64_t>(sizeof(conf));
+    }
+    case kGetSyscallDispatch: {
+      if (addr != sizeof(DispatchConfig)) return Errno(EINVAL);
+      const SyscallDispatch& d = tracee.dispatch;
+      const DispatchConfig config = {d.on.load() ? 1u : 0u, d.selector.value(), d.offset, d.length};
+      return Zero(t.CopyOut(data, std::as_bytes(std::span(&config, 1))));
+    }
+    case kSetSyscallDispatch: {
+      if (addr != sizeof(DispatchConfig)) return Errno(EINVAL);
+      const DispatchConfig config = TRY(UserIn<DispatchConfig>(GuestAddr(data)).CopyIn(t));
+      return Zero(SetSyscallDispatch(tracee, config.mode, config.offset, config.length,
+                                     config.selector));
     }
     default:
       return Errno(EIO);
@@ -382,6 +404,7 @@ std::optional<Ptrace::Go> ResumeRequest(int request) {
     case PTRACE_SYSCALL:
       return Ptrace::Go::kSyscall;
     case PTRACE_SINGLESTEP:
+    case kSingleblock:  // one instruction, as where the processor does not trap on branches only
       return Ptrace::Go::kStep;
     case kSysemu:
       return Ptrace::Go::kSysemu;

@@ -1,5 +1,4 @@
-// Scheduling calls (kernel/sched/syscalls.c). Guest threads are host threads of the host's own
-// scheduler with its default policy.
+// Scheduling calls (kernel/sched/syscalls.c). Guest threads are threads of the host's own scheduler.
 #include <sched.h>
 #include <sys/resource.h>
 
@@ -70,8 +69,8 @@ struct Wanted {
   std::optional<int> nice;  // of the normal policies; unchanged when empty
 };
 
-// __sched_setscheduler: EINVAL, EPERM. Policies are remembered and obeyed as far as an ordinary host
-// thread can: which is to say that a real-time one runs as a normal one does.
+// __sched_setscheduler: EINVAL, EPERM. Policies are remembered, and obeyed as far as the host lets the
+// Sentry give them to the guest thread: a real-time one mostly runs as a normal one does.
 Result<void> SetPolicy(Task& t, Task& target, Wanted w) {
   const bool real_time = w.p.policy == SCHED_FIFO || w.p.policy == SCHED_RR;
   const bool deadline = w.p.policy == kSchedDeadline;
@@ -98,12 +97,19 @@ Result<void> SetPolicy(Task& t, Task& target, Wanted w) {
   }
   if (old.reset_on_fork && !w.p.reset_on_fork) privileged = true;
   if (privileged && !t.creds().Has(Capability::kSysNice)) return Errno(EPERM);
+  // Deadlines are promised for all processors or none.
+  if (deadline) {
+    const cpu_set_t own = target.affinity();
+    if (!CPU_EQUAL(&own, &t.kernel().cpus())) return Errno(EPERM);
+  }
 
   // ---- No failure below this line. ----
   if (!deadline) w.p.runtime_ns = w.p.deadline_ns = w.p.period_ns = 0;
   if (deadline && w.p.period_ns == 0) w.p.period_ns = w.p.deadline_ns;
   target.sched.With([&](SchedPolicy& s) { s = w.p; });
   if (normal && w.nice) target.nice.store(*w.nice);
+  target.rescheduled.store(true);
+  target.ApplyScheduling();
   return {};
 }
 
@@ -116,6 +122,7 @@ SysResult SysSchedYield(Task&) {
 
 SysResult SysSchedGetaffinity(Task& t, int pid, uint32_t size, GuestAddr out) {
   if (size % 8 != 0) return Errno(EINVAL);
+  if (pid < 0) return Errno(ESRCH);
   Ref<Task> target = TRY(Target(t, pid));
   cpu_set_t set = target->affinity();
   constexpr size_t kBytes = 8;  // one word covers the CPUs of most hosts
@@ -129,6 +136,7 @@ SysResult SysSchedSetaffinity(Task& t, int pid, uint32_t size, GuestAddr in) {
   cpu_set_t set;
   CPU_ZERO(&set);
   TRY(t.CopyIn(in, std::as_writable_bytes(std::span(&set, 1)).first(std::min<size_t>(size, sizeof(set)))));
+  if (pid < 0) return Errno(ESRCH);
   Ref<Task> target = TRY(Target(t, pid));
   if (!MayChange(t, *target)) return Errno(EPERM);
   return Zero(target->SetAffinity(set));
@@ -222,7 +230,6 @@ SysResult SysSchedGetattr(Task& t, int pid, GuestAddr addr, uint32_t size, uint3
   }
   a.priority = p.priority;
   a.runtime = p.runtime_ns, a.deadline = p.deadline_ns, a.period = p.period_ns;
-  a.util_max = 1024;
   a.size = std::min<uint32_t>(size, sizeof(a));
   return Zero(t.CopyOut(addr, std::as_bytes(std::span(&a, 1)).first(a.size)));
 }
@@ -236,6 +243,7 @@ SysResult SysSchedGetPriorityMax(Task&, int policy) {
     case SCHED_BATCH:
     case SCHED_IDLE:
     case 6:  // SCHED_DEADLINE
+    case 7:  // SCHED_EXT
       return 0;
     default:
       return Errno(EINVAL);
@@ -315,6 +323,8 @@ SysResult SysSetpriority(Task& t, int which, int who, int value) {
       continue;
     }
     task->nice.store(value);
+    task->rescheduled.store(true);
+    task->ApplyScheduling();
     if (result.error_value() == ESRCH) result = 0;
   }
   return result;

@@ -124,8 +124,12 @@ Result<Ref<ShmSegment>> NewSegment(Task& t, int key, uint64_t size, int flags) {
   if (pages > ~uint64_t{0} / kPageSize) return Errno(ENOSPC);
   const uint64_t used = ns.usage->shm_pages.load();
   if (used + pages < used || used + pages > ns.shm_all.load()) return Errno(ENOSPC);
-  // No huge pages, as without CONFIG_HUGETLBFS.
-  if ((flags & SHM_HUGETLB) != 0) return Errno(EINVAL);
+  if ((flags & SHM_HUGETLB) != 0) {
+    // There is no huge page in the pool.
+    constexpr int kSizeShift = 26, kSizeMask = 0x3f, k2Mib = 21, k1Gib = 30;
+    const int log = (flags >> kSizeShift) & kSizeMask;
+    return Errno(log == 0 || log == k2Mib || log == k1Gib ? ENOMEM : EINVAL);
+  }
   const uint64_t memory = t.kernel().options().memory_limit;
   if ((flags & SHM_NORESERVE) == 0 && memory != 0 && size > memory) return Errno(ENOMEM);
   return ShmSegment::Create(ns, key, size, *t.tg().pid);

@@ -32,6 +32,21 @@ Result<void> KillOneLocked(Task& t, ThreadGroup& tg, int signo, const abi::SigIn
   return SendSignalToGroup(tg, info);
 }
 
+// To all of a process group: one that got it is enough.
+SysResult KillGroupLocked(Task& t, const ProcessGroup& pg, int signo, const abi::SigInfo& info) {
+  const std::list<ThreadGroup*> members = pg.members;
+  SysResult result = Errno(ESRCH);
+  for (ThreadGroup* tg : members) {
+    Result<void> r = KillOneLocked(t, *tg, signo, info);
+    if (r.ok()) {
+      result = 0;
+    } else if (!result.ok()) {
+      result = r.error();
+    }
+  }
+  return result;
+}
+
 abi::SigInfo UserInfo(const Task& t, int signo, int code) {
   abi::SigInfo info = MakeSigInfo(signo, code);
   info.SetPidUid(t.vtgid(), ShowUid(t, t.creds().ruid));
@@ -177,32 +192,23 @@ SysResult SysKill(Task& t, int pid, int signo) {
     if (target == nullptr) return Errno(ESRCH);
     return Zero(KillOneLocked(t, target->tg(), signo, info));
   }
-  int found = 0;
-  Result<void> last;
-  bool delivered = false;
-  const auto each = [&](ThreadGroup& tg) {
-    found++;
-    Result<void> r = KillOneLocked(t, tg, signo, info);
-    if (r.ok()) {
-      delivered = true;
-    } else {
-      last = std::move(r);
-    }
-  };
   if (pid == -1) {
+    // All but init and oneself; that one must not be told is no error.
+    SysResult result = Errno(ESRCH);
     for (const auto& [tid, task] : t.pid_ns().tasks) {
       if (task->tgid() != task->tid() || tid == 1 || &task->tg() == &t.tg()) continue;
-      each(task->tg());
+      Result<void> r = KillOneLocked(t, task->tg(), signo, info);
+      if (r.ok() || r.error().Is(EPERM)) {
+        if (!result.ok() && result.error().Is(ESRCH)) result = 0;
+      } else {
+        result = r.error();
+      }
     }
-  } else {
-    const ProcessGroup* pg = pid == 0 ? t.tg().pgrp.get() : t.pid_ns().FindGroup(-pid);
-    if (pg == nullptr) return Errno(ESRCH);
-    const std::list<ThreadGroup*> members = pg->members;
-    for (ThreadGroup* tg : members) each(*tg);
+    return result;
   }
-  if (found == 0) return Errno(ESRCH);
-  if (delivered) return 0;
-  return Zero(std::move(last));
+  const ProcessGroup* pg = pid == 0 ? t.tg().pgrp.get() : t.pid_ns().FindGroup(-pid);
+  if (pg == nullptr) return Errno(ESRCH);
+  return KillGroupLocked(t, *pg, signo, info);
 }
 
 SysResult SysTkill(Task& t, int tid, int signo) {
@@ -219,7 +225,7 @@ SysResult SysRtSigqueueinfo(Task& t, int pid, int signo, GuestAddr addr) {
   info.signo = signo;
   if (signo < 0 || signo > abi::kSigMax) return Errno(EINVAL);
   // Only the kernel and tgkill may claim to be themselves.
-  if ((info.code >= 0 || info.code == SI_TKILL) && pid != t.vtgid()) return Errno(EPERM);
+  if ((info.code >= 0 || info.code == SI_TKILL) && pid != t.vtid()) return Errno(EPERM);
   MutexLock lock(t.kernel().tasks().mu);
   Task* target = t.pid_ns().FindTask(pid);
   if (target == nullptr) return Errno(ESRCH);
@@ -229,26 +235,39 @@ SysResult SysRtSigqueueinfo(Task& t, int pid, int signo, GuestAddr addr) {
 SysResult SysRtTgsigqueueinfo(Task& t, int tgid, int tid, int signo, GuestAddr addr) {
   abi::SigInfo info = TRY(UserIn<abi::SigInfo>(addr).CopyIn(t));
   info.signo = signo;
-  if (tgid <= 0) return Errno(EINVAL);
-  if ((info.code >= 0 || info.code == SI_TKILL) && tgid != t.vtgid()) return Errno(EPERM);
+  if (tgid <= 0 || tid <= 0) return Errno(EINVAL);
+  if ((info.code >= 0 || info.code == SI_TKILL) && tid != t.vtid()) return Errno(EPERM);
   return DoTkill(t, tgid, tid, signo, info);
 }
 
 SysResult SysPidfdSendSignal(Task& t, int fd, int signo, GuestAddr addr, uint32_t flags) {
-  if (flags != 0) return Errno(EINVAL);
+  constexpr uint32_t kThread = 1, kGroup = 2, kPgrp = 4;
+  if (flags != 0 && flags != kThread && flags != kGroup && flags != kPgrp) return Errno(EINVAL);
   Ref<File> file = TRY(t.GetFile(fd));
   RefPtr<ThreadGroup> tg = ThreadGroupOfPidFd(*file);
   if (!tg) return Errno(EBADF);
-  abi::SigInfo info = UserInfo(t, signo, SI_USER);
+  RefPtr<Task> thread = ThreadOfPidFd(*file);
+  if (flags == 0) flags = thread ? kThread : kGroup;
+  abi::SigInfo info = UserInfo(t, signo, flags == kThread ? SI_TKILL : SI_USER);
   if (!addr.IsNull()) {
     info = TRY(UserIn<abi::SigInfo>(addr).CopyIn(t));
     if (info.signo != signo) return Errno(EINVAL);
-    if ((info.code >= 0 || info.code == SI_TKILL) && tg.get() != &t.tg()) return Errno(EPERM);
+    const bool to_self = flags != kPgrp && (thread ? thread.get() == &t : tg->leader == &t);
+    if ((info.code >= 0 || info.code == SI_TKILL) && !to_self) return Errno(EPERM);
   }
   if (signo < 0 || signo > abi::kSigMax) return Errno(EINVAL);
   MutexLock lock(t.kernel().tasks().mu);
+  if (flags == kPgrp) {
+    const Pid* pid = thread ? &thread->pid() : tg->pid.get();
+    const ProcessGroup* pg = t.pid_ns().FindGroup(pid->In(t.pid_ns()));
+    return pg == nullptr ? Errno(ESRCH) : KillGroupLocked(t, *pg, signo, info);
+  }
   if (tg->leader == nullptr || tg->zombie) return Errno(ESRCH);
-  return Zero(KillOneLocked(t, *tg, signo, info));
+  if (flags == kGroup) return Zero(KillOneLocked(t, *tg, signo, info));
+  if (!thread) thread = RefPtr<Task>(tg->leader);
+  if (thread->exit_state != ExitState::kAlive) return Errno(ESRCH);
+  if (!MayKillLocked(t, *tg, signo)) return Errno(EPERM);
+  return signo == 0 ? SysResult(0) : Zero(thread->SendSignal(info, false));
 }
 
 }  // namespace ringwall

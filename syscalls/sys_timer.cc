@@ -190,7 +190,8 @@ SysResult SysTimerfdSettime(Task& t, int fd, int flags, GuestAddr in, GuestAddr 
   to.value = TRY(ToNs(times.value, kNsPerSec));
   to.interval = TRY(ToNs(times.interval, kNsPerSec));
   Ref<File> file = TRY(GetUsable(t, fd));
-  const TimerFdSetting old = TRY(SetTimerFd(*file, to, (flags & TFD_TIMER_ABSTIME) != 0));
+  const TimerFdSetting old = TRY(SetTimerFd(*file, to, (flags & TFD_TIMER_ABSTIME) != 0,
+                                            (flags & TFD_TIMER_CANCEL_ON_SET) != 0));
   if (out.IsNull()) return 0;
   return Zero(UserOut<Times>(out).CopyOutLast(t, TimerOut(old)));
 }

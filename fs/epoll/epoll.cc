@@ -241,6 +241,14 @@ EventMask EpollFile::Poll(EventMask wanted) {
   return AnyReady(&held) ? wanted & (EPOLLIN | EPOLLRDNORM) : 0;
 }
 
+const File* EpollFile::Watched(int fd, uint32_t n) const {
+  MutexLock lock(mu_);
+  for (const auto& [key, entry] : entries_) {
+    if (key.second == fd && n-- == 0) return key.first;
+  }
+  return nullptr;
+}
+
 std::vector<EpollEvent> EpollFile::Collect(size_t max) {
   std::vector<EpollEvent> out;
   std::vector<RefPtr<File>> held;  // dropped after the lock

@@ -36,6 +36,9 @@ class EpollFile final : public File {
   // ENOENT; EINVAL (EPOLLEXCLUSIVE).
   Result<void> Modify(int fd, File& file, const EpollEvent& event);
   Result<void> Delete(int fd, File& file);
+  // The file watched by the descriptor `fd`, the (n+1)th of that number; null when there is none. To
+  // compare, not to use.
+  const File* Watched(int fd, uint32_t n) const;
   // What is ready, at most `max`; empty when nothing is.
   std::vector<EpollEvent> Collect(size_t max);
 

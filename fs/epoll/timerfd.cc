@@ -8,10 +8,25 @@
 
 #include "fs/vfs/anon_inode.h"
 #include "fs/vfs/vfs.h"
+#include "sentry/kernel/task.h"
 
 namespace ringwall {
 
 namespace {
+
+// How far CLOCK_REALTIME is ahead of CLOCK_MONOTONIC; it changes when the host's clock is set.
+int64_t RealtimeOffset() {
+  constexpr int64_t kClose = 100'000;
+  int64_t offset = 0;
+  for (int turn = 0; turn < 5; ++turn) {
+    const int64_t before = TimerClockNow(TimerClock::kMonotonic);
+    const int64_t real = TimerClockNow(TimerClock::kRealtime);
+    const int64_t after = TimerClockNow(TimerClock::kMonotonic);
+    offset = real - (before + (after - before) / 2);
+    if (after - before < kClose) break;
+  }
+  return offset;
+}
 
 // A fast interval is not followed one by one: after the first expiry nothing more happens until
 // someone reads, who counts what has come.
@@ -29,6 +44,12 @@ class TimerFd final : public File, public Timer {
     {
       MutexLock lock(mu_);
       CountLocked();
+      if (ClockWasSetLocked()) {
+        // Everything must be thought over: what has expired no longer counts.
+        real_offset_ = RealtimeOffset();
+        count_ = 0;
+        return Errno(ECANCELED);
+      }
       if (count_ == 0) return Errno(EAGAIN);
       value = std::exchange(count_, 0);
       if (armed_) timers_.Arm(*this, armed_on_, deadline_);
@@ -38,7 +59,21 @@ class TimerFd final : public File, public Timer {
   Result<size_t> Write(IoSrc&, uint64_t*, int) override { return Errno(EINVAL); }
   EventMask Poll(EventMask wanted) override {
     MutexLock lock(mu_);
-    return count_ > 0 ? wanted & EPOLLIN : 0;
+    return count_ > 0 || ClockWasSetLocked() ? wanted & EPOLLIN : 0;
+  }
+  Result<int64_t> Ioctl(Task& task, uint32_t cmd, uint64_t arg) override {
+    constexpr uint32_t kSetTicks = 0x40085400;  // TFD_IOC_SET_TICKS
+    if (cmd != kSetTicks) return File::Ioctl(task, cmd, arg);
+    uint64_t ticks = 0;
+    TRY(task.CopyIn(GuestAddr(arg), std::as_writable_bytes(std::span(&ticks, 1))));
+    if (ticks == 0) return Errno(EINVAL);
+    {
+      MutexLock lock(mu_);
+      if (ClockWasSetLocked()) return Errno(ECANCELED);
+      count_ = ticks;
+    }
+    queue_.Notify(EPOLLIN);
+    return 0;
   }
   WaitQueue* queue() override { return &queue_; }
   static constexpr char kKind = 0;
@@ -58,8 +93,10 @@ class TimerFd final : public File, public Timer {
     return text;
   }
 
-  TimerFdSetting Set(const TimerFdSetting& to, bool absolute) {
+  TimerFdSetting Set(const TimerFdSetting& to, bool absolute, bool cancel_on_set) {
     MutexLock lock(mu_);
+    might_cancel_ = absolute && cancel_on_set && clock_ == TimerClock::kRealtime;
+    if (might_cancel_) real_offset_ = RealtimeOffset();
     const TimerFdSetting old = GetLocked();
     count_ = 0;
     armed_ = to.value != 0;
@@ -92,6 +129,12 @@ class TimerFd final : public File, public Timer {
   }
 
  private:
+  bool ClockWasSetLocked() REQUIRES(mu_) {
+    constexpr int64_t kStep = 1'000'000;
+    if (!might_cancel_) return false;
+    const int64_t moved = RealtimeOffset() - real_offset_;
+    return moved > kStep || moved < -kStep;
+  }
   void CountLocked() REQUIRES(mu_) {
     if (!armed_) return;
     count_ += CountExpirations(&deadline_, interval_, TimerClockNow(armed_on_));
@@ -111,6 +154,8 @@ class TimerFd final : public File, public Timer {
   TimerClock armed_on_ GUARDED_BY(mu_);
   const int64_t offset_;
   bool armed_ GUARDED_BY(mu_) = false;
+  bool might_cancel_ GUARDED_BY(mu_) = false;  // TFD_TIMER_CANCEL_ON_SET
+  int64_t real_offset_ GUARDED_BY(mu_) = 0;
   int64_t deadline_ GUARDED_BY(mu_) = 0, interval_ GUARDED_BY(mu_) = 0;
   uint64_t count_ GUARDED_BY(mu_) = 0;
 };
@@ -131,9 +176,10 @@ Result<Ref<File>> NewTimerFd(TimerQueue& queue, int clock_id, int flags) {
       O_RDWR | ((flags & TFD_NONBLOCK) != 0 ? uint32_t{O_NONBLOCK} : 0), queue, *clock, offset, clock_id));
 }
 
-Result<TimerFdSetting> SetTimerFd(File& file, const TimerFdSetting& to, bool absolute) {
+Result<TimerFdSetting> SetTimerFd(File& file, const TimerFdSetting& to, bool absolute,
+                                  bool cancel_on_set) {
   TimerFd* timer = TRY(AsTimerFd(file));
-  return timer->Set(to, absolute);
+  return timer->Set(to, absolute, cancel_on_set);
 }
 
 Result<TimerFdSetting> GetTimerFd(File& file) {

@@ -13,8 +13,10 @@ struct TimerFdSetting {
 
 // flags: TFD_NONBLOCK. EINVAL: no timer runs on that clock.
 Result<Ref<File>> NewTimerFd(TimerQueue& queue, int clock_id, int flags);
-// Both return what was left. EINVAL: not a timerfd.
-Result<TimerFdSetting> SetTimerFd(File& file, const TimerFdSetting& to, bool absolute);
+// Both return what was left. EINVAL: not a timerfd. With cancel_on_set a read after a step of the
+// host's clock is ECANCELED; nobody who sleeps is woken by the step.
+Result<TimerFdSetting> SetTimerFd(File& file, const TimerFdSetting& to, bool absolute,
+                                  bool cancel_on_set = false);
 Result<TimerFdSetting> GetTimerFd(File& file);
 
 }  // namespace ringwall

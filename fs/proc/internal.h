@@ -91,6 +91,7 @@ void AddIpcFiles(StaticDirectory& root);
 void AddIpcSysctls(StaticDirectory& kernel);
 void AddMqueueSysctls(StaticDirectory& fs);
 void AddSysctls(StaticDirectory& sys, Kernel& kernel);
+void AddSysctlValues(StaticDirectory& kernel, StaticDirectory& vm, StaticDirectory& fs);
 std::string CpuinfoText(const cpu_set_t& cpus, uint64_t tsc_khz);
 
 // CPU time of a whole process so far. With the TaskSet's lock held.

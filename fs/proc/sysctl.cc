@@ -1,4 +1,4 @@
-// /proc/sys: the values that programs ask for. They are fixed but for the two names.
+// /proc/sys: the values that programs ask for. Those that are only kept are in sysctl_values.cc.
 #include <sys/random.h>
 
 #include <charconv>
@@ -127,16 +127,8 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   kernel->AddText("ngroups_max", "65536\n");
   kernel->AddText("overflowuid", "65534\n");
   kernel->AddText("overflowgid", "65534\n");
-  kernel->AddText("core_pattern", "core\n");
-  kernel->AddText("core_uses_pid", "0\n");
   kernel->AddText("randomize_va_space", "2\n");
-  kernel->AddText("dmesg_restrict", "1\n");
-  kernel->AddText("kptr_restrict", "1\n");
-  kernel->AddText("perf_event_paranoid", "4\n");
   kernel->AddText("tainted", "0\n");
-  kernel->AddText("panic", "0\n");
-  kernel->AddText("sched_rt_period_us", "1000000\n");
-  kernel->AddText("sched_rt_runtime_us", "950000\n");
   AddIpcSysctls(*kernel);
   Ref<StaticDirectory> random = kernel->AddDirectory("random");
   random->AddText("boot_id", NewUuid());
@@ -160,11 +152,7 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
       });
 
   Ref<StaticDirectory> vm = sys.AddDirectory("vm");
-  vm->AddText("overcommit_memory", "0\n");
-  vm->AddText("overcommit_ratio", "50\n");
-  vm->AddText("max_map_count", Format("%zu\n", kMaxMapCount));
   vm->AddText("mmap_min_addr", Format("%llu\n", static_cast<unsigned long long>(kGuestMinAddr)));
-  vm->AddText("swappiness", "60\n");
   vm->AddText("nr_hugepages", "0\n");
 
   Ref<StaticDirectory> fs = sys.AddDirectory("fs");
@@ -196,13 +184,13 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   AddNumber(*fs, "protected_symlinks", &links.symlinks, 0, 1);
   AddNumber(*fs, "protected_fifos", &links.fifos, 0, 2);
   AddNumber(*fs, "protected_regular", &links.regular, 0, 2);
-  fs->AddText("mount-max", "100000\n");
   fs->AddText("overflowuid", "65534\n");
   fs->AddText("overflowgid", "65534\n");
   AddGlobal(*fs, "lease-break-time", &lease_settings().break_time);
   AddGlobal(*fs, "leases-enable", &lease_settings().enabled);
   AddGlobal(*fs, "dir-notify-enable", &dir_notify_enabled());
   AddNamespaceLimits(*sys.AddDirectory("user"));
+  AddSysctlValues(*kernel, *vm, *fs);
   fs->AddText("suid_dumpable", "0\n");
   AddMqueueSysctls(*fs);
   Ref<StaticDirectory> inotify = fs->AddDirectory("inotify");

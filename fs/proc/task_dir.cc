@@ -1,5 +1,6 @@
 // /proc/PID and /proc/PID/task/TID.
 #include <dirent.h>
+#include <sys/syscall.h>
 
 #include <charconv>
 
@@ -68,8 +69,42 @@ Result<std::string> TimerSlackText(const Subject&, Task& t) {
 }
 
 Result<std::string> CgroupText(const Subject&, Task&) { return std::string("0::/\n"); }
-Result<std::string> PersonalityText(const Subject&, Task&) { return std::string("00000000\n"); }
-Result<std::string> WchanText(const Subject&, Task&) { return std::string("0"); }
+Result<std::string> PersonalityText(const Subject&, Task& t) {
+  return Format("%08x\n", t.personality.load());
+}
+
+// Where a kernel would sleep in such a call.
+Result<std::string> WchanText(const Subject&, Task& t) {
+  if (t.state() != 'S' || !t.in_syscall() || !MayLook(t).ok()) return std::string("0");
+  switch (t.syscall_nr()) {
+    case SYS_read:
+    case SYS_write:
+      return std::string("wait_woken");
+    case SYS_poll:
+    case SYS_ppoll:
+    case SYS_select:
+    case SYS_pselect6:
+      return std::string("poll_schedule_timeout.constprop.0");
+    case SYS_epoll_wait:
+    case SYS_epoll_pwait:
+    case SYS_epoll_pwait2:
+      return std::string("ep_poll");
+    case SYS_nanosleep:
+    case SYS_clock_nanosleep:
+      return std::string("hrtimer_nanosleep");
+    case SYS_wait4:
+    case SYS_waitid:
+      return std::string("do_wait");
+    case SYS_futex:
+      return std::string("futex_do_wait");
+    case SYS_rt_sigsuspend:
+      return std::string("sigsuspend");
+    case SYS_rt_sigtimedwait:
+      return std::string("do_sigtimedwait");
+    default:
+      return std::string("schedule_timeout");
+  }
+}
 Result<std::string> LoginuidText(const Subject&, Task&) { return std::string("4294967295"); }
 Result<std::string> MapTextFor(Task& t, bool uids) {
   Ref<const Credentials> creds = t.creds_ref();

@@ -17,7 +17,7 @@ struct Links {
   RefPtr<const Pid> pgrp, session;
   int threads = 0;
   int exit_status = 0;
-  bool zombie = false;
+  bool zombie = false, did_exec = false;
   Rusage usage, children;
 };
 
@@ -36,6 +36,7 @@ Links LinksOf(const Subject& s, Task& t) {
   }
   l.threads = static_cast<int>(tg.threads.size());
   l.zombie = tg.zombie;
+  l.did_exec = tg.did_exec;
   l.exit_status = tg.exit_status;
   l.usage = s.thread ? t.OwnRusage() : ProcessRusageLocked(tg);
   l.children = tg.waited_children;
@@ -127,17 +128,21 @@ Result<std::string> StatText(const Subject& s, Task& t) {
       s.thread ? t.start_time_ns : s.tg->start_time_ns.load();
   const uint64_t origin = s.kernel.start_boottime_ns();
   const int nice = t.nice.load();
+  constexpr uint32_t kRandomized = 0x00400000, kForkedNoExec = 0x40;  // PF_*
   const uint64_t rss_limit = s.tg->limit(RLIMIT_RSS);
   std::string out = Format("%d (%s) %c %d %d %d 0 %d %u", s.ShownTid(t),
                            EscapeComm(t.comm()).c_str(), t.state(), l.ppid, l.pgid, l.sid, l.tpgid,
-                           0x00400000u);
+                           kRandomized | (l.did_exec ? 0 : kForkedNoExec));
   AppendFormat(&out, " %llu %llu %llu %llu", Ull{l.usage.minor_faults},
                Ull{l.children.minor_faults}, Ull{l.usage.major_faults},
                Ull{l.children.major_faults});
   AppendFormat(&out, " %llu %llu %llu %llu", Ull{ToTicks(l.usage.utime_ns)},
                Ull{ToTicks(l.usage.stime_ns)}, Ull{ToTicks(l.children.utime_ns)},
                Ull{ToTicks(l.children.stime_ns)});
-  AppendFormat(&out, " %d %d %d 0 %llu %llu %llu %llu", 20 + nice, nice, l.threads,
+  const SchedPolicy policy = t.sched.With([](const SchedPolicy& p) { return p; });
+  const bool real_time = policy.policy == SCHED_FIFO || policy.policy == SCHED_RR;
+  const int priority = real_time ? -1 - static_cast<int>(policy.priority) : 20 + nice;
+  AppendFormat(&out, " %d %d %d 0 %llu %llu %llu %llu", priority, nice, l.threads,
                Ull{ToTicks(start > origin ? start - origin : 0)}, Ull{memory.size},
                Ull{memory.rss / kPageSize}, Ull{rss_limit});
   // The stack and instruction pointers of a running task are 0 on Linux too.
@@ -147,7 +152,8 @@ Result<std::string> StatText(const Subject& s, Task& t) {
   constexpr uint64_t kLow = 0x7fffffff;
   AppendFormat(&out, " %llu %llu %llu %llu", Ull{sets.own & kLow}, Ull{sets.blocked & kLow},
                Ull{h.ignored & kLow}, Ull{h.caught & kLow});
-  AppendFormat(&out, " 0 0 0 %d 0 0 0 0 0 0", s.thread ? -1 : s.tg->exit_signal);
+  AppendFormat(&out, " 0 0 0 %d 0 %u %u 0 0 0", s.thread ? -1 : s.tg->exit_signal, policy.priority,
+               policy.policy);
   AppendFormat(&out, " %llu %llu %llu %llu %llu %llu %llu %d\n", Ull{layout.start_data.value()},
                Ull{layout.end_data.value()}, Ull{layout.start_brk.value()},
                Ull{layout.arg_start.value()}, Ull{layout.arg_end.value()},
@@ -280,8 +286,10 @@ Result<std::string> LimitsText(const Subject& s, Task&) {
   };
   for (const Row& row : kRows) {
     const Rlimits::Limit& limit = limits.limits[static_cast<size_t>(row.resource)];
-    AppendFormat(&out, "%-25s %-20s %-20s %-10s\n", row.name, number(limit.soft).c_str(),
-                 number(limit.hard).c_str(), row.unit == nullptr ? "" : row.unit);
+    AppendFormat(&out, "%-25s %-20s %-20s ", row.name, number(limit.soft).c_str(),
+                 number(limit.hard).c_str());
+    if (row.unit != nullptr) AppendFormat(&out, "%-10s", row.unit);
+    out += '\n';
   }
   return out;
 }

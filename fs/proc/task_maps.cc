@@ -95,7 +95,7 @@ Figures FiguresOf(const MemoryManager& mm, const Vma& vma) {
 
 void AppendFigures(std::string* out, const Figures& f, bool rollup) {
   const auto kb = [out](const char* name, uint64_t bytes) {
-    AppendFormat(out, "%-15s %8llu kB\n", name, Ull{bytes / 1024});
+    AppendFormat(out, "%-16s%8llu kB\n", name, Ull{bytes / 1024});
   };
   if (!rollup) {
     kb("Size:", f.size);

@@ -32,12 +32,21 @@ Result<std::string> ArchStatusText(const Subject&, Task&) {
 
 Result<std::string> AutogroupText(const Subject& s, Task&) {
   MutexLock lock(s.kernel.tasks().mu);
-  return Format("/autogroup-%d nice 0\n", s.tg->pgrp ? s.tg->pgrp->session->sid : 0);
+  if (!s.tg->pgrp) return std::string();
+  const Session& session = *s.tg->pgrp->session;
+  return Format("/autogroup-%d nice %d\n", session.sid, session.autogroup_nice.load());
 }
 
-Result<void> WriteAutogroup(const Subject&, Task&, std::string_view text) {
+// Remembered: the host has its own groups.
+Result<void> WriteAutogroup(const Subject& s, Task&, std::string_view text) {
   const int64_t nice = TRY(ParseDecimal(text));
   if (nice < -20 || nice > 19) return Errno(EINVAL);
+  const Task* current = Task::Current();
+  if (nice < 0 && (current == nullptr || !current->creds().Has(Capability::kSysNice))) {
+    return Errno(EPERM);
+  }
+  MutexLock lock(s.kernel.tasks().mu);
+  if (s.tg->pgrp) s.tg->pgrp->session->autogroup_nice.store(static_cast<int>(nice));
   return {};
 }
 
@@ -149,8 +158,11 @@ Result<std::string> SchedText(const Subject& s, Task& t) {
   AppendFormat(&out, "%-45s:%21llu\n", "nr_switches", Ull{r.voluntary + r.involuntary});
   AppendFormat(&out, "%-45s:%21llu\n", "nr_voluntary_switches", Ull{r.voluntary});
   AppendFormat(&out, "%-45s:%21llu\n", "nr_involuntary_switches", Ull{r.involuntary});
-  AppendFormat(&out, "%-45s:%21d\n", "policy", 0);
-  AppendFormat(&out, "%-45s:%21d\n", "prio", 120 + t.nice.load());
+  const SchedPolicy p = t.sched.With([](const SchedPolicy& policy) { return policy; });
+  const bool real_time = p.policy == SCHED_FIFO || p.policy == SCHED_RR;
+  AppendFormat(&out, "%-45s:%21u\n", "policy", p.policy);
+  AppendFormat(&out, "%-45s:%21d\n", "prio",
+               real_time ? 99 - static_cast<int>(p.priority) : 120 + t.nice.load());
   return out;
 }
 
@@ -163,7 +175,15 @@ Result<std::string> StackText(const Subject&, Task&) {
 
 Result<std::string> SyscallText(const Subject&, Task& t) {
   if (&t != Task::Current()) {
-    return std::string(t.state() == 'R' ? "running\n" : "-1 0x0 0x0\n");
+    // By what it left when it went to sleep.
+    if (t.state() != 'S' && t.state() != 'D') return std::string("running\n");
+    const SleepingCall& c = t.sleeping_call;
+    const Ull sp = c.sp.load(std::memory_order_relaxed), pc = c.pc.load(std::memory_order_relaxed);
+    if (!t.in_syscall()) return Format("-1 0x%llx 0x%llx\n", sp, pc);
+    std::string out = Format("%lld", static_cast<long long>(t.syscall_nr()));
+    for (const auto& arg : c.args) AppendFormat(&out, " 0x%llx", Ull{arg.load(std::memory_order_relaxed)});
+    AppendFormat(&out, " 0x%llx 0x%llx\n", sp, pc);
+    return out;
   }
   const abi::Registers& r = t.regs();
   return Format("%lld 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx\n",

@@ -97,8 +97,9 @@ class TmpfsRegular final : public TmpfsInode {
   Result<int64_t> SeekHole(int64_t offset, int whence);
   Result<HostMapping> Map(bool may_write);
   Result<void> Fallocate(int mode, uint64_t offset, uint64_t length);
+  Result<void> Set(const SetAttr& set) override;
   // F_SEAL_*. Files that have a name elsewhere are sealed against seals.
-  void AllowSeals();
+  void AllowSeals(uint32_t first = 0);
   Result<void> AddSeals(uint32_t seals);
   uint32_t seals() const;
 

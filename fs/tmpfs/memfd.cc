@@ -9,7 +9,7 @@
 namespace ringwall {
 
 Result<Ref<File>> NewMemfd(const std::string& name, bool sealable, uint32_t mode,
-                           const Credentials& creds) {
+                           const Credentials& creds, uint32_t seals) {
   // Never destroyed: files of it may be open until the end.
   static TmpfsFileSystem& fs = *TmpfsFileSystem::Create(TmpfsOptions{}).Leak();
   NewInode args;
@@ -17,7 +17,7 @@ Result<Ref<File>> NewMemfd(const std::string& name, bool sealable, uint32_t mode
   args.uid = creds.fsuid;
   args.gid = creds.fsgid;
   Ref<Inode> inode = TRY(fs.root()->TmpFile(args));
-  if (sealable) static_cast<TmpfsRegular&>(*inode).AllowSeals();
+  if (sealable) static_cast<TmpfsRegular&>(*inode).AllowSeals(seals);
   const Path path = AnonymousPath(inode, "/memfd:" + name + " (deleted)");
   return inode->Open(path, O_RDWR, creds);
 }

@@ -8,9 +8,9 @@
 
 namespace ringwall {
 
-// With `sealable` it takes seals (MFD_ALLOW_SEALING).
+// With `sealable` it takes seals (MFD_ALLOW_SEALING) and has those of `seals` already.
 Result<Ref<File>> NewMemfd(const std::string& name, bool sealable, uint32_t mode,
-                           const Credentials& creds);
+                           const Credentials& creds, uint32_t seals = 0);
 
 }  // namespace ringwall
 

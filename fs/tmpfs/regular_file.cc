@@ -276,9 +276,17 @@ Result<HostMapping> TmpfsRegular::Map(bool may_write) {
   return HostMapping{memfd_.get(), 0};
 }
 
-void TmpfsRegular::AllowSeals() {
+Result<void> TmpfsRegular::Set(const SetAttr& set) {
+  if (set.mode && (seals() & kSealExec) != 0) {
+    const Attr attr = TRY(GetAttr());
+    if (((attr.mode ^ *set.mode) & 0111) != 0) return Errno(EPERM);
+  }
+  return TmpfsInode::Set(set);
+}
+
+void TmpfsRegular::AllowSeals(uint32_t first) {
   MutexLock lock(data_mu_);
-  seals_ &= ~static_cast<uint32_t>(F_SEAL_SEAL);
+  seals_ = first;
 }
 
 uint32_t TmpfsRegular::seals() const {
@@ -289,12 +297,17 @@ uint32_t TmpfsRegular::seals() const {
 Result<void> TmpfsRegular::AddSeals(uint32_t seals) {
   constexpr uint32_t kAll = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | kSealsWrites | kSealExec;
   if ((seals & ~kAll) != 0) return Errno(EINVAL);
+  const Attr attr = TRY(GetAttr());
   MutexLock lock(data_mu_);
   if ((seals_ & F_SEAL_SEAL) != 0) return Errno(EPERM);
   // The host knows whether a mapping that can write is left.
   if ((seals & ~seals_ & F_SEAL_WRITE) != 0 && memfd_.valid() &&
       fcntl(memfd_.get(), F_ADD_SEALS, F_SEAL_WRITE) != 0) {
     return Errno(errno);
+  }
+  // What may be executed may then not be written either.
+  if ((seals & kSealExec) != 0 && (attr.mode & 0111) != 0) {
+    seals |= F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | kSealFutureWrite;
   }
   seals_ |= seals;
   return {};

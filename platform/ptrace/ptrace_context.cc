@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <utility>
 
 #include "platform/ptrace/access_kind.h"
 
@@ -39,7 +40,7 @@ uint64_t TrapNumber(int signo, int code) {
     case SIGFPE:
       return code == FPE_INTDIV ? 0 : code == FPE_INTOVF ? 4 : 19;
     case SIGTRAP:
-      return code == TRAP_TRACE || code == TRAP_HWBKPT ? 1 : 3;
+      return code == SI_KERNEL ? 3 : 1;  // int3, or a debug exception
     case SIGILL:
       return 6;
     case SIGBUS:
@@ -63,6 +64,8 @@ PtraceContext::PtraceContext(Ref<PtraceAddressSpace> as, pid_t tid,
 PtraceContext::~PtraceContext() {
   if (state_ == State::kLost) return;
   if (state_ == State::kStopped) {
+    // The host would go on writing to an area that is still registered: not for the next task.
+    if (rseq_area_ != 0 && !rseq_due_) return;
     if (debug_used_) static_cast<void>(SetDebugRegister(7, 0).ok());
     regs_ = {};
     regs_.cs = abi::kUserCs;
@@ -145,6 +148,10 @@ Event PtraceContext::Run() {
     if (!Attach()) return Lost();
     state_ = State::kStopped;
   }
+  if (std::exchange(rseq_due_, false)) {
+    HostRseq(0);
+    if ((kick_.fetch_and(~kKicked) & kKicked) != 0) return {.kind = EventKind::kInterrupted};
+  }
   if (!Flush()) {
     if (errno == ESRCH) return Lost();
     // Registers that no program can have; the processor would answer the same.
@@ -209,7 +216,8 @@ bool PtraceContext::OnSignalStop(int signo, Event* event) {
 // The processor's error code, which the host keeps from a tracer.
 uint64_t PtraceContext::PageFaultCode(bool present, uint64_t addr) {
   constexpr uint64_t kPresent = 1, kWrite = 2, kUser = 4, kFetch = 0x10;
-  uint64_t code = kUser | (present ? kPresent : 0);
+  // What Linux tells of the kernel's half never differs.
+  uint64_t code = kUser | (present || addr >> 47 != 0 ? kPresent : 0);
   if (addr == regs_.rip) return code | kFetch;
   constexpr size_t kLongest = 15;
   std::array<std::byte, kLongest> bytes;
@@ -217,6 +225,44 @@ uint64_t PtraceContext::PageFaultCode(bool present, uint64_t addr) {
   if (!got.ok()) return code;
   const std::span<const uint8_t> insn(reinterpret_cast<const uint8_t*>(bytes.data()), *got);
   return WritesAt(insn, regs_, addr) ? code | kWrite : code;
+}
+
+long PtraceContext::HostRseq(int flags) {
+  constexpr uint64_t kKnownToTheHost = 32;
+  abi::Registers r = {};
+  r.cs = abi::kUserCs;
+  r.ss = abi::kUserSs;
+  r.eflags = kInitialFlags;
+  r.rip = as_->call_site();
+  r.orig_rax = ~uint64_t{0};
+  r.rax = SYS_rseq;
+  r.rdi = rseq_area_;
+  r.rsi = kKnownToTheHost;
+  r.rdx = static_cast<uint64_t>(flags);
+  r.r10 = rseq_signature_;
+  if (Ptrace(PTRACE_SETREGS, tid_, 0, &r) != 0) return -ESRCH;
+  int status;
+  do {
+    if (Ptrace(PTRACE_SINGLESTEP, tid_, 0, nullptr) != 0 || !Wait(&status)) return -ESRCH;
+    // A kick may come in between; who is kicked looks at the flag.
+  } while (WSTOPSIG(status) != SIGTRAP || status >> 16 != 0);
+  if (Ptrace(PTRACE_GETREGS, tid_, 0, &r) != 0) return -ESRCH;
+  return static_cast<long>(r.rax);
+}
+
+Result<void> PtraceContext::SetRseq(GuestAddr area, uint32_t signature) {
+  if (!area.IsNull()) {
+    rseq_area_ = area.value();
+    rseq_signature_ = signature;
+    rseq_due_ = true;
+    return {};
+  }
+  if (!std::exchange(rseq_due_, false) && rseq_area_ != 0 && state_ == State::kStopped &&
+      HostRseq(1 /* RSEQ_FLAG_UNREGISTER */) != 0) {
+    return Errno(EFAULT);
+  }
+  rseq_area_ = 0;
+  return {};
 }
 
 Result<void> PtraceContext::GetXState(std::span<std::byte> out) {

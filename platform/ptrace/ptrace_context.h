@@ -36,6 +36,8 @@ class PtraceContext final : public Context {
   void SetLocalAnswers(const LocalAnswers&) override {}
   uint64_t signal_mask() const override { return signal_mask_; }
   void set_signal_mask(uint64_t mask) override { signal_mask_ = mask; }
+  Result<void> SetRseq(GuestAddr area, uint32_t signature) override;
+  bool events_abort_rseq() const override { return false; }
   void CpuTime(uint64_t* user_ns, uint64_t* system_ns) override;
   pid_t host_tid() const override { return tid_; }
 
@@ -53,6 +55,8 @@ class PtraceContext final : public Context {
   Event OnSyscallStop();
   // False when the signal is of no interest to the guest.
   bool OnSignalStop(int signo, Event* event);
+  // Has the stopped thread make rseq() on the host; the negative errno, ESRCH when it is gone.
+  long HostRseq(int flags);
   uint64_t PageFaultCode(bool present, uint64_t addr);
   Event Lost();
 
@@ -68,6 +72,9 @@ class PtraceContext final : public Context {
   uint64_t signal_mask_ = 0;
   uint64_t user_ns_ = 0, system_ns_ = 0;
   bool debug_used_ = false;
+  uint64_t rseq_area_ = 0;  // as the guest registered it
+  uint32_t rseq_signature_ = 0;
+  bool rseq_due_ = false;  // the host does not know of it yet
 
   static constexpr uint32_t kRunning = 1, kKicked = 2;
   std::atomic<uint32_t> kick_{0};

@@ -39,6 +39,7 @@ class PtraceAddressSpace final : public StubAddressSpace {
   void GiveBackThread(pid_t tid) EXCLUDES(mu_);
 
   uint64_t park_start() { return host().header().ptrace_park; }
+  uint64_t call_site() { return host().header().ptrace_call; }
   uint64_t park_end() { return host().header().ptrace_park_end; }
 
  private:
@@ -59,6 +60,7 @@ class PtracePlatform final : public Platform {
   Result<Ref<AddressSpace>> NewAddressSpace() override;
   Result<std::unique_ptr<Context>> NewContext(AddressSpace& as, Context* parent) override;
   PlatformStats Stats() const override;
+  uint32_t rseq_feature_size() const override { return host_->rseq_feature_size(); }
 
  private:
   explicit PtracePlatform(Ref<StubHost> host) : host_(std::move(host)) {}

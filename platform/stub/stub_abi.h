@@ -116,6 +116,7 @@ struct StubHeader {
   uint64_t systrap_patched;   // where the trampolines of patched sites lead
   uint64_t end;
   uint64_t ptrace_park_end;
+  uint64_t ptrace_call;  // a system-call instruction for the tracer's own use
 };
 
 // How the zygote comes to be; written by the Sentry before the clone, results by the zygote.

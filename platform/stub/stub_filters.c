@@ -37,6 +37,8 @@ static const struct sock_filter memory_rules[] = {
     ALLOW_CALL(SYS_rt_sigreturn),
     // systrap's guest threads, which answer it in the stub.
     ALLOW_CALL(SYS_sched_yield),
+    // Guest threads, for the guest's area of restartable sequences; the memory thread has none.
+    ALLOW_CALL(SYS_rseq),
     // The guest's memory map, at the Sentry's order.
     ALLOW_CALL(SYS_mmap),
     ALLOW_CALL(SYS_munmap),
@@ -75,6 +77,8 @@ static const struct sock_filter guest_rules[] = {
     REFUSE,
     LOAD_NR,
     ALLOW_CALL(SYS_rt_sigreturn),
+    // At the tracer's order: no guest call gets here.
+    ALLOW_CALL(SYS_rseq),
     ALLOW_CALL_ARG2(SYS_futex, 1, FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE),
     REFUSE,
 };

@@ -41,6 +41,7 @@ stub_header:
         .quad stub_systrap_patched
         .quad stub_end
         .quad stub_ptrace_park_end
+        .quad stub_ptrace_call
 
         .section .rodata
         .balign 8

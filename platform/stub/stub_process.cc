@@ -43,12 +43,12 @@ bool IsReplyTo(uint64_t reply, uint32_t seq) {
 StubProcess::StubProcess(StubHost& host, StubSlot slot) : host_(host), slot_(slot) {}
 
 StubProcess::~StubProcess() {
-  if (pid_ == 0) {
+  if (pid() == 0 || pid() == kReaped) {
     if (!disowned_) host_.GiveBackSlot(slot_);
     return;
   }
-  if (!killed_) syscall(SYS_tgkill, pid_, pid_, SIGKILL);
-  host_.Retire(pid_, slot_);
+  if (!killed_) syscall(SYS_tgkill, pid(), pid(), SIGKILL);
+  host_.Retire(pid(), slot_);
 }
 
 bool StubProcess::alive() const {
@@ -62,18 +62,33 @@ bool StubProcess::alive() const {
 void StubProcess::Kill() {
   lost_.store(true, std::memory_order_relaxed);
   killed_.store(true, std::memory_order_relaxed);
-  syscall(SYS_tgkill, pid_, pid_, SIGKILL);
+  syscall(SYS_tgkill, pid(), pid(), SIGKILL);
+}
+
+int StubProcess::DeathSignal() {
+  constexpr int kTurns = 200;
+  for (int turn = 0; turn < kTurns && pid() != kReaped; ++turn) {
+    int status = 0;
+    if (::wait4(pid(), &status, __WALL | WNOHANG, nullptr) == pid()) {
+      if (WIFSIGNALED(status)) death_signal_.store(WTERMSIG(status));
+      pid_.store(kReaped);
+      break;
+    }
+    const timespec pause = {0, kForgedWaitNs};
+    ppoll(nullptr, 0, &pause, nullptr);  // the filter has no sleep
+  }
+  return death_signal_.load();
 }
 
 uint64_t StubProcess::KernelReply() const {
   uint64_t head = 0;
   size_t length = 0;
-  if (syscall(SYS_get_robust_list, pid_, &head, &length) != 0) return 0;
+  if (syscall(SYS_get_robust_list, pid(), &head, &length) != 0) return 0;
   return head;
 }
 
 bool StubProcess::ReapAtStart() {
-  if (!StubHost::Reap(pid_, false)) return false;
+  if (!StubHost::Reap(pid(), false)) return false;
   pid_ = 0;
   return true;
 }
@@ -119,7 +134,7 @@ void StubProcess::ComeToThisCpu() {
   cpu_set_t set;
   CPU_ZERO(&set);
   CPU_SET(static_cast<size_t>(cpu), &set);
-  if (sched_setaffinity(pid_, sizeof(set), &set) == 0) cpu_ = cpu;
+  if (sched_setaffinity(pid(), sizeof(set), &set) == 0) cpu_ = cpu;
 }
 
 void StubProcess::Fill(std::span<const StubCall> calls) {
@@ -407,7 +422,7 @@ Result<size_t> StubProcess::Read(GuestAddr from, std::span<std::byte> to) {
   }
   const iovec local = {to.data(), to.size()};
   const iovec remote = {reinterpret_cast<void*>(from.value()), to.size()};
-  const ssize_t n = ::process_vm_readv(pid_, &local, 1, &remote, 1, 0);
+  const ssize_t n = ::process_vm_readv(pid(), &local, 1, &remote, 1, 0);
   if (n > 0) return static_cast<size_t>(n);
   return Errno(n < 0 && errno == ENOMEM ? ENOMEM : EFAULT);
 }
@@ -430,7 +445,7 @@ Result<size_t> StubProcess::Write(GuestAddr to, std::span<const std::byte> from)
   }
   const iovec local = {const_cast<std::byte*>(from.data()), from.size()};
   const iovec remote = {reinterpret_cast<void*>(to.value()), from.size()};
-  const ssize_t n = ::process_vm_writev(pid_, &local, 1, &remote, 1, 0);
+  const ssize_t n = ::process_vm_writev(pid(), &local, 1, &remote, 1, 0);
   if (n > 0) return static_cast<size_t>(n);
   return Errno(n < 0 && errno == ENOMEM ? ENOMEM : EFAULT);
 }

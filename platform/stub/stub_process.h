@@ -86,12 +86,15 @@ class StubProcess {
   Result<size_t> Read(GuestAddr from, std::span<std::byte> to) EXCLUDES(mu_);
   Result<size_t> Write(GuestAddr to, std::span<const std::byte> from) EXCLUDES(mu_);
 
-  pid_t pid() const { return pid_; }
+  pid_t pid() const { return pid_.load(std::memory_order_relaxed); }
   StubHost& host() const { return host_; }
   // Asks the host, unless the stub is known to be lost.
   bool alive() const;
   // Ends the process; for one that has lost a thread.
   void Kill();
+  // The signal that a stub which is dying dies of; 0 when it takes long. Reaps it: from then on its
+  // number, which may become another's, is known no more.
+  int DeathSignal();
 
  private:
   friend class StubHost;
@@ -128,7 +131,11 @@ class StubProcess {
   void LeaveCpu() REQUIRES(mu_);
 
   StubHost& host_;
-  pid_t pid_ = 0;  // set before anyone else knows of this object; 0 when there is none
+  // Above every number that the host gives.
+  static constexpr pid_t kReaped = INT32_MAX;
+  // Set before anyone else knows of this object; 0 when there is none.
+  std::atomic<pid_t> pid_{0};
+  std::atomic<int> death_signal_{0};
   const StubSlot slot_;
   bool disowned_ = false;
   mutable std::atomic<bool> lost_{false};
@@ -173,6 +180,10 @@ class StubHost : public RefCounted<StubHost> {
   GuestRange vvar() const { return vvar_; }
 
   const StubHeader& header() const { return header_; }
+  // What all stubs and their threads begin with.
+  int nice() const { return nice_; }
+  // Platform::rseq_feature_size().
+  uint32_t rseq_feature_size() const { return rseq_feature_size_; }
 
  protected:
   ~StubHost() override;
@@ -211,6 +222,7 @@ class StubHost : public RefCounted<StubHost> {
   std::unique_ptr<StubProcess> zygote_;
   GuestRange vdso_, vvar_;
   StubHeader header_ = {};
+  uint32_t rseq_feature_size_ = 0;
   pid_t sentry_pid_ = 0;
   int policy_ = 0, nice_ = 0;  // of the Sentry, and so of all stubs
   bool pin_ = false;

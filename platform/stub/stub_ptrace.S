@@ -34,6 +34,11 @@ stub_ptrace_park:
         jmp     stub_ptrace_park
         .globl stub_ptrace_park_end
 stub_ptrace_park_end:
+// A host call at the tracer's order, which steps over this instruction.
+        .globl stub_ptrace_call
+stub_ptrace_call:
+        syscall
+        hlt
 .Ldie:
         mov     $1, %edi
         mov     $231, %eax                      // exit_group

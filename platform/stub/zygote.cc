@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -187,6 +188,12 @@ HostResult<void> StubHost::StartZygote(GuestSignals signals) {
   plan.guest_handlers = signals == GuestSignals::kStub;
   plan.rseq = RseqAddr();
   plan.rseq_size = 32;
+  if (plan.rseq != 0) {
+    constexpr unsigned long kAtRseqFeatureSize = 27;
+    constexpr uint32_t kBeforeItWasTold = 20;
+    const auto told = static_cast<uint32_t>(::getauxval(kAtRseqFeatureSize));
+    rseq_feature_size_ = told != 0 ? told : kBeforeItWasTold;
+  }
   FindVdso(plan, vdso_, vvar_);
   MoveVdsoAway(plan, vdso_, vvar_);
   Result<StubSlot> slot = TakeSlot();

@@ -57,6 +57,8 @@
 #define RW_CMD_FRAME 64   // write the signal frame; when it fails EVENT_DONE and no more
 #define RW_CMD_FRAME_XSTATE 128  // load the xstate of the frame at frame_xstate, then EVENT_DONE
 #define RW_CMD_STAY 256          // EVENT_DONE when all is carried out
+#define RW_CMD_LOAD_RSEQ 512    // register the area of rseq()
+#define RW_CMD_CLEAR_RSEQ 1024  // unregister it, then EVENT_DONE
 
 // Offsets that assembly needs.
 #define RW_R_STATE 0x00
@@ -153,7 +155,9 @@ struct Region {
   uint32_t pad7[8];
   // Robust list of one word: `state`.
   uint64_t robust_head, robust_offset, robust_pending, robust_entry;
-  uint64_t pad8[4];
+  // The guest's restartable sequences; 0 when none is registered with the host.
+  uint64_t rseq_area;
+  uint32_t rseq_signature, pad8[5];
   // A host futex call by command.
   uint64_t call[6];
   uint64_t call_timeout[2];

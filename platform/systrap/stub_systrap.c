@@ -20,6 +20,7 @@ struct KernelSiginfo {
 };
 
 #define USER_CS 0x33
+#define RSEQ_UNREGISTER 1
 
 static uint64_t ReadGs(void) {
   uint64_t base;
@@ -115,6 +116,14 @@ static void SetResult(struct Region* region, uint32_t command, long result) {
   }
 }
 
+// (Un)registers the guest's area of restartable sequences with the host. The host knows the first
+// 32 bytes of it, whatever its size.
+static long Rseq(struct Region* region, int flags) {
+  const uint64_t area = region->rseq_area;
+  if (area == 0) return 0;
+  return stub_call(SYS_rseq, (long)area, 32, flags, (long)region->rseq_signature);
+}
+
 // Hands over and carries out commands until guest code may go on. `frame` is the signal frame that
 // holds the guest's xstate, or null when the processor still does. Returns the last command.
 static uint32_t Serve(struct Region* region, uint32_t message, struct KernelUcontext* frame) {
@@ -150,6 +159,12 @@ static uint32_t Serve(struct Region* region, uint32_t message, struct KernelUcon
       // The quick way back leaves these two as they are.
       const uint64_t flags = (region->eflags & 0x204000) | 0x202;  // ID, nested task
       __asm__ volatile("push %0; popfq" : : "r"(flags) : "memory", "cc");
+    }
+    if ((command & RW_CMD_LOAD_RSEQ) != 0) Rseq(region, 0);
+    if ((command & RW_CMD_CLEAR_RSEQ) != 0) {
+      region->call[0] = (uint64_t)Rseq(region, RSEQ_UNREGISTER);
+      message = RW_EVENT_DONE;
+      continue;
     }
     if ((command & RW_CMD_SAVE) != 0) {
       if (frame == 0) {
@@ -205,6 +220,8 @@ long stub_systrap_syscall(struct Region* region, uint32_t flags) {
       if ((command & RW_CMD_LOCAL) == 0) return NeedsFrame(region);
     }
     if (stub_answer_locally(region, &flags)) return NeedsFrame(region);
+    // A thread that ends: the area may be somebody else's memory soon. Here that costs no hand-over.
+    if (region->rax == SYS_exit && Rseq(region, RSEQ_UNREGISTER) == 0) region->rseq_area = 0;
   }
   const uint32_t inputs = stub_fill_window(region);
   if (MakesTask(region->rax)) {

@@ -1,8 +1,9 @@
 // The filter of guest threads on systrap, on top of the memory thread's. Only the stub's text may
-// return from a signal, hand over, run private futexes, yield and ask what the process has used; the
-// guest's own rt_sigreturn is the Sentry's to answer. A guest that jumps there with registers of its
-// choice gains a futex call on its own memory, its own usage written to its own memory, or registers
-// that it could set anyway.
+// return from a signal, hand over, run private futexes, yield, ask what the process has used and
+// register an area of restartable sequences; the guest's own rt_sigreturn is the Sentry's to answer. A
+// guest that jumps there with registers of its choice gains a futex call on its own memory, its own
+// usage written to its own memory, an area that the host writes with the guest's own rights, or
+// registers that it could set anyway.
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/futex.h>
@@ -27,10 +28,11 @@ static const struct sock_filter rules[] = {
     IF(AUDIT_ARCH_X86_64, 1, 0),
     REFUSE,
     LOAD(nr),
-    IF(SYS_rt_sigreturn, 4, 0),
-    IF(SYS_futex, 3, 0),
-    IF(SYS_sched_yield, 2, 0),
-    IF(SYS_getrusage, 1, 0),
+    IF(SYS_rt_sigreturn, 5, 0),
+    IF(SYS_futex, 4, 0),
+    IF(SYS_sched_yield, 3, 0),
+    IF(SYS_getrusage, 2, 0),
+    IF(SYS_rseq, 1, 0),
     REFUSE,
     // From the stub's text only.
     LOAD_HIGH(instruction_pointer),
@@ -41,7 +43,7 @@ static const struct sock_filter rules[] = {
     REFUSE,
     LOAD(nr),
     IF(SYS_futex, 1, 0),
-    ALLOW,  // rt_sigreturn, sched_yield, getrusage
+    ALLOW,  // rt_sigreturn, sched_yield, getrusage, rseq
     // Not on the stub's own pages below the regions: a requeue of the memory thread, which sleeps on
     // the order page, would leave the Sentry waiting for it.
     LOAD_HIGH(args[0]),

@@ -44,9 +44,13 @@ SystrapAddressSpace::~SystrapAddressSpace() {
 Result<GuestThread> SystrapAddressSpace::TakeThread() {
   {
     MutexLock lock(mu_);
-    if (!idle_.empty()) {
-      const GuestThread thread = idle_.back();
-      idle_.pop_back();
+    // Not one whose scheduling the host did not let us take back, unless there are too many of them.
+    constexpr size_t kManyIdle = 8;
+    auto it = std::find_if(idle_.rbegin(), idle_.rend(), [](const GuestThread& g) { return g.plain; });
+    if (it == idle_.rend() && idle_.size() >= kManyIdle) it = idle_.rbegin();
+    if (it != idle_.rend()) {
+      const GuestThread thread = *it;
+      idle_.erase(std::next(it).base());
       return thread;
     }
   }

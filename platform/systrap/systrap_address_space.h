@@ -18,6 +18,7 @@ struct GuestThread {
   uint32_t region = 0;
   pid_t tid = 0;
   bool used = false;  // it has run before, and waits
+  bool plain = true;  // has the scheduling that it began with
 };
 
 // Thread-safe.

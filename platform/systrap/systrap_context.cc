@@ -88,6 +88,7 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
   Store(region_->signals_pending, 0U);
   Store(region_->spin, 0U);
   Store(region_->signal_mask, uint64_t{0});
+  Store(region_->rseq_area, uint64_t{0});
   for (uint32_t& count : region_->local_count) Store(count, 0U);
   affinity_ = as_->core().all_cpus();
   as_->core().Add(this);
@@ -100,6 +101,9 @@ SystrapContext::~SystrapContext() {
   Unpair();
   if (debug_used_ && !lost_) static_cast<void>(SetDebugRegister(7, 0).ok());
   if (lost_ || (!ready_ && !Await())) return;
+  // The host would go on writing to an area that is still registered: not for the next task.
+  if (Load(region_->rseq_area) != 0) return;
+  if (rescheduled_.load()) thread_.plain = Context::SetScheduling(SCHED_OTHER, as_->core().host().nice(), 0);
   as_->GiveBackThread(thread_);
 }
 
@@ -118,7 +122,9 @@ Event SystrapContext::Lost() {
     lost_ = true;
   }
   in_guest_.store(false);
-  return {.kind = EventKind::kStubLost};
+  // The host ends a thread whose restartable sequence makes no sense.
+  const int signo = rseq_area_ != 0 ? as_->stub().DeathSignal() : 0;
+  return {.kind = EventKind::kStubLost, .signo = signo};
 }
 
 void SystrapContext::Scrub() {
@@ -183,6 +189,12 @@ uint32_t SystrapContext::PrepareState() {
     xstate_sent_ = false;
     command |= RW_CMD_LOAD_XSTATE;
     xstate_dirty_ = false;
+  }
+  if (rseq_due_) {
+    Store(r.rseq_area, rseq_area_);
+    Store(r.rseq_signature, rseq_signature_);
+    command |= RW_CMD_LOAD_RSEQ;
+    rseq_due_ = false;
   }
   if (output_count_ != 0) {
     Store(r.output_count, output_count_);
@@ -538,6 +550,7 @@ Event SystrapContext::Switch() {
 void SystrapContext::KeepCommand(uint32_t command) {
   if ((command & RW_CMD_LOAD_BASES) != 0) regs_dirty_ = true;
   if ((command & RW_CMD_LOAD_XSTATE) != 0) xstate_dirty_ = true;
+  if ((command & RW_CMD_LOAD_RSEQ) != 0) rseq_due_ = true;
   if ((command & RW_CMD_OUTPUT) != 0) output_count_ = kept_output_;
   if ((command & RW_CMD_FRAME) != 0) frame_queued_ = true;
 }
@@ -779,6 +792,28 @@ Result<int64_t> SystrapContext::HostFutex(const HostFutexCall& call) {
     if (result < 0) return Errno(result < -4095 ? EFAULT : static_cast<int>(-result));
     return result;
   }
+}
+
+Result<void> SystrapContext::SetRseq(GuestAddr area, uint32_t signature) {
+  if (!area.IsNull()) {
+    rseq_area_ = area.value();
+    rseq_signature_ = signature;
+    rseq_due_ = true;
+    return {};
+  }
+  // A thread that ends has had it done by the stub.
+  if (!std::exchange(rseq_due_, false) && rseq_area_ != 0 && Load(region_->rseq_area) != 0) {
+    if (!Command(RW_CMD_CLEAR_RSEQ)) return Errno(ESRCH);
+    if (Load(region_->call[0]) != 0) return Errno(EFAULT);
+  }
+  rseq_area_ = 0;
+  Store(region_->rseq_area, uint64_t{0});
+  return {};
+}
+
+bool SystrapContext::SetScheduling(uint32_t policy, int nice, uint32_t priority) {
+  rescheduled_.store(true);
+  return Context::SetScheduling(policy, nice, priority);
 }
 
 void SystrapContext::CpuTime(uint64_t* user_ns, uint64_t* system_ns) {

@@ -57,9 +57,11 @@ class SystrapContext final : public Context, private SignalFrames {
   void set_signals_pending(bool pending) override;
   bool has_host_futex() const override { return true; }
   Result<int64_t> HostFutex(const HostFutexCall& call) override;
+  Result<void> SetRseq(GuestAddr area, uint32_t signature) override;
   void CpuTime(uint64_t* user_ns, uint64_t* system_ns) override;
   pid_t host_tid() const override { return thread_.tid; }
   std::optional<AddressSpace::HostUsage> BroughtUsage() override;
+  bool SetScheduling(uint32_t policy, int nice, uint32_t priority) override;
   Result<void> SetAffinity(const cpu_set_t& set) override EXCLUDES(affinity_mu_);
   void BeforeSleep() override;
 
@@ -117,7 +119,7 @@ class SystrapContext final : public Context, private SignalFrames {
   bool TraceOnHost(const std::function<bool()>& work);
 
   const Ref<SystrapAddressSpace> as_;
-  const GuestThread thread_;
+  GuestThread thread_;
   systrap::Region* const region_;  // hostile
   const uint32_t spin_limit_;      // TSC cycles
 
@@ -182,6 +184,10 @@ class SystrapContext final : public Context, private SignalFrames {
 
   uint64_t user_ns_ = 0, system_ns_ = 0;
   bool debug_used_ = false;
+  uint64_t rseq_area_ = 0;  // as the guest registered it
+  uint32_t rseq_signature_ = 0;
+  std::atomic<bool> rescheduled_{false};
+  bool rseq_due_ = false;  // the host does not know of it yet
 
   std::atomic<bool> in_guest_{false};
   std::atomic<bool> interrupted_{false};

@@ -22,6 +22,7 @@ class SystrapPlatform final : public Platform {
   Result<Ref<AddressSpace>> NewAddressSpace() override;
   Result<std::unique_ptr<Context>> NewContext(AddressSpace& as, Context* parent) override;
   PlatformStats Stats() const override { return core_->Stats(); }
+  uint32_t rseq_feature_size() const override { return core_->host().rseq_feature_size(); }
 
  private:
   explicit SystrapPlatform(Ref<SystrapCore> core) : core_(std::move(core)) {}

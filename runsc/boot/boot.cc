@@ -4,6 +4,7 @@
 
 #include <malloc.h>
 #include <pthread.h>
+#include <sys/random.h>
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
 
@@ -47,18 +48,32 @@ HostResult<void> PrepareThreads() {
   return {};
 }
 
+// At most cpu_count of the processors that this process may use, and then no others: a program is
+// told by the host's rseq where it runs, and that must be one that it is shown. Sandboxes begin at
+// different ones.
+void ChooseCpus(BootArgs& args) {
+  sched_getaffinity(0, sizeof(args.cpus), &args.cpus);
+  const int all = CPU_COUNT(&args.cpus);
+  const int wanted = static_cast<int>(args.cpu_count);
+  if (wanted == 0 || wanted >= all) return;
+  uint32_t random = 0;
+  (void)!getrandom(&random, sizeof(random), GRND_NONBLOCK);
+  const int first = static_cast<int>(random % static_cast<uint32_t>(all));
+  for (int cpu = 0, n = 0; cpu < CPU_SETSIZE; cpu++) {
+    if (!CPU_ISSET(cpu, &args.cpus)) continue;
+    const int after_first = (n++ - first + all) % all;
+    if (after_first >= wanted) CPU_CLR(cpu, &args.cpus);
+  }
+  sched_setaffinity(0, sizeof(args.cpus), &args.cpus);
+}
+
 }  // namespace
 
 HostResult<void> PrepareBoot(BootArgs& args) {
+  ChooseCpus(args);
   PlatformOptions options;
   options.name = args.platform_name;
   args.platform = TRY(CreatePlatform(options));
-  sched_getaffinity(0, sizeof(args.cpus), &args.cpus);
-  // --cpus N: the first N of them.
-  int left = args.cpu_count != 0 ? static_cast<int>(args.cpu_count) : CPU_SETSIZE;
-  for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-    if (CPU_ISSET(cpu, &args.cpus) && left-- <= 0) CPU_CLR(cpu, &args.cpus);
-  }
   TRY(PrepareThreads());
   // More arenas than the main one would have libc read files: to count the CPUs, and to see whether
   // memory given back may be wanted again.

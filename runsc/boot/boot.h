@@ -143,8 +143,8 @@ struct BootArgs {
   // Bounds of the sandbox that the guest is to see and feel; 0: the host's, which PrepareBoot
   // fills in.
   uint64_t memory_limit = 0;
-  uint32_t cpu_count = 0;  // CPUs to show; scheduling is the host's affair
-  cpu_set_t cpus = {};     // set by PrepareBoot: the CPUs of this process, at most cpu_count
+  uint32_t cpu_count = 0;
+  cpu_set_t cpus = {};  // set by PrepareBoot: the CPUs of this process, at most cpu_count
 
   // False for `create`: the process starts when Start comes over the control channel.
   bool start_now = true;

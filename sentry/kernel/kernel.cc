@@ -1,4 +1,5 @@
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/kernel_log.h"
 
 #include <poll.h>
 #include <sys/epoll.h>
@@ -103,6 +104,11 @@ Kernel::Kernel(KernelOptions options)
   start_boottime_ns_ =
       static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
   SetNamespaceMaker(NamespaceKind::kIpc, &IpcNamespace::Make);
+  KernelLog& log = KernelLog::Get();
+  log.Append(KernelLog::kNotice, 0, "Linux version 6.12.0 (ringwall@ringwall) #1 SMP PREEMPT_DYNAMIC Ringwall");
+  log.Append(KernelLog::kInfo, 0, "Memory: " + std::to_string(options_.memory_limit / 1024) + "K");
+  log.Append(KernelLog::kInfo, 0,
+             "smp: Brought up 1 node, " + std::to_string(CPU_COUNT(&options_.cpus)) + " CPUs");
 }
 
 Kernel::~Kernel() = default;

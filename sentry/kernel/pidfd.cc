@@ -14,24 +14,32 @@ namespace {
 
 class PidFdFile final : public File {
  public:
-  PidFdFile(Path path, uint32_t flags, ThreadGroup& tg) : File(std::move(path), flags), tg_(tg) {}
+  PidFdFile(Path path, uint32_t flags, ThreadGroup& tg, RefPtr<Task> thread)
+      : File(std::move(path), flags), tg_(tg), thread_(std::move(thread)) {}
   EventMask Poll(EventMask wanted) override {
+    constexpr EventMask kEnded = EPOLLIN | EPOLLRDNORM;
     MutexLock lock(tg_->kernel().tasks().mu);
-    return tg_->zombie ? (wanted & (EPOLLIN | EPOLLRDNORM)) : 0;
+    const bool gone =
+        thread_ ? thread_->exit_state == ExitState::kDead : tg_->leader == nullptr;
+    const bool ended = thread_ ? thread_->exit_state != ExitState::kAlive : tg_->zombie;
+    if (gone) return (wanted & kEnded) | EPOLLHUP;
+    return ended ? wanted & kEnded : 0;
   }
   WaitQueue* queue() override { return &tg_->exit_queue; }
   Result<size_t> Read(IoDst&, uint64_t, int) override { return Errno(EINVAL); }
   Result<size_t> Write(IoSrc&, uint64_t*, int) override { return Errno(EINVAL); }
   Result<int64_t> Ioctl(Task& task, uint32_t cmd, uint64_t arg) override;
   ThreadGroup& tg() { return *tg_; }
+  const RefPtr<Task>& thread() const { return thread_; }
   std::string FdInfo() override {
     const Task* t = Task::Current();
     MutexLock lock(tg_->kernel().tasks().mu);
     // -1: reaped; 0: out of the reader's sight.
     if (tg_->leader == nullptr) return "Pid:\t-1\nNSpid:\t-1\n";
     const PidNamespace& ns = t != nullptr ? t->pid_ns() : tg_->pid_ns();
-    std::string text = "Pid:\t" + std::to_string(tg_->pid->In(ns)) + "\nNSpid:";
-    const std::span<const int> numbers = tg_->pid->From(ns);
+    const Pid& pid = thread_ ? thread_->pid() : *tg_->pid;
+    std::string text = "Pid:\t" + std::to_string(pid.In(ns)) + "\nNSpid:";
+    const std::span<const int> numbers = pid.From(ns);
     if (numbers.empty()) text += "\t0";
     for (const int number : numbers) text += "\t" + std::to_string(number);
     return text + "\n";
@@ -39,6 +47,7 @@ class PidFdFile final : public File {
 
  private:
   const Ref<ThreadGroup> tg_;
+  const RefPtr<Task> thread_;  // of PIDFD_THREAD; else null
 };
 
 // struct pidfd_info of Linux 6.15.
@@ -97,9 +106,14 @@ class PidFdInode final : public AnonInode {
 
 }  // namespace
 
-Ref<File> NewPidFd(ThreadGroup& tg, uint32_t flags) {
+Ref<File> NewPidFd(ThreadGroup& tg, uint32_t flags, RefPtr<Task> thread) {
   return MakeRef<PidFdFile>(AnonymousPath(MakeRef<PidFdInode>(), "anon_inode:[pidfd]"),
-                            O_RDWR | (flags & O_NONBLOCK), tg);
+                            O_RDWR | (flags & (O_NONBLOCK | O_EXCL)), tg, std::move(thread));
+}
+
+RefPtr<Task> ThreadOfPidFd(File& file) {
+  if (file.inode().kind() != &PidFdInode::kKind || (file.flags() & O_PATH) != 0) return nullptr;
+  return static_cast<PidFdFile&>(file).thread();
 }
 
 RefPtr<ThreadGroup> ThreadGroupOfPidFd(File& file) {

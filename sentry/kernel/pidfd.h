@@ -1,4 +1,4 @@
-// pidfd: a descriptor that stands for a process (kernel/pid.c, fs/pidfs.c).
+// pidfd: a descriptor that stands for a process or a thread (kernel/pid.c, fs/pidfs.c).
 #ifndef RINGWALL_SENTRY_KERNEL_PIDFD_H_
 #define RINGWALL_SENTRY_KERNEL_PIDFD_H_
 
@@ -7,10 +7,14 @@
 
 namespace ringwall {
 
-// flags: O_NONBLOCK (PIDFD_NONBLOCK).
-Ref<File> NewPidFd(ThreadGroup& tg, uint32_t flags);
+class Task;
+
+// flags: O_NONBLOCK (PIDFD_NONBLOCK), O_EXCL (PIDFD_THREAD: `thread` alone).
+Ref<File> NewPidFd(ThreadGroup& tg, uint32_t flags, RefPtr<Task> thread = nullptr);
 // The process of a pidfd, or null when `file` is none.
 RefPtr<ThreadGroup> ThreadGroupOfPidFd(File& file);
+// The thread of one that was opened with PIDFD_THREAD, else null.
+RefPtr<Task> ThreadOfPidFd(File& file);
 
 }  // namespace ringwall
 

@@ -42,7 +42,7 @@ TimerSetting RepeatingTimer::Get() {
 
 void RepeatingTimer::StoreLocked(const TimerSetting& to, int64_t now, bool absolute) {
   armed_ = to.value != 0 && !stopped_;
-  interval_ = to.interval;
+  interval_ = to.value != 0 ? to.interval : 0;
   deadline_ = absolute ? to.value : AddSaturating(now, to.value);
 }
 
@@ -336,8 +336,11 @@ void ProcessTimers::LimitCpu() { cpu_limit_->Start(); }
 
 Result<void> ProcessTimers::CheckClock(int clock_id) {
   int64_t offset;
-  if (!TimerClockOf(clock_id, &offset)) return Errno(EINVAL);
-  return {};
+  if (TimerClockOf(clock_id, &offset)) return {};
+  // Clocks that are there but run no timers.
+  const bool known = clock_id == CLOCK_MONOTONIC_RAW || clock_id == CLOCK_REALTIME_COARSE ||
+                     clock_id == CLOCK_MONOTONIC_COARSE;
+  return Errno(known ? EOPNOTSUPP : EINVAL);
 }
 
 Result<int> ProcessTimers::Create(int clock_id, const Notify& notify,

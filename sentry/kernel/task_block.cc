@@ -28,6 +28,14 @@ bool FutexWait(std::atomic<uint32_t>& word, uint32_t value, int64_t deadline) {
   return !(r == -1 && errno == ETIMEDOUT);
 }
 
+void NoteSleep(Context& context, SleepingCall& note) {
+  const abi::Registers& r = context.regs();
+  const uint64_t args[6] = {r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9};
+  for (size_t i = 0; i < std::size(args); i++) note.args[i].store(args[i], std::memory_order_relaxed);
+  note.sp.store(r.rsp, std::memory_order_relaxed);
+  note.pc.store(r.rip, std::memory_order_relaxed);
+}
+
 }  // namespace
 
 int64_t MonotonicNow() {
@@ -45,7 +53,10 @@ Result<void> Task::Block(int64_t deadline) {
       wake_seen_ = word & ~kSleeping;
       return {};
     }
-    if (context_ != nullptr) context_->BeforeSleep();
+    if (context_ != nullptr) {
+      context_->BeforeSleep();
+      NoteSleep(*context_, sleeping_call);
+    }
     if (!wake_.compare_exchange_strong(word, word | kSleeping)) continue;
     // A kick between the check above and here has changed the word, so the wait returns at once.
     state_.store('S', std::memory_order_relaxed);

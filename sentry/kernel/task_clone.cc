@@ -9,6 +9,7 @@
 #include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/ptrace.h"
 #include "sentry/kernel/task.h"
+#include "sentry/kernel/task_rseq.h"
 
 namespace ringwall {
 
@@ -117,6 +118,7 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
   if ((flags & CLONE_SETTLS) != 0) r.fs_base = args.tls;
   context->RegsChanged();
   context->set_signal_mask(signal_mask());
+  if ((flags & CLONE_VM) == 0) InheritRseq(*child, *context, *this);
   child->context_ = std::move(context);
 
   std::optional<FdReservation> pidfd_slot;

@@ -12,6 +12,7 @@
 #include "sentry/kernel/ptrace.h"
 #include "sentry/kernel/task_futex.h"
 #include "sentry/kernel/task.h"
+#include "sentry/kernel/task_rseq.h"
 #include "sentry/loader/loader.h"
 
 namespace ringwall {
@@ -46,6 +47,11 @@ Result<Loaded> Load(Kernel& kernel, const Walk& walk, ThreadGroup& tg, ExecArgs&
   load.argv = std::move(args.argv);
   load.envp = std::move(args.envp);
   load.randomize = randomize;
+  // Where the host fills in as much as Linux 6.12 does; rseq(2) itself works without.
+  if (kernel.platform().rseq_feature_size() >= kRseqFeatureSize) {
+    load.rseq_feature_size = kRseqFeatureSize;
+    load.rseq_align = kRseqAlign;
+  }
   load.limits.address_space = tg.limit(RLIMIT_AS);
   load.limits.data = tg.limit(RLIMIT_DATA);
   load.limits.stack = tg.limit(RLIMIT_STACK);
@@ -144,10 +150,12 @@ Result<void> Task::Exec(ExecArgs args) {
   TRY(KillOtherThreads());
 
   // ---- No failure below this line. ----
+  LeaveRseq(*this);
   ExitFutexes(*this);
   ProcessTimers::ProcessExecs(*tg_);
   const abi::SigSet mask = saved_mask_.value_or(signal_mask());
   saved_mask_.reset();
+  image.mm->InheritFlags(*mm_);
   if (in_place && !image.Commit().ok()) {
     ExitGroup(SIGKILL);
     return {};
@@ -174,8 +182,10 @@ Result<void> Task::Exec(ExecArgs args) {
   context_->regs().orig_rax = SYS_execve;
   context_->RegsChanged();
   context_->set_signal_mask(mask);
+  ApplyScheduling();
   trace.debug_used = false;
   NoteSignalsPending();
+  dispatch.on.store(false);
   clear_child_tid = robust_list = rseq_area = GuestAddr();
   alt_stack = abi::StackT{};
   set_comm(image.comm);

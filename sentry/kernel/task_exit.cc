@@ -12,6 +12,7 @@
 #include "sentry/kernel/task_futex.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/task_life.h"
+#include "sentry/kernel/task_rseq.h"
 
 namespace ringwall {
 
@@ -105,6 +106,7 @@ void Task::DoExit() {
   state_.store('R');
   if (Current() == this && context_ != nullptr) TraceEvent(PTRACE_EVENT_EXIT, static_cast<uint64_t>(exit_status_));
   if (mm_ && context_ != nullptr) {
+    LeaveRseq(*this);
     ExitFutexes(*this);
     if (!clear_child_tid.IsNull() && mm_->ref_count_for_test() > 1) {
       const int32_t zero = 0;
@@ -209,6 +211,7 @@ bool Task::LeaveGroupLocked() NO_THREAD_SAFETY_ANALYSIS {
       TaskLife::WakeEndingInit(*pid_);
     }
   }
+  tg.exit_queue.Notify(EPOLLIN);  // for pidfds of the thread
   if (group_done) TaskLife::GroupDied(tg);
   TaskLife::MaybeZombie(tg);
   if (set.live == 0) kernel_.group_exited_.SignalAll();

@@ -146,6 +146,7 @@ void Task::StartThread() {
 
 void Task::Run() {
   UpdateLocalAnswers();
+  ApplyScheduling();
   while (!exiting_) {
     if (Interrupted() || restart_errno_ != 0 || saved_mask_) {
       if (!PrepareToReturn()) break;
@@ -218,7 +219,7 @@ void Task::HandleEvent(const Event& e) {
     case EventKind::kStubLost: {
       RW_LOG(kWarning, "task %d lost its stub", tid_);
       MutexLock lock(tg_->siglock);
-      KillGroupLocked(SIGKILL);
+      KillGroupLocked(e.signo == SIGSEGV ? SIGSEGV | CoreFlag(SIGSEGV) : SIGKILL);
       break;
     }
   }
@@ -291,7 +292,9 @@ void Task::HandleFault(const Event& e) {
   info.SetAddr(e.addr);
   fault_error_code_ = e.error_code;
   fault_trap_no_ = e.trap_no;
-  fault_addr_ = e.addr;
+  // CR2 stays what the last page fault left.
+  constexpr uint64_t kPageFault = 14;
+  if (e.trap_no == kPageFault) fault_addr_ = e.addr;
   if (e.signo == SIGSEGV && (e.code == SEGV_MAPERR || e.code == SEGV_ACCERR)) {
     // Below a stack: it grows and the access is made again.
     const MemoryLimits limits{.address_space = tg_->limit(RLIMIT_AS),
@@ -322,7 +325,7 @@ void Task::UpdateLocalAnswers() {
   const UserNamespace& user = creds_->user_ns();
   a.uid = user.ShowUid(creds_->ruid), a.euid = user.ShowUid(creds_->euid);
   a.gid = user.ShowGid(creds_->rgid), a.egid = user.ShowGid(creds_->egid);
-  a.enabled = !kernel_.strace() && !traced() && !SeccompSeesLocalCalls();
+  a.enabled = !kernel_.strace() && !traced() && !SeccompSeesLocalCalls() && !dispatch.on.load();
   context_->SetLocalAnswers(a);
 }
 

@@ -2,12 +2,15 @@
 // POSIX before editing.
 #include <sys/epoll.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include <algorithm>
 
 #include "platform/signal_frames.h"
 #include "sentry/base/log.h"
+#include "sentry/kernel/kernel_log.h"
 #include "sentry/kernel/task.h"
+#include "sentry/kernel/task_rseq.h"
 
 namespace ringwall {
 
@@ -56,6 +59,31 @@ abi::SigInfo SeenBy(const ThreadGroup& to, const abi::SigInfo& info) {
     if (info.signo == SIGKILL || info.signo == SIGSTOP) seen.code = kFromOutside;
   }
   return seen;
+}
+
+// show_signal_msg: a fault that ends the process, for dmesg.
+void LogFatalFault(Task& t, const abi::SigInfo& info) {
+  const abi::Registers& r = t.regs();
+  char text[200];
+  const auto who = t.comm();
+  if (info.signo == SIGSEGV && info.code != SI_KERNEL) {
+    snprintf(text, sizeof(text), "%s[%d]: segfault at %llx ip %016llx sp %016llx", who.c_str(), t.tid(),
+             static_cast<unsigned long long>(info.At<uint64_t>(0)), static_cast<unsigned long long>(r.rip),
+             static_cast<unsigned long long>(r.rsp));
+  } else if (info.signo == SIGSEGV || info.signo == SIGILL || info.signo == SIGFPE) {
+    const char* what = info.signo == SIGSEGV  ? "general protection fault"
+                       : info.signo == SIGILL ? "trap invalid opcode"
+                                              : "trap divide error";
+    snprintf(text, sizeof(text), "traps: %s[%d] %s ip:%llx sp:%llx error:0", who.c_str(), t.tid(), what,
+             static_cast<unsigned long long>(r.rip), static_cast<unsigned long long>(r.rsp));
+  } else {
+    return;
+  }
+  timespec now;
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  const uint64_t ns = static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 +
+                      static_cast<uint64_t>(now.tv_nsec) - t.kernel().start_boottime_ns();
+  KernelLog::Get().Append(KernelLog::kInfo, ns, text);
 }
 
 }  // namespace
@@ -297,6 +325,7 @@ void Task::DefaultAction(const abi::SigInfo& info) {
     DoSignalStop(info.signo);
     return;
   }
+  if (info.code > 0) LogFatalFault(*this, info);
   ExitGroup(info.signo | CoreFlag(info.signo));
 }
 
@@ -340,6 +369,10 @@ void Task::DeliverSignal(const abi::SigInfo& info, const abi::SigAction& action)
   const bool stepping = std::exchange(trace.step, false);
   const abi::SigSet current = signal_mask();
   const abi::SigSet old_mask = saved_mask_.value_or(current);
+  if (!AbortRseq(*this)) {
+    ForceSignal(MakeSigInfo(SIGSEGV, SI_KERNEL), true);
+    return;
+  }
   unsettled_frame = UnsettledFrame{r, alt_stack, info, action, current, saved_mask_};
   if (!SetUpFrame(info, action, old_mask)) {
     unsettled_frame.reset();

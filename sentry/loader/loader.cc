@@ -150,6 +150,7 @@ Result<void> Loader::ResolveScripts() {
     }
     args_.argv = std::move(argv);
     script_path = script.interpreter;
+    if (script.interpreter.empty()) return Errno(EACCES);  // opens the working directory
     file_ = TRY(OpenExec(args_.walk, script.interpreter));
   }
 }

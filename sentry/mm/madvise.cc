@@ -25,11 +25,13 @@ Effect EffectOf(int advice) {
     case kMadvCollapse:
       return Effect::kHost;
     case MADV_DONTDUMP: case MADV_DODUMP:
+    // Merged pages would tell of others' memory, so this is taken and not handed on.
+    case MADV_MERGEABLE: case MADV_UNMERGEABLE:
       return Effect::kOnlyHere;
     case MADV_DONTFORK: case MADV_DOFORK: case MADV_WIPEONFORK: case MADV_KEEPONFORK:
       return Effect::kBoth;
     default:
-      // No KSM: pages shared with others tell of them. HWPOISON and its like would hurt the host.
+      // HWPOISON and its like would hurt the host.
       return Effect::kUnknown;
   }
 }
@@ -127,8 +129,8 @@ Result<void> MemoryManager::Msync(GuestAddr addr, uint64_t length, int flags) {
   if ((flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC)) != 0) return Errno(EINVAL);
   if ((flags & MS_ASYNC) != 0 && (flags & MS_SYNC) != 0) return Errno(EINVAL);
   if (!addr.IsPageAligned()) return Errno(EINVAL);
-  const std::optional<uint64_t> size = PageUp(length);
-  if (!size) return Errno(ENOMEM);
+  // As on Linux the length wraps: the last page's worth of them are 0.
+  const std::optional<uint64_t> size = (length + kPageMask) & ~kPageMask;
   const std::optional<GuestRange> range = GuestRange::Make(addr, *size);
   if (!range) return Errno(ENOMEM);
   ReaderLock lock(mu_);

@@ -113,7 +113,7 @@ Result<Ref<MemoryManager>> MemoryManager::Fork() {
     child->peak_size_ = child->vmas_.total();
   }();
   child->set_dumpable(dumpable());
-  child->set_thp_disabled(thp_disabled());
+  child->InheritFlags(*this);
   return child;
 }
 

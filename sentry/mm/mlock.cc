@@ -15,13 +15,10 @@ namespace {
 constexpr int kMlockOnFault = 1;
 constexpr int kMadvPopulateRead = 22, kMadvPopulateWrite = 23;
 
-// The pages that hold [addr, addr+length); nullopt when that overflows.
+// The pages that hold [addr, addr+length), whose length wraps as on Linux; nullopt when its end does.
 std::optional<GuestRange> WholePages(GuestAddr addr, uint64_t length) {
   const uint64_t in_page = addr.value() & kPageMask;
-  if (length + in_page < length) return std::nullopt;
-  const std::optional<uint64_t> size = PageUp(length + in_page);
-  if (!size) return std::nullopt;
-  return GuestRange::Make(addr.PageDown(), *size);
+  return GuestRange::Make(addr.PageDown(), (length + in_page + kPageMask) & ~kPageMask);
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ constexpr GuestAddr k32BitHigh{0x8000'0000};
 constexpr int kLegacyMask = MAP_SHARED | MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_DENYWRITE |
                             MAP_EXECUTABLE | MAP_GROWSDOWN | MAP_LOCKED | MAP_NORESERVE |
                             MAP_POPULATE | MAP_NONBLOCK | MAP_STACK | MAP_HUGETLB | MAP_32BIT |
-                            kMapAbove4G;
+                            kMapAbove4G | 21 << 26 | 30 << 26;  // and the sizes of huge pages
 
 bool IsFixed(int flags) { return (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != 0; }
 
@@ -117,6 +117,9 @@ Result<GuestAddr> MemoryManager::Mmap(const MmapRequest& request, const MemoryLi
   } else {
     return Errno(EINVAL);
   }
+
+  constexpr int kWriteExec = PROT_WRITE | PROT_EXEC;
+  if (mdwe() != 0 && (vma.prot & kWriteExec) == kWriteExec) return Errno(EACCES);
 
   VmaTree::Dropped dropped;
   MutexLock lock(mu_);

@@ -54,7 +54,9 @@ Result<void> MemoryManager::Mprotect(GuestAddr addr, uint64_t length, int prot,
       error = EPERM;
       break;
     }
-    if ((prot & ~vma.max_prot) != 0) {
+    const bool gains_exec = (prot & PROT_EXEC) != 0 &&
+                            ((prot & PROT_WRITE) != 0 || (vma.prot & PROT_EXEC) == 0);
+    if ((prot & ~vma.max_prot) != 0 || (gains_exec && mdwe() != 0)) {
       error = EACCES;
       break;
     }

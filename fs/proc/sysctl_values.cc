@@ -1,0 +1,134 @@
+// Sysctls that hold a value and, but for a few, nothing else: programs read them, and administrators'
+// scripts write them and look whether it took (kernel/sysctl.c).
+#include <atomic>
+#include <string>
+
+#include "fs/proc/internal.h"
+#include "sentry/kernel/kernel_log.h"
+
+namespace ringwall::proc {
+
+namespace {
+
+enum class Dir : uint8_t { kKernel, kVm, kFs };
+
+struct Value {
+  Dir dir;
+  const char* name;
+  int64_t low, high;
+  std::atomic<int64_t> value;
+};
+
+constexpr int64_t kAny = INT32_MAX;
+
+// With Linux's ranges and its values at start.
+Value g_values[] = {
+    {Dir::kKernel, "core_pipe_limit", 0, kAny, 0},
+    {Dir::kKernel, "core_uses_pid", 0, 1, 0},
+    {Dir::kKernel, "ctrl-alt-del", 0, kAny, 0},
+    {Dir::kKernel, "hung_task_timeout_secs", 0, kAny, 120},
+    {Dir::kKernel, "io_uring_disabled", 0, 2, 2},
+    {Dir::kKernel, "kptr_restrict", 0, 2, 1},
+    {Dir::kKernel, "numa_balancing", 0, 3, 0},
+    {Dir::kKernel, "panic", -kAny, kAny, 0},
+    {Dir::kKernel, "panic_on_oops", 0, 1, 0},
+    {Dir::kKernel, "perf_event_max_sample_rate", 1, kAny, 100000},
+    {Dir::kKernel, "perf_event_mlock_kb", 0, kAny, 516},
+    {Dir::kKernel, "perf_event_paranoid", -1, 4, 4},
+    {Dir::kKernel, "print-fatal-signals", 0, kAny, 0},
+    {Dir::kKernel, "printk_ratelimit", 0, kAny, 5},
+    {Dir::kKernel, "printk_ratelimit_burst", 0, kAny, 10},
+    {Dir::kKernel, "sched_autogroup_enabled", 0, 1, 1},
+    {Dir::kKernel, "sched_rr_timeslice_ms", 0, kAny, 100},
+    {Dir::kKernel, "sched_rt_period_us", 1, kAny, 1000000},
+    {Dir::kKernel, "sched_rt_runtime_us", -1, kAny, 950000},
+    {Dir::kKernel, "timer_migration", 0, 1, 1},
+    {Dir::kKernel, "unprivileged_bpf_disabled", 0, 2, 2},
+    {Dir::kVm, "admin_reserve_kbytes", 0, kAny, 8192},
+    {Dir::kVm, "dirty_background_bytes", 0, kAny, 0},
+    {Dir::kVm, "dirty_background_ratio", 0, 100, 10},
+    {Dir::kVm, "dirty_bytes", 0, kAny, 0},
+    {Dir::kVm, "dirty_expire_centisecs", 0, kAny, 3000},
+    {Dir::kVm, "dirty_ratio", 0, 100, 20},
+    {Dir::kVm, "dirty_writeback_centisecs", 0, kAny, 500},
+    {Dir::kVm, "extfrag_threshold", 0, 1000, 500},
+    {Dir::kVm, "hugetlb_shm_group", 0, kAny, 0},
+    {Dir::kVm, "laptop_mode", 0, kAny, 0},
+    {Dir::kVm, "legacy_va_layout", 0, 1, 0},
+    {Dir::kVm, "max_map_count", 0, kAny, static_cast<int64_t>(kMaxMapCount)},
+    {Dir::kVm, "min_free_kbytes", 0, kAny, 67584},
+    {Dir::kVm, "oom_dump_tasks", 0, 1, 1},
+    {Dir::kVm, "oom_kill_allocating_task", 0, 1, 0},
+    {Dir::kVm, "overcommit_kbytes", 0, kAny, 0},
+    {Dir::kVm, "overcommit_memory", 0, 2, 0},
+    {Dir::kVm, "overcommit_ratio", 0, kAny, 50},
+    {Dir::kVm, "page-cluster", 0, 31, 3},
+    {Dir::kVm, "panic_on_oom", 0, 2, 0},
+    {Dir::kVm, "stat_interval", 0, kAny, 1},
+    {Dir::kVm, "swappiness", 0, 200, 60},
+    {Dir::kVm, "unprivileged_userfaultfd", 0, 1, 0},
+    {Dir::kVm, "user_reserve_kbytes", 0, kAny, 131072},
+    {Dir::kVm, "vfs_cache_pressure", 0, kAny, 100},
+    {Dir::kVm, "watermark_boost_factor", 0, kAny, 15000},
+    {Dir::kVm, "watermark_scale_factor", 1, 3000, 10},
+    {Dir::kVm, "zone_reclaim_mode", 0, kAny, 0},
+    {Dir::kFs, "mount-max", 0, kAny, 100000},
+};
+
+void AddValue(StaticDirectory& dir, Value& v) {
+  dir.AddFile(
+      v.name,
+      [&v]() -> Result<std::string> {
+        return Format("%lld\n", static_cast<long long>(v.value.load()));
+      },
+      0644,
+      [&v](std::string_view text) -> Result<void> {
+        const int64_t n = TRY(ParseDecimal(text));
+        if (n < v.low || n > v.high) return Errno(EINVAL);
+        v.value.store(n);
+        return {};
+      });
+}
+
+}  // namespace
+
+void AddSysctlValues(StaticDirectory& kernel, StaticDirectory& vm, StaticDirectory& fs) {
+  for (Value& v : g_values) {
+    AddValue(v.dir == Dir::kKernel ? kernel : v.dir == Dir::kVm ? vm : fs, v);
+  }
+  // Whose bytes nobody uses: there are no core files.
+  static Guarded<std::string, LockClass::kLeaf>& pattern =
+      *new Guarded<std::string, LockClass::kLeaf>("core");
+  kernel.AddFile(
+      "core_pattern",
+      []() -> Result<std::string> {
+        return pattern.With([](const std::string& s) { return s + "\n"; });
+      },
+      0644,
+      [](std::string_view text) -> Result<void> {
+        constexpr size_t kMaxPattern = 127;
+        text = text.substr(0, std::min(text.find('\n'), kMaxPattern));
+        pattern.With([&](std::string& s) { s = std::string(text); });
+        return {};
+      });
+  kernel.AddFile(
+      "dmesg_restrict",
+      []() -> Result<std::string> { return Format("%d\n", KernelLog::Get().restricted.load()); }, 0644,
+      [](std::string_view text) -> Result<void> {
+        const int64_t n = TRY(ParseDecimal(text));
+        const Task* t = Task::Current();
+        if (t == nullptr || !t->creds().Has(Capability::kSysAdmin)) return Errno(EPERM);
+        if (n != 0 && n != 1) return Errno(EINVAL);
+        KernelLog::Get().restricted.store(static_cast<int>(n));
+        return {};
+      });
+  kernel.AddText("printk", "4\t4\t1\t7\n");
+  const auto nothing_to_drop = [](std::string_view text) -> Result<void> {
+    const int64_t n = TRY(ParseDecimal(text));
+    return n >= 1 && n <= 4 ? Result<void>() : Errno(EINVAL);
+  };
+  vm.AddFile("drop_caches", nullptr, 0200, nothing_to_drop);
+  vm.AddFile("compact_memory", nullptr, 0200, nothing_to_drop);
+}
+
+}  // namespace ringwall::proc

@@ -1,0 +1,95 @@
+// memfd_create(2): flags, and what the execute bits have to do with seals.
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/shm.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <string>
+
+#include <gtest/gtest.h>
+
+namespace {
+
+constexpr unsigned kNoExecSeal = 8, kExec = 16;
+constexpr int kSealExec = 0x20, kSealFutureWrite = 0x10;
+
+int Mode(int fd) {
+  struct stat st;
+  return fstat(fd, &st) == 0 ? static_cast<int>(st.st_mode & 07777) : -1;
+}
+
+TEST(MemfdTest, FlagsAndNamesAreChecked) {
+  EXPECT_EQ(memfd_create("x", 0x20), -1);
+  EXPECT_EQ(errno, EINVAL);
+  EXPECT_EQ(memfd_create("x", 21u << 26), -1);
+  EXPECT_EQ(errno, EINVAL);
+  EXPECT_EQ(memfd_create("x", kNoExecSeal | kExec), -1);
+  EXPECT_EQ(errno, EINVAL);
+  EXPECT_EQ(memfd_create(nullptr, 0), -1);
+  EXPECT_EQ(errno, EFAULT);
+  EXPECT_EQ(memfd_create(std::string(250, 'a').c_str(), 0), -1);
+  EXPECT_EQ(errno, EINVAL);
+  const int fd = memfd_create(std::string(249, 'a').c_str(), 0);
+  EXPECT_GE(fd, 0);
+  close(fd);
+}
+
+TEST(MemfdTest, NoExecSealMeansTheSeal) {
+  const int fd = memfd_create("x", kNoExecSeal);
+  ASSERT_GE(fd, 0);
+  EXPECT_EQ(Mode(fd), 0666);
+  EXPECT_EQ(fcntl(fd, F_GET_SEALS), kSealExec);
+  EXPECT_EQ(fchmod(fd, 0777), -1);
+  EXPECT_EQ(errno, EPERM);
+  EXPECT_EQ(fchmod(fd, 0600), 0);
+  EXPECT_EQ(Mode(fd), 0600);
+  EXPECT_EQ(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+  EXPECT_EQ(fcntl(fd, F_GET_SEALS), kSealExec | F_SEAL_SHRINK);
+  close(fd);
+}
+
+TEST(MemfdTest, OthersAreExecutableAndSealedAgainstSeals) {
+  const int fd = memfd_create("x", kExec);
+  ASSERT_GE(fd, 0);
+  EXPECT_EQ(Mode(fd), 0777);
+  EXPECT_EQ(fcntl(fd, F_GET_SEALS), F_SEAL_SEAL);
+  EXPECT_EQ(fcntl(fd, F_ADD_SEALS, kSealExec), -1);
+  EXPECT_EQ(errno, EPERM);
+  EXPECT_EQ(fchmod(fd, 0600), 0);
+  EXPECT_EQ(fchmod(fd, 0700), 0);
+  close(fd);
+}
+
+TEST(MemfdTest, SealingExecOfAnExecutableSealsWritesToo) {
+  const int fd = memfd_create("x", MFD_ALLOW_SEALING);
+  ASSERT_GE(fd, 0);
+  EXPECT_EQ(fcntl(fd, F_GET_SEALS), 0);
+  EXPECT_EQ(fcntl(fd, F_ADD_SEALS, kSealExec), 0);
+  EXPECT_EQ(fcntl(fd, F_GET_SEALS), kSealExec | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | kSealFutureWrite);
+  EXPECT_EQ(fchmod(fd, 0666), -1);
+  EXPECT_EQ(errno, EPERM);
+  EXPECT_EQ(write(fd, "x", 1), -1);
+  EXPECT_EQ(errno, EPERM);
+  close(fd);
+}
+
+TEST(HugePagesTest, ThePoolIsEmpty) {
+  constexpr size_t kHuge = 2 << 20;
+  const auto map = [](int flags) {
+    void* p = mmap(nullptr, kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | flags, -1, 0);
+    return p == MAP_FAILED ? errno : 0;
+  };
+  EXPECT_EQ(map(0), ENOMEM);
+  EXPECT_EQ(map(21 << 26), ENOMEM);
+  EXPECT_EQ(map(22 << 26), EINVAL);
+  const auto get = [](int flags) {
+    return shmget(IPC_PRIVATE, kHuge, IPC_CREAT | SHM_HUGETLB | 0600 | flags) == -1 ? errno : 0;
+  };
+  EXPECT_EQ(get(0), ENOMEM);
+  EXPECT_EQ(get(21 << 26), ENOMEM);
+  EXPECT_EQ(get(22 << 26), EINVAL);
+}
+
+}  // namespace
