@@ -148,6 +148,8 @@ SysResult SysGetMempolicy(Task& t, GuestAddr mode_out, GuestAddr nodes, uint64_t
       const std::optional<Vma> vma = t.mm().Find(addr);
       if (!vma) return Errno(EFAULT);
       constexpr uint16_t kFlags = kStaticNodes | kRelativeNodes | kNumaBalancing;
+      // A mapping without one shows the default, not the task's.
+      policy = MemoryPolicy{};
       if (vma->policy_mode != 0) {
         policy.mode = vma->policy_mode & static_cast<uint16_t>(~kFlags);
         policy.flags = vma->policy_mode & kFlags;

@@ -125,12 +125,23 @@ Result<void> TmpfsDirectory::Link(std::string_view name, Inode& target) {
   {
     MutexLock lock(tmpfs().tree_lock());
     TRY(CheckFreeLocked(name));
+    // Each further name counts as an inode.
+    if (inode.nlink() != 0 && !tmpfs().ChargeInode()) return Errno(ENOSPC);
     PutLocked(name, Ref<TmpfsInode>(inode));
     inode.set_nlink(inode.nlink() + 1);
   }
   inode.TouchCtime();
   TouchMtime();
   return {};
+}
+
+void TmpfsDirectory::DropNameLocked(TmpfsInode& inode) {
+  if (inode.is_directory()) {
+    inode.set_nlink(0);
+    return;
+  }
+  if (inode.nlink() > 1) tmpfs().UnchargeInode();
+  inode.set_nlink(inode.nlink() - 1);
 }
 
 Result<void> TmpfsDirectory::Unlink(std::string_view name, Inode& child) {
@@ -140,7 +151,7 @@ Result<void> TmpfsDirectory::Unlink(std::string_view name, Inode& child) {
     Entry* entry = FindLocked(name);
     if (entry == nullptr || entry->inode.get() != &child) return Errno(ENOENT);
     gone = EraseLocked(*entry);
-    gone->set_nlink(gone->nlink() - 1);
+    DropNameLocked(*gone);
   }
   gone->TouchCtime();
   TouchMtime();
@@ -191,7 +202,7 @@ Result<void> TmpfsDirectory::Rename(std::string_view name, Inode& child, Inode& 
     if (flags & RENAME_EXCHANGE) {
       PutLocked(old_name, Ref<TmpfsInode>(*gone));
     } else if (gone) {
-      gone->set_nlink(gone->is_directory() ? 0 : gone->nlink() - 1);
+      DropNameLocked(*gone);
     }
     if (whiteout) PutLocked(old_name, Ref<TmpfsInode>(*whiteout));
   }

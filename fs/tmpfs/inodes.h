@@ -55,6 +55,8 @@ class TmpfsDirectory final : public TmpfsInode {
   Result<void> CheckFreeLocked(std::string_view name);
   void PutLocked(std::string_view name, Ref<TmpfsInode> inode);
   Ref<TmpfsInode> EraseLocked(Entry& entry);
+  // One name of it is gone.
+  void DropNameLocked(TmpfsInode& inode);
   Result<Ref<Inode>> AddNew(std::string_view name, Ref<TmpfsInode> inode);
 
   std::vector<Slot> slots_;

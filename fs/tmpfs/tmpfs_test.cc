@@ -110,7 +110,12 @@ TEST_F(TmpfsTest, TheInodeLimitIsKept) {
   Open("b");
   EXPECT_EQ(Vfs::Open(walk(), "c", O_CREAT | O_WRONLY, 0600, nullptr).error_value(), ENOSPC);
   EXPECT_EQ(Vfs::Mkdir(walk(), "c", 0700).error_value(), ENOSPC);
+  const Path b = *Vfs::Lookup(walk(), "b", {});
+  EXPECT_EQ(Vfs::Link(b, walk(), "l").error_value(), ENOSPC);
   ASSERT_TRUE(Vfs::Unlink(walk(), "a").ok());
+  ASSERT_TRUE(Vfs::Link(b, walk(), "l").ok());
+  EXPECT_EQ(Vfs::Mkdir(walk(), "c", 0700).error_value(), ENOSPC);
+  ASSERT_TRUE(Vfs::Unlink(walk(), "l").ok());
   EXPECT_TRUE(Vfs::Mkdir(walk(), "c", 0700).ok());
 }
 

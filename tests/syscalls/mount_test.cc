@@ -457,6 +457,20 @@ TEST(RemountTest, ReadOnlyNeedsNoWriters) {
   })));
 }
 
+TEST(MountTest, FurtherNamesCountAsInodes) {
+  EXPECT_TRUE(Exited(InMounts([] {
+    Mkdirs({"m"});
+    CHECK_CHILD(mount("none", "m", "tmpfs", 0, "nr_inodes=3") == 0);
+    Touch("m/a");
+    CHECK_CHILD(link("m/a", "m/b") == 0);
+    CHECK_FAILS(link("m/a", "m/c"), ENOSPC);
+    CHECK_FAILS(mkdir("m/c", 0700), ENOSPC);
+    CHECK_CHILD(unlink("m/a") == 0);
+    CHECK_CHILD(mkdir("m/c", 0700) == 0);
+    return 0;
+  })));
+}
+
 TEST(RemountTest, ChangesOptionsAndFlags) {
   EXPECT_TRUE(Exited(InMounts([] {
     Mkdirs({"m", "d"});

@@ -170,6 +170,9 @@ TEST(MempolicyTest, OfTheTask) {
     nodes[0] = 0;
     CHECK_CHILD(GetMempolicy(&mode, nodes, 1024, nullptr, 0) == 0);
     CHECK_CHILD(mode == MPOL_BIND && nodes[0] == 1);
+    // Memory without a policy shows the default, not the task's.
+    CHECK_CHILD(GetMempolicy(&mode, nodes, 1024, nodes, MPOL_F_ADDR) == 0);
+    CHECK_CHILD(mode == MPOL_DEFAULT && nodes[0] == 0);
     CHECK_CHILD(syscall(SYS_set_mempolicy, MPOL_DEFAULT, nullptr, 0) == 0);
     CHECK_CHILD(syscall(SYS_set_mempolicy, 77, nodes, 1024) == -1 && errno == EINVAL);
     nodes[0] = 0;
