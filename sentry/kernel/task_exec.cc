@@ -150,7 +150,7 @@ Result<void> Task::Exec(ExecArgs args) {
   TRY(KillOtherThreads());
 
   // ---- No failure below this line. ----
-  LeaveRseq(*this);
+  LeaveRseq(*this, in_place);
   ExitFutexes(*this);
   ProcessTimers::ProcessExecs(*tg_);
   const abi::SigSet mask = saved_mask_.value_or(signal_mask());

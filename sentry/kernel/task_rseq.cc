@@ -60,9 +60,9 @@ void InheritRseq(Task& child, Context& context, const Task& parent) {
   child.rseq_signature = parent.rseq_signature;
 }
 
-void LeaveRseq(Task& t) {
+void LeaveRseq(Task& t, bool in_place) {
   if (t.rseq_area.IsNull()) return;
-  {
+  if (!in_place) {
     // With the last one the address space goes, and the host's thread with it.
     MutexLock lock(t.tg().siglock);
     const size_t ending = t.tg().group_exit ? t.tg().threads.size() : 1;

@@ -17,8 +17,9 @@ Result<void> UnregisterRseq(Task& t, GuestAddr area, uint32_t length, uint32_t s
 // fork: `child`, which does not run yet and whose context is `context`, has the area of its parent.
 void InheritRseq(Task& child, Context& context, const Task& parent);
 
-// Before the task's memory may be another's: its thread ends while the address space lives on.
-void LeaveRseq(Task& t);
+// Before the task's memory may be another's: its thread ends while the address space lives on, or with
+// `in_place` the thread goes on with another program.
+void LeaveRseq(Task& t, bool in_place = false);
 
 // Before a signal frame: ends the critical section that the task is in, where the platform has not.
 // False when what the program has registered makes no sense.
