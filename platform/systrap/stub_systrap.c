@@ -199,11 +199,6 @@ static int SendsSignal(uint64_t nr) {
   return nr == 62 /* kill */ || nr == 200 /* tkill */ || nr == 234 /* tgkill */;
 }
 
-// Calls that make a task, which begins with the caller's xstate.
-static int MakesTask(uint64_t nr) {
-  return (nr >= 56 && nr <= 58) /* clone, fork, vfork */ || nr == 435 /* clone3 */;
-}
-
 long stub_systrap_syscall(struct Region* region, uint32_t flags) {
   if (region->local_enabled != 0) {
     if (ReportTrap(region, flags)) {
@@ -214,7 +209,7 @@ long stub_systrap_syscall(struct Region* region, uint32_t flags) {
     if (stub_answer_locally(region, &flags)) return NeedsFrame(region);
   }
   const uint32_t inputs = stub_fill_window(region);
-  if (SendsSignal(region->rax) || MakesTask(region->rax)) {
+  if (SendsSignal(region->rax)) {
     XSave(region);
     flags |= RW_FLAG_XSTATE;
   }
