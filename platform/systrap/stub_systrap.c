@@ -207,11 +207,6 @@ static int ReportTrap(struct Region* region, uint32_t flags) {
   return n < 64 || n % 8 == 0;
 }
 
-// Calls that make a task, which begins with the caller's xstate.
-static int MakesTask(uint64_t nr) {
-  return (nr >= 56 && nr <= 58) /* clone, fork, vfork */ || nr == 435 /* clone3 */;
-}
-
 long stub_systrap_syscall(struct Region* region, uint32_t flags) {
   if (region->local_enabled != 0) {
     if (ReportTrap(region, flags)) {
@@ -224,10 +219,6 @@ long stub_systrap_syscall(struct Region* region, uint32_t flags) {
     if (region->rax == SYS_exit && Rseq(region, RSEQ_UNREGISTER) == 0) region->rseq_area = 0;
   }
   const uint32_t inputs = stub_fill_window(region);
-  if (MakesTask(region->rax)) {
-    XSave(region);
-    flags |= RW_FLAG_XSTATE;
-  }
   region->fs_base = ReadFs();
   Serve(region, RW_EVENT_SYSCALL | flags | inputs << RW_INPUTS_SHIFT, 0);
   return NeedsFrame(region);

@@ -182,11 +182,10 @@ uint32_t SystrapContext::PrepareState() {
     Store(r.frame_resume, may_return_ ? patcher.ToResume(frame_rip_) : 0);
     command |= RW_CMD_FRAME;
     frame_queued_ = false;
-    xstate_fresh_ = xstate_sent_ = false;
+    xstate_fresh_ = false;
   }
   if (xstate_dirty_) {
     memcpy(At(region_, RW_REGION_XSTATE), xstate_.data(), xstate_.size());
-    xstate_sent_ = false;
     command |= RW_CMD_LOAD_XSTATE;
     xstate_dirty_ = false;
   }
@@ -430,7 +429,6 @@ Event SystrapContext::TakeEvent() {
   regs_taken_ = false;
   if ((message_ & (RW_EVENT_MASK | RW_FLAG_IN_HANDLER | RW_FLAG_TRAPPED)) != kPlain) TakeRegs();
   xstate_fresh_ = false;
-  xstate_sent_ = (message_ & RW_FLAG_XSTATE) != 0;
   input_count_ = 0;
   input_end_ = output_end_ = 0;
   Event event;
@@ -566,7 +564,7 @@ size_t SystrapContext::xstate_size() const { return xstate_.size(); }
 Result<void> SystrapContext::GetXState(std::span<std::byte> out) {
   if (out.size() != xstate_.size()) return Errno(EINVAL);
   if (!xstate_dirty_ && !xstate_fresh_) {
-    if (!xstate_sent_ && !Command(RW_CMD_SAVE)) return Errno(ESRCH);
+    if (!Command(RW_CMD_SAVE)) return Errno(ESRCH);
     memcpy(xstate_.data(), At(region_, RW_REGION_XSTATE), xstate_.size());
     // What the processor leaves as it was, and Linux's notes in a signal frame, are not state.
     constexpr size_t kSwBytes = 464, kSwEnd = 512, kHeaderRest = 520, kHeaderEnd = 576;
@@ -618,7 +616,7 @@ void SystrapContext::Forget() {
 bool SystrapContext::LoadXState(GuestAddr at) {
   if ((message_ & RW_FLAG_IN_HANDLER) != 0) return false;
   Store(region_->frame_xstate, at.value());
-  xstate_fresh_ = xstate_sent_ = false;
+  xstate_fresh_ = false;
   if (!Command(RW_CMD_FRAME_XSTATE)) return false;
   if ((Load(region_->message) & RW_FLAG_FRAME_FAILED) != 0) return false;
   xstate_dirty_ = false;

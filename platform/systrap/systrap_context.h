@@ -130,7 +130,6 @@ class SystrapContext final : public Context, private SignalFrames {
   std::vector<std::byte> xstate_;
   bool xstate_dirty_ = true;
   bool xstate_fresh_ = false;
-  bool xstate_sent_ = false;  // the region has had it since the last event
   bool lost_ = false;
   bool ready_ = false;
   bool ready_once_ = false;
