@@ -210,7 +210,7 @@ static int ReportTrap(struct Region* region, uint32_t flags) {
 long stub_systrap_syscall(struct Region* region, uint32_t flags) {
   if (region->local_enabled != 0) {
     if (ReportTrap(region, flags)) {
-          region->fs_base = ReadFs();
+      region->fs_base = ReadFs();
       const uint32_t command = Serve(region, RW_EVENT_SYSCALL | RW_FLAG_LOCAL | flags, 0);
       if ((command & RW_CMD_LOCAL) == 0) return NeedsFrame(region);
     }
