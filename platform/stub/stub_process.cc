@@ -34,6 +34,16 @@ long Futex(uint32_t* word, int op, uint32_t value, const timespec* timeout) {
 uint32_t LoadWord(const uint32_t* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
 void StoreWord(uint32_t* word, uint32_t value) { __atomic_store_n(word, value, __ATOMIC_SEQ_CST); }
 
+// How long to look for the reply to an order that a guest thread passes on, in TSC cycles: several times
+// what it takes.
+constexpr uint64_t kHelpedCycles = 60'000;
+
+struct Helper {
+  const StubProcess* stub = nullptr;
+  OrderHelper* helper = nullptr;
+};
+thread_local Helper own_helper;
+
 bool IsReplyTo(uint64_t reply, uint32_t seq) {
   return reply >> 63 == 1 && (reply >> 40 & 0x7fffff) == (seq & 0x7fffff);
 }
@@ -128,8 +138,13 @@ uint64_t StubProcess::AwaitReply(uint32_t seq) {
   return reply;
 }
 
-void StubProcess::ComeToThisCpu() {
-  const int cpu = sched_getcpu();
+void StubProcess::SetHelper(const StubProcess* stub, OrderHelper* helper) {
+  own_helper = {stub, helper};
+}
+
+void StubProcess::ComeToThisCpu() { ComeToCpu(sched_getcpu()); }
+
+void StubProcess::ComeToCpu(int cpu) {
   if (!host_.pin_ || cpu < 0 || cpu == cpu_) return;
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -159,6 +174,28 @@ uint32_t StubProcess::Post(std::span<const StubCall> calls) {
   return seq_;
 }
 
+uint32_t StubProcess::PostWithHelp(std::span<const StubCall> calls) {
+  OrderHelper* const helper = own_helper.stub == this ? own_helper.helper : nullptr;
+  const int cpu = helper != nullptr && calls.back().nr < RW_OP_FIRST ? helper->HelperCpu() : -1;
+  if (cpu < 0) {
+    ComeToThisCpu();
+    return Post(calls);
+  }
+  CollectFork();
+  ComeToCpu(cpu);
+  Fill(calls);
+  helper->WakeMemoryThread();
+  const uint64_t start = __builtin_ia32_rdtsc();
+  while (LoadWord(&slot_.reply->done) != seq_) {
+    __builtin_ia32_pause();
+    if (__builtin_ia32_rdtsc() - start < kHelpedCycles) continue;
+    // It is on another processor by now, or the guest does as it likes. AwaitReply sees to the rest.
+    Futex(&slot_.command->seq, FUTEX_WAKE, INT32_MAX, nullptr);
+    break;
+  }
+  return seq_;
+}
+
 Result<uint32_t> StubProcess::ResultOf(uint64_t reply, size_t* failed) {
   if (reply == 0) return Errno(ESRCH);
   const uint32_t result = static_cast<uint32_t>(reply);
@@ -170,8 +207,7 @@ Result<uint32_t> StubProcess::ResultOf(uint64_t reply, size_t* failed) {
 
 Result<uint32_t> StubProcess::OrderLocked(std::span<const StubCall> calls, size_t* failed) {
   if (lost_.load(std::memory_order_relaxed)) return Errno(ESRCH);
-  ComeToThisCpu();
-  const uint32_t seq = Post(calls);
+  const uint32_t seq = PostWithHelp(calls);
   return ResultOf(AwaitReply(seq), failed);
 }
 

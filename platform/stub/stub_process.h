@@ -41,9 +41,26 @@ struct StubSlot {
   StubReply* reply = nullptr;  // hostile: guest code can write it
 };
 
+// A guest thread that waits for the Sentry in the stub's code, running, and can wake the memory thread:
+// that then runs on the processor where the guest ran, whose TLB is the one to be flushed. Flushing
+// another processor's can cost more than the whole order.
+class OrderHelper {
+ public:
+  // The processor where the guest thread is, as it says; -1 when it cannot help.
+  virtual int HelperCpu() = 0;
+  // Has it wake the memory thread and leave it the processor. Does not wait for it.
+  virtual void WakeMemoryThread() = 0;
+
+ protected:
+  ~OrderHelper() = default;
+};
+
 // One stub process. Thread-safe. Destroying it kills the process.
 class StubProcess {
  public:
+  // Who helps with the orders that the calling thread gives to `stub`; null: nobody.
+  static void SetHelper(const StubProcess* stub, OrderHelper* helper);
+
   StubProcess(StubHost& host, StubSlot slot);
   ~StubProcess();
   StubProcess(const StubProcess&) = delete;
@@ -129,6 +146,9 @@ class StubProcess {
   void ComeToThisCpu() REQUIRES(mu_);
   // Lets it run anywhere again.
   void LeaveCpu() REQUIRES(mu_);
+  void ComeToCpu(int cpu) REQUIRES(mu_);
+  // Post by way of a helper, if there is one.
+  uint32_t PostWithHelp(std::span<const StubCall> calls) REQUIRES(mu_);
 
   StubHost& host_;
   // Above every number that the host gives.

@@ -58,6 +58,7 @@
 #define RW_CMD_STAY 256          // EVENT_DONE when all is carried out
 #define RW_CMD_LOAD_RSEQ 512    // register the area of rseq()
 #define RW_CMD_CLEAR_RSEQ 1024  // unregister it, then EVENT_DONE
+#define RW_CMD_ORDER 2048 // alone: wake the memory thread, leave it the processor, then EVENT_DONE
 
 // Offsets that assembly needs.
 #define RW_R_STATE 0x00
@@ -147,7 +148,7 @@ struct Region {
   uint64_t vdso_buffer[4];
   uint32_t waiting;      // not 0: in a host futex call
   uint32_t local_traps;  // trapped calls that could be answered in the stub
-  uint32_t cpu;          // where the stub was when it went to sleep; a hint
+  uint32_t cpu;          // where the stub was when it had waited for a while; a hint
   uint32_t pad6;
   // How many calls the stub answered alone, by the order of kLocalCalls.
   uint32_t local_count[RW_REGION_LOCAL_CALLS];

@@ -39,6 +39,12 @@ static uint64_t Tsc(void) {
   __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
   return (uint64_t)high << 32 | low;
 }
+static uint64_t TscAndCpu(uint32_t* cpu) {
+  uint32_t low, high, aux;
+  __asm__ volatile("rdtscp" : "=a"(low), "=d"(high), "=c"(aux));
+  *cpu = aux & 0xfff;
+  return (uint64_t)high << 32 | low;
+}
 
 // A canonical user address, which wrfsbase and wrgsbase need.
 static int IsUserAddress(uint64_t addr) { return addr >> 47 == 0; }
@@ -57,16 +63,14 @@ static void HandOver(struct Region* region, uint32_t message) {
       if ((__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) & RW_STATE_SENTRY) == 0) return;
       __builtin_ia32_pause();
     }
-    const uint64_t start = Tsc();
+    const uint64_t start = TscAndCpu(&region->cpu);
     for (;;) {
       if ((__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) & RW_STATE_SENTRY) == 0) return;
       if (Tsc() - start > spin) break;
       __builtin_ia32_pause();
     }
   }
-  uint32_t aux;
-  __asm__ volatile("rdtscp" : "=c"(aux) : : "eax", "edx");
-  region->cpu = aux & 0xfff;
+  TscAndCpu(&region->cpu);
   for (;;) {
     uint32_t expected = RW_STATE_SENTRY;
     __atomic_compare_exchange_n(&region->state, &expected, RW_STATE_SENTRY | RW_STATE_STUB_SLEEPS,
@@ -106,6 +110,18 @@ static uint64_t FrameXStateSize(const uint8_t* fpstate) {
   return notes.size < RW_REGION_XSTATE_SIZE ? notes.size : RW_REGION_XSTATE_SIZE;
 }
 
+// The memory thread is on this processor and mostly runs at once. If it does not, the Sentry sees to it.
+static void WakeMemoryThread(struct Region* region) {
+  const uint32_t* const seq = (const uint32_t*)(RW_STUB_COMMAND + RW_CMD_SEQ);
+  const uint32_t* const done = (const uint32_t*)(RW_STUB_REPLY + RW_REPLY_DONE);
+  const uint32_t order = __atomic_load_n(seq, __ATOMIC_ACQUIRE);
+  stub_call(SYS_futex, (long)seq, FUTEX_WAKE, 1, 0);
+  for (int i = 0; i < 4 && __atomic_load_n(done, __ATOMIC_ACQUIRE) != order; ++i) {
+    stub_call(SYS_sched_yield, 0, 0, 0, 0);
+  }
+  TscAndCpu(&region->cpu);
+}
+
 // What a call returns whose output could not be copied. A frame shows the registers of before the
 // handler.
 static void SetResult(struct Region* region, uint32_t command, long result) {
@@ -143,6 +159,11 @@ static uint32_t Serve(struct Region* region, uint32_t message, struct KernelUcon
                     size - XSTATE_LEGACY);
         }
       }
+    }
+    if (command == RW_CMD_ORDER) {
+      WakeMemoryThread(region);
+      message = RW_EVENT_DONE;
+      continue;
     }
     if ((command & RW_CMD_OUTPUT) != 0) {
       const long result = stub_copy_output(region);

@@ -96,6 +96,7 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
 }
 
 SystrapContext::~SystrapContext() {
+  StubProcess::SetHelper(nullptr, nullptr);
   as_->Remove(this);
   as_->core().Remove(this);
   Unpair();
@@ -396,6 +397,27 @@ bool SystrapContext::Await() {
   return true;
 }
 
+// Only one that spins, which is then on another processor. The wait for one that has helped just now is
+// short: guest code could keep it from ever coming back, and the caller holds locks.
+int SystrapContext::HelperCpu() {
+  constexpr uint32_t kLooks = 500;
+  if (lost_ || cpu_ >= 0) return -1;
+  for (uint32_t i = 0; !ready_; ++i) {
+    if (i == kLooks) return -1;
+    if (__atomic_load_n(&region_->state, __ATOMIC_ACQUIRE) == RW_STATE_SENTRY) ready_ = true;
+    __builtin_ia32_pause();
+  }
+  if (Load(region_->state) != RW_STATE_SENTRY) return -1;
+  const uint32_t cpu = Load(region_->cpu);
+  if (cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &as_->core().all_cpus())) return -1;
+  return static_cast<int>(cpu);
+}
+
+void SystrapContext::WakeMemoryThread() {
+  Give(RW_CMD_ORDER);
+  ready_ = false;
+}
+
 bool SystrapContext::Command(uint32_t command) {
   if (lost_ || (!ready_ && !Await())) return false;
   Give(command);
@@ -514,6 +536,7 @@ Event SystrapContext::Switch() {
     if (!Await()) return Lost();
     const Event event = TakeEvent();
     in_guest_.store(false);
+    StubProcess::SetHelper(&as_->stub(), this);
     switch (event.kind) {
       case EventKind::kInterrupted:
         if (frame_failed_) return event;

@@ -18,7 +18,7 @@ namespace ringwall {
 // Everything read from the region is copied once and then judged. What a forged region can do is to
 // make this context see system calls and registers of the forger's choice, which guest code can do
 // anyway.
-class SystrapContext final : public Context, private SignalFrames {
+class SystrapContext final : public Context, private SignalFrames, private OrderHelper {
  public:
   SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread);
   ~SystrapContext() override;
@@ -85,6 +85,9 @@ class SystrapContext final : public Context, private SignalFrames {
   Result<void> Settle() override;
   void Forget() override;
   bool LoadXState(GuestAddr at) override;
+  // OrderHelper
+  int HelperCpu() override;
+  void WakeMemoryThread() override;
 
   // Writes what changed for the stub; the command to give.
   uint32_t PrepareResume();
