@@ -25,6 +25,7 @@ enum class Args {
   kLogFd,       // arg 0: the log
   kOpenRead,    // arg 2: O_CLOEXEC, neither writing nor creating
   kOpenWrite,   // arg 2: O_CLOEXEC
+  kOpenNew,     // arg 2: O_TMPFILE and O_EXCL: a file that never gets a name
   kNotExec,     // arg 2: no PROT_EXEC
   kUnixSocket,  // arg 0: AF_UNIX
   kFcntl,       // arg 1: F_DUPFD_CLOEXEC, F_SETFL, F_ADD_SEALS
@@ -32,7 +33,7 @@ enum class Args {
 };
 
 // When the row is needed at all.
-enum class When { kAlways, kReadOnly, kWritable, kConnect, kBind, kSockets };
+enum class When { kAlways, kReadOnly, kWritable, kNameless, kConnect, kBind, kSockets };
 
 struct Row {
   int number;
@@ -54,6 +55,7 @@ constexpr Row kRows[] = {
     // Looking at host files.
     {SYS_openat, When::kReadOnly, Args::kOpenRead, "walking, opening, reading directories"},
     {SYS_openat, When::kWritable, Args::kOpenWrite, "the same, and writing and creating"},
+    {SYS_openat, When::kNameless, Args::kOpenNew, "room on disk for a writable layer"},
     {SYS_close, When::kAlways, Args::kAny, "closed handles, donated descriptors"},
     {SYS_statx, When::kAlways, Args::kAny, "attributes"},
     {SYS_readlinkat, When::kAlways, Args::kAny, "symbolic links"},
@@ -118,6 +120,8 @@ bool Needed(When when, const FilterOptions& options) {
       return !options.writable;
     case When::kWritable:
       return options.writable;
+    case When::kNameless:
+      return options.nameless && !options.writable;
     case When::kConnect:
       return options.connect_sockets;
     case When::kBind:
@@ -146,6 +150,10 @@ int Add(scmp_filter_ctx filter, const Row& row, const FilterOptions& options) {
                           O_CLOEXEC));
     case Args::kOpenWrite:
       return with(SCMP_A2(SCMP_CMP_MASKED_EQ, O_CLOEXEC, O_CLOEXEC));
+    case Args::kOpenNew:
+      return with(SCMP_A2(SCMP_CMP_MASKED_EQ,
+                          O_CLOEXEC | O_ACCMODE | O_CREAT | O_TRUNC | O_EXCL | (O_TMPFILE & ~O_DIRECTORY),
+                          O_CLOEXEC | O_RDWR | O_EXCL | (O_TMPFILE & ~O_DIRECTORY)));
     case Args::kNotExec:
       return with(SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
     case Args::kUnixSocket:

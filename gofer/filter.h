@@ -11,6 +11,7 @@ namespace ringwall::gofer {
 
 struct FilterOptions {
   bool writable = false;         // some root is
+  bool nameless = false;         // some root has nameless files
   bool connect_sockets = false;  // some root allows it
   bool bind_sockets = false;
   int log_fd = 2;

@@ -125,7 +125,8 @@ int GoferMain(GoferOptions options) {
   FilterOptions filter = {.log_fd = GetLogConfig().fd};
   for (const Root& root : options.roots) {
     keep.push_back(root.fd.get());
-    filter.writable |= !root.read_only;
+    filter.writable |= !root.read_only && !root.nameless;
+    filter.nameless |= root.nameless;
     filter.connect_sockets |= root.connect_sockets;
     filter.bind_sockets |= root.bind_sockets;
   }

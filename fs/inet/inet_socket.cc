@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <sys/epoll.h>
 
+#include "fs/inet/port_watch.h"
 #include "fs/inet/socket_filter.h"
 
 namespace ringwall {
@@ -30,6 +31,25 @@ InetSocket::InetSocket(NetNamespace& net, int family, int type, int protocol, Pa
 InetSocket::~InetSocket() {
   endpoint_->SetObserver(nullptr);
   endpoint_->Close();
+  Retract();
+}
+
+Result<void> InetSocket::Announce(const net::SockAddr& at) {
+  PortWatch* watch = PortWatchOf(net());
+  if (watch == nullptr || at.port == 0) return {};
+  if (announced_.With([](const auto& a) { return a.has_value(); })) return {};
+  const Result<int64_t> v6_only = GetNumber(net::Option::kV6Only);
+  TRY(watch->Open(at, type() == SOCK_DGRAM, v6_only.ok() && *v6_only != 0));
+  announced_.With([&](auto& a) { a = at; });
+  return {};
+}
+
+void InetSocket::Retract() {
+  PortWatch* watch = PortWatchOf(net());
+  if (watch == nullptr) return;
+  std::optional<net::SockAddr> at;
+  announced_.With([&](auto& a) { std::swap(a, at); });
+  if (at) watch->Close(*at, type() == SOCK_DGRAM);
 }
 
 void InetSocket::InheritInet(const InetSocket& listener) {
@@ -66,7 +86,18 @@ Result<void> InetSocket::Bind(Task& t, const SocketAddress& a) {
       !t.creds().Has(Capability::kNetBindService)) {
     return Errno(EACCES);
   }
-  return FromNet(endpoint_->Bind(to));
+  if (type() != SOCK_DGRAM || protocol() != IPPROTO_UDP) return FromNet(endpoint_->Bind(to));
+  TRY(Announce(to));
+  Result<void> bound = FromNet(endpoint_->Bind(to));
+  if (!bound.ok()) {
+    Retract();
+    return bound;
+  }
+  if (to.port != 0) return {};
+  const Result<net::SockAddr> chosen = FromNet(endpoint_->LocalAddress());
+  // A port of the host's choice would do as well: that this one is taken there is no error.
+  if (chosen.ok()) static_cast<void>(Announce(*chosen).ok());
+  return {};
 }
 
 Result<net::SockAddr> InetSocket::ParseConnect(const SocketAddress& a) const {

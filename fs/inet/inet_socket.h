@@ -7,6 +7,7 @@
 #include <sys/epoll.h>
 
 #include <map>
+#include <optional>
 
 #include "fs/inet/address.h"
 #include "fs/inet/inet_control.h"
@@ -74,6 +75,10 @@ class InetSocket : public Socket {
   Result<void> GetIpOption(int name, OptionOut& out);
   Result<void> SetIpv6Option(int name, OptionIn& in);
   Result<void> GetIpv6Option(int name, OptionOut& out);
+  // Tells the namespace's PortWatch, if there is one, that the socket is to serve `at`; a port of 0 is not
+  // known yet. Retract undoes it, as the socket's end does.
+  Result<void> Announce(const net::SockAddr& at);
+  void Retract();
   // A numeric option of the stack.
   Result<void> SetNumber(net::Option option, int64_t value);
   Result<int64_t> GetNumber(net::Option option);
@@ -105,6 +110,7 @@ class InetSocket : public Socket {
   IpFlags ip_flags_;
   Kept kept_;
   std::atomic<uint32_t> multicast_addr_{0};
+  Guarded<std::optional<net::SockAddr>, LockClass::kLeaf> announced_;
   Guarded<std::vector<std::byte>, LockClass::kLeaf> ip_options_;
   Guarded<std::map<int, std::vector<std::byte>>, LockClass::kLeaf> sticky_;  // by option
 };

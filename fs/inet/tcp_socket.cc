@@ -93,7 +93,19 @@ Result<int> TcpSocket::FinishConnect(Task& t, const net::SockAddr& to, bool wait
   return done.error();
 }
 
-Result<void> TcpSocket::Listen(Task&, int backlog) { return FromNet(tcp_->Listen(backlog)); }
+Result<void> TcpSocket::Listen(Task&, int backlog) {
+  const Result<net::SockAddr> local = FromNet(tcp_->LocalAddress());
+  if (local.ok()) TRY(Announce(*local));
+  Result<void> listens = FromNet(tcp_->Listen(backlog));
+  if (!listens.ok()) {
+    if (!IsListening()) Retract();
+    return listens;
+  }
+  // listen without bind has a port only now.
+  const Result<net::SockAddr> chosen = FromNet(tcp_->LocalAddress());
+  if (chosen.ok()) static_cast<void>(Announce(*chosen).ok());
+  return {};
+}
 
 Result<Ref<Socket>> TcpSocket::Accept(Task& t, bool wait) {
   Ref<net::TcpEndpoint> child = TRY(Wait(t, wait, EPOLLIN, options_.receive_timeout_ns,

@@ -112,6 +112,9 @@ class TmpfsRegular final : public TmpfsInode {
  private:
   // Up to here a file without holes stays on the heap.
   static constexpr uint64_t kHeapMax = 64 << 10;
+  // The same where there is a store.
+  static constexpr uint64_t kStoredHeapMax = 4096;
+  uint64_t heap_max() const { return tmpfs().store() ? kStoredHeapMax : kHeapMax; }
 
   Result<void> ToMemfdLocked() REQUIRES(data_mu_);
   Result<size_t> WriteHeapLocked(IoSrc& src, uint64_t pos) REQUIRES(data_mu_);
@@ -120,7 +123,7 @@ class TmpfsRegular final : public TmpfsInode {
 
   mutable Mutex<LockClass::kInodeData> data_mu_;
   std::string heap_ GUARDED_BY(data_mu_);
-  UniqueFd memfd_ GUARDED_BY(data_mu_);  // stays once it is there
+  UniqueFd memfd_ GUARDED_BY(data_mu_);  // or one of the store's; stays once it is there
   std::atomic<int> fd_{-1};              // memfd_, for readers without the lock
   std::atomic<uint64_t> size_{0};        // changed with the lock held
   uint64_t charged_ GUARDED_BY(data_mu_) = 0;  // pages

@@ -88,8 +88,13 @@ void TmpfsRegular::FillSize(Attr* attr) {
 
 Result<void> TmpfsRegular::ToMemfdLocked() {
   if (memfd_.valid()) return {};
-  UniqueFd fd(memfd_create("tmpfs", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!fd.valid()) return Errno(errno == EMFILE ? ENFILE : errno);
+  UniqueFd fd;
+  if (tmpfs().store()) {
+    fd = TRY(tmpfs().store()->NewFile());
+  } else {
+    fd.reset(memfd_create("tmpfs", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (!fd.valid()) return Errno(errno == EMFILE ? ENFILE : errno);
+  }
   size_t done = 0;
   while (done < heap_.size()) {
     const ssize_t n = pwrite(fd.get(), heap_.data() + done, heap_.size() - done,
@@ -220,7 +225,7 @@ Result<size_t> TmpfsRegular::Write(IoSrc& src, uint64_t* pos, bool append) {
     if (*pos >= kMaxSize || src.remaining() > kMaxSize - *pos) return Errno(EFBIG);
     if (!memfd_.valid()) {
       const bool hole = *pos > Pages(size) * kPage;
-      if (hole || *pos + src.remaining() > kHeapMax) {
+      if (hole || *pos + src.remaining() > heap_max()) {
         const Result<void> moved = ToMemfdLocked();
         // Without descriptors a file may grow on the heap, within reason.
         if (!moved.ok() && (hole || *pos + src.remaining() > 64 * kHeapMax)) return moved.error();

@@ -1,6 +1,7 @@
 // tmpfs: a file system in the Sentry's memory. Small regular files lie on the heap; a file moves to
 // a memfd of its own when it grows, gets a hole or is mapped, so that holes, punching and mappings
-// are the host kernel's own. Also the upper layer of the root's overlay.
+// are the host kernel's own. Also the upper layer of the root's overlay, where files beyond a page may
+// lie on the host's disk instead (TmpfsStore).
 //
 // Lock order: a regular file's data (kInodeData), the tree of one file system (kInode: directory
 // entries and link counts), an inode's attributes (kLeaf).
@@ -17,8 +18,16 @@
 #include "fs/vfs/inode.h"
 #include "sentry/base/mutex.h"
 #include "sentry/base/ref.h"
+#include "sentry/base/unique_fd.h"
 
 namespace ringwall {
+
+// Where contents lie that would else take memory.
+class TmpfsStore : public RefCountedBase {
+ public:
+  // An empty file of its own for reading, writing and mapping, which goes with the descriptor.
+  virtual Result<UniqueFd> NewFile() = 0;
+};
 
 struct TmpfsOptions {
   uint64_t size = 0;       // bytes; 0: no limit of its own
@@ -26,6 +35,7 @@ struct TmpfsOptions {
   uint32_t mode = 01777;
   Uid uid = 0;
   Gid gid = 0;
+  RefPtr<TmpfsStore> store;  // for all but the smallest files; null: memory
 
   // The data argument of mount(2): "size=10%,nr_inodes=1k,mode=755,uid=1000,gid=1000". A size in
   // percent is of `memory`. EINVAL.
@@ -59,6 +69,7 @@ class TmpfsFileSystem final : public FileSystem {
   bool ChargeInode();
   void UnchargeInode() { inodes_.fetch_sub(1, std::memory_order_relaxed); }
   uint64_t NextIno() { return next_ino_.fetch_add(1, std::memory_order_relaxed); }
+  const RefPtr<TmpfsStore>& store() const { return options_.store; }
   uint64_t used_pages() const { return used_pages_.load(std::memory_order_relaxed); }
 
   Mutex<LockClass::kInode>& tree_lock() ABSL_LOCK_RETURNED(tree_mu_) { return tree_mu_; }

@@ -145,6 +145,8 @@ class GoferClient final : public RefCounted<GoferClient> {
                               const NewFile& file);
   // O_TMPFILE. Link() gives it a name.
   Result<CreateResult> CreateNameless(const GoferHandle& dir, uint32_t flags, const NewFile& file);
+  // A nameless file of a root that has no others, for reading and writing. It goes with the descriptor.
+  Result<UniqueFd> CreateUnlinked(const GoferHandle& root);
   Result<GoferNode> Mkdir(const GoferHandle& dir, std::string_view name, const NewFile& file);
   // `type`: S_IFREG, S_IFIFO, S_IFSOCK, or S_IFCHR for a whiteout; devices are EPERM.
   Result<GoferNode> Mknod(const GoferHandle& dir, std::string_view name, uint32_t type,
@@ -205,7 +207,7 @@ class GoferClient final : public RefCounted<GoferClient> {
   Result<GoferNode> Make(const GoferHandle& dir, std::string_view name, std::string_view target,
                          uint32_t type, const NewFile& file);
   Result<CreateResult> DoCreate(const GoferHandle& dir, std::string_view name, uint32_t flags,
-                                const NewFile& file);
+                                const NewFile& file, bool want_handle = true);
   Result<void> DoUnlink(const GoferHandle& dir, std::string_view name, uint32_t flags);
   Result<std::string> DoXattr(Op op, const GoferHandle& file, std::string_view name,
                               std::string_view value, uint32_t room, uint32_t flags, size_t* size);

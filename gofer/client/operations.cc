@@ -159,7 +159,8 @@ Result<OpenResult> GoferClient::Open(const GoferHandle& file, uint32_t flags) {
 }
 
 Result<CreateResult> GoferClient::DoCreate(const GoferHandle& dir, std::string_view name,
-                                           uint32_t flags, const NewFile& file) {
+                                           uint32_t flags, const NewFile& file,
+                                           bool want_handle) {
   Call call(*this);
   Writer& out = call.Begin(Op::kCreate);
   out.Put(CreateRequest{.dir = dir.value(),
@@ -172,7 +173,7 @@ Result<CreateResult> GoferClient::DoCreate(const GoferHandle& dir, std::string_v
   TRY(call.Run());
   const CreateReply reply = TRY(call.Get<CreateReply>());
   CreateResult result;
-  result.node = TRY(ToNode(reply.node, call, true));
+  result.node = TRY(ToNode(reply.node, call, want_handle));
   if ((result.node.attr.mode & S_IFMT) != S_IFREG || reply.created > 1) return call.Malformed();
   result.created = reply.created != 0;
   result.fd = TRY(call.GetFd(S_IFREG));
@@ -190,6 +191,12 @@ Result<CreateResult> GoferClient::Create(const GoferHandle& dir, std::string_vie
 Result<CreateResult> GoferClient::CreateNameless(const GoferHandle& dir, uint32_t flags,
                                                  const NewFile& file) {
   return DoCreate(dir, {}, flags | O_TMPFILE, file);
+}
+
+Result<UniqueFd> GoferClient::CreateUnlinked(const GoferHandle& root) {
+  CreateResult made =
+      TRY(DoCreate(root, {}, O_RDWR | O_TMPFILE | O_EXCL, NewFile{.mode = 0600}, false));
+  return std::move(made.fd);
 }
 
 Result<GoferNode> GoferClient::Make(const GoferHandle& dir, std::string_view name,

@@ -84,7 +84,12 @@ Result<void> Session::Create(Reader& in, Reply& out) {
   CreateReply reply;
   reply.created = 1;
   UniqueFd fd;
-  Ref<FileHandle> dir = TRY(GetWritableDir(request.dir));
+  Ref<FileHandle> dir = TRY(handles_.Get(request.dir));
+  if (dir->root.nameless) {
+    if (!nameless || !exclusive || host_flags != O_RDWR) return Errno(EACCES);
+  } else {
+    dir = TRY(GetWritableDir(request.dir));
+  }
   if (nameless) {
     fd = UniqueFd(::openat(dir->fd(), ".",
                            host_flags | O_TMPFILE | (exclusive ? O_EXCL : 0) | O_CLOEXEC, mode));
@@ -116,8 +121,11 @@ Result<void> Session::Create(Reader& in, Reply& out) {
   if (reply.created != 0) {
     TRY(ApplyOwner(fd.get(), mode, request.uid, request.gid, &reply.node.attr));
   }
-  UniqueFd path_fd = TRY(PathOf(fd.get()));
-  reply.node.handle = TRY(Keep(std::move(path_fd), dir->root, reply.node.attr.mode, dir->dev));
+  // The contents alone are wanted where nothing has a name, and must go with the last descriptor.
+  if (!dir->root.nameless) {
+    UniqueFd path_fd = TRY(PathOf(fd.get()));
+    reply.node.handle = TRY(Keep(std::move(path_fd), dir->root, reply.node.attr.mode, dir->dev));
+  }
   out.body.Put(reply);
   out.fds.Add(std::move(fd));
   return {};

@@ -153,7 +153,8 @@ Result<void> Session::Attach(Reader& in, Reply& out) {
   if (IsKernelFs(fd.get())) return Errno(EACCES);
   AttachReply reply;
   reply.node.attr = TRY(StatFd(fd.get()));
-  reply.node.handle = TRY(Keep(std::move(fd), root, reply.node.attr.mode, reply.node.attr.dev));
+  reply.node.handle = TRY(handles_.Insert(MakeRef<FileHandle>(
+      std::move(fd), root, reply.node.attr.mode & S_IFMT, reply.node.attr.dev, root.nameless)));
   reply.read_only = root.read_only;
   out.body.Put(reply);
   return {};

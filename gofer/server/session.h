@@ -30,6 +30,8 @@ struct Root {
   bool open_fifos = false;       // donate descriptors of host FIFOs
   bool connect_sockets = false;  // connect to host unix sockets
   bool bind_sockets = false;     // make host unix sockets
+  // Nothing but nameless files may be made in it, nothing is shown: room on disk for who asks.
+  bool nameless = false;
 };
 
 // How a session names a descriptor as a path, for the calls that take no descriptor (chmod, xattr,

@@ -14,10 +14,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "platform/platform.h"
 #include "platform/stub/stub_process.h"
 #include "platform/stub/vdso.h"
+#include "platform/stub/zygote_pid.h"
 #include "sentry/base/log.h"
 
 extern "C" {
@@ -67,8 +69,11 @@ struct VdsoParts {
   size_t count = 0;
 };
 VdsoParts g_vdso;
+std::atomic<pid_t> g_zygote_pid{0};
 
 }  // namespace
+
+pid_t ZygotePid() { return g_zygote_pid.load(); }
 
 void RememberVdso() {
   if (g_vdso.count != 0) return;
@@ -216,6 +221,7 @@ HostResult<void> StubHost::StartZygote(GuestSignals signals) {
   SetSlice(static_cast<pid_t>(pid), kMemoryThreadSliceNs);
   zygote_ = std::make_unique<StubProcess>(*this, *slot);
   zygote_->pid_ = static_cast<pid_t>(pid);
+  g_zygote_pid.store(zygote_->pid_);
   bool up;
   {
     MutexLock lock(zygote_->mu_);

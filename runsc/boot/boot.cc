@@ -7,16 +7,22 @@
 #include <sys/random.h>
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <array>
+#include <functional>
+#include <thread>
 
 #include "fs/host/host_file.h"
 #include "fs/socket/net_namespace.h"
 #include "fs/tmpfs/tmpfs.h"
+#include "runsc/boot/child_watch.h"
 #include "runsc/boot/container_handler.h"
 #include "runsc/boot/control.h"
 #include "runsc/boot/filesystems.h"
+#include "runsc/boot/port_client.h"
 #include "runsc/boot/process.h"
+#include "runsc/boot/sysctl.h"
 #include "runsc/net/attach.h"
 #include "sentry/base/log.h"
 #include "sentry/kernel/kernel.h"
@@ -28,6 +34,7 @@ namespace ringwall {
 namespace {
 
 constexpr int kFailed = 128;
+constexpr int kRefused = 125;  // something in config.json that cannot be
 
 // The first time that malloc gives memory of a thread's heap back, it reads how the host overcommits.
 void* ShrinkHeap(void*) {
@@ -65,6 +72,17 @@ void ChooseCpus(BootArgs& args) {
     if (after_first >= wanted) CPU_CLR(cpu, &args.cpus);
   }
   sched_setaffinity(0, sizeof(args.cpus), &args.cpus);
+}
+
+// Waits for the end of the container's first process and then ends the sandbox.
+[[noreturn]] void EndWithInit(Kernel& kernel, ContainerHandler& handler, ThreadGroup& init) {
+  const int wait_status = kernel.WaitForExit(init);
+  handler.Close();
+  kernel.Resume();  // a paused task could not end
+  kernel.KillAll();
+  kernel.WaitForAll();
+  ControlServer::Drain();
+  _exit(WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status));
 }
 
 }  // namespace
@@ -107,10 +125,11 @@ int Boot(BootArgs&& args) {
     status.Fail(kFailed, attached.error().message().c_str());
     return kFailed;
   }
+  if (args.network.ports) SetPortWatch(*net, *new PortClient(std::move(args.network.ports)));
   HostResult<Ref<MountNamespace>> mounts = MountAll(kernel, args);
   if (!mounts.ok()) {
-    status.Fail(kFailed, mounts.error().message().c_str());
-    return kFailed;
+    status.Fail(kRefused, mounts.error().message().c_str());
+    return kRefused;
   }
   int exit_code = 127;
   Ref<UtsNamespace> uts = MakeRef<UtsNamespace>();
@@ -124,7 +143,12 @@ int Boot(BootArgs&& args) {
     status.Fail(exit_code, init.error().message().c_str());
     return exit_code;
   }
-  ContainerHandler& handler = *new ContainerHandler(kernel, *mounts, std::move(uts), **init);
+  if (HostResult<void> set = SetSysctls(kernel, **init, &args.sysctls); !set.ok()) {
+    status.Fail(kRefused, set.error().message().c_str());
+    return kRefused;
+  }
+  ContainerHandler& handler =
+      *new ContainerHandler(kernel, *mounts, std::move(uts), **init, std::move(args.sysctls));
   ControlServer::Start(std::move(args.control_listen), std::move(args.control_connection), handler);
   if (args.terminal_connection) {
     ControlServer::AddConnection(std::move(args.terminal_connection), handler);
@@ -132,16 +156,12 @@ int Boot(BootArgs&& args) {
   status.Ready();
   if (args.start_now) {
     control::Response unused;
-    Result<void> started = handler.Start({}, unused);
+    Result<void> started = handler.Start({}, "", unused);
     if (started.ok()) status.Started();
   }
-  const int wait_status = kernel.WaitForExit(**init);
-  handler.Close();
-  kernel.Resume();  // a paused task could not end
-  kernel.KillAll();
-  kernel.WaitForAll();
-  ControlServer::Drain();
-  return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+  // The main thread is the parent of every stub.
+  std::thread(EndWithInit, std::ref(kernel), std::ref(handler), std::ref(**init)).detach();
+  WatchChildren(kernel, status);
 }
 
 }  // namespace ringwall

@@ -29,7 +29,7 @@ namespace ringwall {
 enum class OverlayMode : uint8_t {
   kNone,    // no layer: writes go to the host (or fail with EROFS)
   kMemory,  // memory of the sandbox, bounded by overlay_size
-  kFile,    // an unlinked host file, `overlay_fd` (--overlay2=...:self and dir=PATH)
+  kDisk,    // nameless files of the host, made by the gofer (--overlay2=...:self and dir=PATH)
 };
 
 // One mount of the container, in the order in which they are to be made. mounts[0] is "/".
@@ -48,8 +48,8 @@ struct BootMount {
   bool is_file = false;         // that root is not a directory
   bool cache_exclusive = true;  // --file-access: nobody else changes the files
   OverlayMode overlay = OverlayMode::kNone;
-  uint64_t overlay_size = 0;    // bytes of the upper layer, 0: no bound but the sandbox's own
-  UniqueFd overlay_fd;
+  uint64_t overlay_size = 0;    // bytes of the upper layer, 0: half the memory, or what the disk has
+  int overlay_root = -1;        // kDisk: which of the gofer's roots the files are made in
 };
 
 struct BootRlimit {
@@ -107,6 +107,7 @@ struct BootNetwork {
   NetworkMode mode = NetworkMode::kNone;
   NetworkConfig config;     // kUser; kSandbox's comes with Start over the control channel
   pid_t helper = -1;        // kUser: of the process at the other end
+  UniqueFd ports;           // --network=host: over which it opens ports of the host (port_message.h)
   std::string resolv_conf;  // kUser: what /etc/resolv.conf is to say; empty: leave it
 };
 
@@ -167,8 +168,8 @@ struct BootArgs {
 // needs calls that the filter refuses. The root is already empty and the user unprivileged.
 HostResult<void> PrepareBoot(BootArgs& args);
 
-// Runs the container. Returns its init's exit code, 128+n when signal n ended it; 126 or 127 when
-// the program could not be run, after StatusPipe::Fail said why.
+// Runs the container. Ends the process with its init's exit code, 128+n when signal n ended it; returns
+// 126 or 127 when the program could not be run, after StatusPipe::Fail said why.
 int Boot(BootArgs&& args);
 
 // What the Sentry tells the CLI that waits for it. Each call is one write, async-signal-safe after

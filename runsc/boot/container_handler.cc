@@ -1,7 +1,9 @@
 #include "runsc/boot/container_handler.h"
 
 #include "fs/socket/net_namespace.h"
+#include "runsc/boot/furnish.h"
 #include "runsc/boot/process.h"
+#include "runsc/boot/sysctl.h"
 #include "runsc/net/attach.h"
 #include "sentry/base/log.h"
 #include "sentry/kernel/task.h"
@@ -26,7 +28,8 @@ void ForgetOne(Kernel& kernel, Map& made) {
 
 }  // namespace
 
-Result<void> ContainerHandler::Start(NetworkConfig network, control::Response& reply) {
+Result<void> ContainerHandler::Start(NetworkConfig network, const std::string& resolv_conf,
+                                     control::Response& reply) {
   if (started_.exchange(true)) return Errno(EBUSY);
   if (!network.links.empty() || !network.routes.empty()) {
     NetNamespace& net = static_cast<NetNamespace&>(*kernel_.initial_net());
@@ -36,6 +39,15 @@ Result<void> ContainerHandler::Start(NetworkConfig network, control::Response& r
       return Errno(attached.error().error());
     }
   }
+  if (!resolv_conf.empty()) {
+    Result<void> shown = ShowResolvConf(*mounts_, resolv_conf);
+    if (!shown.ok()) RW_LOG(kWarning, "network: /etc/resolv.conf: errno %d", shown.error().value());
+  }
+  if (HostResult<void> set = SetSysctls(kernel_, *init_, &sysctls_); !set.ok()) {
+    reply.set_text(set.error().message());
+    return Errno(set.error().error() != 0 ? set.error().error() : EINVAL);
+  }
+  WarnOfSysctls(sysctls_);
   kernel_.Start(*init_);
   return {};
 }

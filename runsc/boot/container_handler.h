@@ -16,11 +16,14 @@ namespace ringwall {
 // Thread-safe: each connection has its own thread.
 class ContainerHandler final : public ControlHandler {
  public:
+  // `sysctls`: those that may come to be with the network's interfaces.
   ContainerHandler(Kernel& kernel, Ref<MountNamespace> mounts, Ref<UtsNamespace> uts,
-                   ThreadGroup& init)
-      : kernel_(kernel), mounts_(std::move(mounts)), uts_(std::move(uts)), init_(init) {}
+                   ThreadGroup& init, std::vector<BootSysctl> sysctls)
+      : kernel_(kernel), mounts_(std::move(mounts)), uts_(std::move(uts)), init_(init),
+        sysctls_(std::move(sysctls)) {}
 
-  Result<void> Start(NetworkConfig network, control::Response& reply) override;
+  Result<void> Start(NetworkConfig network, const std::string& resolv_conf,
+                     control::Response& reply) override;
   Result<void> Exec(BootProcess process, control::Response& reply) override;
   Result<void> Signal(const control::Request::Signal& request) override;
   Result<void> Wait(int32_t pid, control::Response& reply) override;
@@ -41,6 +44,7 @@ class ContainerHandler final : public ControlHandler {
   const Ref<MountNamespace> mounts_;
   const Ref<UtsNamespace> uts_;
   const Ref<ThreadGroup> init_;
+  std::vector<BootSysctl> sysctls_;  // of the one Start that goes on
   std::atomic<bool> started_{false};
   // Making a process and closing exclude each other; held around both whole, so outermost.
   Mutex<LockClass::kContainer> making_;

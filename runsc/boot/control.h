@@ -26,7 +26,8 @@ class ControlHandler {
   virtual ~ControlHandler() = default;
   // Starts the first process of a container that was created with start_now == false. EBUSY when
   // it runs already.
-  virtual Result<void> Start(NetworkConfig network, control::Response& reply) = 0;
+  virtual Result<void> Start(NetworkConfig network, const std::string& resolv_conf,
+                             control::Response& reply) = 0;
   virtual Result<void> Exec(BootProcess process, control::Response& reply) = 0;
   // ESRCH when there is no such process.
   virtual Result<void> Signal(const control::Request::Signal& request) = 0;
@@ -47,6 +48,8 @@ class ControlServer {
   // Before Start: has its threads watch the gofer, too. When that ends, so does the sandbox, with
   // a message on `status_fd` that says how.
   static void WatchGofer(UniqueFd pidfd, pid_t pid, int status_fd);
+  // For who reaps the Sentry's children itself: ends the sandbox as above if it was the gofer.
+  static void ChildEnded(pid_t pid, int wait_status);
   // One more connection that exists already.
   static void AddConnection(UniqueFd connection, ControlHandler& handler);
   // Waits until what was asked has been answered, but for no more than a second: the process is

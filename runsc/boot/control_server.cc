@@ -22,7 +22,7 @@ Result<void> Dispatch(ControlHandler& handler, const control::Request& request,
   switch (request.op_case()) {
     case control::Request::kStart: {
       NetworkConfig network = TRY(FromProto(request.start().network(), std::move(fds)));
-      return handler.Start(std::move(network), reply);
+      return handler.Start(std::move(network), request.start().resolv_conf(), reply);
     }
     case control::Request::kExec: {
       BootProcess process = TRY(FromProto(request.exec().process(), std::move(fds)));
@@ -63,12 +63,10 @@ struct GoferWatch {
 };
 GoferWatch gofer_watch;  // set before there are threads
 
-[[noreturn]] void OnGoferEnd() {
-  int status = 0;
+[[noreturn]] void OnGoferEnd(int status) {
   char text[160];
   int code = 128;
-  if (wait4(gofer_watch.pid, &status, WNOHANG, nullptr) == gofer_watch.pid &&
-      WIFSIGNALED(status)) {
+  if (WIFSIGNALED(status)) {
     const int signal = WTERMSIG(status);
     code = 128 + signal;
     const char* name = sigabbrev_np(signal);
@@ -98,7 +96,11 @@ void AwaitReadable(int fd, bool watch) {
     ForgetCode();
     limit = nullptr;
   }
-  if (wait[1].revents != 0) OnGoferEnd();
+  if (wait[1].revents == 0) return;
+  int status = 0;
+  if (wait4(gofer_watch.pid, &status, WNOHANG, nullptr) == gofer_watch.pid) OnGoferEnd(status);
+  // Reaped by another thread, which knows how it ended and calls ChildEnded.
+  while (true) ppoll(nullptr, 0, nullptr, nullptr);
 }
 
 void Serve(UniqueFd socket, ControlHandler& handler, bool watch) {
@@ -152,6 +154,10 @@ void ControlServer::Drain() {
 
 void ControlServer::WatchGofer(UniqueFd pidfd, pid_t pid, int status_fd) {
   gofer_watch = {std::move(pidfd), pid, status_fd};
+}
+
+void ControlServer::ChildEnded(pid_t pid, int wait_status) {
+  if (pid == gofer_watch.pid) OnGoferEnd(wait_status);
 }
 
 void ControlServer::AddConnection(UniqueFd connection, ControlHandler& handler) {

@@ -6,6 +6,7 @@
 #include "fs/dev/mem_devices.h"
 #include "fs/devpts/devpts.h"
 #include "fs/epoll/eventfd.h"
+#include "fs/gofer/disk_store.h"
 #include "fs/gofer/gofer.h"
 #include "fs/inet/inet_socket.h"
 #include "fs/mqueue/mqueue.h"
@@ -61,11 +62,7 @@ class Mounter {
     for (BootMount& mount : args_.mounts) {
       Result<RefPtr<FileSystem>> fs = MakeFileSystem(mount);
       if (!fs.ok()) return MountError(mount, fs.error());
-      if (!*fs) {
-        RW_LOG(kInfo, "no file system %s yet: %s is left out", mount.type.c_str(),
-               mount.destination.c_str());
-        continue;
-      }
+      if (!*fs) return MountError(mount, Errno(ENODEV));
       Ref<FileSystem> made(*fs);
       Ref<Dentry> root = Dentry::MakeRoot(made->root());
       // Writable until all mount points and devices below are made.
@@ -87,7 +84,7 @@ class Mounter {
   }
 
  private:
-  // Null when the kernel has no such type (yet).
+  // Null when the kernel has no such type.
   Result<RefPtr<FileSystem>> MakeFileSystem(const BootMount& mount) {
     if (mount.type == "gofer") {
       Ref<FileSystem> fs = TRY(MakeGofer(mount));
@@ -124,9 +121,15 @@ class Mounter {
     Ref<FileSystem> lower = TRY(GoferFileSystem::Create(
         Ref<gofer::GoferClient>(client_), static_cast<uint32_t>(mount.gofer_root), options));
     if (mount.overlay == OverlayMode::kNone || mount.is_file) return lower;
-    // A host file behind the upper layer (kFile) is not used yet: its contents stay in memory too.
     TmpfsOptions upper;
-    upper.size = mount.overlay_size != 0 ? mount.overlay_size : args_.memory_limit / 2;
+    upper.size = args_.memory_limit / 2;
+    if (mount.overlay == OverlayMode::kDisk) {
+      Ref<TmpfsStore> store = TRY(NewDiskStore(Ref<gofer::GoferClient>(client_),
+                                               static_cast<uint32_t>(mount.overlay_root),
+                                               &upper.size));
+      upper.store = std::move(store);
+    }
+    if (mount.overlay_size != 0) upper.size = mount.overlay_size;
     return OverlayOnMemory(std::move(lower), upper);
   }
 

@@ -6,7 +6,6 @@
 #include "fs/tmpfs/tmpfs.h"
 #include "fs/vfs/io.h"
 #include "fs/vfs/vfs.h"
-#include "sentry/base/log.h"
 
 namespace ringwall {
 
@@ -22,9 +21,8 @@ class Furnisher {
       Result<void> made = MakeDevice(device);
       if (!made.ok()) return Error(made.error(), "linux.devices: make", device.path);
     }
-    for (const BootSysctl& sysctl : args_.sysctls) TRY(SetSysctl(sysctl));
     if (!args_.network.resolv_conf.empty()) {
-      Result<void> shown = ShowResolvConf();
+      Result<void> shown = ShowResolvConf(ns_, args_.network.resolv_conf);
       if (!shown.ok()) return Error(shown.error(), "show", "/etc/resolv.conf");
     }
     for (const std::string& path : args_.masked_paths) {
@@ -67,24 +65,6 @@ class Furnisher {
     return Vfs::Chown(*creds_, at, device.uid, device.gid);
   }
 
-  // As a file of its own over the image's: that one may be a file of the host.
-  Result<void> ShowResolvConf() {
-    const Path at = TRY(Find("/etc/resolv.conf"));
-    if (!at) return {};
-    TmpfsOptions options;
-    options.size = 1 << 20;
-    Ref<TmpfsFileSystem> fs = TmpfsFileSystem::Create(options);
-    Ref<MountNamespace> stage = MakeRef<MountNamespace>(Mount::Make(fs, 0, "tmpfs"));
-    const Walk there{*creds_, *stage, stage->root(), stage->root()};
-    Ref<File> file = TRY(Vfs::Open(there, "/resolv.conf", O_WRONLY | O_CREAT, 0644, nullptr));
-    const std::string& text = args_.network.resolv_conf;
-    SpanSrc bytes(std::as_bytes(std::span(text.data(), text.size())));
-    uint64_t position = 0;
-    TRY(file->Write(bytes, &position, 0));
-    const Path made = TRY(Vfs::Lookup(there, "/resolv.conf", {}));
-    return ns_.Attach(MakeRef<Mount>(fs, Ref<Dentry>(made.dentry()), 0, "tmpfs"), at);
-  }
-
   Result<void> Mask(const std::string& path) {
     const Path at = TRY(Find(path));
     if (!at) return {};
@@ -108,39 +88,6 @@ class Furnisher {
     return ns_.Remount(top, top.mount().flags() | MS_RDONLY);
   }
 
-  // "kernel.shm_rmid_forced" or "net/ipv4/conf/eth0.1/...": the first separator decides, as for
-  // sysctl(8).
-  static std::string SysctlPath(const std::string& name) {
-    std::string path = name;
-    if (const size_t first = path.find_first_of("./"); first != std::string::npos && path[first] == '.') {
-      for (char& c : path) c = c == '.' ? '/' : c == '/' ? '.' : c;
-    }
-    return "/proc/sys/" + path;
-  }
-
-  HostResult<void> SetSysctl(const BootSysctl& sysctl) {
-    Result<Ref<File>> file =
-        Vfs::Open(walk(), SysctlPath(sysctl.name), O_WRONLY, 0, nullptr);
-    if (!file.ok()) {
-      // Engines set some by default, whatever the kernel has.
-      RW_LOG(kWarning, "config.json: linux.sysctl: %s is not there and has no effect",
-             sysctl.name.c_str());
-      return {};
-    }
-    SpanSrc bytes(std::as_bytes(std::span(sysctl.value.data(), sysctl.value.size())));
-    uint64_t position = 0;
-    Result<size_t> written = (*file)->Write(bytes, &position, 0);
-    if (!written.ok() && written.error().Is(ESRCH)) {
-      // It belongs to a process's namespaces, and there is no process yet.
-      RW_LOG(kWarning, "config.json: linux.sysctl: %s has no effect", sysctl.name.c_str());
-      return {};
-    }
-    if (!written.ok()) {
-      return Error(written.error(), "linux.sysctl: write", sysctl.name + "=" + sysctl.value);
-    }
-    return {};
-  }
-
   MountNamespace& ns_;
   const BootArgs& args_;
   const Path root_;
@@ -148,6 +95,26 @@ class Furnisher {
 };
 
 }  // namespace
+
+// As a file of its own over the image's: that one may be a file of the host.
+Result<void> ShowResolvConf(MountNamespace& ns, const std::string& text) {
+  const Ref<const Credentials> creds = Credentials::Root();
+  const Path root = ns.root();
+  Result<Path> at = Vfs::Lookup(Walk{*creds, ns, root, root}, "/etc/resolv.conf", {});
+  if (!at.ok() && (at.error().Is(ENOENT) || at.error().Is(ENOTDIR))) return {};
+  if (!at.ok()) return at.error();
+  TmpfsOptions options;
+  options.size = 1 << 20;
+  Ref<TmpfsFileSystem> fs = TmpfsFileSystem::Create(options);
+  Ref<MountNamespace> stage = MakeRef<MountNamespace>(Mount::Make(fs, 0, "tmpfs"));
+  const Walk there{*creds, *stage, stage->root(), stage->root()};
+  Ref<File> file = TRY(Vfs::Open(there, "/resolv.conf", O_WRONLY | O_CREAT, 0644, nullptr));
+  SpanSrc bytes(std::as_bytes(std::span(text.data(), text.size())));
+  uint64_t position = 0;
+  TRY(file->Write(bytes, &position, 0));
+  const Path made = TRY(Vfs::Lookup(there, "/resolv.conf", {}));
+  return ns.Attach(MakeRef<Mount>(fs, Ref<Dentry>(made.dentry()), 0, "tmpfs"), *at);
+}
 
 HostResult<void> FurnishTree(MountNamespace& ns, const BootArgs& args) {
   return Furnisher(ns, args).Run();

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
 #include "fs/devpts/devpts.h"
 #include "fs/host/host_file.h"
@@ -14,6 +15,7 @@
 #include "fs/vfs/io.h"
 #include "fs/vfs/vfs.h"
 #include "sentry/base/log.h"
+#include "sentry/bpf/bpf.h"
 #include "sentry/kernel/syscall_table.h"
 #include "sentry/kernel/task.h"
 
@@ -225,6 +227,18 @@ void MakeConsole(const Walk& walk, const std::string& tty_name) {
   if (!bound.ok()) RW_LOG(kInfo, "no /dev/console: errno %d", bound.error().value());
 }
 
+// linux.seccomp, if there is one.
+HostResult<std::optional<bpf::SeccompFilter>> SeccompOf(const BootProcess& process) {
+  const std::vector<uint8_t>& bytes = process.seccomp_program;
+  if (bytes.empty()) return std::optional<bpf::SeccompFilter>();
+  std::vector<bpf::Insn> program(bytes.size() / sizeof(bpf::Insn));
+  memcpy(program.data(), bytes.data(), program.size() * sizeof(bpf::Insn));
+  Result<bpf::SeccompFilter> filter = bpf::SeccompFilter::Create(program);
+  if (filter.ok()) return std::optional<bpf::SeccompFilter>(filter.TakeValue());
+  return HostError::WithErrno(filter.error().value(), "config.json: linux.seccomp: check the program of",
+                              std::to_string(program.size()) + " instructions");
+}
+
 }  // namespace
 
 HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
@@ -254,6 +268,7 @@ HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
     Ref<const Credentials> root = Credentials::Root();
     MakeConsole(Walk{*root, mounts, args.root, args.root}, files.tty_name());
   }
+  std::optional<bpf::SeccompFilter> filter = TRY(SeccompOf(process));
   args.filename = *program;
   args.argv = process.argv;
   if (process.home_from_passwd && !HasVariable(process, "HOME")) {
@@ -272,9 +287,16 @@ HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
     return ProgramError(tg.error(), process, false);
   }
   (*tg)->oom_score_adj = process.oom_score_adj;
+  Task* leader;
   {
     MutexLock lock(kernel.tasks().mu);
-    (*tg)->leader->nice = process.nice;
+    leader = (*tg)->leader;
+    leader->nice = process.nice;
+  }
+  // The last thing before the program runs, as runc has it where no_new_privs is set: capabilities
+  // and ids are what they will be, and no call of the runtime's own has to pass.
+  if (filter) {
+    RW_CHECK(leader->SetSeccompFilter(process.seccomp_flags, std::move(*filter)).ok());
   }
   if (tty && (process.host_tty || process.terminal)) {
     MutexLock lock(kernel.tasks().mu);

@@ -104,9 +104,9 @@ HostResult<OverlayConfig> ParseOverlay2(const std::string& text) {
   if (medium == "memory") {
     out.mode = OverlayMode::kMemory;
   } else if (medium == "self") {
-    out.mode = OverlayMode::kFile;
+    out.mode = OverlayMode::kDisk;
   } else if (medium.rfind("dir=/", 0) == 0) {
-    out.mode = OverlayMode::kFile;
+    out.mode = OverlayMode::kDisk;
     out.dir = medium.substr(4);
   } else {
     return bad;

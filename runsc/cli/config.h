@@ -17,7 +17,7 @@ struct OverlayConfig {
   bool root = false;        // over the root mount
   bool all = false;         // over bind mounts too
   OverlayMode mode = OverlayMode::kNone;
-  std::string dir;          // kFile: where the file lies; empty: in the mount itself
+  std::string dir;          // kDisk: where its files lie; empty: in the mount itself
   uint64_t size = 0;
 };
 

@@ -104,7 +104,7 @@ TEST(ConfigTest, OverlayGrammar) {
   EXPECT_EQ(root.size, 2ull << 30);
   const OverlayConfig all = *ParseOverlay2("all:dir=/var/tmp");
   EXPECT_TRUE(all.all);
-  EXPECT_EQ(all.mode, OverlayMode::kFile);
+  EXPECT_EQ(all.mode, OverlayMode::kDisk);
   EXPECT_EQ(all.dir, "/var/tmp");
   for (const char* bad : {"", "root", "root:", "all:dir=relative", "some:memory", "root:memory,x=1"}) {
     EXPECT_FALSE(ParseOverlay2(bad).ok()) << bad;

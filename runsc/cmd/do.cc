@@ -1,5 +1,6 @@
 // runsc do: a program on a read-only view of the host's files, with a memory layer for what it
-// writes. Makes no state on disk: nothing to clean up, whatever ends it.
+// writes. Makes no state on disk: nothing to clean up, whatever ends it, but for a cgroup where limits ask
+// for one.
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -12,7 +13,9 @@
 #include <unistd.h>
 
 #include "runsc/cmd/command.h"
+#include "runsc/container/cgroup.h"
 #include "runsc/container/console.h"
+#include "runsc/container/convert.h"
 #include "runsc/sandbox/attached.h"
 #include "runsc/sandbox/caller.h"
 #include "runsc/sandbox/net_helper.h"
@@ -46,7 +49,8 @@ class Do final : public Command {
     flags.List("env,e", &env_, "NAME[=VALUE]", "set a variable");
     flags.String("hostname", &hostname_, "NAME", "hostname inside");
     flags.String("memory,m", &memory_, "SIZE", "memory that the program may see and use");
-    flags.Int("cpus", &cpus_, "N", "CPUs that the program sees");
+    flags.Int("cpus", &cpus_, "N", "CPUs that the program sees and uses");
+    flags.Int("pids-limit", &pids_, "N", "threads of the host that it may have, as root only");
     flags.List("ulimit", &ulimits_, "NAME=SOFT[:HARD]", "resource limit, for example nofile=1024");
     flags.List("publish,p", &ports_, "[IP:]PORT:PORT[/udp]",
                "pass a port of the host on to one inside (--network=user)");
@@ -64,11 +68,13 @@ class Do final : public Command {
   HostResult<void> FillProcess(const std::vector<std::string>& args, BootProcess& process);
 
   HostResult<void> SetUpNetwork(const Config& config, BootArgs& boot);
+  void MakeCgroup(const Config& config, uint64_t memory);
 
   std::vector<std::string> volumes_, env_, ulimits_, ports_;
   bool host_loopback_ = false;
   std::string root_dir_ = "/", cwd_, uid_, gid_, hostname_, memory_;
-  int64_t cpus_ = 0;
+  int64_t cpus_ = 0, pids_ = 0;
+  std::vector<std::string> cgroups_;
 };
 
 BootMount KernelMount(const char* type, const char* destination, uint64_t flags,
@@ -147,14 +153,16 @@ HostResult<void> Do::FillProcess(const std::vector<std::string>& args, BootProce
 }
 
 HostResult<void> Do::SetUpNetwork(const Config& config, BootArgs& boot) {
-  boot.network.mode =
-      config.network_mode == NetworkMode::kSandbox ? NetworkMode::kUser : config.network_mode;
+  const bool host = config.network_mode == NetworkMode::kHost;
+  boot.network.mode = host || config.network_mode == NetworkMode::kSandbox ? NetworkMode::kUser
+                                                                           : config.network_mode;
   if (boot.network.mode != NetworkMode::kUser) {
     if (!ports_.empty()) return HostError::Message("--publish needs --network=user");
     return {};
   }
   UserNetworkOptions options;
-  options.host_loopback = host_loopback_;
+  options.host_loopback = host_loopback_ || host;
+  options.host_ports = host;
   options.privileged = config.privileged;
   options.strict = config.strict;
   for (const std::string& port : ports_) {
@@ -164,8 +172,39 @@ HostResult<void> Do::SetUpNetwork(const Config& config, BootArgs& boot) {
   UserNetwork network = TRY(StartUserNetwork(options));
   boot.network.config = std::move(network.config);
   boot.network.resolv_conf = std::move(network.resolv_conf);
+  boot.network.ports = std::move(network.ports);
   boot.network.helper = network.helper;
   return {};
+}
+
+// What the limits are held by. Without one they bound what the program sees.
+void Do::MakeCgroup(const Config& config, uint64_t memory) {
+  const bool wanted = memory != 0 || cpus_ != 0 || pids_ != 0;
+  if (!wanted || config.ignore_cgroups) return;
+  if (!config.privileged) {
+    if (pids_ != 0) RW_LOG(kWarning, "--pids-limit has no effect without privilege");
+    return;
+  }
+  constexpr const char* kPrefix = "runsc-do-";
+  RemoveStaleCgroups(kPrefix);  // of callers that were killed
+  constexpr uint64_t kPeriod = 100'000;
+  oci::Resources limits;
+  if (memory != 0) limits.mutable_memory()->set_limit(static_cast<int64_t>(memory));
+  if (pids_ != 0) limits.mutable_pids()->set_limit(pids_);
+  if (cpus_ != 0) {
+    limits.mutable_cpu()->set_period(kPeriod);
+    limits.mutable_cpu()->set_quota(cpus_ * static_cast<int64_t>(kPeriod));
+  }
+  const std::string name = kPrefix + std::to_string(getpid());
+  std::vector<std::string> warnings;
+  HostResult<std::vector<std::string>> made = MakeCgroups("/" + name, name, limits, &warnings);
+  for (const std::string& warning : warnings) RW_LOG(kWarning, "%s", warning.c_str());
+  if (made.ok()) {
+    cgroups_ = made.TakeValue();
+  } else {
+    RW_LOG(kWarning, "limits: %s; they bound what the program sees only",
+           made.error().message().c_str());
+  }
 }
 
 HostResult<int> Do::Run(Config& config, const std::vector<std::string>& args) {
@@ -188,8 +227,11 @@ HostResult<int> Do::Run(Config& config, const std::vector<std::string>& args) {
   top.destination = "/";
   top.gofer_root = 0;
   top.cache_exclusive = config.file_access == "exclusive";
-  top.overlay = config.overlay.root ? OverlayMode::kMemory : OverlayMode::kNone;
-  top.overlay_size = config.overlay.size;
+  if (config.overlay.root) {
+    std::vector<std::string> warnings;
+    SetOverlay(config, root, &top, &options, &warnings);
+    for (const std::string& warning : warnings) RW_LOG(kWarning, "%s", warning.c_str());
+  }
   if (top.overlay == OverlayMode::kNone) top.flags |= MS_RDONLY;
   boot.mounts.push_back(std::move(top));
   constexpr uint64_t kSafe = MS_NOSUID | MS_NODEV | MS_NOEXEC;
@@ -208,16 +250,25 @@ HostResult<int> Do::Run(Config& config, const std::vector<std::string>& args) {
   boot.hostname = hostname_.empty() ? host.nodename : hostname_;
   if (!memory_.empty()) boot.memory_limit = TRY(ParseSize(memory_));
   if (cpus_ < 0 || cpus_ > 4096) return HostError::Message("--cpus: not a number of CPUs");
+  if (pids_ < 0) return HostError::Message("--pids-limit: is below 0");
   boot.cpu_count = static_cast<uint32_t>(cpus_);
   TRY(SetUpNetwork(config, boot));
   boot.strace = config.strace;
   if (!config.strace_syscalls.empty()) boot.strace_syscalls = Split(config.strace_syscalls, ',');
   boot.strace_log_size = static_cast<uint32_t>(config.strace_log_size);
 
+  MakeCgroup(config, boot.memory_limit);
+  options.before_boot = [this](pid_t pid) { return JoinCgroups(cgroups_, pid); };
+
   BlockForwardedSignals();
-  SandboxProcess sandbox = TRY(StartSandbox(options, std::move(boot)));
+  HostResult<SandboxProcess> sandbox = StartSandbox(options, std::move(boot));
+  if (!sandbox.ok()) {
+    RemoveCgroups(cgroups_);
+    return sandbox.error();
+  }
   std::string error;
-  const int code = RunAttached(sandbox, &error);
+  const int code = RunAttached(*sandbox, &error);
+  RemoveCgroups(cgroups_);
   if (!error.empty()) fprintf(stderr, "runsc: %s\n", error.c_str());
   return code;
 }

@@ -1,7 +1,10 @@
 #include "runsc/container/cgroup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,6 +20,8 @@ namespace ringwall {
 namespace {
 
 constexpr const char* kBase = "/sys/fs/cgroup";
+constexpr const char* kControllersV1[] = {"memory", "cpu",     "cpuacct", "cpuset",  "pids",
+                                          "blkio",  "freezer", "devices", "hugetlb", "systemd"};
 
 HostResult<void> Write(const std::string& path, const std::string& value) {
   UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
@@ -160,8 +165,8 @@ std::vector<Setting> SettingsV2(const oci::Resources& r) {
   return out;
 }
 
-// Names what neither version sets.
-void WarnOfTheRest(const oci::Resources& r, std::vector<std::string>* warnings) {
+// Names what the host's version of cgroups has no file for.
+void WarnOfTheRest(const oci::Resources& r, bool unified, std::vector<std::string>* warnings) {
   const auto no_effect = [&](bool present, const char* field) {
     if (present) warnings->push_back(std::string("config.json: linux.resources.") + field + " has no effect");
   };
@@ -170,19 +175,45 @@ void WarnOfTheRest(const oci::Resources& r, std::vector<std::string>* warnings) 
   no_effect(r.memory().has_kernel(), "memory.kernel");
   no_effect(r.block_io().weight_device_size() > 0, "blockIO.weightDevice");
   no_effect(r.block_io().has_leaf_weight(), "blockIO.leafWeight");
+  no_effect(r.memory().use_hierarchy(), "memory.useHierarchy");
+  no_effect(!unified && r.unified_size() > 0, "unified");
+  if (!unified) return;
+  no_effect(r.memory().has_kernel_tcp(), "memory.kernelTCP");
+  no_effect(r.memory().has_swappiness(), "memory.swappiness");
+  no_effect(r.memory().disable_oom_killer(), "memory.disableOOMKiller");
+  no_effect(r.cpu().realtime_runtime() != 0, "cpu.realtimeRuntime");
+  no_effect(r.cpu().realtime_period() != 0, "cpu.realtimePeriod");
+}
+
+bool IsUnified() { return Exists(std::string(kBase) + "/cgroup.controllers"); }
+
+// memory.checkBeforeUpdate: a limit below what is used now would have something killed.
+HostResult<void> CheckUsage(const std::vector<std::string>& directories,
+                            const oci::Resources& resources) {
+  if (!resources.memory().check_before_update() || resources.memory().limit() <= 0) return {};
+  for (const std::string& directory : directories) {
+    for (const char* file : {"/memory.current", "/memory.usage_in_bytes"}) {
+      HostResult<std::string> text = ReadFileText(directory + file);
+      if (!text.ok()) continue;
+      const uint64_t used = strtoull(text->c_str(), nullptr, 10);
+      if (used <= static_cast<uint64_t>(resources.memory().limit())) continue;
+      return HostError::Message("memory.checkBeforeUpdate: " + std::to_string(used) +
+                                " bytes are in use, more than the new limit");
+    }
+  }
+  return {};
 }
 
 HostResult<void> MakeAll(const std::string& path, const oci::Resources& resources,
                          std::vector<std::string>* made, std::vector<std::string>* warnings) {
-  if (Exists(std::string(kBase) + "/cgroup.controllers")) {
+  if (IsUnified()) {
     TRY(MakeBelow(kBase, path, true, made));
     for (const Setting& setting : SettingsV2(resources)) {
       TRY(Write(made->back() + "/" + setting.file, setting.value));
     }
     return {};
   }
-  for (const char* controller : {"memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer",
-                                 "devices", "hugetlb", "systemd"}) {
+  for (const char* controller : kControllersV1) {
     const std::string top = std::string(kBase) + "/" + controller;
     if (Exists(top + "/cgroup.procs")) TRY(MakeBelow(top, path, false, made));
   }
@@ -203,7 +234,8 @@ HostResult<void> MakeAll(const std::string& path, const oci::Resources& resource
 
 HostResult<void> UpdateCgroups(const std::vector<std::string>& directories,
                                const oci::Resources& resources) {
-  const bool unified = Exists(std::string(kBase) + "/cgroup.controllers");
+  const bool unified = IsUnified();
+  TRY(CheckUsage(directories, resources));
   std::vector<std::pair<std::string, std::string>> left;
   for (const Setting& setting : unified ? SettingsV2(resources) : SettingsV1(resources)) {
     const std::string top = std::string(kBase) + "/" + setting.controller + "/";
@@ -245,7 +277,7 @@ HostResult<std::vector<std::string>> MakeCgroups(const std::string& path, const 
                                                  const oci::Resources& resources,
                                                  std::vector<std::string>* warnings) {
   std::vector<std::string> made;
-  WarnOfTheRest(resources, warnings);
+  WarnOfTheRest(resources, IsUnified(), warnings);
   const HostResult<void> done = MakeAll(CgroupPath(path, id), resources, &made, warnings);
   if (done.ok()) return made;
   RemoveCgroups(made);
@@ -257,6 +289,25 @@ HostResult<void> JoinCgroups(const std::vector<std::string>& directories, pid_t 
     TRY(Write(directory + "/cgroup.procs", std::to_string(pid)));
   }
   return {};
+}
+
+void RemoveStaleCgroups(const std::string& prefix) {
+  std::vector<std::string> tops = {kBase};
+  if (!IsUnified()) {
+    tops.clear();
+    for (const char* controller : kControllersV1) tops.push_back(std::string(kBase) + "/" + controller);
+  }
+  for (const std::string& top : tops) {
+    DIR* directory = opendir(top.c_str());
+    if (directory == nullptr) continue;
+    while (const dirent* entry = readdir(directory)) {
+      const std::string name = entry->d_name;
+      if (name.rfind(prefix, 0) != 0) continue;
+      const int pid = atoi(name.c_str() + prefix.size());
+      if (pid > 0 && kill(pid, 0) != 0 && errno == ESRCH) rmdir((top + "/" + name).c_str());
+    }
+    closedir(directory);
+  }
 }
 
 void RemoveCgroups(const std::vector<std::string>& directories) {

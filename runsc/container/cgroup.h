@@ -21,6 +21,8 @@ HostResult<std::vector<std::string>> MakeCgroups(const std::string& path, const 
 HostResult<void> UpdateCgroups(const std::vector<std::string>& directories,
                                const oci::Resources& resources);
 HostResult<void> JoinCgroups(const std::vector<std::string>& directories, pid_t pid);
+// Those named "/PREFIXn" at the top whose process `n` is gone and that hold nobody.
+void RemoveStaleCgroups(const std::string& prefix);
 // Repeats for a while: processes leave a group some time after their end.
 void RemoveCgroups(const std::vector<std::string>& directories);
 

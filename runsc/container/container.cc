@@ -37,7 +37,6 @@ namespace {
 
 constexpr const char* kStateFile = "state";
 constexpr const char* kSocketFile = "control.sock";
-constexpr const char* kLockFile = "lock";
 
 HostResult<void> CheckId(const std::string& id) {
   const bool ok = !id.empty() && id.size() <= 255 && id != "." && id != ".." &&
@@ -49,12 +48,17 @@ HostResult<void> CheckId(const std::string& id) {
                             "only, at most 255");
 }
 
+// The directory itself is what is locked: a lock of its own in it could be made anew by the next
+// command while this one removes the directory. ENOENT when it was removed meanwhile.
 HostResult<UniqueFd> TakeLock(int directory) {
-  UniqueFd lock(::openat(directory, kLockFile, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!lock) return HostError::Last("open the container's lock");
+  UniqueFd lock(::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!lock) return HostError::Last("open the container's directory");
   if (RetryEintr([&] { return flock(lock.get(), LOCK_EX); }) != 0) {
     return HostError::Last("lock the container");
   }
+  struct stat attributes;
+  if (fstat(lock.get(), &attributes) != 0) return HostError::Last("look at the container's directory");
+  if (attributes.st_nlink == 0) return HostError::WithErrno(ENOENT, "lock the container");
   return lock;
 }
 
@@ -88,7 +92,12 @@ HostResult<Container> Container::Create(const Config& config, const CreateOption
     return HostError::Last("make", directory);
   }
   UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  HostResult<UniqueFd> lock = TakeLock(fd.get());
+  if (!fd && errno != ENOENT) return HostError::Last("open", directory);
+  HostResult<UniqueFd> lock =
+      fd ? TakeLock(fd.get()) : HostResult<UniqueFd>(HostError::WithErrno(ENOENT, "open", directory));
+  if (!lock.ok() && lock.error().error() == ENOENT) {
+    return HostError::Message("container " + options.id + " was deleted while it was made");
+  }
   if (!lock.ok()) return lock.error();
   Container container(directory, std::move(fd), std::move(*lock));
   if (HostResult<void> filled = container.Fill(config, options, exit_code); !filled.ok()) {
@@ -156,6 +165,9 @@ HostResult<void> Container::Fill(const Config& config, const CreateOptions& opti
                         &warnings));
     for (const std::string& group : groups) state_.add_cgroups(group);
     TRY(Save());
+  } else if (spec.linux().has_resources() && !config.ignore_cgroups) {
+    warnings.push_back("config.json: linux.resources: without privilege no cgroup is made; memory.limit "
+                       "and cpu.quota bound what the container sees, the rest has no effect");
   }
   for (const std::string& warning : warnings) RW_LOG(kWarning, "%s", warning.c_str());
 
@@ -220,12 +232,8 @@ HostResult<Container> Container::Load(const Config& config, const std::string& i
     return HostError::Last("open", directory);
   }
   HostResult<UniqueFd> lock = TakeLock(fd.get());
-  struct stat attributes;
-  if ((!lock.ok() && lock.error().error() == ENOENT) ||
-      (fstat(fd.get(), &attributes) == 0 && attributes.st_nlink == 0)) {
-    // Deleted while we waited for the lock.
-    return NoSuchContainer(config, id);
-  }
+  // Deleted while we waited for the lock.
+  if (!lock.ok() && lock.error().error() == ENOENT) return NoSuchContainer(config, id);
   if (!lock.ok()) return lock.error();
   Container container(directory, std::move(fd), std::move(*lock));
   container.state_.set_id(id);
@@ -243,6 +251,12 @@ HostResult<Container> Container::Look(const Config& config, const std::string& i
   container.state_.set_id(id);
   TRY(container.ReadState());
   return container;
+}
+
+void Container::Unlock() {
+  // Said, not left to the close: a process of the sandbox may have a copy for a moment yet.
+  if (lock_) flock(lock_.get(), LOCK_UN);
+  lock_.reset();
 }
 
 HostResult<void> Container::ReadState() {
@@ -371,6 +385,17 @@ HostResult<void> Container::RunStartHooks() {
   return {};
 }
 
+namespace {
+
+// Whether `path` is the network namespace that this process is in.
+bool IsOwnNetwork(const std::string& path) {
+  struct stat own, other;
+  return stat("/proc/self/ns/net", &own) == 0 && stat(path.c_str(), &other) == 0 &&
+         own.st_dev == other.st_dev && own.st_ino == other.st_ino;
+}
+
+}  // namespace
+
 HostResult<void> Container::SetUpNetwork(const oci::Spec& spec, const Config& config,
                                          BootArgs* boot, SandboxOptions* sandbox) {
   boot->network.mode = config.network_mode;
@@ -378,40 +403,48 @@ HostResult<void> Container::SetUpNetwork(const oci::Spec& spec, const Config& co
   for (const oci::Namespace& n : spec.linux().namespaces()) {
     if (n.type() == "network") given = &n;
   }
-  if (config.network_mode == NetworkMode::kSandbox && given == nullptr) {
-    // The engine means the host's network.
+  if (config.network_mode == NetworkMode::kSandbox &&
+      (given == nullptr || (!given->path().empty() && IsOwnNetwork(given->path())))) {
+    // The engine means the host's network, whose interfaces must never be taken over.
     boot->network.mode = NetworkMode::kHost;
-  }
-  if (boot->network.mode == NetworkMode::kHost) {
-    RW_LOG(kWarning, "network: the host's own network is not given to containers; this one has "
-                     "--network=user, which reaches all that the host does but is not reached");
-    boot->network.mode = NetworkMode::kUser;
   }
   if (boot->network.mode == NetworkMode::kSandbox) {
     sandbox->container_net = given->path();
     state_.set_takes_network(true);
-    for (const oci::Mount& mount : spec.mounts()) {
-      if (mount.destination() != "/etc/resolv.conf") continue;
-      HostResult<std::string> text = ReadFileText(mount.source());
-      std::string resolver;
-      std::optional<std::string> relayed;
-      if (text.ok()) relayed = RelayedResolvConf(*text, &resolver);
-      if (!relayed) continue;
-      boot->network.resolv_conf = *relayed;
-      state_.set_name_relay(resolver);
-    }
   }
+  const bool host = boot->network.mode == NetworkMode::kHost;
+  if (host) boot->network.mode = NetworkMode::kUser;
   if (boot->network.mode == NetworkMode::kUser) {
     UserNetworkOptions options;
+    options.host_ports = options.host_loopback = host;
     options.privileged = config.privileged;
     options.strict = config.strict;
     UserNetwork network = TRY(StartUserNetwork(options));
     boot->network.config = std::move(network.config);
     boot->network.resolv_conf = std::move(network.resolv_conf);
+    boot->network.ports = std::move(network.ports);
     boot->network.helper = network.helper;
   }
   return {};
 }
+
+namespace {
+
+// What the container's /etc/resolv.conf is to say where it names a resolver in the network namespace that
+// only the host's kernel reaches; *resolver gets that one's address, or nothing. An engine may write
+// the file as late as in a hook of the creation.
+std::string ResolvConfOf(const oci::Spec& spec, std::string* resolver) {
+  for (const oci::Mount& mount : spec.mounts()) {
+    if (mount.destination() != "/etc/resolv.conf") continue;
+    HostResult<std::string> text = ReadFileText(mount.source());
+    std::optional<std::string> relayed;
+    if (text.ok()) relayed = RelayedResolvConf(*text, resolver);
+    if (relayed) return *relayed;
+  }
+  return {};
+}
+
+}  // namespace
 
 bool Container::CanEnterNetwork() const {
   HostResult<NetNamespaceScope> inside =
@@ -429,16 +462,21 @@ HostResult<void> Container::Begin() {
     RW_LOG(kWarning, "network: the host does not let runsc into the container's namespace; the "
                      "container has a loopback only");
   } else if (state_.takes_network()) {
+    const std::string path = "/proc/" + std::to_string(state_.pid()) + "/ns/net";
+    if (IsOwnNetwork(path)) return HostError::Message("network: the container is in the host's namespace");
     // Only now: some engines furnish the namespace between create and start.
     const NetNamespaceScope inside =
-        TRY(NetNamespaceScope::Enter("/proc/" + std::to_string(state_.pid()) + "/ns/net"));
+        TRY(NetNamespaceScope::Enter(path));
     network = TRY(TakeOverNetwork());
-    if (!state_.name_relay().empty()) {
+    std::string resolver;
+    const std::string resolv_conf = ResolvConfOf(Spec(), &resolver);
+    if (!resolver.empty()) {
       UserNetworkOptions options;
       options.privileged = true;
-      UserNetwork relay = TRY(StartNameRelay(state_.name_relay(), options));
+      UserNetwork relay = TRY(StartNameRelay(resolver, options));
       process_.net_helper = relay.helper;
       network.links.push_back(std::move(relay.config.links[0]));
+      request.mutable_start()->set_resolv_conf(resolv_conf);
     }
     ToProto(network, request.mutable_start()->mutable_network(), &fds);
   }
@@ -518,7 +556,7 @@ HostResult<void> Container::Destroy() {
   HostResult<void> hooks =
       RunHooks(Spec().hooks().poststop(), "poststop", StateJson(ContainerStatus::kStopped));
   if (!hooks.ok()) RW_LOG(kWarning, "%s", hooks.error().message().c_str());
-  for (const char* name : {kSocketFile, kStateFile, "state.new", kLockFile}) {
+  for (const char* name : {kSocketFile, kStateFile, "state.new"}) {
     unlinkat(fd_.get(), name, 0);
   }
   if (rmdir(directory_.c_str()) != 0 && errno != ENOENT) {

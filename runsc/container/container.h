@@ -2,7 +2,8 @@
 //
 //   ROOT/ID/state         ringwall.container.State
 //   ROOT/ID/control.sock  the Sentry listens there
-//   ROOT/ID/lock          held (flock) by a command while it works on the container
+//
+// A command holds ROOT/ID itself locked (flock) while it works on the container.
 #ifndef RINGWALL_RUNSC_CONTAINER_CONTAINER_H_
 #define RINGWALL_RUNSC_CONTAINER_CONTAINER_H_
 
@@ -60,7 +61,7 @@ class Container {
   // Of Create only: the Sentry's process and channels.
   SandboxProcess& process() { return process_; }
   // Lets other commands at the container; before waiting for anything long.
-  void Unlock() { lock_.reset(); }
+  void Unlock();
   // For a sandbox whose end was seen: removes all that is left.
   HostResult<void> Destroy();
 

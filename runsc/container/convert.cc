@@ -1,5 +1,6 @@
 #include "runsc/container/convert.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 
 #include <algorithm>
 
+#include "runsc/container/spec_namespaces.h"
 #include "runsc/sandbox/caller.h"
 #include "sentry/base/result.h"
 
@@ -29,28 +31,9 @@ uint64_t CapMask(const Names& names, const char* set, std::vector<std::string>* 
   return mask;
 }
 
-// An unnamed file in `directory`: gone with its last descriptor, whatever ends us.
-UniqueFd MakeUpperFile(const std::string& directory) {
-  UniqueFd fd(::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-  if (fd) return fd;
-  std::string path = directory + "/.runsc-upper-XXXXXX";
-  fd.reset(mkostemp(path.data(), O_CLOEXEC));
-  if (fd) unlink(path.c_str());
-  return fd;
-}
-
-void SetOverlay(const Config& config, const std::string& source, BootMount* mount,
-                std::vector<std::string>* warnings) {
-  mount->overlay = config.overlay.mode;
-  mount->overlay_size = config.overlay.size;
-  if (mount->overlay != OverlayMode::kFile) return;
-  const std::string& directory = config.overlay.dir.empty() ? source : config.overlay.dir;
-  mount->overlay_fd = MakeUpperFile(directory);
-  if (!mount->overlay_fd) {
-    warnings->push_back("no file can be made in " + directory +
-                        " for the writable layer; it stays in memory");
-    mount->overlay = OverlayMode::kMemory;
-  }
+// Whether nameless files can be made in `directory`, as the gofer will.
+bool TakesNamelessFiles(const std::string& directory) {
+  return UniqueFd(::open(directory.c_str(), O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600)).valid();
 }
 
 std::string Normalize(const std::string& destination) {
@@ -76,12 +59,25 @@ HostResult<void> AddBind(const oci::Mount& mount, const MountOptions& parsed,
   out->cache_exclusive = config.file_access_mounts == "exclusive";
   bool read_only = (parsed.flags & MS_RDONLY) != 0;
   if (config.overlay.all && !out->is_file && !read_only) {
-    SetOverlay(config, real, out, warnings);
+    SetOverlay(config, real, out, options, warnings);
     read_only = true;
   }
   out->gofer_root = static_cast<int>(options->gofer_roots.size());
   options->gofer_roots.push_back({real, read_only, parsed.recursive});
   return {};
+}
+
+bool IsMountable(const std::string& type) {
+  constexpr const char* kTypes[] = {"proc", "sysfs", "tmpfs", "devtmpfs", "devpts", "mqueue"};
+  return std::find(std::begin(kTypes), std::end(kTypes), type) != std::end(kTypes);
+}
+
+// What engines ask for by default, and what a Linux has that is built otherwise.
+bool IsAbsent(const std::string& type) {
+  constexpr const char* kTypes[] = {"cgroup",  "cgroup2", "securityfs", "debugfs",     "tracefs",
+                                    "bpf",     "pstore",  "configfs",   "binfmt_misc", "fusectl",
+                                    "efivarfs", "hugetlbfs"};
+  return std::find(std::begin(kTypes), std::end(kTypes), type) != std::end(kTypes);
 }
 
 // Takes one word out of a list by commas; whether it was there.
@@ -108,14 +104,29 @@ HostResult<void> AddMounts(const oci::Spec& spec, const std::string& bundle, con
     out.type = mount.type();
     out.source = mount.source();
     out.destination = Normalize(mount.destination());
+    if (parsed.id_mapped) {
+      return HostError::Message("config.json: the mount of " + mount.destination() +
+                                ": id-mapped mounts are not supported");
+    }
     out.flags = parsed.flags;
     out.propagation = parsed.propagation;
     out.data = parsed.data;
     if (parsed.bind || mount.type() == "bind" || mount.type() == "none") {
       TRY(AddBind(mount, parsed, bundle, config, &out, options, warnings));
+      if (!parsed.data.empty()) {
+        warnings->push_back("config.json: the mount of " + mount.destination() + ": option " +
+                            parsed.data + " has no effect");
+      }
     } else if (mount.type().empty()) {
       return HostError::Message("config.json: the mount of " + mount.destination() +
                                 " has no type");
+    } else if (IsAbsent(mount.type())) {
+      warnings->push_back("config.json: the mount of " + mount.destination() + " is left out: there "
+                          "is no file system " + mount.type());
+      continue;
+    } else if (!IsMountable(mount.type())) {
+      return HostError::WithErrno(ENODEV, "config.json: the mount of " + mount.destination() +
+                                              ": type", mount.type());
     } else if (mount.type() == "tmpfs" && DropOption(&out.data, "tmpcopyup")) {
       warnings->push_back("config.json: the mount of " + mount.destination() +
                           ": option tmpcopyup has no effect");
@@ -162,12 +173,10 @@ HostResult<void> AddRoot(const oci::Spec& spec, const std::string& bundle, const
   if (read_only) {
     root.flags |= MS_RDONLY;
   }
-  if (config.overlay.root) {
-    // Also over a read-only root: mount points may have to be made in it.
-    SetOverlay(config, real, &root, warnings);
-    read_only = true;
-  }
+  // Also over a read-only root: mount points may have to be made in it.
+  read_only |= config.overlay.root;
   options->gofer_roots.push_back({real, read_only, true});
+  if (config.overlay.root) SetOverlay(config, real, &root, options, warnings);
   boot->mounts.push_back(std::move(root));
   return {};
 }
@@ -210,6 +219,22 @@ void AddLinux(const oci::Linux& config, BootArgs* boot) {
 
 }  // namespace
 
+void SetOverlay(const Config& config, const std::string& source, BootMount* mount,
+                SandboxOptions* options, std::vector<std::string>* warnings) {
+  mount->overlay = config.overlay.mode;
+  mount->overlay_size = config.overlay.size;
+  if (mount->overlay != OverlayMode::kDisk) return;
+  const std::string& directory = config.overlay.dir.empty() ? source : config.overlay.dir;
+  if (TakesNamelessFiles(directory)) {
+    mount->overlay_root = static_cast<int>(options->gofer_roots.size());
+    options->gofer_roots.push_back({directory, false, false, true});
+    return;
+  }
+  warnings->push_back("no nameless file can be made in " + directory +
+                      " for the writable layer; it stays in memory");
+  mount->overlay = OverlayMode::kMemory;
+}
+
 HostResult<BootProcess> ToBootProcess(const oci::Process& process,
                                       std::vector<std::string>* warnings) {
   BootProcess out;
@@ -243,6 +268,9 @@ HostResult<BootProcess> ToBootProcess(const oci::Process& process,
   if (process.has_io_priority()) {
     warnings->push_back("config.json: process.ioPriority has no effect in a sandbox");
   }
+  if (process.has_exec_cpu_affinity()) {
+    warnings->push_back("config.json: process.execCPUAffinity has no effect in a sandbox");
+  }
   return out;
 }
 
@@ -257,6 +285,7 @@ HostResult<void> FillFromSpec(const oci::Spec& spec, const std::string& bundle,
   }
   boot->hostname = spec.hostname();
   boot->domainname = spec.domainname();
+  TRY(ApplyNamespaces(spec, boot, warnings));
   AddLinux(spec.linux(), boot);
   boot->platform_name = config.platform;
   boot->network.mode = config.network_mode;

@@ -21,6 +21,11 @@ HostResult<void> FillFromSpec(const oci::Spec& spec, const std::string& bundle,
                               const Config& config, BootArgs* boot, SandboxOptions* options,
                               std::vector<std::string>* warnings);
 
+// The writable layer that --overlay2 asks for over the host's directory `source`, which must be shown
+// read-only then.
+void SetOverlay(const Config& config, const std::string& source, BootMount* mount,
+                SandboxOptions* options, std::vector<std::string>* warnings);
+
 // linux.seccomp as classic BPF.
 HostResult<void> CompileSeccomp(const oci::Seccomp& seccomp, BootProcess* process,
                                 std::vector<std::string>* warnings);
@@ -28,7 +33,7 @@ HostResult<void> CompileSeccomp(const oci::Seccomp& seccomp, BootProcess* proces
 struct MountOptions {
   uint64_t flags = 0;
   uint64_t propagation = 0;
-  bool bind = false, recursive = false;
+  bool bind = false, recursive = false, id_mapped = false;
   std::string data;
 };
 // Splits what mount(8) takes into flags and the file system's own data.

@@ -42,10 +42,21 @@ constexpr Option kFlags[] = {
     {"remount", MS_REMOUNT, 0},
     {"ro", MS_RDONLY, 0},
     {"rro", MS_RDONLY, 0},
+    {"ratime", 0, MS_NOATIME},
+    {"rdev", 0, MS_NODEV},
+    {"rdiratime", 0, MS_NODIRATIME},
+    {"rexec", 0, MS_NOEXEC},
     {"rnoatime", MS_NOATIME, 0},
     {"rnodev", MS_NODEV, 0},
+    {"rnodiratime", MS_NODIRATIME, 0},
     {"rnoexec", MS_NOEXEC, 0},
+    {"rnorelatime", 0, MS_RELATIME},
+    {"rnostrictatime", 0, MS_STRICTATIME},
     {"rnosuid", MS_NOSUID, 0},
+    {"rrelatime", MS_RELATIME, 0},
+    {"rrw", 0, MS_RDONLY},
+    {"rstrictatime", MS_STRICTATIME, 0},
+    {"rsuid", 0, MS_NOSUID},
     {"rw", 0, MS_RDONLY},
     {"silent", MS_SILENT, 0},
     {"strictatime", MS_STRICTATIME, 0},
@@ -78,6 +89,8 @@ MountOptions ParseMountOptions(const std::vector<std::string>& options) {
     if (option == "bind" || option == "rbind") {
       out.bind = true;
       out.recursive |= option == "rbind";
+    } else if (option == "idmap" || option == "ridmap") {
+      out.id_mapped = true;
     } else if (const Option* flag = Find(std::begin(kFlags), std::end(kFlags), option)) {
       out.flags = (out.flags & ~flag->clear) | flag->set;
     } else if (const Option* kind = Find(std::begin(kPropagation), std::end(kPropagation),

@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
+#include <vector>
+
 #include "sentry/base/log.h"
 
 namespace ringwall {
@@ -59,10 +61,22 @@ constexpr FilterRule kRules[] = {
     Allow(SYS_exit_group, "the end, with the Sentry's"),
 };
 
+// With --network=host beside the above.
+constexpr FilterRule kPortRules[] = {
+    Allow(SYS_bind, "ports that the guest serves"),
+    Allow(SYS_listen, "the same"),
+    Allow(SYS_setsockopt, ArgIs(1, SOL_SOCKET), ArgIs(2, SO_REUSEADDR), "the same"),
+    Allow(SYS_setsockopt, ArgIs(1, IPPROTO_IPV6), ArgIs(2, IPV6_V6ONLY), "the same"),
+};
+
 }  // namespace
 
 std::span<const FilterRule> NetdFilterRules() { return kRules; }
 
-HostResult<void> InstallNetdFilter() { return InstallFilter(kRules, false); }
+HostResult<void> InstallNetdFilter(bool host_ports) {
+  std::vector<FilterRule> rules(std::begin(kRules), std::end(kRules));
+  if (host_ports) rules.insert(rules.end(), std::begin(kPortRules), std::end(kPortRules));
+  return InstallFilter(rules, false);
+}
 
 }  // namespace ringwall

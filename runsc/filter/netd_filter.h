@@ -10,7 +10,7 @@
 namespace ringwall {
 
 std::span<const FilterRule> NetdFilterRules();
-HostResult<void> InstallNetdFilter();
+HostResult<void> InstallNetdFilter(bool host_ports = false);
 
 }  // namespace ringwall
 

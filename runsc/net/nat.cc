@@ -16,6 +16,7 @@
 #include "netstack/wire/tcp.h"
 #include "netstack/wire/udp.h"
 #include "runsc/net/nat_ping.h"
+#include "runsc/net/nat_ports.h"
 #include "runsc/net/nat_tcp.h"
 #include "runsc/net/nat_udp.h"
 #include "sentry/base/result.h"
@@ -94,6 +95,7 @@ net::SockAddr HostSockAddr::Get() const {
 Nat::Nat(NatOptions options) : options_(std::move(options)) {}
 
 Nat::~Nat() {
+  ports_.reset();
   tcp_.reset();
   udp_.reset();
   ping_.reset();
@@ -146,6 +148,10 @@ HostResult<void> Nat::Prepare() {
     }
   }
   options_.published.clear();
+  if (options_.ports) {
+    ports_ = std::make_unique<NatPorts>(*this, *tcp_, *udp_, std::move(options_.ports));
+    if (!Watch(ports_->fd(), EPOLLIN, ports_.get())) return HostError::Last("watch the ports");
+  }
   if (!Watch(link_->fd(), EPOLLIN, this)) return HostError::Last("watch the link");
   return {};
 }
@@ -169,6 +175,8 @@ bool Nat::Watch(int fd, uint32_t events, NatWatcher* watcher) {
   event.data.ptr = watcher;
   return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
 }
+
+void Nat::Unwatch(int fd) { epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr); }
 
 void Nat::OnEvents(uint32_t events) {
   if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) link_ready_ = true;

@@ -58,6 +58,7 @@ struct NatOptions {
   bool host_loopback = false;  // the gateway's address stands for the host's 127.0.0.1 and ::1
   std::vector<net::SockAddr> resolvers;
   std::vector<NatPublished> published;
+  UniqueFd ports;  // --network=host: requests of the Sentry (port_message.h)
   bool names_only = false;  // nothing but the gateway's port 53
   // Raw ICMP and ICMPv6 sockets where the caller may open such; else ping sockets are tried.
   UniqueFd ping4, ping6;
@@ -73,6 +74,7 @@ class NatWatcher {
 class NatTcp;
 class NatUdp;
 class NatPing;
+class NatPorts;
 
 class Nat final : public net::StackHost, private NatWatcher {
  public:
@@ -90,6 +92,7 @@ class Nat final : public net::StackHost, private NatWatcher {
   const NatOptions& options() const { return options_; }
   net::TimePoint Now() override;
   bool Watch(int fd, uint32_t events, NatWatcher* watcher);
+  void Unwatch(int fd);
   // Keeps a watcher until the events at hand are over.
   void Bury(std::unique_ptr<NatWatcher> watcher) { graveyard_.push_back(std::move(watcher)); }
   // Gives a frame of the guest to the stack, at the end of the turn.
@@ -126,6 +129,7 @@ class Nat final : public net::StackHost, private NatWatcher {
   std::unique_ptr<NatTcp> tcp_;
   std::unique_ptr<NatUdp> udp_;
   std::unique_ptr<NatPing> ping_;
+  std::unique_ptr<NatPorts> ports_;
 };
 
 // sockaddr of the host and back.

@@ -7,6 +7,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "netstack/wire/icmp.h"
 #include "netstack/wire/tcp.h"
 #include "sentry/base/log.h"
@@ -343,6 +345,15 @@ void NatTcp::Publish(UniqueFd listener, uint16_t guest_port) {
   published_.push_back(std::make_unique<Published>(*this, std::move(listener), guest_port));
   Published* p = published_.back().get();
   nat_.Watch(p->fd(), EPOLLIN, p);
+}
+
+void NatTcp::Unpublish(int listener) {
+  const auto it = std::find_if(published_.begin(), published_.end(),
+                               [&](const auto& p) { return p->fd() == listener; });
+  if (it == published_.end()) return;
+  nat_.Unwatch(listener);
+  nat_.Bury(std::unique_ptr<NatWatcher>(it->release()));
+  published_.erase(it);
 }
 
 // A connection from outside to a published port. The guest sees its peer's address, but for one of

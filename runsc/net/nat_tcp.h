@@ -16,6 +16,7 @@ class NatTcp {
   void FrameIn(const net::SockAddr& guest, const net::SockAddr& to, uint8_t flags,
                net::ByteSpan datagram, net::RxFrame frame);
   void Publish(UniqueFd listener, uint16_t guest_port);
+  void Unpublish(int listener);
   // Moves bytes wherever there are some and room for them.
   void Work();
   bool busy() const { return !ready_.empty(); }

@@ -253,13 +253,26 @@ void NatUdp::Remove(Flow& flow) {
   flows_.erase(it);
 }
 
+void NatUdp::Unpublish(int fd) {
+  for (auto it = flows_.begin(); it != flows_.end(); ++it) {
+    if (!it->second->published() || it->second->fd() != fd) continue;
+    nat_.Unwatch(fd);
+    nat_.Bury(std::unique_ptr<NatWatcher>(it->second.release()));
+    flows_.erase(it);
+    return;
+  }
+}
+
 void NatUdp::Publish(UniqueFd fd, uint16_t guest_port) {
   HostSockAddr bound;
   getsockname(fd.get(), bound.raw(), &bound.size);
   const NatAddresses& a = NatAddresses::Get();
   const bool v6 = bound.bytes.ss_family == AF_INET6;
   const Key key{v6 ? a.guest6 : a.guest4, guest_port, v6 ? net::Family::kV6 : net::Family::kV4};
-  if (flows_.contains(key)) return;
+  if (auto it = flows_.find(key); it != flows_.end()) {
+    if (it->second->published()) return;
+    Remove(*it->second);  // of a socket that had the port before
+  }
   auto flow = std::make_unique<Flow>(*this, key, std::move(fd), true);
   nat_.Watch(flow->fd(), EPOLLIN, flow.get());
   flows_[key] = std::move(flow);

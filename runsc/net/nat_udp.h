@@ -17,6 +17,7 @@ class NatUdp {
   void FrameIn(const net::IpAddr& src, const net::IpAddr& dst, uint8_t ttl,
                net::ByteSpan datagram, net::ByteSpan transport, net::RxFrame& frame);
   void Publish(UniqueFd fd, uint16_t guest_port);
+  void Unpublish(int fd);
   void Sweep(net::TimePoint now);
   bool wants_sweep() const { return !by_use_.empty(); }
 

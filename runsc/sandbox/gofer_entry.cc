@@ -11,6 +11,7 @@ int GoferEntry(GoferEntryArgs args) {
     gofer::Root& out = options.roots.emplace_back();
     out.fd = std::move(root.fd);
     out.read_only = root.read_only;
+    out.nameless = root.nameless;
   }
   options.proc_self_fd = std::move(args.proc_self_fd);
   options.strict = args.strict;

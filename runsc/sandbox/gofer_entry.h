@@ -11,6 +11,7 @@ namespace ringwall {
 struct GoferEntryRoot {
   UniqueFd fd;  // O_PATH
   bool read_only = true;
+  bool nameless = false;
 };
 
 struct GoferEntryArgs {

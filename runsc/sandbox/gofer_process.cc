@@ -56,7 +56,7 @@ HostResult<std::vector<GoferEntryRoot>> OpenRoots(const GoferProcessOptions& opt
     if (own_mounts) fd = CloneTree(root.path.c_str(), root.recursive, root.read_only);
     if (!fd) fd.reset(::open(root.path.c_str(), O_PATH | O_CLOEXEC));
     if (!fd) return HostError::Last("open the files to share at", root.path);
-    roots.push_back({std::move(fd), root.read_only});
+    roots.push_back({std::move(fd), root.read_only, root.nameless});
   }
   return roots;
 }
@@ -84,9 +84,13 @@ HostResult<std::vector<GoferEntryRoot>> OpenRoots(const GoferProcessOptions& opt
   EnterEmptyRoot(layers);
 
   const bool writes = std::any_of(options.roots.begin(), options.roots.end(),
-                                  [](const GoferRoot& root) { return !root.read_only; });
+                                  [](const GoferRoot& r) { return !r.read_only && !r.nameless; });
+  const bool stores = std::any_of(options.roots.begin(), options.roots.end(),
+                                  [](const GoferRoot& r) { return r.nameless; });
+  uint64_t caps = writes ? kWriteCaps : kReadCaps;
+  if (stores) caps |= Cap(CAP_DAC_OVERRIDE);  // the directory may be another user's
   LimitResources(layers);
-  GiveUpPrivileges(geteuid() != 0 ? 0 : writes ? kWriteCaps : kReadCaps, false, {}, layers);
+  GiveUpPrivileges(geteuid() != 0 ? 0 : caps, false, {}, layers);
   // Root of a user namespace is an ordinary user to the host.
   if (layers.held(Layer::kUserNamespace) || geteuid() != 0) {
     layers.Hold(Layer::kUnprivilegedUser);

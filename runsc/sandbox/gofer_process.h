@@ -17,6 +17,7 @@ struct GoferRoot {
   std::string path;  // absolute, on the host
   bool read_only = true;
   bool recursive = true;  // with what is mounted below
+  bool nameless = false;  // not shown: only nameless files are made there, for a writable layer
 };
 
 struct GoferProcessOptions {

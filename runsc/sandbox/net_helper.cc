@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <malloc.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -120,11 +121,21 @@ void BecomeOrdinary(uid_t* user, gid_t* group, Layers& layers) {
   }
 }
 
+// A change of user leaves them permitted (PR_SET_KEEPCAPS), without effect.
+void RaiseCapabilities() {
+  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2] = {};
+  syscall(SYS_capget, &header, data);
+  for (__user_cap_data_struct& half : data) half.effective = half.permitted;
+  syscall(SYS_capset, &header, data);
+}
+
 struct HelperStart {
   uid_t user = 0;
   gid_t group = 0;
   bool own_user = false, own_pids = false;  // namespaces that the clone gave
   bool strict = false;
+  bool host_ports = false;
   int null = -1;
   int ready = -1;  // strict: told that all layers hold; a closed pipe says that one does not
 };
@@ -150,8 +161,16 @@ struct HelperStart {
   } else {
     layers.Miss(Layer::kPidNamespace, EPERM);
   }
+  // What opens the host's ports below 1024 counts in the host's own user namespace only.
+  const bool keeps_ports = start.host_ports && start.user == 0;
+  if (keeps_ports) prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0);
   BecomeOrdinary(&start.user, &start.group, layers);
-  EnterUserNamespace(start.own_user, start.user, start.group, layers);
+  if (keeps_ports) {
+    RaiseCapabilities();
+    layers.Miss(Layer::kUserNamespace, EPERM);
+  } else {
+    EnterUserNamespace(start.own_user, start.user, start.group, layers);
+  }
   constexpr std::pair<int, Layer> kEach[] = {{CLONE_NEWIPC, Layer::kIpcNamespace},
                                              {CLONE_NEWUTS, Layer::kUtsNamespace},
                                              {CLONE_NEWCGROUP, Layer::kCgroupNamespace}};
@@ -162,9 +181,10 @@ struct HelperStart {
   UnshareMounts(layers);
   EnterEmptyRoot(layers);
   LimitResources(layers);
-  GiveUpPrivileges(0, false, {}, layers);
+  GiveUpPrivileges(keeps_ports ? uint64_t{1} << CAP_NET_BIND_SERVICE : 0, false, {}, layers);
   mallopt(M_ARENA_MAX, 1);
-  std::vector<int> keep = {start.ready, nat.link.get(), nat.ping4.get(), nat.ping6.get(), logging.fd};
+  std::vector<int> keep = {start.ready,     nat.link.get(),  nat.ports.get(),
+                           nat.ping4.get(), nat.ping6.get(), logging.fd};
   for (const NatPublished& p : nat.published) keep.push_back(p.fd.get());
   CloseAllBut(start.null, std::move(keep));
 
@@ -174,7 +194,7 @@ struct HelperStart {
     RW_LOG(kError, "%s", prepared.error().message().c_str());
     _exit(1);
   }
-  HostResult<void> filter = InstallNetdFilter();
+  HostResult<void> filter = InstallNetdFilter(start.host_ports);
   filter.ok() ? layers.Hold(Layer::kSeccomp) : layers.Miss(Layer::kSeccomp, filter.error().error());
   layers.Log("netd");
   if (start.strict && !layers.all_held()) {
@@ -286,9 +306,18 @@ HostResult<void> Launch(NatOptions nat, const UserNetworkOptions& options, UserN
   if (!wake) return HostError::Last("make an eventfd");
   UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null) return HostError::Last("open", "/dev/null");
+  if (options.host_ports) {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
+      return HostError::Last("make a socket pair");
+    }
+    out->ports.reset(ends[0]);
+    nat.ports.reset(ends[1]);
+  }
   out->config = GuestConfig(std::move(sentry), std::move(wake), nat.names_only);
   const LinkConfig& link = out->config.links[0];
-  HelperStart start{geteuid(), getegid(), !options.privileged, true, options.strict, null.get()};
+  HelperStart start{geteuid(), getegid(), !options.privileged, true, options.strict,
+                    options.host_ports, null.get()};
   UniqueFd ready_read, ready_write;
   if (options.strict) {
     int ends[2];
@@ -306,6 +335,7 @@ HostResult<void> Launch(NatOptions nat, const UserNetworkOptions& options, UserN
   if (out->helper == 0) {
     ::close(link.fd.get());  // the end of the Sentry is to be seen
     ::close(link.wake.get());
+    out->ports.reset();
     RunHelper(std::move(nat), start);
   }
   if (options.strict) {

@@ -27,6 +27,7 @@ HostResult<PortMapping> ParsePortMapping(const std::string& text);
 struct UserNetworkOptions {
   std::vector<PortMapping> ports;
   bool host_loopback = false;
+  bool host_ports = false;  // --network=host: ports that the guest serves are the host's
   bool privileged = false;
   bool strict = false;
 };
@@ -34,6 +35,7 @@ struct UserNetworkOptions {
 struct UserNetwork {
   NetworkConfig config;     // for the Sentry
   std::string resolv_conf;  // what the guest's /etc/resolv.conf is to say
+  UniqueFd ports;           // host_ports: for the Sentry, see runsc/net/port_message.h
   pid_t helper = -1;
 };
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -72,10 +73,9 @@ std::vector<int> DescriptorsOf(const BootArgs& boot) {
   std::vector<int> fds = {boot.gofer.get(), boot.control_listen.get(),
                           boot.control_connection.get(), boot.status_pipe.get(),
                           boot.terminal_connection.get(),
-                          boot.user_log.get(), GetLogConfig().fd};
+                          boot.user_log.get(), boot.network.ports.get(), GetLogConfig().fd};
   for (const UniqueFd& fd : boot.process.stdio) fds.push_back(fd.get());
   for (const UniqueFd& fd : boot.process.extra_fds) fds.push_back(fd.get());
-  for (const BootMount& mount : boot.mounts) fds.push_back(mount.overlay_fd.get());
   for (const LinkConfig& link : boot.network.config.links) {
     fds.push_back(link.fd.get());
     fds.push_back(link.wake.get());
@@ -102,11 +102,19 @@ void PrepareQsort() {
   qsort(items, 2, sizeof(items[0]), [](const void*, const void*) { return 0; });
 }
 
+// Ends with the caller, which keeps the other end of `status` open as long as it lives. It may have ended
+// before we asked for its signal, and a change of user takes the signal back: so look afterwards.
+void DieWithCaller(int status) {
+  DieWithParent();
+  pollfd reader = {status, 0, 0};
+  if (poll(&reader, 1, 0) == 1 && (reader.revents & POLLERR) != 0) _exit(128);
+}
+
 [[noreturn]] void RunSentry(const SandboxOptions& options, const IdMaps& maps,
                             const Granted& granted, Channels channels, BootArgs boot) {
-  if (options.die_with_caller) DieWithParent();
   channels.go_write.reset();
   channels.status_read.reset();
+  if (options.die_with_caller) DieWithCaller(channels.status_write.get());
   channels.control_cli.reset();
   StatusPipe status(channels.status_write.get());
   setsid();  // the terminal's signals go to the CLI alone, which forwards them
@@ -161,7 +169,7 @@ void PrepareQsort() {
   GiveUpPrivileges(0, true, maps, layers);
   // A change of user clears both; the Sentry must be able to read its stubs.
   prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
-  if (options.die_with_caller) DieWithParent();
+  if (options.die_with_caller) DieWithCaller(boot.status_pipe.get());
   std::vector<int> keep = DescriptorsOf(boot);
   keep.push_back(gofer_pidfd.get());
   CloseAllBut(channels.null.get(), std::move(keep));
@@ -251,6 +259,7 @@ HostResult<SandboxProcess> StartSandbox(const SandboxOptions& options, BootArgs&
       Abandon(pid);
       return HostError::Last("wake the Sentry");
     }
+    boot.network.ports.reset();
     boot.network.config.links.clear();  // so that the network helper sees the Sentry's end
     return SandboxProcess{pid, std::move(channels.status_read), std::move(channels.control_cli),
                           boot.network.helper};

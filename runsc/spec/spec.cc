@@ -70,10 +70,6 @@ HostResult<void> ValidateLinux(const oci::Linux& config, std::vector<std::string
     if (!ns.path().empty() && !IsAbsolute(ns.path())) {
       return Bad(field + ".path", "\"" + ns.path() + "\" is not an absolute path");
     }
-    if (!ns.path().empty() && ns.type() != "network") {
-      warnings->push_back("config.json: " + field +
-                          ".path has no effect: only network namespaces of the host are joined");
-    }
   }
   for (int i = 0; i < config.devices_size(); i++) {
     const oci::Device& device = config.devices(i);
@@ -90,14 +86,25 @@ HostResult<void> ValidateLinux(const oci::Linux& config, std::vector<std::string
   for (const std::string& path : config.readonly_paths()) {
     if (!IsAbsolute(path)) return Bad("linux.readonlyPaths", "\"" + path + "\" is not absolute");
   }
+  if (!config.seccomp().listener_path().empty()) {
+    return Bad("linux.seccomp.listenerPath", "no filter here asks a process outside");
+  }
+  for (const std::string& name : config.seccomp().architectures()) {
+    if (name.rfind("SCMP_ARCH_", 0) != 0) {
+      return Bad("linux.seccomp.architectures", "\"" + name + "\" is not an architecture");
+    }
+  }
   const auto no_effect = [&](bool present, const char* field) {
     if (present) warnings->push_back(std::string("config.json: linux.") + field +
                                      " has no effect in a sandbox");
   };
   no_effect(!config.mount_label().empty(), "mountLabel");
   no_effect(config.has_intel_rdt(), "intelRdt");
-  no_effect(config.has_personality(), "personality");
+  no_effect(config.has_personality() &&
+                (config.personality().domain() != "LINUX" || config.personality().flags_size() > 0),
+            "personality");
   no_effect(config.time_offsets_size() > 0, "timeOffsets");
+  no_effect(!config.seccomp().listener_metadata().empty(), "seccomp.listenerMetadata");
   no_effect(config.uid_mappings_size() > 0, "uidMappings");
   no_effect(config.gid_mappings_size() > 0, "gidMappings");
   return {};

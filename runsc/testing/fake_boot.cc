@@ -96,7 +96,7 @@ class Programs final : public ControlHandler {
     return Run(args_.process, 1);
   }
 
-  Result<void> Start(NetworkConfig, control::Response&) override {
+  Result<void> Start(NetworkConfig, const std::string&, control::Response&) override {
     std::lock_guard lock(mu_);
     if (args_.start_now) return Errno(EBUSY);
     args_.start_now = true;

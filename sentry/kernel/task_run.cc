@@ -4,8 +4,9 @@
 #include <algorithm>
 
 #include "platform/signal_frames.h"
-#include "sentry/kernel/file_async.h"
 #include "sentry/base/log.h"
+#include "sentry/kernel/acting_task.h"
+#include "sentry/kernel/file_async.h"
 #include "sentry/kernel/guest_io.h"
 #include "sentry/kernel/host_threads.h"
 #include "sentry/kernel/syscall_table.h"
@@ -21,6 +22,17 @@ constexpr uint64_t kTrapFlag = 0x100;
 }  // namespace
 
 Task* Task::Current() { return current_task; }
+
+ActingTask::ActingTask(Task& task) : task_(task), own_(task.creds_ref()) {
+  RW_CHECK(current_task == nullptr);
+  task_.set_creds(Credentials::Root());
+  current_task = &task_;
+}
+
+ActingTask::~ActingTask() {
+  current_task = nullptr;
+  task_.set_creds(own_);
+}
 
 Task::Task(Kernel& kernel, Ref<ThreadGroup> tg, int tid)
     : kernel_(kernel), tg_(std::move(tg)), tid_(tid), affinity_(kernel.cpus()) {}

@@ -30,7 +30,8 @@ class Docker:
         self.socket = "unix://" + os.path.join(folder, "docker.sock")
         self.daemon = None
         config = os.path.join(folder, "daemon.json")
-        for name, more in (("runsc", ()), ("runsc-build", ("--overlay2=none",))):
+        for name, more in (("runsc", ()), ("runsc-build", ("--overlay2=none",)),
+                           ("runsc-shared", ("--overlay2=none", "--file-access=shared"))):
             subprocess.run([runsc, "install", "--config_file", config, "--runtime", name, "--", "--platform=" + platform, *more],
                            check=True, stdout=subprocess.DEVNULL)
         self.log = os.path.join(folder, "dockerd.log")
@@ -217,6 +218,46 @@ def test_options(docker):
                  "1:3\n")
 
 
+def test_seccomp_and_sysctls(docker):
+    status = "grep Seccomp: /proc/self/status; mkdir /tmp/d 2>/dev/null || echo refused"
+    expect_equal(docker.out("busybox", "sh", "-c", status), "Seccomp:\t2\n", "Docker's own profile")
+    expect_equal(docker.out("--security-opt", "seccomp=unconfined", "busybox", "sh", "-c", status), "Seccomp:\t0\n")
+    profile = os.path.join(docker.folder, "profile.json")
+    with open(profile, "w", encoding="ascii") as f:
+        json.dump({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+                   "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}, f)
+    docker.start("sc", "--security-opt", "seccomp=" + profile, "busybox", "sleep", "1000")
+    expect_equal(docker("exec", "sc", "sh", "-c", status).out, "Seccomp:\t2\nrefused\n")
+    docker("rm", "-f", "sc", check=0)
+    out = docker.out("--sysctl", "net.core.somaxconn=77", "--sysctl", "kernel.msgmax=4096", "busybox", "cat",
+                     "/proc/sys/net/core/somaxconn", "/proc/sys/kernel/msgmax")
+    expect_equal(out, "77\n4096\n")
+
+
+def test_update_and_restart_policy(docker):
+    docker.start("up", "--memory=64m", "--memory-swap=128m", "--pids-limit=200", "busybox", "sleep", "1000")
+    files = [f"/sys/fs/cgroup/{kind}/docker/{docker.inspect('up', 'Id')}/{name}"
+             for kind, name in (("memory", "memory.limit_in_bytes"), ("", "memory.max"))]
+
+    def limit():
+        for name in files:
+            with contextlib.suppress(OSError):
+                with open(name, encoding="ascii") as f:
+                    return int(f.read())
+        return None
+
+    before = limit()
+    docker("update", "--memory=80m", "--memory-swap=160m", "up", check=0)
+    expect_equal(docker.inspect("up", "HostConfig.Memory"), 80 << 20)
+    if before is not None:
+        expect_equal((before, limit()), (64 << 20, 80 << 20))
+    docker("rm", "-f", "up", check=0)
+    docker.start("again", "--restart=on-failure:2", "busybox", "sh", "-c", "exit 3")
+    eventually(lambda: docker.inspect("again", "RestartCount") == 2 and docker.inspect("again", "State")["Status"] == "exited")
+    expect_equal(docker.inspect("again", "State")["ExitCode"], 3)
+    docker("rm", "-f", "again", check=0)
+
+
 def test_init(docker):
     if shutil.which("docker-init") is None:
         raise Skip("no docker-init here")
@@ -293,6 +334,23 @@ def test_copy(docker):
     docker("cp", path, "cp:/in", check=0)
     expect_equal(docker("start", "-a", "cp").out, "copied\n")
     docker("rm", "cp", check=0)
+
+
+def test_copy_while_it_runs(docker):
+    """Where the container's files are the host's, and the host's changes are looked for."""
+    docker("run", "-d", "--name", "cr", "--runtime=runsc-shared", "--network=none", "busybox", "sh", "-c",
+           "echo out > /out; sleep 1000", check=0)
+    path = os.path.join(docker.folder, "into")
+    with open(path, "w", encoding="ascii") as f:
+        f.write("into\n")
+    eventually(lambda: docker("exec", "cr", "test", "-s", "/out").code == 0)
+    expect(docker("exec", "cr", "cat", "/into").code != 0)
+    docker("cp", path, "cr:/into", check=0)
+    expect_equal(docker("exec", "cr", "cat", "/into").out, "into\n")
+    docker("cp", "cr:/out", path, check=0)
+    with open(path, encoding="ascii") as f:
+        expect_equal(f.read(), "out\n")
+    docker("rm", "-f", "cr", check=0)
 
 
 def test_commit_and_copy_out(docker):

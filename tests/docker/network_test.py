@@ -9,14 +9,17 @@ one's and go with it.
 """
 
 import argparse
+import http.client
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 CASES = {}
 
@@ -131,6 +134,15 @@ def expect(condition, what):
         raise AssertionError(what)
 
 
+def get(url):
+    """From the host itself."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as page:
+            return page.read().decode().strip()
+    except (OSError, http.client.HTTPException) as why:
+        return str(why)
+
+
 def fetch(docker, url, *args):
     last = ""
     for _ in range(30):  # the server may not listen yet
@@ -172,10 +184,7 @@ def published_port_is_reached_from_the_host(docker):
     port = docker.docker("port", server, "80").splitlines()[0].rsplit(":", 1)[1]
     last = ""
     for _ in range(30):
-        done = subprocess.run(["busybox", "wget", "-q", "-T", "5", "-O", "-",
-                               "http://127.0.0.1:%s/" % port], stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, check=False)
-        last = done.stdout.decode(errors="replace").strip()
+        last = get("http://127.0.0.1:%s/" % port)
         if last == "served":
             return
         time.sleep(0.3)
@@ -192,6 +201,48 @@ def network_none_has_a_loopback_only(docker):
 def network_host_reaches_what_the_host_does(docker):
     server = docker.server()
     fetch(docker, "http://%s/" % docker.address(server), "--network=host")
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("", 0))
+        return s.getsockname()[1]
+
+
+@case
+def network_host_listens_on_the_hosts_addresses(docker):
+    port = free_port()
+    docker.docker("run", "-d", "--name", "hosted", "--runtime=runsc", "--network=host", "box", "httpd", "-f", "-p",
+                  str(port), "-h", "/www")
+    for address in ("127.0.0.1", docker.subnet + ".1"):
+        last = ""
+        for _ in range(30):
+            last = get("http://%s:%d/" % (address, port))
+            if last == "served":
+                break
+            time.sleep(0.3)
+        expect(last == "served", address + ": " + last)
+    out = docker.run("--network=host", "box", "httpd", "-f", "-p", str(port), check=False)
+    expect("in use" in out, out)
+    docker.docker("rm", "-f", "hosted")
+    # The port is free again.
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("", port))
+        s.listen()
+
+
+@case
+def network_host_serves_privileged_ports(docker):
+    # Below 1024: where nobody else has it.
+    low = next((p for p in range(1023, 900, -1) if get("http://127.0.0.1:%d/" % p) != "served"), 1000)
+    docker.docker("run", "-d", "--name", "low", "--runtime=runsc", "--network=host", "box", "httpd", "-f", "-p", str(low),
+                  "-h", "/www")
+    for _ in range(30):
+        if get("http://127.0.0.1:%d/" % low) == "served":
+            return
+        time.sleep(0.3)
+    raise AssertionError(docker.docker("logs", "low", check=False))
 
 
 @case
@@ -215,6 +266,14 @@ def restart_keeps_the_network(docker):
     server = docker.server()
     docker.docker("restart", "-t", "1", server)
     fetch(docker, "http://%s/" % docker.address(server))
+
+
+@case
+def the_hosts_own_interfaces_are_left_alone(docker):
+    addresses = lambda: subprocess.run(["ip", "-o", "addr", "show", "dev", docker.bridge], stdout=subprocess.PIPE, check=True).stdout
+    before = addresses()
+    docker.run("--network=host", "box", "true")
+    expect(addresses() == before and before, addresses())
 
 
 def missing():

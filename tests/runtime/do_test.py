@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 
-from lib import BUSYBOX, Skip, expect, expect_equal, main, read_until
+from lib import BUSYBOX, Skip, eventually, expect, expect_equal, main, read_until
 
 
 def do(box, *args, **kwargs):
@@ -159,6 +159,80 @@ def test_options(box):
         expect_equal(do(box, "--uid", "1234", "--gid", "99", "id", "-u", check=0).out, "1234\n")
     for bad in (("--uid", "x"), ("--ulimit", "nofile"), ("--ulimit", "x=1"), ("--memory", "1q"), ("--cwd", "/no/dir")):
         expect(do(box, *bad, "true").code in (125, 126), bad)
+
+
+SERVE = """
+import socket, sys
+t = socket.create_server(("", int(sys.argv[1])))
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+u.bind(("", int(sys.argv[1])))
+print("up", flush=True)
+c, _ = t.accept()
+c.sendall(b"tcp")
+c.close()
+data, peer = u.recvfrom(100)
+u.sendto(b"udp " + data, peer)
+t.close()
+try:
+    socket.create_server(("", int(sys.argv[2])))
+except OSError as why:
+    print(why.errno, flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_network_host_serves_the_hosts_ports(box):
+    taken = socket.create_server(("", 0))
+    with socket.socket() as s:
+        s.bind(("", 0))
+        port = s.getsockname()[1]
+    child = box.start("do", sys.executable, "-c", SERVE, str(port), str(taken.getsockname()[1]), flags=("--network=host",),
+                      stdin=subprocess.PIPE, universal_newlines=True)
+    expect_equal(child.stdout.readline(), "up\n")
+    with socket.create_connection(("127.0.0.1", port), 20) as c:
+        expect_equal(c.recv(100), b"tcp")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as u:
+        u.settimeout(20)
+        u.sendto(b"ping", ("127.0.0.1", port))
+        expect_equal(u.recv(100), b"udp ping")
+    expect_equal(child.stdout.readline(), "98\n", "EADDRINUSE of the host")
+    # Closed inside, so closed outside.
+    expect(socket.socket().connect_ex(("127.0.0.1", port)) != 0)
+    child.communicate("\n", timeout=60)
+    taken.close()
+
+
+def cgroups_of_do():
+    base = "/sys/fs/cgroup"
+    tops = [base] if os.path.exists(base + "/cgroup.controllers") else [os.path.join(base, d) for d in os.listdir(base)]
+    return [os.path.join(top, name) for top in tops for name in os.listdir(top) if name.startswith("runsc-do-")]
+
+
+def test_limits_are_held_by_a_cgroup(box):
+    base = "/sys/fs/cgroup"
+    top = base if os.path.exists(base + "/cgroup.controllers") else base + "/memory"
+    if os.geteuid() != 0 or not os.access(top, os.W_OK):
+        raise Skip("no cgroup that could be written")
+    # With cgroups, which Box leaves out.
+    command = [c for c in box.command("do", "--memory=200m", "--cpus=1", "--pids-limit=200", "sh", "-c", "echo up; read x")
+               if c != "--ignore-cgroups"]
+    for killed in (False, True):
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                 universal_newlines=True)
+        if child.stdout.readline() != "up\n":
+            raise Skip("no cgroup can be made: " + child.communicate()[1])
+        mine = [c for c in cgroups_of_do() if c.endswith(f"-{child.pid}")]
+        limits = [os.path.join(c, f) for c in mine for f in ("memory.max", "memory.limit_in_bytes")]
+        values = [open(f, encoding="ascii").read() for f in limits if os.path.exists(f)]  # pylint: disable=consider-using-with
+        expect_equal([int(v) for v in values], [200 << 20])
+        if killed:
+            child.kill()
+        child.communicate("\n", timeout=60)
+        if not killed:
+            expect(not any(os.path.exists(c) for c in mine), mine)
+    # What a killed caller left goes with the next one.
+    eventually(lambda: subprocess.run(command, input="\n", stdout=subprocess.DEVNULL, universal_newlines=True,
+                                      check=True) and not any(os.path.exists(c) for c in mine), mine)
 
 
 def test_background_processes_end_with_it(box):

@@ -6,7 +6,7 @@ import stat
 import subprocess
 import sys
 
-from lib import expect, expect_equal, main
+from lib import eventually, expect, expect_equal, main
 
 
 def status_fields(text):
@@ -179,12 +179,99 @@ def test_what_has_no_effect_is_said(box):
     box.config["process"]["apparmorProfile"] = "docker-default"
     box.config["linux"]["intelRdt"] = {"closID": "x"}
     box.config["bogusField"] = 1
+    box.config["process"]["execCPUAffinity"] = {"initial": "0"}
+    box.config["linux"]["personality"] = {"domain": "LINUX32"}
     log = os.path.join(box.folder, "log")
     expect_equal(box.run("true", flags=("--log", log)).code, 0)
     with open(log, encoding="utf-8") as f:
         text = f.read()
-    for name in ("net.no.such", "apparmorProfile", "intelRdt", "bogusField"):
+    for name in ("net.no.such", "apparmorProfile", "intelRdt", "bogusField", "execCPUAffinity", "personality"):
         expect(name in text, name, text)
+
+
+def test_overlay_lies_on_disk(box):
+    upper = os.path.join(box.folder, "upper")
+    os.mkdir(upper)
+    mode = f"--overlay2=root:dir={upper},size=8m"
+    box.up("dd if=/dev/zero of=/big bs=1M count=4 2>/dev/null; echo made; sleep 1000", flags=(mode,))
+    eventually(lambda: "made" in box.output())
+    sentry = box.state()["pid"]
+    held = [os.stat(f"/proc/{sentry}/fd/{fd}") for fd in os.listdir(f"/proc/{sentry}/fd")]
+    expect(any(s.st_dev == os.stat(upper).st_dev and s.st_size == 4 << 20 and s.st_nlink == 0 for s in held), held)
+    script = "dd if=/dev/zero of=/more bs=1M count=8 2>&1 | grep -o 'No space'; cat /big | wc -c; rm /more; echo x >> /big; cat /big | wc -c"
+    expect_equal(box.call("exec", "c", "sh", "-c", script, check=0).out.split(), ["No", "space", "4194304", "4194306"])
+    expect_equal(os.listdir(upper), [], "nothing there has a name")
+    box.call("delete", "--force", "c", check=0)
+    expect_equal(sorted(os.listdir(box.rootfs)), sorted(set(os.listdir(box.rootfs)) - {"big", "more"}))
+
+
+def seccomp(*rules, default="SCMP_ACT_ALLOW"):
+    return {"defaultAction": default, "architectures": ["SCMP_ARCH_X86_64"], "syscalls": list(rules)}
+
+
+def test_seccomp_is_enforced_inside(box):
+    box.config["linux"]["seccomp"] = seccomp(
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13},
+        {"names": ["symlink", "symlinkat", "no_such_call"], "action": "SCMP_ACT_KILL_PROCESS"},
+        {"names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 1, "value": 10, "op": "SCMP_CMP_EQ"}]})
+    box.config["process"]["capabilities"] = {}
+    out = box.out("mkdir /tmp/d 2>&1 | grep -o 'Permission denied'; busybox ln -s a /tmp/b; echo code=$?; touch /tmp/f && echo made; "
+                  "kill -USR1 $$ 2>/dev/null || echo refused; kill -0 $$ && echo allowed; grep Seccomp: /proc/self/status")
+    expect_equal(out, "Permission denied\ncode=159\nmade\nrefused\nallowed\nSeccomp:\t2\n")
+    for privs in (False, True):
+        box.config["process"]["noNewPrivileges"] = privs
+        box.up(name="x")
+        result = box.call("exec", "x", "mkdir", "/tmp/d")
+        expect(result.code == 1 and "Permission denied" in result.err, result)
+        box.call("delete", "--force", "x", check=0)
+
+
+def test_sysctls_are_set(box):
+    box.config["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1", "net.core.somaxconn": "77", "kernel.msgmax": "4096",
+                                     "fs.mqueue.msg_max": "20", "kernel.domainname": "example.org"}
+    box.config["linux"]["readonlyPaths"] = ["/proc/sys"]
+    box.config["process"]["capabilities"] = {}
+    out = box.out("cd /proc/sys; cat net/ipv4/ip_forward net/core/somaxconn kernel/msgmax fs/mqueue/msg_max kernel/domainname; "
+                  "echo 0 2>/dev/null > net/ipv4/ip_forward || echo ro")
+    expect_equal(out, "1\n77\n4096\n20\nexample.org\nro\n")
+    for key, value in (("kernel.msgmax", "many"), ("kernel.ostype", "Other")):
+        box.config["linux"]["sysctl"] = {key: value}
+        result = box.run("true")
+        expect(result.code == 125 and "linux.sysctl" in result.err and key in result.err, result)
+
+
+def test_namespaces_by_path(box):
+    def with_path(kind, path):
+        box.config["linux"]["namespaces"] = [{"type": t} for t in ("pid", "ipc", "uts", "mount") if t != kind]
+        box.config["linux"]["namespaces"].append({"type": kind, "path": path})
+
+    with_path("ipc", "/proc/self/ns/ipc")
+    result = box.run("true")
+    expect(result.code == 0 and "linux.namespaces[3].path" in result.err, result)
+    with_path("ipc", "/proc/self/ns/pid")
+    result = box.run("true")
+    expect(result.code == 125 and "is not a ipc namespace" in result.err, result)
+    with_path("ipc", "/no/such/file")
+    result = box.run("true")
+    expect(result.code == 125 and "/no/such/file" in result.err and "linux.namespaces[3].path" in result.err, result)
+    del box.config["hostname"]
+    with_path("uts", "/proc/self/ns/uts")
+    expect_equal(box.out("hostname"), os.uname().nodename + "\n")
+    box.config["linux"]["namespaces"] = [{"type": "mount"}]
+    result = box.run("hostname")
+    expect_equal(result.out, os.uname().nodename + "\n")
+    expect("no pid namespace" in result.err and "no ipc namespace" in result.err, result)
+
+
+def test_mounts_that_cannot_be(box):
+    box.config["mounts"].append({"destination": "/x", "type": "cgroup", "source": "cgroup"})
+    result = box.run("true")
+    expect(result.code == 0 and "/x" in result.err and "cgroup" in result.err, result)
+    for mount, words in (({"type": "zfs"}, ("/x", "zfs")),
+                         ({"type": "bind", "source": "/tmp", "options": ["bind", "idmap"]}, ("/x", "id-mapped"))):
+        box.config["mounts"][-1] = dict(mount, destination="/x")
+        result = box.run("true")
+        expect(result.code == 125 and all(w in result.err for w in words), result)
 
 
 def test_memory_and_cpus_are_shown(box):
