@@ -21,6 +21,19 @@ std::map<const File*, InFlight>& InFlightFiles() REQUIRES(in_flight_mu) {
 }
 std::atomic<size_t> sockets_in_flight{0};
 std::atomic<bool> collecting{false};
+// How many descriptors of each user are under way (user_struct::unix_inflight).
+Guarded<std::map<Uid, size_t>, LockClass::kLeaf> files_of_users;
+
+void CountFiles(Uid user, size_t n, bool add) {
+  if (n == 0) return;
+  files_of_users.With([&](std::map<Uid, size_t>& all) {
+    if (add) {
+      all[user] += n;
+    } else if (auto it = all.find(user); it != all.end() && (it->second -= n) == 0) {
+      all.erase(it);
+    }
+  });
+}
 
 UnixEndpoint* EndpointOf(File& file) {
   Socket* s = file.AsSocket();
@@ -60,7 +73,16 @@ UnixInFlightMutex& UnixInFlightLock() { return in_flight_mu; }
 
 bool UnixSocketsInFlight() { return sockets_in_flight.load(std::memory_order_relaxed) != 0; }
 
-PassedFiles::PassedFiles(std::vector<Ref<File>> files) : files_(std::move(files)) {
+size_t UnixFilesInFlight(Uid user) {
+  return files_of_users.With([&](const std::map<Uid, size_t>& all) {
+    auto it = all.find(user);
+    return it == all.end() ? size_t{0} : it->second;
+  });
+}
+
+PassedFiles::PassedFiles(std::vector<Ref<File>> files, Uid sender)
+    : files_(std::move(files)), sender_(sender) {
+  CountFiles(sender_, files_.size(), true);
   for (const Ref<File>& f : files_) {
     UnixEndpoint* e = EndpointOf(*f);
     if (e == nullptr) continue;
@@ -73,6 +95,7 @@ PassedFiles::PassedFiles(std::vector<Ref<File>> files) : files_(std::move(files)
 
 PassedFiles& PassedFiles::operator=(PassedFiles&& o) noexcept {
   std::swap(files_, o.files_);
+  std::swap(sender_, o.sender_);
   return *this;
 }
 
@@ -83,6 +106,7 @@ PassedFiles::~PassedFiles() {
 
 std::vector<Ref<File>> PassedFiles::Take() {
   if (!files_.empty() && UnixSocketsInFlight()) Forget(files_);
+  CountFiles(sender_, files_.size(), false);
   std::vector<Ref<File>> taken = std::move(files_);
   files_.clear();
   return taken;
