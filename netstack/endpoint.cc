@@ -2,13 +2,13 @@
 
 #include <algorithm>
 
+#include "netstack/reuse_group.h"
 #include "netstack/wire/icmp.h"
 
 namespace ringwall::net {
 namespace {
 
 constexpr size_t kMaxQueuedErrors = 64;
-constexpr size_t kMaxMemberships = 20;  // igmp_max_memberships
 
 struct OptionRange {
   Option option;
@@ -27,12 +27,13 @@ constexpr OptionRange kRanges[] = {
     {Option::kMulticastTtl, -1, 255},
     {Option::kMulticastIf, 0, INT32_MAX},
     {Option::kMtuDiscover, 0, 5},
+    {Option::kPortRange, 0, UINT32_MAX},
     {Option::kUnicastHops, -1, 255},
     {Option::kMulticastHops, -1, 255},
     {Option::kMulticastIf6, 0, INT32_MAX},
     {Option::kTrafficClass, -1, 255},
     {Option::kMtuDiscover6, 0, 5},
-    {Option::kChecksum6, -1, 65534},
+    {Option::kChecksum6, -1, INT32_MAX - 1},
     {Option::kMaxSegment, 0, 32767},
     {Option::kKeepIdle, 1, 32767},
     {Option::kKeepInterval, 1, 32767},
@@ -62,6 +63,7 @@ Endpoint::Endpoint(Ref<Stack> stack, Family family) : stack_(std::move(stack)), 
   set(Option::kMulticastTtl, 1);
   set(Option::kMulticastLoop, 1);
   set(Option::kMulticastAll, 1);
+  set(Option::kMulticastAll6, 1);
   set(Option::kMtuDiscover, 1);
   set(Option::kUnicastHops, -1);
   set(Option::kMulticastHops, 1);
@@ -74,6 +76,20 @@ Endpoint::Endpoint(Ref<Stack> stack, Family family) : stack_(std::move(stack)), 
   set(Option::kSynCount, c.tcp_syn_retries);
   set(Option::kNotSentLowat, UINT32_MAX);
   set(Option::kCongestion, c.tcp_cubic ? kCongestionCubic : kCongestionReno);
+}
+
+Endpoint::~Endpoint() = default;
+
+std::pair<uint16_t, uint16_t> Endpoint::PortRange() const {
+  uint16_t low = stack_->config().port_min, high = stack_->config().port_max;
+  const uint32_t own = static_cast<uint32_t>(opt(Option::kPortRange));
+  const uint16_t own_low = static_cast<uint16_t>(own), own_high = static_cast<uint16_t>(own >> 16);
+  const auto within = [&](uint16_t p) {
+    return stack_->config().port_min <= p && p <= stack_->config().port_max;
+  };
+  if (own_low != 0 && within(own_low)) low = own_low;
+  if (own_high != 0 && within(own_high)) high = own_high;
+  return {low, high};
 }
 
 void Endpoint::LastRelease() const {
@@ -119,7 +135,7 @@ void Endpoint::Close() {
   if (closed_) return;
   closed_ = true;
   observer_.reset();
-  for (const Membership& m : memberships_) stack_->LeaveGroup(m.iface, m.group);
+  for (const GroupMembership& m : memberships_) stack_->LeaveGroup(m.iface, m.group);
   memberships_.clear();
   DoClose();
 }
@@ -159,7 +175,27 @@ std::optional<QueuedError> Endpoint::TakeQueuedError() {
   if (error_queue_.empty()) return std::nullopt;
   QueuedError e = std::move(error_queue_.front());
   error_queue_.pop_front();
+  // sock_dequeue_err_skb(): what was told here is not told by SO_ERROR again.
+  const auto by_icmp = [](const QueuedError& q) { return q.origin == 2 || q.origin == 3; };
+  if (!error_queue_.empty() && by_icmp(error_queue_.front())) {
+    SetError(error_queue_.front().error);
+  } else if (by_icmp(e)) {
+    error_.reset();
+  }
   return e;
+}
+
+void Endpoint::QueueNote(QueuedError e) {
+  StackEntry entry(*stack_);
+  // Completions that follow each other are one with a longer range: skb_zerocopy_notify_extend().
+  if (e.origin == kOriginZeroCopy && !error_queue_.empty()) {
+    QueuedError& last = error_queue_.back();
+    if (last.origin == e.origin && last.data + 1 == e.info) {
+      last.data = e.data;
+      return;
+    }
+  }
+  QueueError(std::move(e));
 }
 
 void Endpoint::QueueError(QueuedError e) {
@@ -216,6 +252,9 @@ NetResult<void> Endpoint::SetOption(Option o, int64_t value) {
     default:
       break;
   }
+  if ((o == Option::kRecvErr || o == Option::kRecvErr6) && value == 0) {
+    std::erase_if(error_queue_, [](const QueuedError& q) { return q.origin != kOriginZeroCopy; });
+  }
   const int64_t before = opt(o);
   Store(options_, o, value);
   NetResult<void> result = OnOption(o, value);
@@ -233,44 +272,6 @@ void Endpoint::SetBuffer(Option o, size_t size) {
 NetResult<int64_t> Endpoint::GetOption(Option o) {
   StackEntry entry(*stack_);
   return OnGetOption(o);
-}
-
-bool Endpoint::MemberOf(const IpAddr& group, IfIndex iface) const {
-  return std::any_of(memberships_.begin(), memberships_.end(), [&](const Membership& m) {
-    return m.group == group && m.iface == iface;
-  });
-}
-
-NetResult<void> Endpoint::JoinGroup(const IpAddr& group, IfIndex iface) {
-  StackEntry entry(*stack_);
-  if (!group.IsMulticast()) return NetError::kInvalid;
-  if (iface == 0) {
-    NetResult<Route> route = stack_->FindRoute({.dst = group});
-    if (!route.ok()) return NetError::kNoDevice;
-    iface = route->oif;
-  }
-  if (MemberOf(group, iface)) return NetError::kAddrInUse;
-  if (memberships_.size() >= kMaxMemberships) return NetError::kNoBuffers;
-  TRY(stack_->JoinGroup(iface, group));
-  memberships_.push_back({group, iface});
-  return {};
-}
-
-NetResult<void> Endpoint::LeaveGroup(const IpAddr& group, IfIndex iface) {
-  StackEntry entry(*stack_);
-  auto it = std::find_if(memberships_.begin(), memberships_.end(), [&](const Membership& m) {
-    return m.group == group && (iface == 0 || m.iface == iface);
-  });
-  if (it == memberships_.end()) return NetError::kAddrNotAvail;
-  stack_->LeaveGroup(it->iface, it->group);
-  memberships_.erase(it);
-  return {};
-}
-
-bool Endpoint::IsMember(const IpAddr& group) {
-  StackEntry entry(*stack_);
-  return std::any_of(memberships_.begin(), memberships_.end(),
-                     [&](const Membership& m) { return m.group == group; });
 }
 
 NetResult<uint32_t> Endpoint::PathMtuToPeer() {

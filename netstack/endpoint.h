@@ -29,9 +29,9 @@ enum class Option : uint8_t {
   kReceiveLowat, kMark, kPriority, kBindToDevice, kOobInline, kNoCheck,
   // IPPROTO_IP
   kTtl, kTos, kMulticastTtl, kMulticastLoop, kMulticastIf, kFreeBind, kTransparent, kMtuDiscover,
-  kRecvErr, kHeaderIncluded, kMulticastAll,
+  kRecvErr, kHeaderIncluded, kMulticastAll, kBindNoPort, kPortRange,
   // IPPROTO_IPV6
-  kV6Only, kUnicastHops, kMulticastHops, kMulticastLoop6, kMulticastIf6, kTrafficClass,
+  kMulticastAll6, kV6Only, kUnicastHops, kMulticastHops, kMulticastLoop6, kMulticastIf6, kTrafficClass,
   kMtuDiscover6, kRecvErr6, kChecksum6,
   // IPPROTO_TCP
   kNoDelay, kCork, kMaxSegment, kKeepIdle, kKeepInterval, kKeepCount, kSynCount, kLinger2,
@@ -43,16 +43,22 @@ enum class Option : uint8_t {
 inline constexpr int64_t kCongestionReno = 0;
 inline constexpr int64_t kCongestionCubic = 1;
 
+// SO_EE_ORIGIN_*: who made an entry of the error queue.
+inline constexpr uint8_t kOriginLocal = 1, kOriginIcmp = 2, kOriginIcmp6 = 3, kOriginStamp = 4,
+                         kOriginZeroCopy = 5;
+
 // One entry of the error queue (IP_RECVERR): struct sock_extended_err's fields.
 struct QueuedError {
   NetError error = NetError::kInvalid;
-  uint8_t origin = 0;  // SO_EE_ORIGIN_*: 1 local, 2 ICMP, 3 ICMPv6
+  uint8_t origin = 0;
   uint8_t type = 0;
   uint8_t code = 0;
   uint32_t info = 0;   // the MTU
   IpAddr offender;
   SockAddr destination;
   Slice payload;
+  uint32_t data = 0;
+  std::optional<TimePoint> when;  // of a stamp
 };
 
 // One received datagram.
@@ -70,7 +76,22 @@ struct Datagram {
   uint8_t packet_type = 0;        // packet endpoints: PACKET_HOST ... PACKET_OUTGOING
   MacAddr link_src;               // packet endpoints
   uint32_t original_size = 0;     // packet endpoints, before a snap length
+  uint32_t mark = 0;
+  uint32_t drops = 0;  // that the endpoint had lost until then
 };
+
+// A group that an endpoint is a member of, and of whom it wants to hear there.
+struct GroupMembership {
+  IpAddr group;
+  IfIndex iface = 0;
+  bool include = false;   // of `sources` only; else of all but them
+  bool has_list = false;  // sources were given once, and with them the mode
+  std::vector<IpAddr> sources;
+
+  bool Hears(const IpAddr& source) const;
+};
+
+class ReuseGroup;
 
 // What a filter on an endpoint sees of one packet (SO_ATTACH_FILTER).
 struct FilterInput {
@@ -115,6 +136,8 @@ class Endpoint : public RefCounted<Endpoint> {
   NetResult<SockAddr> RemoteAddress();
   // SO_ERROR: returns the pending error and clears it.
   std::optional<NetError> TakeError();
+  // An entry that the socket's own side makes: completions and stamps of what was sent.
+  void QueueNote(QueuedError e);
   // The oldest entry of the error queue.
   std::optional<QueuedError> TakeQueuedError();
 
@@ -122,9 +145,19 @@ class Endpoint : public RefCounted<Endpoint> {
   NetResult<int64_t> GetOption(Option option);
   // kSendBuffer or kReceiveBuffer as it is to be: SO_SNDBUFFORCE, and where the caller has doubled.
   void SetBuffer(Option option, size_t size);
-  // Group membership on an interface; 0 lets the routes choose.
-  NetResult<void> JoinGroup(const IpAddr& group, IfIndex iface);
+  // Group membership on an interface; 0 lets the routes choose. by_source: of no source yet.
+  NetResult<void> JoinGroup(const IpAddr& group, IfIndex iface, bool by_source = false);
   NetResult<void> LeaveGroup(const IpAddr& group, IfIndex iface);
+  // One source more or less of an including or excluding membership (IP_ADD_SOURCE_MEMBERSHIP,
+  // IP_BLOCK_SOURCE ...). kInvalid: no such membership, or of the other kind.
+  NetResult<void> ChangeSource(const IpAddr& group, IfIndex iface, const IpAddr& source,
+                               bool include, bool add);
+  // IP_MSFILTER, MCAST_MSFILTER.
+  NetResult<void> SetSources(const IpAddr& group, IfIndex iface, bool include,
+                             std::vector<IpAddr> sources);
+  NetResult<GroupMembership> Membership(const IpAddr& group, IfIndex iface);
+  // SO_ATTACH_REUSEPORT_CBPF; null detaches. kInvalid: not such a socket; kNotFound: none attached.
+  NetResult<void> SetReuseProgram(RefPtr<EndpointFilter> program);
   // Whose socket this is, for /proc/net and sock_diag: the user and the descriptor's inode.
   void SetOwner(uint32_t uid, uint64_t inode);
   bool IsMember(const IpAddr& group);
@@ -135,6 +168,15 @@ class Endpoint : public RefCounted<Endpoint> {
   int64_t opt(Option o) const { return options_[static_cast<size_t>(o)]; }
   bool flag(Option o) const { return opt(o) != 0; }
   bool MemberOf(const IpAddr& group, IfIndex iface) const;
+  // Whether its memberships let a datagram of `source` for the group pass.
+  bool HearsSource(const IpAddr& group, IfIndex iface, const IpAddr& source) const;
+  ReuseGroup* reuse_group() const { return reuse_group_.get(); }
+  // Becomes a member of the group of `other`, or of one of its own.
+  void JoinReuseGroup(Endpoint* other);
+  void LeaveReuseGroup();
+  // The ports that an automatic choice takes: net.ipv4.ip_local_port_range within
+  // IP_LOCAL_PORT_RANGE.
+  std::pair<uint16_t, uint16_t> PortRange() const;
   bool closed() const { return closed_; }
   SocketInfo Describe();
   // Tells the filter whose packet it is.
@@ -145,7 +187,7 @@ class Endpoint : public RefCounted<Endpoint> {
 
  protected:
   Endpoint(Ref<Stack> stack, Family family);
-  ~Endpoint() override = default;
+  ~Endpoint() override;
   // An endpoint that was never closed leaves the stack's tables first.
   void LastRelease() const override;
 
@@ -165,6 +207,7 @@ class Endpoint : public RefCounted<Endpoint> {
   virtual bool is_tcp() const { return false; }
   virtual void DoDescribe(SocketInfo& info) = 0;
   virtual bool DoReadShut() const { return false; }
+  virtual bool HasPort() const { return false; }
 
   // `bits` may hold now.
   void Notify(uint32_t bits) {
@@ -191,11 +234,16 @@ class Endpoint : public RefCounted<Endpoint> {
   std::optional<NetError> error_;
   RefPtr<EndpointFilter> filter_;
   std::deque<QueuedError> error_queue_;
-  struct Membership {
-    IpAddr group;
-    IfIndex iface;
-  };
-  std::vector<Membership> memberships_;
+  NetResult<IfIndex> GroupInterface(const IpAddr& group, IfIndex iface);
+  GroupMembership* FindMembership(const IpAddr& group, IfIndex iface);
+  void Leave(GroupMembership* m);
+  // Whether an address means something on one link only (__ipv6_addr_needs_scope_id()).
+  static bool NeedsScope(const IpAddr& a) {
+    return a.is_v6() && (a.IsLinkLocal() || (a.IsMulticast() && (a.byte(1) & 0xf) - 1u < 2u));
+  }
+  std::vector<GroupMembership> memberships_;
+  RefPtr<ReuseGroup> reuse_group_;
+  uint32_t drops_ = 0;  // datagrams lost for want of room
   bool closed_ = false;
   uint32_t owner_uid_ = 0;
   uint64_t owner_inode_ = 0;

@@ -33,6 +33,7 @@
 namespace ringwall::net {
 
 class IcmpView;
+class FanoutGroup;
 class PacketEndpoint;
 class RawEndpoint;
 class RawProtocol;
@@ -295,8 +296,15 @@ class Stack final : public RefCounted<Stack> {
   bool ShortWay(const Route& route) const;
   void LoopTcp(const IpAddr& src, const IpAddr& dst, uint8_t tos, const TcpSegment& seg,
                Chain payload);
-  void LoopUdp(const IpAddr& src, const IpAddr& dst, uint16_t sport, uint16_t dport, uint8_t ttl,
-               uint8_t tos, Chain payload);
+  struct LoopedUdp {
+    IpAddr src, dst;
+    uint16_t sport = 0, dport = 0;
+    uint8_t ttl = 64, tos = 0;
+    uint16_t gso_size = 0;
+    IfIndex iface = 0;  // 0: the loopback
+    uint32_t mark = 0;
+  };
+  void LoopUdp(const LoopedUdp& header, Chain payload);
   void LoopDatagram(Slice datagram, PacketMeta meta = {});
 
   void TransmitFrame(Interface& iface, const MacAddr& dst, uint16_t type, Packet packet);
@@ -330,6 +338,7 @@ class Stack final : public RefCounted<Stack> {
   }
   void AddTap(PacketEndpoint* tap) { taps_.push_back(tap); }
   void RemoveTap(PacketEndpoint* tap) { std::erase(taps_, tap); }
+  RefPtr<FanoutGroup> FindFanout(uint16_t id);
 
  private:
   friend class StackEntry;
@@ -341,6 +350,8 @@ class Stack final : public RefCounted<Stack> {
     TcpSegment segment;
     Chain payload;  // kDatagram: one slice
     PacketMeta meta;
+    uint16_t gso_size = 0;
+    IfIndex iface = 0;
   };
   // filter/hooks.cc. False: dropped; else the datagram may be another one.
   bool FilterIn(Hook hook, IpReceived& rx, Slice& datagram);
@@ -426,6 +437,7 @@ class Stack final : public RefCounted<Stack> {
   absl::InlinedVector<Notice, 4> notices_;
   std::vector<RefPtr<LinkSink>> flush_;
   std::vector<PacketEndpoint*> taps_;
+  uint64_t tapped_ = 0;  // frames that taps have seen
   std::unique_ptr<TcpProtocol> tcp_;
   std::unique_ptr<UdpProtocol> udp_;
   std::unique_ptr<RawProtocol> raw_;

@@ -163,7 +163,12 @@ SysResult SysGetsockopt(Task& t, int fd, int level, int option, GuestAddr value,
   // A negative length comes before an unknown option at two levels, behind it at the others.
   if (room < 0 && (level == SOL_SOCKET || level == s.socket.protocol())) return Errno(EINVAL);
   OptionOut out(t, value, static_cast<uint32_t>(std::max(room, 0)));
-  TRY(s.socket.GetSockOpt(level, option, out));
+  if (Result<void> got = s.socket.GetSockOpt(level, option, out); !got.ok()) {
+    if (out.has_length()) {
+      TRY(UserOut<int32_t>(length_addr).CopyOut(t, static_cast<int32_t>(out.length())));
+    }
+    return got.error();
+  }
   if (room < 0) return Errno(EINVAL);
   TRY(t.CopyOut(value, out.value()));
   return Zero(

@@ -97,6 +97,16 @@ Result<void> InstallRights(Task& t, ReceiveArgs& args) {
   return {};
 }
 
+// scm_pidfd_recv().
+void InstallPidFd(Task& t, ReceiveArgs& args) {
+  constexpr int kScmPidFd = 4;
+  ControlOut& control = *args.control;
+  if (control.left() < sizeof(CmsgHeader) + sizeof(int32_t)) return control.set_truncated();
+  Result<int> fd = t.fds().Install(Ref<File>(std::move(args.pidfd)), true,
+                                   t.tg().limit(RLIMIT_NOFILE));
+  control.Put(SOL_SOCKET, kScmPidFd, fd.ok() ? int32_t{*fd} : -fd.error().value());
+}
+
 SysResult ReceiveOne(Task& t, SocketRef& s, GuestAddr addr, int flags, uint32_t* out_flags) {
   const MsgHdrAbi h = TRY(CopyInHeader(t, addr));
   GuestBuffers buffers = TRY(CopyInIovec(t, h));
@@ -105,6 +115,7 @@ SysResult ReceiveOne(Task& t, SocketRef& s, GuestAddr addr, int flags, uint32_t*
   ReceiveArgs args{.dst = dst, .flags = Flags(s, flags), .control = &control};
   const size_t n = TRY(s.socket.RecvMsg(t, args));
   TRY(InstallRights(t, args));
+  if (args.pidfd) InstallPidFd(t, args);
   if (h.name != 0) {
     TRY(CopyOutAddress(t, args.from, GuestAddr(h.name), addr + offsetof(MsgHdrAbi, name_len)));
   }

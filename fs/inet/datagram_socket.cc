@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 
 #include "fs/inet/inet_control.h"
+#include "fs/socket/timestamp.h"
 #include "sentry/kernel/user_ptr.h"
 
 namespace ringwall {
@@ -13,6 +14,8 @@ namespace {
 
 constexpr size_t kMaxDatagram = 65535;
 constexpr int kSolRaw = 255;
+// SOF_TIMESTAMPING_TX_*: what a message can ask for by itself.
+constexpr uint32_t kStampRecord = 1 << 0 | 1 << 1 | 1 << 8 | 1 << 9;
 constexpr int kUdpCork = 1, kUdpEncap = 100, kUdpNoCheck6Tx = 101, kUdpNoCheck6Rx = 102,
               kUdpSegment = 103, kUdpGro = 104;
 
@@ -31,6 +34,8 @@ DatagramSocket::DatagramSocket(NetNamespace& net, int family, int type, int prot
       raw_(std::move(raw)) {
   if (!raw_) return;
   options_.reuse_addr = 1;  // INET_PROTOSW_REUSE
+  Result<void> reuse = SetNumber(net::Option::kReuseAddr, 1);
+  static_cast<void>(reuse);
   if (protocol == IPPROTO_ICMPV6 && type == SOCK_RAW) {
     Result<void> never_fails = SetNumber(net::Option::kChecksum6, 2);
     static_cast<void>(never_fails);
@@ -140,22 +145,32 @@ Result<size_t> DatagramSocket::SendMsg(Task& t, SendArgs& args) {
       return size;
     }
     if (corked_) {
-      if (corked_->data.size() + size > kMaxDatagram) return Errno(EMSGSIZE);
+      if (corked_->data.size() + size > kMaxDatagram) {
+        corked_.reset();  // udp_flush_pending_frames()
+        return Errno(EMSGSIZE);
+      }
       corked_->data.Append(data);
       if (more) return size;
       whole.swap(corked_);
     }
   }
+  const uint32_t stamps =
+      (static_cast<uint32_t>(options_.timestamping.load()) & ~kStampRecord) |
+      params.stamps.value_or(static_cast<uint32_t>(options_.timestamping.load()) & kStampRecord);
+  const bool notes = WantsNotes(args.flags, stamps);
+  net::Slice sent;
+  if (notes) sent = whole ? whole->data.Flatten() : data.Flatten();
   if (whole) {
     TRY(SendNow(std::move(whole->data), whole->params));
   } else {
     TRY(SendNow(std::move(data), params));
   }
+  if (notes) NoteSent(args.flags, stamps, size, std::move(sent));
   return size;
 }
 
-Result<net::Datagram> DatagramSocket::Take(bool peek, bool wait) {
-  net::NetResult<net::Datagram> d = udp_ ? udp_->Receive(peek) : raw_->Receive(peek);
+Result<net::Datagram> DatagramSocket::Take(bool peek, bool wait, size_t* skip) {
+  net::NetResult<net::Datagram> d = udp_ ? udp_->Receive(peek, skip) : raw_->Receive(peek);
   if (d.ok()) return d.TakeValue();
   // A reader that waits finds the end of a shut socket; one that does not sees an empty queue.
   if (d.error() == net::NetError::kWouldBlock && wait && endpoint().ReadShut()) {
@@ -169,11 +184,16 @@ Result<size_t> DatagramSocket::RecvMsg(Task& t, ReceiveArgs& args) {
   if (raw_ && (args.flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
   const bool wait = (args.flags & MSG_DONTWAIT) == 0;
   const bool peek = (args.flags & MSG_PEEK) != 0;
-  net::Datagram d = TRY(Wait(t, wait, EPOLLIN | EPOLLERR, options_.receive_timeout_ns,
-                             [&] { return Take(peek, wait); }));
+  const int32_t offset = options_.peek_off;
+  size_t skip = 0;
+  net::Datagram d = TRY(Wait(t, wait, EPOLLIN | EPOLLERR, options_.receive_timeout_ns, [&] {
+    skip = peek && offset > 0 ? static_cast<size_t>(offset) : 0;
+    return Take(peek, wait, &skip);
+  }));
   const size_t size = d.data.size();
-  size_t left = std::min(size, args.dst.remaining());
-  if (left < size) args.out_flags |= MSG_TRUNC;
+  if (skip != 0) d.data = d.data.Sub(skip);
+  size_t left = std::min(size - skip, args.dst.remaining());
+  if (left < size - skip) args.out_flags |= MSG_TRUNC;
   const size_t copied = left;
   for (const net::Slice& s : d.data.slices()) {
     if (left == 0) break;
@@ -183,8 +203,18 @@ Result<size_t> DatagramSocket::RecvMsg(Task& t, ReceiveArgs& args) {
     left -= n;
   }
   if (!d.from.addr.IsNone()) args.from = ToSocketAddress(family(), d.from);
+  if (peek && offset >= 0) {
+    options_.peek_off = offset + static_cast<int32_t>(copied);
+  } else if (!peek && offset > 0) {
+    options_.peek_off = std::max(0, offset - static_cast<int32_t>(size));
+  }
+  if (!d.to.IsNone()) last_stamp_ns_ = d.when.nanos();
   if (args.control != nullptr && !d.to.IsNone()) {
     WriteTimestamps(options_, d.when.nanos(), *args.control);
+    if (options_.rxq_overflow != 0 && d.drops != 0) {
+      args.control->Put(SOL_SOCKET, SO_RXQ_OVFL, d.drops);
+    }
+    if (options_.receive_mark != 0) args.control->Put(SOL_SOCKET, SO_MARK, d.mark);
     if (udp_ && gro_ != 0 && d.gso_size != 0) {
       args.control->Put(IPPROTO_UDP, kUdpGro, int32_t{d.gso_size});
     }
@@ -220,6 +250,7 @@ Result<void> DatagramSocket::SetOption(int level, int name, OptionIn& in) {
         return {};
       case kUdpGro:
         gro_ = v != 0;
+        udp_->SetGro(v != 0);
         return {};
       default:
         return Errno(ENOPROTOOPT);
@@ -244,6 +275,7 @@ Result<void> DatagramSocket::SetOption(int level, int name, OptionIn& in) {
     raw_->SetIcmpFilter(blocked);
     return {};
   }
+  if (icmp6) return Errno(EOPNOTSUPP);  // the level of another protocol
   if (raw_ && type() == SOCK_RAW && is_v6() && level == kSolRaw && name != IPV6_CHECKSUM) {
     TRY(in.Int());
     return Errno(ENOPROTOOPT);
@@ -276,8 +308,8 @@ Result<void> DatagramSocket::GetOption(int level, int name, OptionOut& out) {
     out.Put(raw_->IcmpFilter()[0]);
     return {};
   }
-  if (raw_ && type() == SOCK_RAW && is_v6() && level == IPPROTO_ICMPV6 &&
-      protocol() == IPPROTO_ICMPV6) {
+  if (raw_ && type() == SOCK_RAW && is_v6() && level == IPPROTO_ICMPV6) {
+    if (protocol() != IPPROTO_ICMPV6) return Errno(EOPNOTSUPP);
     if (name != 1) return Errno(ENOPROTOOPT);
     out.Put(raw_->IcmpFilter());
     return {};
@@ -293,10 +325,11 @@ Result<void> DatagramSocket::GetOption(int level, int name, OptionOut& out) {
 
 Result<int64_t> DatagramSocket::DoIoctl(Task& t, uint32_t cmd, uint64_t arg) {
   int32_t n = 0;
+  if (raw_ && type() == SOCK_DGRAM) return StampIoctl(t, cmd, arg, last_stamp_ns_);
   if (cmd == SIOCINQ) {
     n = static_cast<int32_t>(udp_ ? udp_->NextSize() : raw_->NextSize());
   } else if (cmd != SIOCOUTQ) {
-    return Errno(ENOTTY);
+    return StampIoctl(t, cmd, arg, last_stamp_ns_);
   }
   TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(t, n));
   return 0;

@@ -33,7 +33,7 @@ class DatagramSocket final : public InetSocket {
   Result<std::optional<net::SockAddr>> ParseDestination(const SocketAddress* to) const;
   Result<size_t> SendNow(net::Chain data, const net::SendParams& params);
   Result<void> Uncork();
-  Result<net::Datagram> Take(bool peek, bool wait);
+  Result<net::Datagram> Take(bool peek, bool wait, size_t* skip);
 
   Result<void> SetOption(int level, int name, OptionIn& in) override;
   Result<void> GetOption(int level, int name, OptionOut& out) override;

@@ -35,6 +35,7 @@ constexpr NumberRow kNumbers[] = {
     {IPV6_RECVERR, Option::kRecvErr6},
     {kIpv6Transparent, Option::kTransparent},
     {kIpv6FreeBind, Option::kFreeBind},
+    {kIpv6MulticastAll, Option::kMulticastAll6},
 };
 
 constexpr FlagRow kFlags[] = {
@@ -56,7 +57,6 @@ constexpr FlagRow kFlags[] = {
     {IPV6_DONTFRAG, IpFlag::kDontFrag6},
     {kIpv6AutoFlowLabel, IpFlag::kAutoFlowLabel6},
     {kIpv6FlowInfoSend, IpFlag::kFlowInfoSend6},
-    {kIpv6MulticastAll, IpFlag::kMulticastAll6},
     {kIpv6RouterAlertIsolate, IpFlag::kRouterAlertIsolate6},
     {kIpv6RecvErrRfc4884, IpFlag::kRecvErrRfc4884V6},
 };
@@ -115,8 +115,9 @@ Result<void> InetSocket::SetIpv6Option(int name, OptionIn& in) {
       if (!in.task().creds().Has(Capability::kNetAdmin)) return Errno(EPERM);
       return Errno(ENOPROTOOPT);
     case kIpv6FlowLabelMgr:
-    case MCAST_MSFILTER:
       return Errno(EINVAL);
+    case MCAST_MSFILTER:
+      return SetGroupFilter(IPPROTO_IPV6, in);
     case IPV6_MULTICAST_HOPS:
       if (type() == SOCK_STREAM) return Errno(ENOPROTOOPT);
       break;
@@ -127,11 +128,15 @@ Result<void> InetSocket::SetIpv6Option(int name, OptionIn& in) {
   const FlagRow* flag = Find(kFlags, name);
   int32_t value = 0;
   if (in.length() >= sizeof(int32_t) && (number != nullptr || flag != nullptr || IsKept(name))) {
-    value = TRY(in.Int());
+    // Without a value it is 0.
+    if (!in.addr().IsNull()) value = TRY(in.Int());
   }
   const auto too_short = [&] { return in.length() < sizeof(int32_t); };
   if (number != nullptr) {
     if (too_short()) return Errno(EINVAL);
+    if (name == IPV6_V6ONLY && type() == SOCK_RAW) return Errno(EINVAL);  // has its "port" already
+    // The ECN bits of a stream are its own.
+    if (name == IPV6_TCLASS && type() == SOCK_STREAM && value > 0) value &= ~3;
     if (name == IPV6_MULTICAST_LOOP && value != 0 && value != 1) return Errno(EINVAL);
     if (name == kIpv6Transparent && value != 0 &&
         !in.task().creds().Has(Capability::kNetAdmin) &&
@@ -179,7 +184,9 @@ Result<void> InetSocket::SetIpv6Option(int name, OptionIn& in) {
     case IPV6_ADDRFORM:
       return SetAddressForm(value);
     case IPV6_ROUTER_ALERT:
-      return type() == SOCK_RAW ? Result<void>() : Result<void>(Errno(ENOPROTOOPT));
+      if (too_short()) return Errno(EINVAL);
+      if (type() != SOCK_RAW || protocol() != IPPROTO_RAW) return Errno(ENOPROTOOPT);
+      return {};
     case IPV6_HDRINCL:
       if (type() != SOCK_RAW) return Errno(ENOPROTOOPT);
       if (too_short()) return Errno(EINVAL);
@@ -290,7 +297,7 @@ Result<void> InetSocket::GetIpv6Option(int name, OptionOut& out) {
     case kIpv6FlowLabelMgr:
       return Errno(out.room() < 32 ? EINVAL : ENOENT);
     case MCAST_MSFILTER:
-      return Errno(out.room() < 144 ? EINVAL : EADDRNOTAVAIL);
+      return GetGroupFilter(IPPROTO_IPV6, out);
     case kIpv62292PktOptions:
       if (type() != SOCK_STREAM) return Errno(ENOPROTOOPT);
       return {};

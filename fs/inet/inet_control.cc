@@ -2,7 +2,6 @@
 
 #include <linux/in6.h>
 #include <netinet/in.h>
-#include <time.h>
 
 #include "fs/inet/address.h"
 
@@ -11,11 +10,9 @@ namespace ringwall {
 namespace {
 
 constexpr int kSolUdp = 17, kUdpSegment = 103;
-constexpr int kSoTimestampNew = 63, kSoTimestampNsNew = 64, kSoTimestampingNew = 65;
+constexpr int kSoTimestampingNew = 65;
 constexpr int kScmTxtime = 61, kScmPriority = 84, kScmTsOptId = 81;
 constexpr int kIpProtocol = 52;
-// SOF_TIMESTAMPING_RX_SOFTWARE and SOF_TIMESTAMPING_SOFTWARE.
-constexpr int32_t kStampSoftware = 1 << 3 | 1 << 4;
 
 struct PktInfoAbi {
   int32_t index;
@@ -29,18 +26,23 @@ struct PktInfo6Abi {
 static_assert(sizeof(PktInfo6Abi) == 20);
 
 // __sock_cmsg_send().
-Result<void> ReadSocketLevel(Task& t, const ControlMessage& c) {
+Result<void> ReadSocketLevel(Task& t, const ControlMessage& c, net::SendParams* p) {
   switch (c.type) {
     case SO_MARK:
       if (!t.creds().Has(Capability::kNetAdmin) && !t.creds().Has(Capability::kNetRaw)) {
         return Errno(EPERM);
       }
-      TRY(c.Value<uint32_t>());
+      p->mark = TRY(c.Value<uint32_t>());
       return {};
     case SO_TIMESTAMPING:
-    case kSoTimestampingNew:
-      TRY(c.Value<uint32_t>());
+    case kSoTimestampingNew: {
+      // Only what is to be noted of this message can be said, not how it is told.
+      constexpr uint32_t kRecord = 1 << 0 | 1 << 1 | 1 << 8 | 1 << 9;
+      const uint32_t flags = TRY(c.Value<uint32_t>());
+      if ((flags & ~kRecord) != 0) return Errno(EINVAL);
+      p->stamps = flags;
       return {};
+    }
     case kScmTxtime:
     case kScmTsOptId:
       return Errno(EINVAL);
@@ -128,21 +130,17 @@ Result<void> ReadIpv6Level(Task& t, const ControlMessage& c, net::SendParams* p)
     case IPV6_2292HOPOPTS:
     case IPV6_DSTOPTS:
     case IPV6_2292DSTOPTS:
-    case IPV6_RTHDRDSTOPTS:
+    case IPV6_RTHDRDSTOPTS: {
+      // Checked; the stack sends no extension headers.
+      if (c.data.size() < 2) return Errno(EINVAL);
+      const size_t length = (static_cast<size_t>(c.data[1]) + 1) * 8;
+      if (length > c.data.size()) return Errno(EINVAL);
       if (!t.creds().Has(Capability::kNetRaw)) return Errno(EPERM);
-      return Errno(EINVAL);
+      return {};
+    }
     default:
       return Errno(EINVAL);
   }
-}
-
-timespec WallClock(int64_t monotonic_ns) {
-  timespec wall, mono;
-  clock_gettime(CLOCK_REALTIME, &wall);
-  clock_gettime(CLOCK_MONOTONIC, &mono);
-  const int64_t now = int64_t{mono.tv_sec} * 1'000'000'000 + mono.tv_nsec;
-  const int64_t then = int64_t{wall.tv_sec} * 1'000'000'000 + wall.tv_nsec - (now - monotonic_ns);
-  return {then / 1'000'000'000, then % 1'000'000'000};
 }
 
 }  // namespace
@@ -150,7 +148,7 @@ timespec WallClock(int64_t monotonic_ns) {
 Result<void> ReadInetControl(Task& t, bool v6, std::span<const std::byte> control,
                              net::SendParams* params) {
   return ForEachControl(control, [&](const ControlMessage& c) -> Result<void> {
-    if (c.level == SOL_SOCKET) return ReadSocketLevel(t, c);
+    if (c.level == SOL_SOCKET) return ReadSocketLevel(t, c, params);
     if (c.level == kSolUdp && c.type == kUdpSegment) {
       params->gso_size = TRY(c.Value<uint16_t>());
       return {};
@@ -161,23 +159,12 @@ Result<void> ReadInetControl(Task& t, bool v6, std::span<const std::byte> contro
   });
 }
 
-void WriteTimestamps(const SocketOptions& o, int64_t when_ns, ControlOut& out) {
-  const int32_t mode = o.timestamp;
-  const bool stamping = (o.timestamping & kStampSoftware) == kStampSoftware;
-  if (mode == 0 && !stamping) return;
-  const timespec at = WallClock(when_ns);
-  const std::array<int64_t, 2> nanos = {at.tv_sec, at.tv_nsec};
-  const bool fresh = (mode & kTimestampNew) != 0;
-  if ((mode & kTimestampMicros) != 0) {
-    out.Put(SOL_SOCKET, fresh ? kSoTimestampNew : SO_TIMESTAMP,
-            std::array<int64_t, 2>{at.tv_sec, at.tv_nsec / 1000});
-  } else if ((mode & kTimestampNanos) != 0) {
-    out.Put(SOL_SOCKET, fresh ? kSoTimestampNsNew : SO_TIMESTAMPNS, nanos);
-  }
-  if (stamping) {
-    // struct scm_timestamping: software, unused, hardware.
-    out.Put(SOL_SOCKET, SO_TIMESTAMPING, std::array<int64_t, 6>{nanos[0], nanos[1], 0, 0, 0, 0});
-  }
+Result<void> ReadStreamControl(Task& t, std::span<const std::byte> control,
+                               net::SendParams* params) {
+  return ForEachControl(control, [&](const ControlMessage& c) -> Result<void> {
+    if (c.level != SOL_SOCKET) return {};
+    return ReadSocketLevel(t, c, params);
+  });
 }
 
 // ip_cmsg_recv_offset() and ip6_datagram_recv_ctl().
@@ -186,6 +173,14 @@ void WriteInetControl(bool v6, const IpFlags& wants, const net::Datagram& d, uin
   if (!wants.any()) return;
   const net::IpAddr to = d.to.Unmapped();
   const auto put_int = [&](int level, int type, int32_t v) { out.Put(level, type, v); };
+  const auto put_info = [&](int type) {
+    PktInfo6Abi info = {};
+    info.index = static_cast<int32_t>(d.iface);
+    const net::IpAddr mapped = d.to.Mapped();
+    memcpy(info.addr, mapped.data(), 16);
+    out.Put(IPPROTO_IPV6, type, info);
+  };
+  if (v6 && wants.Has(IpFlag::kRecvPktInfo6)) put_info(IPV6_PKTINFO);
   if (to.is_v4()) {
     if (wants.Has(IpFlag::kPktInfo)) {
       PktInfoAbi info = {};
@@ -205,16 +200,7 @@ void WriteInetControl(bool v6, const IpFlags& wants, const net::Datagram& d, uin
       out.Put(IPPROTO_IP, IP_ORIGDSTADDR, std::span(a.bytes).first(a.size));
     }
   }
-  if (!v6) return;
-  const auto put_info = [&](int type) {
-    PktInfo6Abi info = {};
-    info.index = static_cast<int32_t>(d.iface);
-    const net::IpAddr mapped = d.to.Mapped();
-    memcpy(info.addr, mapped.data(), 16);
-    out.Put(IPPROTO_IPV6, type, info);
-  };
-  if (wants.Has(IpFlag::kRecvPktInfo6)) put_info(IPV6_PKTINFO);
-  if (to.is_v4()) return;
+  if (!v6 || to.is_v4()) return;
   if (wants.Has(IpFlag::kRecvHopLimit6)) put_int(IPPROTO_IPV6, IPV6_HOPLIMIT, d.ttl);
   if (wants.Has(IpFlag::kRecvTclass6)) put_int(IPPROTO_IPV6, IPV6_TCLASS, d.tos);
   if (wants.Has(IpFlag::kPktInfo2292)) put_info(IPV6_2292PKTINFO);

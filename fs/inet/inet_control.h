@@ -13,11 +13,11 @@ namespace ringwall {
 // for getsockopt only.
 enum class IpFlag : uint8_t {
   kPktInfo, kRecvTtl, kRecvTos, kRecvOpts, kRetOpts, kPassSec, kRecvOrigDst, kChecksum,
-  kRecvFragSize, kNoDefrag, kBindNoPort, kRecvErrRfc4884, kRouterAlert,
+  kRecvFragSize, kNoDefrag, kRecvErrRfc4884, kRouterAlert,
   kRecvPktInfo6, kPktInfo2292, kRecvHopLimit6, kHopLimit2292, kRecvTclass6, kRecvHopOpts6,
   kHopOpts2292, kRecvDstOpts6, kDstOpts2292, kRecvRtHdr6, kRtHdr2292, kRecvPathMtu6,
   kRecvOrigDst6, kRecvFragSize6, kRecvFlowInfo6, kDontFrag6, kAutoFlowLabel6, kFlowInfoSend6,
-  kMulticastAll6, kRouterAlertIsolate6, kRecvErrRfc4884V6, kFreeBind6, kTransparent6,
+  kRouterAlertIsolate6, kRecvErrRfc4884V6, kFreeBind6, kTransparent6,
 };
 
 class IpFlags {
@@ -33,7 +33,7 @@ class IpFlags {
   }
   // Whether a receiver may want to be told something.
   bool any() const {
-    constexpr uint64_t kOwn = Bit(IpFlag::kMulticastAll6) | Bit(IpFlag::kAutoFlowLabel6);
+    constexpr uint64_t kOwn = Bit(IpFlag::kAutoFlowLabel6);
     return (bits_.load(std::memory_order_relaxed) & ~kOwn) != 0;
   }
   void CopyFrom(const IpFlags& o) { bits_ = o.bits_.load(); }
@@ -45,11 +45,12 @@ class IpFlags {
 // What the control data of a sendmsg ask for. `v6`: the socket's family. EINVAL, EPERM.
 Result<void> ReadInetControl(Task& t, bool v6, std::span<const std::byte> control,
                              net::SendParams* params);
+// The same of a stream, which heeds SOL_SOCKET alone.
+Result<void> ReadStreamControl(Task& t, std::span<const std::byte> control,
+                               net::SendParams* params);
 // What the socket's owner wants to know of a datagram.
 void WriteInetControl(bool v6, const IpFlags& wants, const net::Datagram& d, uint16_t local_port,
                       ControlOut& out);
-// SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TIMESTAMPING's software stamp. `when` is CLOCK_MONOTONIC.
-void WriteTimestamps(const SocketOptions& options, int64_t when_ns, ControlOut& out);
 
 }  // namespace ringwall
 

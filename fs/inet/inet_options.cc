@@ -15,24 +15,12 @@ using net::Option;
 constexpr int kIpRecvFragSize = 25, kIpRecvErrRfc4884 = 26, kIpLocalPortRange = 51,
               kIpProtocol = 52, kIpChecksum = 23;
 constexpr size_t kMaxIpOptions = 40;
-constexpr size_t kGroupSourceReq = 264;  // struct group_source_req
 
 // struct ip_mreqn, and ip_mreq as its first part.
 struct MreqnAbi {
   uint8_t group[4], address[4];
   int32_t index;
 };
-// struct ip_mreq_source.
-struct MreqSourceAbi {
-  uint8_t group[4], interface[4], source[4];
-};
-// struct group_req.
-struct GroupReqAbi {
-  uint32_t index, pad;
-  std::array<std::byte, 128> group;
-};
-static_assert(sizeof(GroupReqAbi) == 136);
-
 // Those whose value is a number that the stack keeps and checks.
 constexpr NumberRow kNumbers[] = {
     {IP_TOS, Option::kTos},
@@ -45,6 +33,7 @@ constexpr NumberRow kNumbers[] = {
     {IP_FREEBIND, Option::kFreeBind},
     {IP_TRANSPARENT, Option::kTransparent},
     {IP_HDRINCL, Option::kHeaderIncluded},
+    {IP_BIND_ADDRESS_NO_PORT, Option::kBindNoPort},
 };
 
 constexpr FlagRow kFlags[] = {
@@ -58,7 +47,6 @@ constexpr FlagRow kFlags[] = {
     {kIpChecksum, IpFlag::kChecksum},
     {kIpRecvFragSize, IpFlag::kRecvFragSize},
     {IP_NODEFRAG, IpFlag::kNoDefrag},
-    {IP_BIND_ADDRESS_NO_PORT, IpFlag::kBindNoPort},
     {kIpRecvErrRfc4884, IpFlag::kRecvErrRfc4884},
 };
 
@@ -139,65 +127,6 @@ Result<void> InetSocket::SetMulticastIf(OptionIn& in) {
   return {};
 }
 
-// IP_ADD_MEMBERSHIP and the like.
-Result<void> InetSocket::ChangeMembership(int name, OptionIn& in) {
-  const bool whole_group = name == IP_ADD_MEMBERSHIP || name == IP_DROP_MEMBERSHIP;
-  if (!whole_group && in.length() != sizeof(MreqSourceAbi)) return Errno(EINVAL);
-  if (type() == SOCK_STREAM) return Errno(EPROTO);
-  if (whole_group) {
-    if (in.length() < 8) return Errno(EINVAL);
-    MreqnAbi m = {};
-    const std::vector<std::byte> bytes = TRY(in.Bytes(sizeof(m)));
-    memcpy(&m, bytes.data(), bytes.size() >= sizeof(m) ? sizeof(m) : 8);
-    const net::IpAddr group = net::IpAddr::V4(m.group);
-    if (name == IP_ADD_MEMBERSHIP && !group.IsMulticast()) return Errno(EINVAL);
-    const net::IfIndex device = TRY(FindDevice(net::IpAddr::V4(m.address), m.index, ENODEV));
-    if (name == IP_DROP_MEMBERSHIP && device == 0 && !endpoint().IsMember(group) &&
-        !net().stack().LookupRoute({.dst = group}).ok()) {
-      return Errno(ENODEV);
-    }
-    return FromNet(name == IP_ADD_MEMBERSHIP ? endpoint().JoinGroup(group, device)
-                                             : endpoint().LeaveGroup(group, device));
-  }
-  const MreqSourceAbi m = TRY(in.Value<MreqSourceAbi>());
-  const net::IpAddr group = net::IpAddr::V4(m.group);
-  if (!group.IsMulticast()) return Errno(EINVAL);
-  const net::IfIndex device = TRY(FindDevice(net::IpAddr::V4(m.interface), 0, ENODEV));
-  // The stack knows groups, not sources: a source filter lets all of its group in.
-  switch (name) {
-    case IP_ADD_SOURCE_MEMBERSHIP: {
-      Result<void> joined = FromNet(endpoint().JoinGroup(group, device));
-      if (!joined.ok() && !joined.error().Is(EADDRINUSE)) return joined;
-      return {};
-    }
-    case IP_DROP_SOURCE_MEMBERSHIP:
-      return FromNet(endpoint().LeaveGroup(group, device));
-    default:
-      return endpoint().IsMember(group) ? Errno(ENOBUFS) : Errno(EINVAL);
-  }
-}
-
-// MCAST_JOIN_GROUP and MCAST_LEAVE_GROUP of both families.
-Result<void> InetSocket::ChangeGroup(int level, int name, OptionIn& in) {
-  const bool whole_group = name == MCAST_JOIN_GROUP || name == MCAST_LEAVE_GROUP;
-  if (in.length() < (whole_group ? sizeof(GroupReqAbi) : kGroupSourceReq)) return Errno(EINVAL);
-  if (type() == SOCK_STREAM && level == IPPROTO_IP) return Errno(EPROTO);
-  if (!whole_group) return Errno(EADDRNOTAVAIL);
-  const GroupReqAbi req = TRY(in.Value<GroupReqAbi>());
-  SocketAddress a;
-  a.bytes = req.group;
-  a.size = SocketAddress::kMax;
-  if (level == IPPROTO_IP && a.family() != AF_INET) return Errno(EINVAL);
-  if (level == IPPROTO_IPV6 && a.family() != AF_INET6) return Errno(EADDRNOTAVAIL);
-  const net::IpAddr group =
-      level == IPPROTO_IP ? FromSockAddrIn(a).addr : FromSockAddrIn6(a).addr;
-  if (!group.IsMulticast()) return Errno(name == MCAST_JOIN_GROUP ? EINVAL : EADDRNOTAVAIL);
-  const net::IfIndex device =
-      TRY(FindDevice(net::IpAddr(), static_cast<int32_t>(req.index), ENODEV));
-  return FromNet(name == MCAST_JOIN_GROUP ? endpoint().JoinGroup(group, device)
-                                          : endpoint().LeaveGroup(group, device));
-}
-
 // do_ip_setsockopt().
 Result<void> InetSocket::SetIpOption(int name, OptionIn& in) {
   const bool raw = type() == SOCK_RAW;
@@ -211,6 +140,10 @@ Result<void> InetSocket::SetIpOption(int name, OptionIn& in) {
     case IP_ADD_SOURCE_MEMBERSHIP:
     case IP_DROP_SOURCE_MEMBERSHIP:
       return ChangeMembership(name, in);
+    case IP_MSFILTER:
+      return SetSourceFilter(in);
+    case MCAST_MSFILTER:
+      return SetGroupFilter(IPPROTO_IP, in);
     case MCAST_JOIN_GROUP:
     case MCAST_LEAVE_GROUP:
     case MCAST_JOIN_SOURCE_GROUP:
@@ -245,7 +178,7 @@ Result<void> InetSocket::SetIpOption(int name, OptionIn& in) {
   if (const NumberRow* row = Find(kNumbers, name)) {
     const int32_t value = TRY(IntOrByte(in));
     if (in.length() == 0 && name != IP_TOS && name != IP_RECVERR && name != IP_MTU_DISCOVER &&
-        name != IP_HDRINCL) {
+        name != IP_HDRINCL && name != IP_BIND_ADDRESS_NO_PORT) {
       return Errno(EINVAL);
     }
     if (name == IP_HDRINCL && !raw) return Errno(ENOPROTOOPT);
@@ -270,9 +203,6 @@ Result<void> InetSocket::SetIpOption(int name, OptionIn& in) {
     case IP_ROUTER_ALERT:
     case kIpLocalPortRange:
       break;
-    case IP_MSFILTER:
-    case MCAST_MSFILTER:
-      return Errno(EINVAL);
     default:
       return Errno(ENOPROTOOPT);
   }
@@ -283,7 +213,7 @@ Result<void> InetSocket::SetIpOption(int name, OptionIn& in) {
       kept_.min_ttl = value;
       return {};
     case IP_ROUTER_ALERT:
-      if (!raw) return Errno(EINVAL);
+      if (!raw || protocol() == IPPROTO_RAW) return Errno(EINVAL);
       if (ip_flags_.Has(IpFlag::kRouterAlert) == (value != 0)) {
         return Errno(value != 0 ? EADDRINUSE : ENOBUFS);
       }
@@ -294,8 +224,7 @@ Result<void> InetSocket::SetIpOption(int name, OptionIn& in) {
       const uint32_t v = static_cast<uint32_t>(value);
       const uint32_t low = v & 0xffff, high = v >> 16;
       if (low != 0 && high != 0 && low > high) return Errno(EINVAL);
-      kept_.port_range = value;
-      return {};
+      return SetNumber(Option::kPortRange, v);
     }
     default:
       return Errno(ENOPROTOOPT);
@@ -335,20 +264,24 @@ Result<void> InetSocket::GetIpOption(int name, OptionOut& out) {
     case IP_MINTTL:
       out.IntOrByte(kept_.min_ttl);
       return {};
-    case kIpLocalPortRange:
-      out.IntOrByte(kept_.port_range);
+    case kIpLocalPortRange: {
+      const int64_t range = TRY(GetNumber(Option::kPortRange));
+      out.IntOrByte(static_cast<int32_t>(range));
       return {};
+    }
     case kIpProtocol: {
-      const int64_t included = TRY(GetNumber(Option::kHeaderIncluded));
-      out.IntOrByte(included != 0 ? protocol() : 0);
+      // inet_num: the local port, or the protocol of a raw socket.
+      net::NetResult<net::SockAddr> local = endpoint().LocalAddress();
+      out.IntOrByte(type() == SOCK_RAW ? protocol() : local.ok() ? local->port : 0);
       return {};
     }
     case IP_ROUTER_ALERT:
       out.IntOrByte(ip_flags_.Has(IpFlag::kRouterAlert));
       return {};
     case IP_MSFILTER:
+      return GetSourceFilter(out);
     case MCAST_MSFILTER:
-      return Errno(EINVAL);
+      return GetGroupFilter(IPPROTO_IP, out);
     default:
       return Errno(ENOPROTOOPT);
   }

@@ -4,13 +4,14 @@
 #include <sys/epoll.h>
 
 #include "fs/inet/port_watch.h"
-#include "fs/inet/socket_filter.h"
+#include "fs/socket/timestamp.h"
 
 namespace ringwall {
 
 namespace {
 
 constexpr EventMask kNotMasked = EPOLLERR | EPOLLHUP;
+constexpr int32_t kStampReport = 1 << 4;  // SOF_TIMESTAMPING_SOFTWARE
 
 // Linux's ip_unprivileged_port_start.
 constexpr uint16_t kFirstUnprivilegedPort = 1024;
@@ -22,7 +23,6 @@ InetSocket::InetSocket(NetNamespace& net, int family, int type, int protocol, Pa
     : Socket(net, family, type, protocol, std::move(path), flags),
       endpoint_(std::move(endpoint)) {
   endpoint_->SetObserver(events_);
-  ip_flags_.Set(IpFlag::kMulticastAll6, true);
   ip_flags_.Set(IpFlag::kAutoFlowLabel6, true);
   const Result<Attr> attr = inode().GetAttr();
   if (attr.ok()) endpoint_->SetOwner(attr->uid, attr->ino);
@@ -59,7 +59,11 @@ void InetSocket::InheritInet(const InetSocket& listener) {
 }
 
 EventMask InetSocket::Poll(EventMask wanted) {
-  return SocketEvents::ToEvents(endpoint_->Poll()) & (wanted | kNotMasked);
+  EventMask now = SocketEvents::ToEvents(endpoint_->Poll());
+  // datagram_poll()
+  if ((now & EPOLLOUT) != 0 && type() != SOCK_STREAM) now |= EPOLLWRBAND;
+  if ((now & EPOLLERR) != 0 && options_.select_error_queue != 0) now |= EPOLLPRI;
+  return now & (wanted | kNotMasked);
 }
 
 // inet_bind() and inet6_bind().
@@ -121,12 +125,18 @@ Result<SocketAddress> InetSocket::LocalName() {
 
 Result<SocketAddress> InetSocket::PeerName() {
   const net::SockAddr a = TRY(FromNet(endpoint_->RemoteAddress()));
+  if (a.port == 0) return Errno(ENOTCONN);  // as inet_getname() sees it
   return ToSocketAddress(family(), a);
 }
 
 Result<void> InetSocket::Shutdown(Task&, int how) {
   if (how < SHUT_RD || how > SHUT_RDWR) return Errno(EINVAL);
   return FromNet(endpoint_->Shutdown(how != SHUT_WR, how != SHUT_RD));
+}
+
+Result<void> InetSocket::OnReusePortFilter(RefPtr<net::EndpointFilter> filter) {
+  if (type() == SOCK_RAW) return Errno(EINVAL);
+  return FromNet(endpoint_->SetReuseProgram(std::move(filter)));
 }
 
 int InetSocket::TakeSocketError() {
@@ -149,24 +159,58 @@ Result<size_t> InetSocket::ReceiveError(ReceiveArgs& args) {
   if (n > 0) {
     n = TRY(args.dst.Put(std::as_bytes(e->payload.span().first(n))));
   }
-  args.from = ToSocketAddress(family(), e->destination);
+  const bool own = e->origin == net::kOriginStamp || e->origin == net::kOriginZeroCopy;
+  if (!own) args.from = ToSocketAddress(family(), e->destination);
   args.out_flags |= MSG_ERRQUEUE;
-  if (args.control != nullptr) {
-    const ExtendedError err = {static_cast<uint32_t>(net::ToErrno(e->error).value()),
-                               e->origin, e->type, e->code, 0, e->info, 0};
-    const bool v4 = e->destination.addr.Unmapped().is_v4();
-    std::array<std::byte, sizeof(err) + sizeof(SockAddrIn6Abi)> bytes = {};
-    memcpy(bytes.data(), &err, sizeof(err));
-    size_t size = sizeof(err) + (v4 ? sizeof(SockAddrInAbi) : sizeof(SockAddrIn6Abi));
-    if (!e->offender.IsNone()) {
-      const SocketAddress from =
-          ToSocketAddress(v4 ? AF_INET : AF_INET6, net::SockAddr{e->offender, 0, 0});
-      memcpy(bytes.data() + sizeof(err), from.bytes.data(), from.size);
-    }
-    args.control->Put(v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_RECVERR : IPV6_RECVERR,
-                      std::span<const std::byte>(bytes).first(size));
+  if (args.control == nullptr) return n;
+  if (e->when && (options_.timestamping & kStampReport) != 0) {
+    WriteStamps(options_, e->when->nanos(), *args.control);
   }
+  const int number = own ? (e->origin == net::kOriginStamp ? ENOMSG : 0)
+                         : net::ToErrno(e->error).value();
+  const ExtendedError err = {static_cast<uint32_t>(number), e->origin, e->type, e->code, 0,
+                             e->info, e->data};
+  const bool v4 = own ? !is_v6() : e->destination.addr.Unmapped().is_v4();
+  std::array<std::byte, sizeof(err) + sizeof(SockAddrIn6Abi)> bytes = {};
+  memcpy(bytes.data(), &err, sizeof(err));
+  const size_t size = sizeof(err) + (v4 ? sizeof(SockAddrInAbi) : sizeof(SockAddrIn6Abi));
+  if (!e->offender.IsNone()) {
+    const SocketAddress from =
+        ToSocketAddress(v4 ? AF_INET : AF_INET6, net::SockAddr{e->offender, 0, 0});
+    memcpy(bytes.data() + sizeof(err), from.bytes.data(), from.size);
+  }
+  args.control->Put(v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_RECVERR : IPV6_RECVERR,
+                    std::span<const std::byte>(bytes).first(size));
   return n;
+}
+
+void InetSocket::NoteSent(uint32_t flags, uint32_t stamps, size_t bytes, net::Slice payload) {
+  constexpr uint32_t kSoftware = 1 << 1, kSched = 1 << 8, kOptId = 1 << 7, kOnly = 1 << 11;
+  constexpr uint32_t kScmSnd = 0, kScmSched = 1;
+  const uint32_t have = static_cast<uint32_t>(options_.timestamping.load());
+  // A stream counts bytes, the others messages.
+  uint32_t key = type() == SOCK_STREAM
+                     ? stamp_key_.fetch_add(static_cast<uint32_t>(bytes)) +
+                           static_cast<uint32_t>(bytes) - 1
+                     : stamp_key_.fetch_add(1);
+  if ((have & kOptId) == 0) key = 0;
+  const auto stamp = [&](uint32_t kind) {
+    net::QueuedError e;
+    e.origin = net::kOriginStamp;
+    e.info = kind;
+    e.data = key;
+    e.when = net().stack().Now();
+    if ((have & kOnly) == 0) e.payload = payload;
+    endpoint_->QueueNote(std::move(e));
+  };
+  if ((stamps & kSched) != 0) stamp(kScmSched);
+  if ((stamps & kSoftware) != 0) stamp(kScmSnd);
+  if ((flags & MSG_ZEROCOPY) == 0 || options_.zerocopy == 0) return;
+  net::QueuedError e;
+  e.origin = net::kOriginZeroCopy;
+  e.code = 1;  // SO_EE_CODE_ZEROCOPY_COPIED
+  e.info = e.data = zerocopy_next_.fetch_add(1);
+  endpoint_->QueueNote(std::move(e));
 }
 
 Result<void> InetSocket::SetNumber(net::Option option, int64_t value) {
@@ -202,6 +246,9 @@ Result<void> InetSocket::OnSocketOption(int name, int64_t value) {
     case SO_MARK: return SetNumber(net::Option::kMark, value);
     case SO_RCVLOWAT: return SetNumber(net::Option::kReceiveLowat, value);
     case SO_PEEK_OFF: return type() == SOCK_RAW ? Result<void>(Errno(EOPNOTSUPP)) : Result<void>();
+    case SO_TIMESTAMPING:
+      if ((value & 1 << 7) != 0 && (options_.timestamping & 1 << 7) == 0) stamp_key_ = 0;
+      return {};
     case SO_BINDTODEVICE: return SetNumber(net::Option::kBindToDevice, value);
     case SO_SNDBUF:
       endpoint_->SetBuffer(net::Option::kSendBuffer, static_cast<size_t>(value));
@@ -213,12 +260,7 @@ Result<void> InetSocket::OnSocketOption(int name, int64_t value) {
   }
 }
 
-std::optional<Result<void>> InetSocket::SetSocketLevel(int name, OptionIn& in) {
-  return SetFilterOption(name, in, options_, *endpoint_);
-}
-
 std::optional<Result<void>> InetSocket::GetSocketLevel(int name, OptionOut& out) {
-  if (name == SO_GET_FILTER) return GetFilterOption(name, out, *endpoint_);
   // The stack tunes its buffers.
   if (name != SO_SNDBUF && name != SO_RCVBUF) return std::nullopt;
   Result<int64_t> v = GetNumber(name == SO_SNDBUF ? net::Option::kSendBuffer

@@ -63,12 +63,24 @@ class InetSocket : public Socket {
   Result<void> SetOption(int level, int name, OptionIn& in) override;
   Result<void> GetOption(int level, int name, OptionOut& out) override;
   Result<void> OnSocketOption(int name, int64_t value) override;
-  std::optional<Result<void>> SetSocketLevel(int name, OptionIn& in) override;
+  void OnFilter(RefPtr<net::EndpointFilter> filter) override {
+    endpoint_->SetFilter(std::move(filter));
+  }
+  Result<void> OnReusePortFilter(RefPtr<net::EndpointFilter> filter) override;
   std::optional<Result<void>> GetSocketLevel(int name, OptionOut& out) override;
   int TakeSocketError() override;
 
   // MSG_ERRQUEUE.
   Result<size_t> ReceiveError(ReceiveArgs& args);
+  // Whether NoteSent has something to do for a send with these flags (MSG_*, SOF_*).
+  bool WantsNotes(uint32_t flags, uint32_t stamps) const {
+    return (stamps & kStampTx) != 0 ||
+           ((flags & MSG_ZEROCOPY) != 0 && options_.zerocopy != 0);
+  }
+  // Puts the completion of MSG_ZEROCOPY (the bytes were copied) and the stamps of SO_TIMESTAMPING
+  // into the error queue. `payload`: what was sent.
+  void NoteSent(uint32_t flags, uint32_t stamps, size_t bytes, net::Slice payload);
+  static constexpr uint32_t kStampTx = 1 << 1 | 1 << 8;  // SOF_TIMESTAMPING_TX_{SOFTWARE,SCHED}
 
   // IPPROTO_IP and IPPROTO_IPV6 (inet_options.cc).
   Result<void> SetIpOption(int name, OptionIn& in);
@@ -94,7 +106,7 @@ class InetSocket : public Socket {
   // Values of options that are only kept.
   struct Kept {
     std::atomic<int32_t> min_ttl{0}, min_hops{0}, unicast_if{0}, unicast_if6{0}, addr_prefs{0x500},
-        port_range{0}, flow_label{0};
+        flow_label{0};
   };
   Result<net::IfIndex> FindDevice(const net::IpAddr& address, int32_t index, int missing);
   Result<void> SetMulticastIf(OptionIn& in);
@@ -103,7 +115,12 @@ class InetSocket : public Socket {
   Result<void> SetAddressForm(int32_t family);
   Result<void> SetAddressPreferences(int32_t value);
   Result<void> SetSticky(int name, OptionIn& in);
+  // group_options.cc
   Result<void> ChangeGroup(int level, int name, OptionIn& in);
+  Result<void> SetSourceFilter(OptionIn& in);
+  Result<void> GetSourceFilter(OptionOut& out);
+  Result<void> SetGroupFilter(int level, OptionIn& in);
+  Result<void> GetGroupFilter(int level, OptionOut& out);
 
   const Ref<SocketEvents> events_ = MakeRef<SocketEvents>();
   const Ref<net::Endpoint> endpoint_;
@@ -111,6 +128,7 @@ class InetSocket : public Socket {
   Kept kept_;
   std::atomic<uint32_t> multicast_addr_{0};
   Guarded<std::optional<net::SockAddr>, LockClass::kLeaf> announced_;
+  std::atomic<uint32_t> zerocopy_next_{0}, stamp_key_{0};
   Guarded<std::vector<std::byte>, LockClass::kLeaf> ip_options_;
   Guarded<std::map<int, std::vector<std::byte>>, LockClass::kLeaf> sticky_;  // by option
 };

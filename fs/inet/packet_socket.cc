@@ -6,7 +6,8 @@
 
 #include "fs/inet/inet_control.h"
 #include "fs/inet/inet_socket.h"
-#include "fs/inet/socket_filter.h"
+#include "fs/socket/socket_filter.h"
+#include "fs/socket/timestamp.h"
 #include "sentry/kernel/user_ptr.h"
 
 namespace ringwall {
@@ -14,10 +15,11 @@ namespace ringwall {
 namespace {
 
 constexpr int kSolPacket = 263;
-constexpr int kAddMembership = 1, kDropMembership = 2, kStatistics = 6, kCopyThresh = 7,
-              kAuxdata = 8, kOrigdev = 9, kVersion = 10, kHdrLen = 11, kReserve = 12, kLoss = 14,
-              kVnetHdr = 15, kTimestamp = 17, kFanout = 18, kQdiscBypass = 20,
-              kIgnoreOutgoing = 23;
+constexpr int kAddMembership = 1, kDropMembership = 2, kRxRing = 5, kStatistics = 6,
+              kCopyThresh = 7, kAuxdata = 8, kOrigdev = 9, kVersion = 10, kHdrLen = 11,
+              kReserve = 12, kTxRing = 13, kLoss = 14, kVnetHdr = 15,
+              kTimestamp = 17, kFanout = 18, kTxHasOff = 19, kQdiscBypass = 20,
+              kRolloverStats = 21, kFanoutData = 22, kIgnoreOutgoing = 23;
 
 // struct sockaddr_ll.
 struct SockAddrLlAbi {
@@ -75,6 +77,9 @@ PacketSocket::PacketSocket(NetNamespace& net, int type, int protocol, Path path,
 PacketSocket::~PacketSocket() {
   endpoint_->SetObserver(nullptr);
   endpoint_->Close();
+  for (const bool transmit : {false, true}) {
+    if (RefPtr<PacketRing> r = ring(transmit)) r->Stop();
+  }
 }
 
 Ref<PacketSocket> PacketSocket::Create(Task& t, int type, int protocol, uint32_t flags) {
@@ -85,7 +90,11 @@ Ref<PacketSocket> PacketSocket::Create(Task& t, int type, int protocol, uint32_t
 }
 
 EventMask PacketSocket::Poll(EventMask wanted) {
-  return SocketEvents::ToEvents(endpoint_->Poll()) & (wanted | EPOLLERR | EPOLLHUP);
+  EventMask now = SocketEvents::ToEvents(endpoint_->Poll());
+  if (RefPtr<PacketRing> r = ring(false); r && r->Readable()) now |= EPOLLIN | EPOLLRDNORM;
+  if (RefPtr<PacketRing> r = ring(true); r && !r->CanSend()) now &= ~EventMask{EPOLLOUT | EPOLLWRNORM};
+  if ((now & EPOLLOUT) != 0) now |= EPOLLWRBAND;
+  return now & (wanted | EPOLLERR | EPOLLHUP);
 }
 
 Result<void> PacketSocket::Bind(Task&, const SocketAddress& a) {
@@ -124,6 +133,7 @@ Result<size_t> PacketSocket::SendMsg(Task&, SendArgs& args) {
     type = Swap(ll.protocol);
     to = net::MacAddr::From(ll.addr);
   }
+  if (RefPtr<PacketRing> r = ring(true)) return SendRing(*r, device, to, type);
   const size_t size = args.src.remaining();
   if (size > 65550) return Errno(EMSGSIZE);
   Ref<net::Buffer> buffer = net::Buffer::New(std::max<size_t>(size, 1));
@@ -172,6 +182,7 @@ Result<size_t> PacketSocket::RecvMsg(Task& t, ReceiveArgs& args) {
   // A six-byte hardware address leaves the name two bytes short of the structure.
   args.from.size = static_cast<uint32_t>(offsetof(SockAddrLlAbi, addr) + 6);
   args.from.size = std::max<uint32_t>(args.from.size, sizeof(SockAddrLlAbi));
+  last_stamp_ns_ = d.when.nanos();
   if (args.control != nullptr) {
     WriteTimestamps(options_, d.when.nanos(), *args.control);
     if (auxdata_ != 0) {
@@ -186,15 +197,33 @@ Result<size_t> PacketSocket::RecvMsg(Task& t, ReceiveArgs& args) {
 
 Result<void> PacketSocket::SetOption(int level, int name, OptionIn& in) {
   if (level != kSolPacket) return Errno(ENOPROTOOPT);
+  // These take an int and nothing longer.
+  for (const int exact : {kVersion, kReserve, kLoss, kTimestamp, kTxHasOff, kQdiscBypass,
+                          kIgnoreOutgoing}) {
+    if (name == exact && in.length() != sizeof(int32_t)) return Errno(EINVAL);
+  }
   switch (name) {
     case kAddMembership:
-    case kDropMembership: {
-      if (in.length() < sizeof(PacketMreqAbi)) return Errno(EINVAL);
-      const PacketMreqAbi m = TRY(in.Value<PacketMreqAbi>());
-      if (name == kAddMembership && !FindInterface(net(), static_cast<net::IfIndex>(m.index))) {
-        return Errno(ENODEV);
-      }
-      return {};  // every frame that reaches the interface is seen
+    case kDropMembership:
+      return ChangeMembership(in, name == kAddMembership);
+    case kRxRing:
+    case kTxRing:
+      return SetRing(in, name == kTxRing);
+    case kFanout:
+      return SetFanout(in);
+    case kFanoutData: {
+      if (endpoint_->Fanout() == 0) return Errno(EINVAL);
+      Ref<net::EndpointFilter> program = TRY(ReadFilter(in, options_.lock_filter != 0));
+      return FromNet(endpoint_->SetFanoutProgram(std::move(program)));
+    }
+    case kVnetHdr:
+      if (type() != SOCK_RAW) return Errno(EINVAL);
+      if (in.length() < sizeof(int32_t)) return Errno(EINVAL);
+      return Errno(EOPNOTSUPP);  // frames have no virtio header here
+    case kTxHasOff: {
+      const int32_t v = TRY(in.Int());
+      if (!HasRings()) tx_has_off_ = v != 0;
+      return {};
     }
     case kCopyThresh: {
       copy_thresh_ = TRY(in.Int());
@@ -213,17 +242,20 @@ Result<void> PacketSocket::SetOption(int level, int name, OptionIn& in) {
     case kVersion: {
       const int32_t v = TRY(in.Int());
       if (v < 0 || v > 2) return Errno(EINVAL);
+      if (HasRings()) return Errno(EBUSY);
       version_ = v;
       return {};
     }
     case kReserve: {
       const int32_t v = TRY(in.Int());
       if (v < 0) return Errno(EINVAL);
+      if (HasRings()) return Errno(EBUSY);
       reserve_ = v;
       return {};
     }
     case kLoss: {
       const int32_t v = TRY(in.Int());
+      if (HasRings()) return Errno(EBUSY);
       loss_ = v != 0;
       return {};
     }
@@ -244,7 +276,7 @@ Result<void> PacketSocket::SetOption(int level, int name, OptionIn& in) {
       return {};
     }
     default:
-      return Errno(ENOPROTOOPT);  // rings and fanout too: as a kernel before them
+      return Errno(ENOPROTOOPT);
   }
 }
 
@@ -253,7 +285,13 @@ Result<void> PacketSocket::GetOption(int level, int name, OptionOut& out) {
   switch (name) {
     case kStatistics: {
       const auto [seen, dropped] = endpoint_->TakeStatistics();
-      out.Put(std::array<uint32_t, 2>{seen, dropped});
+      const RefPtr<PacketRing> r = ring(false);
+      const uint32_t freezes = r ? r->TakeFreezes() : 0;
+      if (version_ == static_cast<int32_t>(RingVersion::kV3)) {
+        out.Put(std::array<uint32_t, 3>{seen, dropped, freezes});
+      } else {
+        out.Put(std::array<uint32_t, 2>{seen, dropped});
+      }
       return {};
     }
     case kAuxdata: out.Int(auxdata_); return {};
@@ -268,10 +306,13 @@ Result<void> PacketSocket::GetOption(int level, int name, OptionOut& out) {
       out.Int(kSizes[v]);
       return {};
     }
+    case kCopyThresh: out.Int(copy_thresh_); return {};
     case kReserve: out.Int(reserve_); return {};
     case kLoss: out.Int(loss_); return {};
     case kTimestamp: out.Int(timestamp_); return {};
-    case kFanout: out.Int(0); return {};
+    case kFanout: out.Int(endpoint_->Fanout()); return {};
+    case kTxHasOff: out.Int(tx_has_off_); return {};
+    case kRolloverStats: return Errno(EINVAL);  // not of a group that rolls over
     case kQdiscBypass: out.Int(qdisc_bypass_); return {};
     case kIgnoreOutgoing: out.Int(ignore_outgoing_); return {};
     default: return Errno(ENOPROTOOPT);
@@ -293,14 +334,6 @@ Result<void> PacketSocket::OnSocketOption(int name, int64_t value) {
   }
 }
 
-std::optional<Result<void>> PacketSocket::SetSocketLevel(int name, OptionIn& in) {
-  return SetFilterOption(name, in, options_, *endpoint_);
-}
-
-std::optional<Result<void>> PacketSocket::GetSocketLevel(int name, OptionOut& out) {
-  return GetFilterOption(name, out, *endpoint_);
-}
-
 int PacketSocket::TakeSocketError() {
   const std::optional<net::NetError> e = endpoint_->TakeError();
   return e ? net::ToErrno(*e).value() : 0;
@@ -311,7 +344,7 @@ Result<int64_t> PacketSocket::DoIoctl(Task& t, uint32_t cmd, uint64_t arg) {
   if (cmd == SIOCINQ) {
     n = static_cast<int32_t>(endpoint_->NextSize());
   } else if (cmd != SIOCOUTQ) {
-    return Errno(ENOTTY);
+    return StampIoctl(t, cmd, arg, last_stamp_ns_);
   }
   TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(t, n));
   return 0;

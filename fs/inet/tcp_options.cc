@@ -109,6 +109,7 @@ Result<void> TcpSocket::SetTcpOption(int name, OptionIn& in) {
   };
   switch (name) {
     case kWindowClamp:
+      if (value == 0 && state != net::TcpState::kClosed) return Errno(EINVAL);
       if (value == 0) return SetNumber(Option::kWindowClamp, 0);
       return SetNumber(Option::kWindowClamp, std::max(value, kMinClamp));
     case kQuickack:
@@ -225,6 +226,7 @@ Result<void> TcpSocket::GetTcpOption(int name, OptionOut& out) {
     case kRepairQueue:
     case kRepairWindow:
     case kQueueSeq:
+    case kZerocopyReceive:
       return Errno(EINVAL);
     case kTimestamp: out.Int(MonotonicNow() / 1'000'000); return {};
     default:

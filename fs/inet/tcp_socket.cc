@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 
+#include "fs/socket/timestamp.h"
 #include "sentry/kernel/user_ptr.h"
 
 namespace ringwall {
@@ -129,11 +130,23 @@ Result<size_t> TcpSocket::SendUrgent(Task& t, SendArgs& args) {
 // tcp_sendmsg_locked().
 Result<size_t> TcpSocket::SendMsg(Task& t, SendArgs& args) {
   const bool wait = (args.flags & MSG_DONTWAIT) == 0;
-  if ((args.flags & MSG_FASTOPEN) != 0 && args.to != nullptr) {
+  net::SendParams params;
+  if (!args.control.empty()) {
+    TRY(ReadStreamControl(t, args.control, &params));
+  }
+  if ((args.flags & MSG_FASTOPEN) != 0) {
+    if (args.to == nullptr) {
+      return Errno(tcp_->State() == net::TcpState::kClosed ? EINVAL : EISCONN);
+    }
+    if (args.to->family() == AF_UNSPEC) return Errno(EOPNOTSUPP);
     // Without a cookie, which a first connection never has, the data follow the handshake.
     const net::SockAddr to = TRY(ParseConnect(*args.to));
     TRY(FinishConnect(t, to, wait));
   }
+  const uint32_t have = static_cast<uint32_t>(options_.timestamping.load());
+  const uint32_t stamps = params.stamps ? params.stamps.value() : have;
+  const bool notes = WantsNotes(args.flags, stamps);
+  net::Slice noted;
   const bool urgent = (args.flags & MSG_OOB) != 0 && args.src.remaining() > 0;
   const size_t total = args.src.remaining();
   const size_t plain = urgent ? total - 1 : total;
@@ -150,6 +163,7 @@ Result<size_t> TcpSocket::SendMsg(Task& t, SendArgs& args) {
       if (!got.ok()) return done > 0 ? Result<size_t>(done) : Result<size_t>(got.error());
       buffer->set_used(*got);
       chain = net::Chain(net::Slice(std::move(buffer), 0, *got));
+      if (notes) noted = chain.slices().front();
     }
     const bool more = more_follows || done + chain.size() < plain;
     n = Wait(t, wait, EPOLLOUT, options_.send_timeout_ns,
@@ -163,6 +177,7 @@ Result<size_t> TcpSocket::SendMsg(Task& t, SendArgs& args) {
     n = SendUrgent(t, args);
     if (n.ok()) done += *n;
   }
+  if (notes && done > 0) NoteSent(args.flags, stamps, done, std::move(noted));
   if (done > 0 || n.ok()) return done;
   if (n.error().Is(EPIPE)) return BrokenPipe(t, args.flags);
   return n.error();
@@ -229,6 +244,13 @@ Result<size_t> TcpSocket::RecvMsg(Task& t, ReceiveArgs& args) {
     if (peek) skip += *n;
     if (*n == 0 || done >= target || done >= length) break;
   }
+  if (done > 0 && args.control != nullptr &&
+      (options_.timestamp != 0 || options_.timestamping != 0)) {
+    // Of what came last, which is what was read unless the reader lags.
+    const int64_t ago_ns = tcp_->Info().last_data_received.nanos();
+    last_stamp_ns_ = MonotonicNow() - ago_ns;
+    WriteTimestamps(options_, last_stamp_ns_, *args.control);
+  }
   if (inq_ != 0 && args.control != nullptr) {
     args.control->Put(IPPROTO_TCP, kTcpInq, static_cast<int32_t>(tcp_->Readable()));
   }
@@ -273,7 +295,7 @@ Result<int64_t> TcpSocket::DoIoctl(Task& t, uint32_t cmd, uint64_t arg) {
       n = static_cast<int32_t>(tcp_->Unsent());
       break;
     default:
-      return Errno(ENOTTY);
+      return StampIoctl(t, cmd, arg, last_stamp_ns_);
   }
   TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(t, n));
   return 0;

@@ -1,5 +1,6 @@
 #include "fs/socket/socket.h"
 
+#include <linux/sockios.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -8,6 +9,8 @@
 
 #include "fs/socket/net_namespace.h"
 #include "fs/vfs/anon_inode.h"
+#include "sentry/kernel/file_async.h"
+#include "sentry/kernel/user_ptr.h"
 
 namespace ringwall {
 
@@ -146,6 +149,21 @@ void Socket::SetDeviceIoctl(DeviceIoctl handler) { device_ioctl.store(handler); 
 Result<int64_t> Socket::Ioctl(Task& t, uint32_t cmd, uint64_t arg) {
   Result<int64_t> result = DoIoctl(t, cmd, arg);
   if (result.ok() || !result.error().Is(ENOTTY)) return result;
+  switch (cmd) {
+    case FIOSETOWN:
+    case SIOCSPGRP: {
+      const int32_t owner = TRY(UserIn<int32_t>(GuestAddr(arg)).CopyIn(t));
+      return FcntlAsync(t, *this, F_SETOWN, static_cast<uint64_t>(int64_t{owner}));
+    }
+    case FIOGETOWN:
+    case SIOCGPGRP: {
+      const int64_t owner = TRY(FcntlAsync(t, *this, F_GETOWN, 0));
+      TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(t, static_cast<int32_t>(owner)));
+      return 0;
+    }
+    default:
+      break;
+  }
   if (DeviceIoctl handler = device_ioctl.load(std::memory_order_acquire)) {
     return handler(t, *this, cmd, arg);
   }

@@ -19,6 +19,7 @@
 
 #include "fs/socket/control.h"
 #include "fs/vfs/file.h"
+#include "netstack/endpoint.h"
 #include "sentry/base/ref.h"
 #include "sentry/kernel/task.h"
 
@@ -68,6 +69,7 @@ struct ReceiveArgs {
   SocketAddress from = {};           // out; size 0: no name
   uint32_t out_flags = 0;            // msg_flags
   std::vector<Ref<File>> files = {};  // SCM_RIGHTS, to be installed by the caller
+  RefPtr<File> pidfd = nullptr;       // SCM_PIDFD, likewise
 };
 
 // An option's value on its way in: the guest's buffer, read on demand.
@@ -118,6 +120,8 @@ class OptionOut {
   void SetLength(uint32_t length) { length_ = length; }
   const std::vector<std::byte>& value() const { return value_; }
   uint32_t length() const { return length_.value_or(static_cast<uint32_t>(value_.size())); }
+  // Goes out even with an error.
+  bool has_length() const { return length_.has_value(); }
 
  private:
   Task& task_;
@@ -131,7 +135,7 @@ class OptionOut {
 struct SocketOptions {
   std::atomic<int32_t> reuse_addr{0}, reuse_port{0}, keepalive{0}, broadcast{0}, dont_route{0},
       oob_inline{0}, no_check{0}, priority{0}, mark{0}, receive_lowat{1}, timestamp{0},
-      timestamping{0}, pass_cred{0}, pass_sec{0}, pass_pidfd{0}, pass_rights{1}, rxq_overflow{0},
+      timestamping{0}, timestamping_new{0}, pass_cred{0}, pass_sec{0}, pass_pidfd{0}, pass_rights{1}, rxq_overflow{0},
       wifi_status{0}, no_fcs{0}, lock_filter{0}, select_error_queue{0}, busy_poll{0},
       prefer_busy_poll{0}, incoming_cpu{-1}, zerocopy{0}, txtime_clock{0}, txtime_flags{0}, receive_mark{0},
       buffer_lock{0},
@@ -221,6 +225,10 @@ class Socket : public File {
   virtual std::optional<Result<void>> SetSocketLevel(int name, OptionIn& in);
   virtual std::optional<Result<void>> GetSocketLevel(int name, OptionOut& out);
   virtual int TakeSocketError() { return 0; }
+  // A program was attached or (null) taken away. SO_ATTACH_REUSEPORT_CBPF: EINVAL where there are no
+  // groups.
+  virtual void OnFilter(RefPtr<net::EndpointFilter>) {}
+  virtual Result<void> OnReusePortFilter(RefPtr<net::EndpointFilter>) { return Errno(EINVAL); }
   virtual bool IsListening() { return false; }
   virtual Result<int64_t> DoIoctl(Task& t, uint32_t cmd, uint64_t arg);  // ENOTTY
 
@@ -232,6 +240,7 @@ class Socket : public File {
   Errno BrokenPipe(Task& t, uint32_t flags);
 
   SocketOptions options_;
+  std::atomic<int64_t> last_stamp_ns_{-1};  // of the last packet received; -1: none yet
 
  private:
   friend class NetNamespace;
@@ -240,10 +249,14 @@ class Socket : public File {
   Result<void> SetBuffer(int name, int32_t value, bool force);
   Result<void> SetTimeout(std::atomic<int64_t>& to, OptionIn& in);
   Result<void> SetFlag(int name, std::atomic<int32_t>& to, OptionIn& in);
+  // socket_filter.cc; nullopt: not one of them.
+  std::optional<Result<void>> SetFilterOption(int name, OptionIn& in);
+  Result<void> GetFilterOption(OptionOut& out);
 
   const int family_, type_, protocol_;
   const Ref<NetNamespace> net_;
   std::atomic<uint64_t> cookie_{0};
+  Guarded<RefPtr<net::EndpointFilter>, LockClass::kLeaf> filter_;
 };
 
 // How sockets of one family are made.

@@ -56,6 +56,8 @@ Result<void> Socket::SetSockOpt(int level, int name, OptionIn& in) {
   }
   std::optional<Result<void>> own = SetSocketLevel(name, in);
   if (own) return std::move(*own);
+  own = SetFilterOption(name, in);
+  if (own) return std::move(*own);
   return SetSocketOption(name, in);
 }
 
@@ -213,6 +215,7 @@ Result<void> Socket::SetSocketOption(int name, OptionIn& in) {
       int32_t mode = name == SO_TIMESTAMP || name == kSoTimestampNew ? kTimestampMicros
                                                                      : kTimestampNanos;
       if (name >= kSoTimestampNew) mode |= kTimestampNew;
+      TRY(OnSocketOption(SO_TIMESTAMP, on));
       o.timestamp = on ? mode : 0;
       return {};
     }
@@ -226,7 +229,9 @@ Result<void> Socket::SetSocketOption(int name, OptionIn& in) {
         return Errno(EINVAL);
       }
       if ((value & 1 << 15) != 0) return Errno(EOPNOTSUPP);
+      TRY(OnSocketOption(SO_TIMESTAMPING, value));
       o.timestamping = value;
+      o.timestamping_new = name == kSoTimestampingNew;
       return {};
     case SO_RCVLOWAT: {
       const int32_t low = value < 0 ? INT32_MAX : value == 0 ? 1 : value;
@@ -246,8 +251,6 @@ Result<void> Socket::SetSocketOption(int name, OptionIn& in) {
     case SO_SNDTIMEO:
     case kSoSndTimeoNew:
       return SetTimeout(o.send_timeout_ns, in);
-    case SO_DETACH_FILTER:
-      return Errno(o.lock_filter != 0 ? EPERM : ENOENT);
     case SO_LOCK_FILTER:
       if (o.lock_filter != 0 && !on) return Errno(EPERM);
       o.lock_filter = on;
@@ -413,7 +416,7 @@ Result<void> Socket::GetSocketOption(int name, OptionOut& out) {
       }
       return Errno(ENODEV);
     }
-    case SO_GET_FILTER: break;  // SO_ATTACH_FILTER by its other name: none, a length of 0
+    case SO_GET_FILTER: return GetFilterOption(out);
     case SO_LOCK_FILTER: out.Int(o.lock_filter); break;
     case SO_BPF_EXTENSIONS: out.Int(64); break;
     case SO_SELECT_ERR_QUEUE: out.Int(o.select_error_queue); break;

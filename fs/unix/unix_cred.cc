@@ -1,6 +1,7 @@
 #include "fs/unix/unix_cred.h"
 
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/pidfd.h"
 
 namespace ringwall {
 
@@ -37,6 +38,17 @@ Result<UnixCred> TakeCred(const Task& t, UnixCred cred) {
   if (named == nullptr) return Errno(ESRCH);
   cred.pid = named->tid();
   return cred;
+}
+
+Result<Ref<File>> PidFdOf(const Task& t, int32_t pid) {
+  RefPtr<ThreadGroup> tg;
+  {
+    MutexLock lock(t.kernel().tasks().mu);
+    Task* named = t.kernel().tasks().FindTask(pid);
+    if (named == nullptr) return Errno(EINVAL);
+    tg = RefPtr<ThreadGroup>(&named->tg());
+  }
+  return NewPidFd(*tg, 0);
 }
 
 }  // namespace ringwall

@@ -12,6 +12,8 @@ namespace ringwall {
 UnixCred SeenBy(const Task& t, UnixCred cred);
 // What a sender says of itself (scm_check_creds). EINVAL, EPERM, ESRCH.
 Result<UnixCred> TakeCred(const Task& t, UnixCred cred);
+// A descriptor of the process (by its first namespace's number). EINVAL once it was reaped.
+Result<Ref<File>> PidFdOf(const Task& t, int32_t pid);
 
 }  // namespace ringwall
 

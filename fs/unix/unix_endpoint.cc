@@ -39,6 +39,24 @@ SendCharge::~SendCharge() {
   sender_->queue.Notify(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND);
 }
 
+size_t UnixEndpoint::UrgentIndex() const {
+  return static_cast<size_t>(std::find_if(messages.begin(), messages.end(),
+                                          [](const UnixMessage& m) { return m.urgent; }) -
+                             messages.begin());
+}
+
+bool UnixEndpoint::AtMark() const {
+  if (messages.empty()) return false;
+  if (messages.front().urgent) return true;
+  if (messages.front().left() != 0) return false;
+  return UrgentIndex() == messages.size() || (messages.size() > 1 && messages[1].urgent);
+}
+
+bool UnixEndpoint::HasUnread() const {
+  return messages.size() > 1 ||
+         (messages.size() == 1 && !(stream() && messages.front().left() == 0));
+}
+
 AbstractNames& AbstractNames::Get() {
   static AbstractNames* names = new AbstractNames;
   return *names;

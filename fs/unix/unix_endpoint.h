@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "fs/vfs/file.h"
-#include "netstack/buffer.h"
+#include "netstack/endpoint.h"
 #include "sentry/auth/credentials.h"
 #include "sentry/base/mutex.h"
 #include "sentry/base/ref.h"
@@ -36,8 +36,7 @@ class UnixEndpoint;
 class PassedFiles {
  public:
   PassedFiles() = default;
-  // `sender`: whose limit they count for.
-  PassedFiles(std::vector<Ref<File>> files, Uid sender);
+  explicit PassedFiles(std::vector<Ref<File>> files, Uid sender);
   PassedFiles(PassedFiles&& o) noexcept : files_(std::move(o.files_)), sender_(o.sender_) {
     o.files_.clear();
   }
@@ -71,6 +70,10 @@ class SendCharge {
 struct UnixMessage {
   net::Slice data;
   size_t taken = 0;  // of a stream's message
+  // The byte that MSG_OOB finds; at most one of a queue. Once it was read so, it stays as an empty
+  // message that ends reads: the mark.
+  bool urgent = false;
+  int64_t when_ns = 0;  // CLOCK_MONOTONIC, when the receiver asked for stamps
   PassedFiles files;
   std::optional<UnixCred> cred;
   std::string from;  // the sender's address without the family, empty when it has none
@@ -107,12 +110,15 @@ class UnixEndpoint : public RefCounted<UnixEndpoint> {
   int error GUARDED_BY(mu) = 0;  // sk_err
   // Datagram senders that found the queue full, to be told when it is not.
   std::vector<Ref<UnixEndpoint>> blocked GUARDED_BY(mu);
+  RefPtr<net::EndpointFilter> filter GUARDED_BY(mu);  // of datagrams that arrive
 
   // Bytes of messages that it sent and that nobody has read, with their overhead; SO_SNDBUF bounds
   // them.
   std::atomic<size_t> unread{0};
   std::atomic<size_t> send_buffer{212992};
-  std::atomic<bool> pass_cred{false};
+  std::atomic<bool> pass_cred{false};  // or SO_PASSPIDFD
+  std::atomic<bool> pass_rights{true};
+  std::atomic<bool> stamped{false};  // SO_TIMESTAMP or its kin
 
   bool stream() const { return type == SOCK_STREAM; }
   bool datagram() const { return type == SOCK_DGRAM; }
@@ -120,6 +126,12 @@ class UnixEndpoint : public RefCounted<UnixEndpoint> {
   bool Writable() const { return unread.load() * 4 <= send_buffer.load(); }
   // net.unix.max_dgram_qlen
   bool QueueFull() const REQUIRES(mu) { return messages.size() > 10; }
+  // The message with the urgent byte, or messages.size().
+  size_t UrgentIndex() const REQUIRES(mu);
+  // Whether the next byte to read is behind the mark (SIOCATMARK).
+  bool AtMark() const REQUIRES(mu);
+  // Whether somebody has sent what nobody has read.
+  bool HasUnread() const REQUIRES(mu);
 };
 
 // The abstract names: one table for each network namespace and type.

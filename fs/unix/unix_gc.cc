@@ -21,10 +21,18 @@ std::map<const File*, InFlight>& InFlightFiles() REQUIRES(in_flight_mu) {
 }
 std::atomic<size_t> sockets_in_flight{0};
 std::atomic<bool> collecting{false};
-// Descriptors of any kind that are under way, by who sent them; a user without any is not there.
-Guarded<std::map<Uid, size_t>, LockClass::kLeaf>& FilesBySender() {
-  static auto* counts = new Guarded<std::map<Uid, size_t>, LockClass::kLeaf>;
-  return *counts;
+// How many descriptors of each user are under way (user_struct::unix_inflight).
+Guarded<std::map<Uid, size_t>, LockClass::kLeaf> files_of_users;
+
+void CountFiles(Uid user, size_t n, bool add) {
+  if (n == 0) return;
+  files_of_users.With([&](std::map<Uid, size_t>& all) {
+    if (add) {
+      all[user] += n;
+    } else if (auto it = all.find(user); it != all.end() && (it->second -= n) == 0) {
+      all.erase(it);
+    }
+  });
 }
 
 UnixEndpoint* EndpointOf(File& file) {
@@ -65,17 +73,16 @@ UnixInFlightMutex& UnixInFlightLock() { return in_flight_mu; }
 
 bool UnixSocketsInFlight() { return sockets_in_flight.load(std::memory_order_relaxed) != 0; }
 
-size_t UnixFilesInFlight(Uid sender) {
-  return FilesBySender().With([sender](const std::map<Uid, size_t>& counts) {
-    const auto it = counts.find(sender);
-    return it == counts.end() ? 0 : it->second;
+size_t UnixFilesInFlight(Uid user) {
+  return files_of_users.With([&](const std::map<Uid, size_t>& all) {
+    auto it = all.find(user);
+    return it == all.end() ? size_t{0} : it->second;
   });
 }
 
 PassedFiles::PassedFiles(std::vector<Ref<File>> files, Uid sender)
     : files_(std::move(files)), sender_(sender) {
-  if (files_.empty()) return;
-  FilesBySender().With([&](std::map<Uid, size_t>& counts) { counts[sender_] += files_.size(); });
+  CountFiles(sender_, files_.size(), true);
   for (const Ref<File>& f : files_) {
     UnixEndpoint* e = EndpointOf(*f);
     if (e == nullptr) continue;
@@ -98,13 +105,8 @@ PassedFiles::~PassedFiles() {
 }
 
 std::vector<Ref<File>> PassedFiles::Take() {
-  if (files_.empty()) return {};
-  if (UnixSocketsInFlight()) Forget(files_);
-  FilesBySender().With([&](std::map<Uid, size_t>& counts) {
-    const auto it = counts.find(sender_);
-    it->second -= files_.size();
-    if (it->second == 0) counts.erase(it);
-  });
+  if (!files_.empty() && UnixSocketsInFlight()) Forget(files_);
+  CountFiles(sender_, files_.size(), false);
   std::vector<Ref<File>> taken = std::move(files_);
   files_.clear();
   return taken;

@@ -15,8 +15,8 @@ UnixInFlightMutex& UnixInFlightLock();
 // Whether descriptors of sockets are under way: a closing socket may then leave a ring behind.
 bool UnixSocketsInFlight();
 void CollectUnixSockets();
-// How many descriptors of any kind this user has under way.
-size_t UnixFilesInFlight(Uid sender);
+// How many descriptors that `user` sent nobody has received.
+size_t UnixFilesInFlight(Uid user);
 
 }  // namespace ringwall
 

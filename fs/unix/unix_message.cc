@@ -1,9 +1,11 @@
 // What AF_UNIX sockets send and receive.
 #include <sys/epoll.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 
 #include "fs/socket/net_namespace.h"
+#include "fs/socket/timestamp.h"
 #include "fs/unix/unix_address.h"
 #include "fs/unix/unix_cred.h"
 #include "fs/unix/unix_gc.h"
@@ -82,7 +84,7 @@ Result<void> UnixSocket::ReadControl(Task& t, std::span<const std::byte> control
         Ref<File> file = TRY(t.GetFile(fd));
         out.files.push_back(std::move(file));
       }
-      // too_many_unix_fds(): descriptors that nobody takes out are no way round the limit.
+      // too_many_unix_fds()
       if (UnixFilesInFlight(t.creds().ruid) > t.tg().limit(RLIMIT_NOFILE) &&
           !t.creds().Has(Capability::kSysResource) && !t.creds().Has(Capability::kSysAdmin)) {
         return Errno(ETOOMANYREFS);
@@ -101,9 +103,10 @@ Result<void> UnixSocket::ReadControl(Task& t, std::span<const std::byte> control
 void UnixSocket::FillIn(UnixMessage& m, Task& t, Outgoing& out, UnixEndpoint& to) {
   m.files = PassedFiles(std::move(out.files), t.creds().ruid);
   out.files.clear();
+  if (to.stamped) m.when_ns = MonotonicNow();
   m.cred = out.cred;
   // unix_maybe_add_creds(): who sent it is noted when either side asked for it.
-  if (!m.cred && (options_.pass_cred != 0 || to.pass_cred)) {
+  if (!m.cred && (endpoint_->pass_cred || to.pass_cred)) {
     m.cred = UnixCred{t.tgid(), t.creds().ruid, t.creds().rgid};
   }
   MutexLock lock(endpoint_->mu);
@@ -113,7 +116,9 @@ void UnixSocket::FillIn(UnixMessage& m, Task& t, Outgoing& out, UnixEndpoint& to
 Result<size_t> UnixSocket::SendMsg(Task& t, SendArgs& args) {
   Outgoing out;
   TRY(ReadControl(t, args.control, out));
-  if ((args.flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
+  if ((args.flags & MSG_OOB) != 0 && (!endpoint_->stream() || args.src.remaining() == 0)) {
+    return Errno(EOPNOTSUPP);
+  }
   return endpoint_->stream() ? SendStream(t, args, out) : SendDatagram(t, args, out);
 }
 
@@ -127,8 +132,10 @@ Result<size_t> UnixSocket::SendStream(Task& t, SendArgs& args, Outgoing& out) {
     peer = e.peer;
     if (!peer) return Errno(ENOTCONN);
   }
+  if (!out.files.empty() && !peer->pass_rights) return Errno(EPERM);
   const bool wait = (args.flags & MSG_DONTWAIT) == 0;
-  const size_t total = args.src.remaining();
+  const bool urgent = (args.flags & MSG_OOB) != 0;
+  const size_t total = args.src.remaining() - (urgent ? 1 : 0);
   size_t done = 0;
   while (done < total) {
     Result<void> room = Wait(t, wait, EPOLLOUT, options_.send_timeout_ns, [&]() -> Result<void> {
@@ -172,7 +179,87 @@ Result<size_t> UnixSocket::SendStream(Task& t, SendArgs& args, Outgoing& out) {
     done += size;
     peer->queue.Notify(EPOLLIN | EPOLLRDNORM);
   }
-  return done;
+  if (!urgent || done < total) return done;
+  Result<void> last = QueueUrgent(t, args, out, *peer);
+  if (last.ok()) return done + 1;
+  if (done > 0) return done;
+  if (last.error().Is(EPIPE)) return BrokenPipe(t, args.flags);
+  return last.error();
+}
+
+// The last byte of a send with MSG_OOB. An urgent byte that nobody has read becomes an ordinary one.
+Result<void> UnixSocket::QueueUrgent(Task& t, SendArgs& args, Outgoing& out, UnixEndpoint& to) {
+  UnixEndpoint& e = *endpoint_;
+  TRY(Wait(t, (args.flags & MSG_DONTWAIT) == 0, EPOLLOUT, options_.send_timeout_ns,
+           [&]() -> Result<void> {
+             MutexLock lock(e.mu);
+             if (e.send_shut) return Errno(EPIPE);
+             return e.HasRoom() ? Result<void>() : Result<void>(Errno(EAGAIN));
+           }));
+  UnixMessage message;
+  message.data = TRY(CopyIn(args.src, 1));
+  message.urgent = true;
+  FillIn(message, t, out, to);
+  message.charge = SendCharge(endpoint_, 1);
+  {
+    MutexLock lock(to.mu);
+    if (to.closed || to.receive_shut) return Errno(EPIPE);
+    const size_t before = to.UrgentIndex();
+    if (before != to.messages.size()) to.messages[before].urgent = false;
+    to.queued += 1;
+    to.messages.push_back(std::move(message));
+  }
+  to.queue.Notify(EPOLLIN | EPOLLRDNORM | EPOLLPRI);
+  return {};
+}
+
+// Moves *index past the mark and past an urgent byte that a plain read does not give (manage_oob()).
+// False: the read, which has `some` already, ends before it.
+bool UnixSocket::PastMark(bool peek, bool some, size_t* index, std::vector<UnixMessage>* passed) {
+  std::deque<UnixMessage>& queue = endpoint_->messages;
+  const auto pass = [&] {
+    if (peek) {
+      ++*index;
+      return;
+    }
+    endpoint_->queued -= queue.front().left();
+    passed->push_back(std::move(queue.front()));
+    queue.pop_front();
+  };
+  if (*index < queue.size() && queue[*index].left() == 0) {
+    if (some && endpoint_->UrgentIndex() == queue.size()) return false;
+    pass();
+  }
+  if (*index >= queue.size() || !queue[*index].urgent) return true;
+  if (some) return false;
+  if (!peek) queue[*index].urgent = false;
+  if (options_.oob_inline == 0) pass();
+  return true;
+}
+
+// unix_stream_recv_urg().
+Result<size_t> UnixSocket::ReceiveUrgent(ReceiveArgs& args) {
+  UnixEndpoint& e = *endpoint_;
+  const bool peek = (args.flags & MSG_PEEK) != 0;
+  Reading reading(*this);
+  uint8_t byte = 0;
+  {
+    MutexLock lock(e.mu);
+    if (!e.connected) return Errno(EINVAL);
+    const size_t at = e.UrgentIndex();
+    if (options_.oob_inline != 0 || at == e.messages.size()) return Errno(EINVAL);
+    UnixMessage& m = e.messages[at];
+    byte = *m.data.data();
+    if (!peek) {
+      m.urgent = false;
+      m.taken = 1;
+      e.queued -= 1;
+    }
+  }
+  const size_t put = TRY(args.dst.Put(std::as_bytes(std::span(&byte, 1))));
+  if (put == 0) return Errno(EFAULT);
+  args.out_flags |= MSG_OOB;
+  return size_t{1};
 }
 
 // Puts a datagram into the receiver's queue. EAGAIN: full.
@@ -181,7 +268,16 @@ Result<void> UnixSocket::QueueDatagram(UnixEndpoint& to, UnixMessage& message, b
   if (to.closed) return Errno(endpoint_->datagram() ? ECONNREFUSED : EPIPE);
   if (!peer && to.peer && to.peer != endpoint_) return Errno(EPERM);
   if (to.receive_shut) return Errno(EPIPE);
+  if (message.files.files().size() != 0 && !to.pass_rights) return Errno(EPERM);
   if (&to != endpoint_.get() && to.peer != endpoint_ && to.QueueFull()) return Errno(EAGAIN);
+  if (to.filter) {
+    // What a filter drops or cuts was sent all the same.
+    net::FilterInput in;
+    in.data = in.network = in.link = message.data.span();
+    const uint32_t keep = to.filter->Run(in);
+    if (keep == 0) return {};
+    message.data.Truncate(keep);
+  }
   to.queued += message.data.size();
   to.messages.push_back(std::move(message));
   return {};
@@ -250,6 +346,11 @@ Result<size_t> UnixSocket::SendDatagram(Task& t, SendArgs& args, Outgoing& out) 
 
 void UnixSocket::Deliver(Task& t, ReceiveArgs& args, Incoming& in) {
   if (args.control == nullptr) return;
+  if (in.when_ns != 0) WriteTimestamps(options_, in.when_ns, *args.control, false);
+  if (options_.pass_pidfd != 0 && in.cred) {
+    Result<Ref<File>> file = PidFdOf(t, in.cred->pid);
+    if (file.ok()) args.pidfd = RefPtr<File>(*file);
+  }
   if (options_.pass_cred != 0 && in.any) {
     args.control->Put(SOL_SOCKET, SCM_CREDENTIALS, in.cred ? SeenBy(t, *in.cred) : kNobody);
   }
@@ -257,7 +358,10 @@ void UnixSocket::Deliver(Task& t, ReceiveArgs& args, Incoming& in) {
 }
 
 Result<size_t> UnixSocket::RecvMsg(Task& t, ReceiveArgs& args) {
-  if ((args.flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
+  if ((args.flags & MSG_OOB) != 0) {
+    if (!endpoint_->stream()) return Errno(EOPNOTSUPP);
+    return ReceiveUrgent(args);
+  }
   return endpoint_->stream() ? ReceiveStream(t, args) : ReceiveDatagram(t, args);
 }
 
@@ -273,11 +377,16 @@ Result<size_t> UnixSocket::TakeStream(IoDst& dst, uint32_t flags, size_t want, s
   while (done < want && !*stop) {
     net::Slice part;
     size_t index = 0;  // of the message; what is before it stays, since only readers take any
+    std::vector<UnixMessage> passed;  // go without the lock
     {
       MutexLock lock(e.mu);
       size_t rest = peek ? skip + done : 0;
       while (index < e.messages.size() && rest > 0 && rest >= e.messages[index].left()) {
         rest -= e.messages[index++].left();
+      }
+      if (!PastMark(peek, in.any, &index, &passed)) {
+        *stop = true;
+        return done;
       }
       if (index >= e.messages.size()) {
         if (done > 0) return done;
@@ -295,8 +404,7 @@ Result<size_t> UnixSocket::TakeStream(IoDst& dst, uint32_t flags, size_t want, s
       const size_t from = m.taken + rest;
       part = m.data.Sub(from, std::min(want - done, m.data.size() - from));
     }
-    Result<size_t> put = part.size();
-    if ((flags & MSG_TRUNC) == 0) put = dst.Put(std::as_bytes(part.span()));
+    Result<size_t> put = dst.Put(std::as_bytes(part.span()));
     if (!put.ok()) {
       if (done > 0) return done;
       return put.error();
@@ -407,6 +515,7 @@ Result<size_t> UnixSocket::ReceiveDatagram(Task& t, ReceiveArgs& args) {
           message.data = m.data;
           message.from = m.from;
           message.cred = m.cred;
+          message.when_ns = m.when_ns;
           for (const Ref<File>& f : m.files.files()) in.files.push_back(f);
           return true;
         }
@@ -439,6 +548,7 @@ Result<size_t> UnixSocket::ReceiveDatagram(Task& t, ReceiveArgs& args) {
   if (!message.from.empty()) args.from = UnixAddressOf(message.from);
   in.any = true;
   in.cred = message.cred;
+  if (options_.timestamp != 0) in.when_ns = message.when_ns != 0 ? message.when_ns : MonotonicNow();
   if (!peek) in.files = message.files.Take();
   if (peek && offset >= 0) {
     options_.peek_off = static_cast<int32_t>(offset + static_cast<int64_t>(want));

@@ -21,6 +21,7 @@ namespace ringwall {
 namespace {
 
 constexpr size_t kMaxBacklog = 4096;
+constexpr int kSoPassPidfd = 76, kSoPeerPidfd = 77, kSoPassRights = 83;
 
 UnixCred OwnCred(const Task& t) { return {t.tgid(), t.creds().euid, t.creds().egid}; }
 
@@ -35,6 +36,19 @@ class OwnWalk {
   Task& task_;
   Path root_, start_;
 };
+
+// SO_PEERPIDFD: the number goes out before the descriptor is there.
+Result<void> PutPeerPidFd(int32_t pid, OptionOut& out) {
+  Task& t = out.task();
+  Ref<File> file = TRY(PidFdOf(t, pid));
+  FdReservation slot = TRY(t.fds().Reserve(0, t.tg().limit(RLIMIT_NOFILE)));
+  const int32_t number = slot.fd();
+  const size_t size = std::min<size_t>(out.room(), sizeof(number));
+  TRY(t.CopyOut(out.addr(), std::as_bytes(std::span(&number, 1)).first(size)));
+  slot.Commit(std::move(file), true);
+  out.Int(number);
+  return {};
+}
 
 constexpr EventMask kHangUp = EPOLLIN | EPOLLOUT | EPOLLHUP | EPOLLRDHUP | EPOLLRDNORM |
                               EPOLLWRNORM;
@@ -92,6 +106,7 @@ UnixSocket::~UnixSocket() {
   std::deque<Ref<UnixEndpoint>> pending;
   std::deque<UnixMessage> unread;
   std::vector<Ref<UnixEndpoint>> blocked;
+  bool reset = false;
   {
     MutexLock lock(e.mu);
     e.closed = true;
@@ -99,6 +114,7 @@ UnixSocket::~UnixSocket() {
     peer = std::move(e.peer);
     address = e.address;
     pending.swap(e.pending);
+    reset = e.HasUnread();
     unread.swap(e.messages);
     blocked.swap(e.blocked);
     e.queued = 0;
@@ -108,17 +124,17 @@ UnixSocket::~UnixSocket() {
   e.queue.Notify(kHangUp | EPOLLERR);
   e.senders.Notify(EPOLLOUT | EPOLLHUP);
   for (const Ref<UnixEndpoint>& b : blocked) b->queue.Notify(EPOLLOUT | EPOLLWRNORM);
-  const auto hang_up = [](UnixEndpoint& other, bool reset) {
+  const auto hang_up = [](UnixEndpoint& other, bool lost) {
     {
       MutexLock lock(other.mu);
       other.receive_shut = other.send_shut = true;
-      if (reset) other.error = ECONNRESET;
+      if (lost) other.error = ECONNRESET;
     }
     EventMask events = kHangUp;
-    if (reset) events |= EPOLLERR;
+    if (lost) events |= EPOLLERR;
     other.queue.Notify(events);
   };
-  if (peer && !e.datagram()) hang_up(*peer, !unread.empty());
+  if (peer && !e.datagram()) hang_up(*peer, reset);
   for (const Ref<UnixEndpoint>& p : pending) {
     RefPtr<UnixEndpoint> client;
     std::deque<UnixMessage> sent;
@@ -313,11 +329,12 @@ Result<void> UnixSocket::ConnectTo(Task& t, Ref<UnixEndpoint> target) {
 Result<Ref<Socket>> UnixSocket::Accept(Task& t, bool wait) {
   Ref<UnixEndpoint> accepted = TRY(Wait(t, wait, EPOLLIN, options_.receive_timeout_ns,
                                         [&] { return TakePending(); }));
-  accepted->pass_cred = options_.pass_cred != 0;
+  accepted->pass_cred = endpoint_->pass_cred.load();
   Ref<UnixSocket> socket =
       MakeRef<UnixSocket>(net(), NewPath(t), OpenFlags(0), std::move(accepted));
   socket->options_.pass_cred = options_.pass_cred.load();
   socket->options_.pass_sec = options_.pass_sec.load();
+  socket->options_.pass_pidfd = options_.pass_pidfd.load();
   return Ref<Socket>(std::move(socket));
 }
 
@@ -386,12 +403,26 @@ std::optional<Result<void>> UnixSocket::GetSocketLevel(int name, OptionOut& out)
     out.Put(known ? SeenBy(out.task(), cred) : UnixCred{});
     return Result<void>();
   }
+  if (name == kSoPeerPidfd) {
+    int32_t pid = 0;
+    {
+      MutexLock lock(endpoint_->mu);
+      if (endpoint_->listening) {
+        pid = endpoint_->cred.pid;
+      } else if (endpoint_->connected) {
+        pid = endpoint_->peer_cred.pid;
+      }
+    }
+    if (pid == 0) return Result<void>(Errno(ENODATA));
+    return PutPeerPidFd(pid, out);
+  }
   MutexLock lock(endpoint_->mu);
   if (name == SO_PEERGROUPS && endpoint_->peer_owner) {
-    const std::vector<Gid>& groups = endpoint_->peer_owner->groups;
+    std::vector<Gid> groups = endpoint_->peer_owner->groups;
+    for (Gid& g : groups) g = out.task().creds().user_ns().ShowGid(g);
     const size_t size = groups.size() * sizeof(Gid);
     if (out.room() < size) {
-      // The length that is needed goes out with the error, which the caller cannot do: rare.
+      out.SetLength(static_cast<uint32_t>(size));
       return Result<void>(Errno(ERANGE));
     }
     out.Set(std::as_bytes(std::span(groups)));
@@ -402,8 +433,16 @@ std::optional<Result<void>> UnixSocket::GetSocketLevel(int name, OptionOut& out)
 
 Result<void> UnixSocket::OnSocketOption(int name, int64_t value) {
   if (name == SO_SNDBUF) endpoint_->send_buffer = static_cast<size_t>(value);
-  if (name == SO_PASSCRED) endpoint_->pass_cred = value != 0;
+  if (name == SO_PASSCRED) endpoint_->pass_cred = value != 0 || options_.pass_pidfd != 0;
+  if (name == kSoPassPidfd) endpoint_->pass_cred = value != 0 || options_.pass_cred != 0;
+  if (name == kSoPassRights) endpoint_->pass_rights = value != 0;
+  if (name == SO_TIMESTAMP) endpoint_->stamped = value != 0;
   return {};
+}
+
+void UnixSocket::OnFilter(RefPtr<net::EndpointFilter> filter) {
+  MutexLock lock(endpoint_->mu);
+  endpoint_->filter = std::move(filter);
 }
 
 int UnixSocket::TakeSocketError() {
@@ -427,6 +466,7 @@ EventMask UnixSocket::Poll(EventMask wanted) {
     if (e.receive_shut && e.send_shut) mask |= EPOLLHUP;
     if (e.receive_shut) mask |= EPOLLRDHUP | EPOLLIN | EPOLLRDNORM;
     if (!e.messages.empty() || !e.pending.empty()) mask |= EPOLLIN | EPOLLRDNORM;
+    if (e.UrgentIndex() != e.messages.size()) mask |= EPOLLPRI;
     if (!e.datagram() && !e.connected && !e.listening) mask |= EPOLLHUP;
     if (e.listening) return mask & (wanted | EPOLLHUP | EPOLLERR);
     if (e.datagram()) peer = e.peer;
@@ -458,6 +498,9 @@ Result<int64_t> UnixSocket::DoIoctl(Task& task, uint32_t cmd, uint64_t arg) {
     }
   } else if (cmd == TIOCOUTQ) {
     n = static_cast<int32_t>(endpoint_->unread.load());
+  } else if (cmd == SIOCATMARK) {
+    MutexLock lock(endpoint_->mu);
+    n = endpoint_->AtMark();
   } else {
     return Errno(ENOTTY);
   }

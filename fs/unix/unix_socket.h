@@ -36,6 +36,7 @@ class UnixSocket final : public Socket {
   struct Outgoing {
     std::vector<Ref<File>> files;
     std::optional<UnixCred> cred;
+    Uid uid = 0;  // whose files these are
   };
   // What came along with the bytes of one recvmsg.
   struct Incoming {
@@ -43,6 +44,7 @@ class UnixSocket final : public Socket {
     std::optional<UnixCred> cred;
     std::string from;
     std::vector<Ref<File>> files;
+    int64_t when_ns = 0;
   };
   class Reading;
 
@@ -61,11 +63,16 @@ class UnixSocket final : public Socket {
   Result<size_t> ReceiveStream(Task& t, ReceiveArgs& args);
   Result<size_t> TakeStream(IoDst& dst, uint32_t flags, size_t want, size_t skip, Incoming& in,
                             bool* stop);
+  Result<void> QueueUrgent(Task& t, SendArgs& args, Outgoing& out, UnixEndpoint& to);
+  bool PastMark(bool peek, bool some, size_t* index, std::vector<UnixMessage>* passed)
+      REQUIRES(endpoint_->mu);
+  Result<size_t> ReceiveUrgent(ReceiveArgs& args);
   Result<size_t> ReceiveDatagram(Task& t, ReceiveArgs& args);
   void Deliver(Task& t, ReceiveArgs& args, Incoming& in);
 
   std::optional<Result<void>> GetSocketLevel(int name, OptionOut& out) override;
   Result<void> OnSocketOption(int name, int64_t value) override;
+  void OnFilter(RefPtr<net::EndpointFilter> filter) override;
   int TakeSocketError() override;
   bool IsListening() override;
   Result<int64_t> DoIoctl(Task& t, uint32_t cmd, uint64_t arg) override;

@@ -86,7 +86,7 @@ void Stack::Ipv4In(Interface& iface, Slice datagram, const RxFrame& frame, bool 
   rx.dst_is_broadcast = IsBroadcast(rx.dst);
   if (rx.dst.IsMulticast()) {
     rx.dst_is_group = true;
-    if (!lo && !iface.groups.contains(rx.dst)) return;
+    if (!iface.groups.contains(rx.dst)) return;
   } else if (rx.dst_is_broadcast) {
     rx.dst_is_group = true;
   } else if (!IsLocal(rx.dst) && !(iface.config.any_destination && !link_group)) {
@@ -173,7 +173,7 @@ void Stack::Ipv6In(Interface& iface, Slice datagram, const RxFrame& frame) {
   if (!FilterIn(Hook::kPreRouting, rx, datagram)) return;
   if (rx.dst.IsMulticast()) {
     rx.dst_is_group = true;
-    if (!lo && !iface.groups.contains(rx.dst)) return;
+    if (!iface.groups.contains(rx.dst)) return;
   } else {
     Interface* owner = OwnerOf(rx.dst);
     if (owner == nullptr && iface.config.any_destination && !rx.dst.IsLinkLocal()) owner = &iface;

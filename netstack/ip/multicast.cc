@@ -1,4 +1,4 @@
-// Group membership: IGMPv3 (RFC 3376) and MLDv2 (RFC 3810), any-source memberships only. Reports
+// Group membership: IGMPv3 (RFC 3376) and MLDv2 (RFC 3810), reported as any-source. Reports
 // of version 2 and 1 are sent in the newest form; queries of all versions are answered.
 #include "netstack/stack.h"
 #include "netstack/wire/checksum.h"

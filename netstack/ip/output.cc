@@ -10,17 +10,23 @@
 
 namespace ringwall::net {
 
+namespace {
+constexpr IpAddr kLoopbackBroadcast = IpAddr::V4(127, 255, 255, 255);
+}  // namespace
+
 Interface* Stack::OwnerOf(const IpAddr& a) {
   auto it = local_.find(a);
   if (it != local_.end()) return FindInterface(it->second);
-  // All of 127/8 is the loopback's: RFC 1122 3.2.1.3(g).
-  if (a.is_v4() && a.IsLoopback() && loopback_ != 0) return FindInterface(loopback_);
+  // All of 127/8 is the loopback's: RFC 1122 3.2.1.3(g). Its last address is a broadcast.
+  if (a.is_v4() && a.IsLoopback() && loopback_ != 0 && a != kLoopbackBroadcast) {
+    return FindInterface(loopback_);
+  }
   return nullptr;
 }
 
 bool Stack::IsBroadcast(const IpAddr& a) {
   if (!a.is_v4()) return false;
-  if (a.IsLimitedBroadcast()) return true;
+  if (a.IsLimitedBroadcast() || a == kLoopbackBroadcast) return true;
   for (auto& [index, i] : interfaces_) {
     if (!i->up) continue;
     for (const InterfaceAddress& x : i->addresses) {
@@ -47,11 +53,23 @@ NetResult<Route> Stack::FindRoute(const RouteQuery& q, const RouteEntry** entry)
                          a->state != AddressState::kDuplicate)) {
       r.kind = Route::Kind::kLocal;
       r.oif = loopback_;
-      r.src = src_given ? q.src : r.dst;
+      // An address of 127/8 that nobody set has the first one for its source, as Linux's route.
+      const bool of_network = a == nullptr && r.dst.is_v4() && r.dst.IsLoopback();
+      r.src = src_given ? q.src : of_network ? IpAddr::Loopback(Family::kV4) : r.dst;
       r.next_hop = r.dst;
       r.mtu = lo->config.mtu;
       return r;
     }
+  }
+  if (r.dst == kLoopbackBroadcast) {
+    Interface* lo = FindInterface(loopback_);
+    if (lo == nullptr || !lo->up) return NetError::kNetUnreach;
+    r.kind = Route::Kind::kBroadcast;
+    r.oif = loopback_;
+    r.src = src_given ? q.src : IpAddr::Loopback(Family::kV4);
+    r.next_hop = r.dst;
+    r.mtu = lo->config.mtu;
+    return r;
   }
 
   auto usable = [this](IfIndex i) {
@@ -375,10 +393,11 @@ void Stack::LoopTcp(const IpAddr& src, const IpAddr& dst, uint8_t tos, const Tcp
                    std::move(payload)});
 }
 
-void Stack::LoopUdp(const IpAddr& src, const IpAddr& dst, uint16_t sport, uint16_t dport,
-                    uint8_t ttl, uint8_t tos, Chain payload) {
-  loop_.push_back({LoopItem::Kind::kUdp, src, dst, ttl, tos, sport, dport, {},
-                   std::move(payload)});
+void Stack::LoopUdp(const LoopedUdp& h, Chain payload) {
+  LoopItem item{LoopItem::Kind::kUdp, h.src, h.dst, h.ttl, h.tos, h.sport, h.dport, {},
+                std::move(payload), {}, h.gso_size, h.iface};
+  item.meta.mark = h.mark;
+  loop_.push_back(std::move(item));
 }
 
 void Stack::LoopDatagram(Slice datagram, PacketMeta meta) {
@@ -435,6 +454,12 @@ void Stack::DeliverLoop(LoopItem& item) {
     tcp_->SegmentIn(rx, item.segment, std::move(item.payload));
   } else {
     rx.protocol = kProtoUdp;
+    rx.gso_size = item.gso_size;
+    rx.meta = std::move(item.meta);
+    if (item.iface != 0) rx.iface = item.iface;
+    // Nobody has joined: the copy is not even made on Linux.
+    Interface* in = FindInterface(rx.iface);
+    if (rx.dst.IsMulticast() && (in == nullptr || !in->groups.contains(rx.dst))) return;
     udp_->DatagramIn(rx, item.sport, item.dport, std::move(item.payload), nullptr);
   }
 }

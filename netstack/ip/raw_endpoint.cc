@@ -20,7 +20,10 @@ RawEndpoint::RawEndpoint(Ref<Stack> stack, Family family, uint8_t protocol, bool
 NetResult<void> RawEndpoint::TakeIdent(uint16_t wanted) {
   if (!ping_ || ident_ != 0) return {};
   if (wanted != 0) {
-    if (stack_->raw().IdentTaken(family_, wanted)) return NetError::kAddrInUse;
+    // Ping sockets may share one, as SO_REUSEADDR is on from the start.
+    if (!flag(Option::kReuseAddr) && stack_->raw().IdentTaken(family_, wanted)) {
+      return NetError::kAddrInUse;
+    }
     ident_ = wanted;
     local_.port = wanted;
     return {};
@@ -37,8 +40,9 @@ NetResult<void> RawEndpoint::TakeIdent(uint16_t wanted) {
 
 NetResult<void> RawEndpoint::DoBind(const SockAddr& given) {
   SockAddr a = TRY(Normalise(given));
-  if (a.addr.family() != family_) return NetError::kInvalid;
-  if (!a.addr.IsAny() && !a.addr.IsMulticast() && !stack_->IsLocal(a.addr) &&
+  if (a.addr.family() != family_) return NetError::kAddrNotAvail;
+  if (ping_ && ident_ != 0) return NetError::kInvalid;
+  if (!a.addr.IsAny() && (ping_ || !a.addr.IsMulticast()) && !stack_->IsLocal(a.addr) &&
       !flag(Option::kFreeBind)) {
     return NetError::kAddrNotAvail;
   }
@@ -92,11 +96,16 @@ uint32_t RawEndpoint::DoPoll() {
 NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
   StackEntry entry(*stack_);
   if (std::optional<NetError> e = TakeErrorLocked()) return *e;
-  if (write_shut_) return NetError::kPipe;
+  // Linux looks at the shut side where it allocates for one message, which plain raw ones do not.
+  if (write_shut_ && (ping_ || flag(Option::kHeaderIncluded))) return NetError::kPipe;
   SockAddr to;
   if (params.to) {
     to = TRY(Normalise(*params.to));
-    if (to.addr.family() != family_) return NetError::kInvalid;
+    if (to.addr.family() != family_) return NetError::kNetUnreach;
+    if (!ping_ && family_ == Family::kV6 && to.port != 0 && to.port != protocol_ &&
+        protocol_ != kProtoRaw) {
+      return NetError::kInvalid;  // the port is the protocol
+    }
   } else if (remote_) {
     to = *remote_;
   } else {
@@ -269,7 +278,9 @@ bool RawProtocol::PacketIn(const IpReceived& rx, const Slice& transport) {
 }
 
 void RawProtocol::PingIn(const IpReceived& rx, const IcmpView& view, const Slice& message) {
-  for (RawEndpoint* e : endpoints_) {
+  // The last one made comes first.
+  for (auto it = endpoints_.rbegin(); it != endpoints_.rend(); ++it) {
+    RawEndpoint* e = *it;
     if (!e->ping() || e->family() != rx.dst.family() || e->ident() != view.echo_id()) continue;
     e->Enqueue(rx, message);
     return;

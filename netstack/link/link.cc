@@ -146,7 +146,17 @@ void Stack::WantFlush(Interface& iface) {
 }
 
 void Stack::TapFrame(Interface& iface, ByteSpan frame, size_t link_header, bool outgoing) {
-  for (PacketEndpoint* tap : taps_) tap->OnFrame(iface, frame, link_header, outgoing);
+  tapped_++;
+  for (PacketEndpoint* tap : taps_) tap->OnFrame(iface, frame, link_header, outgoing, tapped_);
+}
+
+RefPtr<FanoutGroup> Stack::FindFanout(uint16_t id) {
+  for (PacketEndpoint* tap : taps_) {
+    if (tap->fanout() != nullptr && tap->fanout()->id == id) {
+      return RefPtr<FanoutGroup>(tap->fanout());
+    }
+  }
+  return nullptr;
 }
 
 }  // namespace ringwall::net

@@ -5,6 +5,7 @@ namespace {
 
 constexpr uint16_t kAll = 3;  // ETH_P_ALL
 constexpr size_t kFrameCost = 256;
+constexpr size_t kMaxFanout = 256;  // PACKET_FANOUT_MAX, as it once was
 
 }  // namespace
 
@@ -13,6 +14,7 @@ PacketEndpoint::PacketEndpoint(Ref<Stack> stack, bool raw, uint16_t ethertype)
 
 NetResult<void> PacketEndpoint::BindTo(uint16_t ethertype, IfIndex iface) {
   StackEntry entry(*stack_);
+  if (fanout_) return NetError::kInvalid;
   if (iface != 0 && stack_->FindInterface(iface) == nullptr) return NetError::kNoDevice;
   ethertype_ = ethertype;
   iface_ = iface;
@@ -20,6 +22,9 @@ NetResult<void> PacketEndpoint::BindTo(uint16_t ethertype, IfIndex iface) {
 }
 
 void PacketEndpoint::DoClose() {
+  if (fanout_) std::erase(fanout_->members, this);
+  fanout_.reset();
+  sink_.reset();
   stack_->RemoveTap(this);
   queue_.clear();
 }
@@ -80,7 +85,96 @@ std::pair<uint32_t, uint32_t> PacketEndpoint::TakeStatistics() {
   return {std::exchange(seen_, 0), std::exchange(dropped_, 0)};
 }
 
-void PacketEndpoint::OnFrame(Interface& iface, ByteSpan frame, size_t link_header, bool outgoing) {
+void PacketEndpoint::SetSink(RefPtr<PacketSink> sink) {
+  StackEntry entry(*stack_);
+  std::swap(sink_, sink);
+}
+
+bool PacketEndpoint::HasRoom() const {
+  return queued_bytes_ < static_cast<size_t>(opt(Option::kReceiveBuffer));
+}
+
+NetResult<void> PacketEndpoint::JoinFanout(uint16_t id, uint8_t kind, uint8_t flags) {
+  StackEntry entry(*stack_);
+  if (kind > static_cast<uint8_t>(FanoutGroup::Kind::kProgram)) return NetError::kInvalid;
+  if (fanout_) return NetError::kAlready;
+  if (ethertype_ == 0) return NetError::kInvalid;  // hears nothing
+  RefPtr<FanoutGroup> group = stack_->FindFanout(id);
+  if (!group) {
+    group = MakeRef<FanoutGroup>(id, static_cast<FanoutGroup::Kind>(kind), flags);
+    group->ethertype = ethertype_;
+    group->iface = iface_;
+  }
+  if (static_cast<uint8_t>(group->kind) != kind || group->flags != flags ||
+      group->ethertype != ethertype_ || group->iface != iface_) {
+    return NetError::kInvalid;
+  }
+  if (group->members.size() >= kMaxFanout) return NetError::kNoSpace;
+  group->members.push_back(this);
+  fanout_ = std::move(group);
+  return {};
+}
+
+NetResult<void> PacketEndpoint::SetFanoutProgram(RefPtr<EndpointFilter> program) {
+  StackEntry entry(*stack_);
+  if (!fanout_ || fanout_->kind != FanoutGroup::Kind::kProgram) return NetError::kInvalid;
+  fanout_->program = std::move(program);
+  return {};
+}
+
+uint32_t PacketEndpoint::Fanout() {
+  StackEntry entry(*stack_);
+  if (!fanout_) return 0;
+  return fanout_->id | static_cast<uint32_t>(fanout_->kind) << 16 |
+         static_cast<uint32_t>(fanout_->flags) << 24;
+}
+
+PacketEndpoint* FanoutGroup::Choose(Stack& stack, uint64_t serial, ByteSpan frame,
+                                    size_t link_header) {
+  if (serial == serial_) return chosen_;
+  serial_ = serial;
+  size_t place = 0;
+  switch (kind) {
+    case Kind::kHash: {
+      // By flow: the addresses, and the ports where they stand without options.
+      const ByteSpan ip = frame.subspan(std::min(link_header, frame.size()));
+      const bool v6 = !ip.empty() && ip[0] >> 4 == 6;
+      const size_t from = v6 ? 8 : 12, size = v6 ? 36 : 12;
+      if (ip.size() >= from + size) place = SipHash(stack.key(), ip.subspan(from, size));
+      break;
+    }
+    case Kind::kBalance:
+      place = turn_++;
+      break;
+    case Kind::kRandom:
+      place = stack.Random64();
+      break;
+    case Kind::kRollover:
+      while (place + 1 < members.size() && !members[place]->HasRoom()) place++;
+      break;
+    case Kind::kProgram: {
+      FilterInput in;
+      in.data = frame;
+      if (program) place = program->Run(in);
+      break;
+    }
+    case Kind::kCpu:
+    case Kind::kQueue:
+      break;  // one queue, as a loopback has
+  }
+  place %= members.size();
+  // PACKET_FANOUT_FLAG_ROLLOVER: another one when that is full.
+  if ((flags & 0x10) != 0 && !members[place]->HasRoom()) {
+    for (size_t i = 0; i < members.size(); i++) {
+      if (members[i]->HasRoom()) place = i;
+    }
+  }
+  chosen_ = members[place];
+  return chosen_;
+}
+
+void PacketEndpoint::OnFrame(Interface& iface, ByteSpan frame, size_t link_header, bool outgoing,
+                             uint64_t serial) {
   if (ethertype_ == 0 || (iface_ != 0 && iface_ != iface.index)) return;
   if (outgoing && (ethertype_ != kAll || ignore_outgoing_)) return;
   uint16_t type = 0;
@@ -105,6 +199,7 @@ void PacketEndpoint::OnFrame(Interface& iface, ByteSpan frame, size_t link_heade
   } else if (iface.config.kind == LinkKind::kEthernet && dst != iface.config.mac) {
     t = PacketType::kOtherHost;
   }
+  if (fanout_ && fanout_->Choose(*stack_, serial, frame, link_header) != this) return;
   ByteSpan kept = raw_ ? frame : frame.subspan(link_header);
   const size_t whole = kept.size();
   if (filter_) {
@@ -121,6 +216,21 @@ void PacketEndpoint::OnFrame(Interface& iface, ByteSpan frame, size_t link_heade
     kept = kept.first(std::min<size_t>(keep, kept.size()));
   }
   seen_++;
+  if (sink_) {
+    TappedFrame f;
+    f.data = kept;
+    f.whole = whole;
+    f.link_header = raw_ ? link_header : 0;
+    f.ethertype = type;
+    f.hardware_type = iface.is_loopback() ? 772 : 1;
+    f.packet_type = static_cast<uint8_t>(t);
+    f.iface = iface.index;
+    f.src = src;
+    f.when = stack_->now();
+    if (!sink_->Deliver(f)) dropped_++;
+    Notify(kReadable);
+    return;
+  }
   const size_t cost = kept.size() + kFrameCost;
   if (queued_bytes_ + cost > static_cast<size_t>(opt(Option::kReceiveBuffer))) {
     dropped_++;

@@ -1,5 +1,5 @@
-// AF_PACKET endpoints: frames as they pass an interface. Read packet(7). Rings and fanout are the
-// socket layer's to refuse.
+// AF_PACKET endpoints: frames as they pass an interface. Read packet(7). A ring is the socket layer's;
+// it takes the frames as they come (PacketSink).
 #ifndef RINGWALL_NETSTACK_LINK_PACKET_ENDPOINT_H_
 #define RINGWALL_NETSTACK_LINK_PACKET_ENDPOINT_H_
 
@@ -9,6 +9,50 @@ namespace ringwall::net {
 
 // PACKET_HOST ... PACKET_OUTGOING.
 enum class PacketType : uint8_t { kHost = 0, kBroadcast, kMulticast, kOtherHost, kOutgoing };
+
+// One frame on its way to an endpoint.
+struct TappedFrame {
+  ByteSpan data;           // what the endpoint sees of it, cut by its filter
+  size_t whole = 0;        // without the cut
+  size_t link_header = 0;  // bytes of it in front of data
+  uint16_t ethertype = 0;
+  uint16_t hardware_type = 0;
+  uint8_t packet_type = 0;
+  IfIndex iface = 0;
+  MacAddr src;
+  TimePoint when;
+};
+
+// Takes frames instead of the endpoint's queue. Called with the stack's lock held.
+class PacketSink : public RefCounted<PacketSink> {
+ public:
+  // False: there was no room.
+  virtual bool Deliver(const TappedFrame& frame) = 0;
+};
+
+class PacketEndpoint;
+
+// PACKET_FANOUT: endpoints that share the frames, each of which goes to one.
+class FanoutGroup final : public RefCounted<FanoutGroup> {
+ public:
+  enum class Kind : uint8_t { kHash, kBalance, kCpu, kRollover, kRandom, kQueue, kProgram };
+  FanoutGroup(uint16_t id, Kind kind, uint8_t flags) : id(id), kind(kind), flags(flags) {}
+  // Whose the frame is; asked by each member in turn for each frame.
+  PacketEndpoint* Choose(Stack& stack, uint64_t serial, ByteSpan frame, size_t link_header);
+
+  const uint16_t id;
+  const Kind kind;
+  const uint8_t flags;  // PACKET_FANOUT_FLAG_* >> 8
+  uint16_t ethertype = 0;
+  IfIndex iface = 0;
+  std::vector<PacketEndpoint*> members;
+  RefPtr<EndpointFilter> program;
+
+ private:
+  uint64_t serial_ = 0;
+  PacketEndpoint* chosen_ = nullptr;
+  uint32_t turn_ = 0;
+};
 
 class PacketEndpoint final : public Endpoint {
  public:
@@ -22,11 +66,21 @@ class PacketEndpoint final : public Endpoint {
   size_t NextSize();
   // PACKET_IGNORE_OUTGOING.
   void SetIgnoreOutgoing(bool ignore);
+  // Frames go to it from now on; null: to the queue again.
+  void SetSink(RefPtr<PacketSink> sink);
+  // PACKET_FANOUT. kAlready, kInvalid (another kind or binding), kNoSpace.
+  NetResult<void> JoinFanout(uint16_t id, uint8_t kind, uint8_t flags);
+  NetResult<void> SetFanoutProgram(RefPtr<EndpointFilter> program);
+  // The value of getsockopt.
+  uint32_t Fanout();
   // PACKET_STATISTICS: seen and dropped since the last call.
   std::pair<uint32_t, uint32_t> TakeStatistics();
 
   // ---- Internal ----
-  void OnFrame(Interface& iface, ByteSpan frame, size_t link_header, bool outgoing);
+  void OnFrame(Interface& iface, ByteSpan frame, size_t link_header, bool outgoing,
+               uint64_t serial);
+  FanoutGroup* fanout() const { return fanout_.get(); }
+  bool HasRoom() const;
 
  private:
   uint32_t DoPoll() override;
@@ -44,6 +98,8 @@ class PacketEndpoint final : public Endpoint {
   std::deque<Datagram> queue_;
   size_t queued_bytes_ = 0;
   bool ignore_outgoing_ = false;
+  RefPtr<PacketSink> sink_;
+  RefPtr<FanoutGroup> fanout_;
   uint32_t seen_ = 0;
   uint32_t dropped_ = 0;
 };

@@ -59,6 +59,17 @@ class TcpConnection {
   size_t Readable() const { return receive_.bytes(); }
   // The urgent byte: MSG_OOB.
   NetResult<uint8_t> TakeUrgent(bool peek);
+  // Whether the next byte is the urgent one, which no plain read gives.
+  bool UrgentNext() const {
+    return urgent_state_ != Urgent::kNone && urgent_at_ == read_at_ && !settings_.oob_inline &&
+           Readable() > 0;
+  }
+  // What a read could give before the mark (tcp_inq()).
+  size_t ReadableToMark() const {
+    const size_t all = Readable();
+    if (urgent_state_ == Urgent::kNone || settings_.oob_inline || urgent_at_ < read_at_) return all;
+    return static_cast<size_t>(std::min<uint64_t>(all, urgent_at_ - read_at_));
+  }
   bool AtMark() const;
   bool HasUrgent() const { return urgent_state_ == Urgent::kValid; }
   void ShutdownWrite(TimePoint now);

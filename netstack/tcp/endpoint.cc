@@ -96,17 +96,26 @@ NetResult<void> TcpEndpoint::DoBind(const SockAddr& given) {
   if (family_ == Family::kV4 && !given.addr.is_v4()) return NetError::kAfNoSupport;
   SockAddr a = TRY(Normalise(given));
   const bool odd = flag(Option::kFreeBind) || flag(Option::kTransparent);
-  if (!a.addr.IsAny() && !stack_->IsLocal(a.addr) && !odd) return NetError::kAddrNotAvail;
-  if (a.addr.is_v6() && a.addr.IsLinkLocal()) {
+  if (NeedsScope(a.addr)) {
     const IfIndex device = static_cast<IfIndex>(opt(Option::kBindToDevice));
     if (a.scope == 0) a.scope = device;
     if (a.scope == 0) return NetError::kInvalid;
     device_ = a.scope;
   }
+  // Linux lets groups and broadcasts be bound, of no use as they are.
+  const bool group = a.addr.is_v4() && (a.addr.IsMulticast() || stack_->IsBroadcast(a.addr));
+  if (!a.addr.IsAny() && !group && !stack_->IsLocal(a.addr) && !odd) {
+    return NetError::kAddrNotAvail;
+  }
+  if (a.port == 0 && flag(Option::kBindNoPort)) {
+    local_ = a;  // connect chooses a port for the whole tuple
+    bound_by_user_ = true;
+    return {};
+  }
   const SockAddr before = local_;
   local_ = a;
   const PortBinding b = Binding();
-  NetResult<uint16_t> port = stack_->tcp().Bind(a.port, b);
+  NetResult<uint16_t> port = stack_->tcp().Bind(*this, a.port, b);
   if (!port.ok()) {
     local_ = before;
     return port.error();
@@ -166,7 +175,7 @@ NetResult<void> TcpEndpoint::DoConnect(const SockAddr& given) {
   }
   IpAddr src = bound_by_user_ ? local_.addr : IpAddr();
   if (!src.IsNone() && !src.IsAny() && src.family() != a.addr.family()) {
-    return family_ == Family::kV6 ? NetError::kNetUnreach : NetError::kInvalid;
+    return a.addr.is_v4() ? NetError::kNetUnreach : NetError::kAfNoSupport;
   }
   if (!src.IsNone() && src.IsAny()) src = IpAddr();
   Route route = TRY(stack_->FindRoute({.src = src, .dst = a.addr, .oif = oif,
@@ -178,7 +187,7 @@ NetResult<void> TcpEndpoint::DoConnect(const SockAddr& given) {
   const bool loopback = route.kind == Route::Kind::kLocal;
   FourTuple tuple{route.src, a.addr, local_.port, a.port};
   if (!bound_) {
-    tuple.local_port = TRY(stack_->tcp().ChoosePort(tuple, loopback));
+    tuple.local_port = TRY(stack_->tcp().ChoosePort(*this, tuple, loopback));
     PortBinding b = Binding();
     b.addr = route.src;
     b.dual = false;
@@ -232,6 +241,8 @@ NetResult<void> TcpEndpoint::Disconnect() {
   if (bound_ && !bound_by_user_) {
     Unbind();
     local_ = SockAddr();
+  } else if (bound_) {
+    local_.addr = bound_->addr;
   }
   remote_.reset();
   connecting_ = was_connected_ = false;
@@ -247,7 +258,8 @@ NetResult<void> TcpEndpoint::Listen(int backlog) {
   if (listener_) return {};
   if (!bound_) {
     // Linux: listen without bind takes an ephemeral port.
-    TRY(DoBind({IpAddr::Any(family_), 0, 0}));
+    Store(options_, Option::kBindNoPort, 0);
+    TRY(DoBind({bound_by_user_ ? local_.addr : IpAddr::Any(family_), 0, local_.scope}));
   }
   PortBinding to = Binding();
   to.listening = true;
@@ -567,7 +579,8 @@ NetResult<void> TcpEndpoint::SendUrgent(uint8_t byte) {
 
 NetResult<uint8_t> TcpEndpoint::ReceiveUrgent(bool peek) {
   StackEntry entry(*stack_);
-  if (!connection_) return NetError::kNotConnected;
+  if (listener_) return NetError::kNotConnected;
+  if (!connection_) return NetError::kInvalid;
   return connection_->TakeUrgent(peek);
 }
 
@@ -578,7 +591,7 @@ bool TcpEndpoint::AtMark() {
 
 size_t TcpEndpoint::Readable() {
   StackEntry entry(*stack_);
-  return connection_ ? connection_->Readable() : 0;
+  return connection_ ? connection_->ReadableToMark() : 0;
 }
 
 size_t TcpEndpoint::Unacked() {
@@ -606,7 +619,7 @@ uint32_t TcpEndpoint::DoPoll() {
   if (read_end && write_end) bits |= kHangup;
   if (read_end) bits |= kReadable | kReadHangup;
   if (state == TcpState::kSynSent || state == TcpState::kSynReceived) return bits;
-  if (connection_->Readable() >=
+  if (connection_->Readable() - (connection_->UrgentNext() ? 1 : 0) >=
       static_cast<size_t>(std::max<int64_t>(opt(Option::kReceiveLowat), 1))) {
     bits |= kReadable;
   }

@@ -105,6 +105,7 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
   NetResult<void> OnOption(Option o, int64_t value) override;
   NetResult<int64_t> OnGetOption(Option o) override;
   bool is_tcp() const override { return true; }
+  bool HasPort() const override { return listener_ != nullptr || registered_; }
 
   PortBinding Binding() const;
   NetResult<void> Disconnect();
@@ -114,7 +115,7 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
   NetResult<size_t> SendChecks();
 
   SockAddr local_;
-  bool bound_by_user_ = false;
+  bool bound_by_user_ = false;  // bind gave an address, if only "any"
   std::optional<PortBinding> bound_;
   std::optional<SockAddr> remote_;
   FourTuple tuple_;

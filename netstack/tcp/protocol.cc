@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "netstack/tcp/listen.h"
+#include "netstack/reuse_group.h"
 #include "netstack/wire/checksum.h"
 
 namespace ringwall::net {
@@ -47,7 +48,7 @@ void TcpProtocol::SegmentIn(const IpReceived& rx, const TcpSegment& segment, Cha
   if (auto it = time_wait_.find(tuple); it != time_wait_.end()) {
     if (!TimeWaitIn(tuple, *it->second, rx, segment, length)) return;
   }
-  if (TcpEndpoint* l = FindListener(tuple, rx.iface)) {
+  if (TcpEndpoint* l = FindListener(tuple, rx.iface, payload)) {
     Ref<TcpEndpoint> hold(*l);
     return l->listener()->Segment(tuple, rx, segment, std::move(payload));
   }
@@ -55,12 +56,12 @@ void TcpProtocol::SegmentIn(const IpReceived& rx, const TcpSegment& segment, Cha
   if (!segment.Has(kRst)) SendReset(tuple, rx.iface, segment, length);
 }
 
-TcpEndpoint* TcpProtocol::FindListener(const FourTuple& tuple, IfIndex iface) {
+TcpEndpoint* TcpProtocol::FindListener(const FourTuple& tuple, IfIndex iface,
+                                       const Chain& payload) {
   auto it = listeners_.find(tuple.local_port);
   if (it == listeners_.end()) return nullptr;
   TcpEndpoint* best = nullptr;
   int best_score = -1;
-  uint32_t equals = 0;
   for (TcpEndpoint* e : it->second) {
     const PortBinding& b = *e->binding();
     int score = 1;
@@ -75,36 +76,50 @@ TcpEndpoint* TcpProtocol::FindListener(const FourTuple& tuple, IfIndex iface) {
       if (b.device != iface) continue;
       score += 4;
     }
-    if (score < best_score) continue;
-    if (score > best_score) {
-      best = e;
-      best_score = score;
-      equals = 1;
-      continue;
-    }
-    equals++;  // SO_REUSEPORT: by flow
-    const uint64_t hash = SipHash(stack_.key(), TupleBytes(tuple, static_cast<uint8_t>(equals)));
-    if (hash % equals == 0) best = e;
+    if (score <= best_score) continue;
+    best = e;
+    best_score = score;
   }
-  return best;
+  if (best == nullptr || best->reuse_group() == nullptr) return best;
+  // SO_REUSEPORT: by flow.
+  Slice seen;
+  if (best->reuse_group()->program) seen = payload.Flatten();
+  const uint64_t hash = SipHash(stack_.key(), TupleBytes(tuple, 1));
+  Endpoint* chosen = best->reuse_group()->Select(hash, seen.span());
+  return chosen == nullptr ? best : static_cast<TcpEndpoint*>(chosen);
+}
+
+void TcpProtocol::AddListener(TcpEndpoint* e, uint16_t port) {
+  std::vector<TcpEndpoint*>& there = listeners_[port];
+  if (e->binding()->reuse_port) {
+    auto same = std::find_if(there.begin(), there.end(), [&](TcpEndpoint* o) {
+      const PortBinding& a = *o->binding();
+      const PortBinding& b = *e->binding();
+      return o->reuse_group() != nullptr && a.addr == b.addr && a.dual == b.dual &&
+             a.device == b.device;
+    });
+    e->JoinReuseGroup(same == there.end() ? nullptr : *same);
+  }
+  there.push_back(e);
 }
 
 void TcpProtocol::RemoveListener(TcpEndpoint* e, uint16_t port) {
   auto it = listeners_.find(port);
   if (it == listeners_.end()) return;
   std::erase(it->second, e);
+  e->LeaveReuseGroup();
   if (it->second.empty()) listeners_.erase(it);
 }
 
 // ---- Ports ----
 
-NetResult<uint16_t> TcpProtocol::Bind(uint16_t port, const PortBinding& b) {
+NetResult<uint16_t> TcpProtocol::Bind(const TcpEndpoint& e, uint16_t port, const PortBinding& b) {
   if (port == 0) {
-    const StackConfig& c = stack_.config();
-    const uint32_t span = c.port_max - c.port_min + 1u;
+    const auto [low, high] = e.PortRange();
+    const uint32_t span = high - low + 1u;
     const uint32_t start = static_cast<uint32_t>(stack_.Random64() % span);
     for (uint32_t i = 0; i < span && port == 0; i++) {
-      const uint16_t p = static_cast<uint16_t>(c.port_min + (start + i) % span);
+      const uint16_t p = static_cast<uint16_t>(low + (start + i) % span);
       if (!ports_.Conflicts(p, b)) port = p;
     }
     if (port == 0) return NetError::kAddrInUse;
@@ -125,12 +140,13 @@ bool TcpProtocol::MayReuse(const TimeWait& tw, bool loopback) const {
   return loopback && tw.timestamps && stack_.now() - tw.since > Duration::Seconds(1);
 }
 
-NetResult<uint16_t> TcpProtocol::ChoosePort(FourTuple tuple, bool loopback) {
-  const StackConfig& c = stack_.config();
-  const uint32_t span = c.port_max - c.port_min + 1u;
+NetResult<uint16_t> TcpProtocol::ChoosePort(const TcpEndpoint& e, FourTuple tuple,
+                                            bool loopback) {
+  const auto [low, high] = e.PortRange();
+  const uint32_t span = high - low + 1u;
   const uint32_t start = static_cast<uint32_t>(stack_.Random64() % span);
   for (uint32_t i = 0; i < span; i++) {
-    const uint16_t p = static_cast<uint16_t>(c.port_min + (start + i) % span);
+    const uint16_t p = static_cast<uint16_t>(low + (start + i) % span);
     if (!ports_.OnlyConnects(p)) continue;
     tuple.local_port = p;
     if (connections_.contains(tuple)) continue;

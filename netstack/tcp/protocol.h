@@ -40,17 +40,17 @@ class TcpProtocol {
 
   // ---- For endpoints ----
   // port 0: chooses one.
-  NetResult<uint16_t> Bind(uint16_t port, const PortBinding& b);
+  NetResult<uint16_t> Bind(const TcpEndpoint& e, uint16_t port, const PortBinding& b);
   void Unbind(uint16_t port, const PortBinding& b) { ports_.Remove(port, b); }
   void Rebind(uint16_t port, const PortBinding& from, const PortBinding& to);
   bool Conflicts(uint16_t port, const PortBinding& b) const { return ports_.Conflicts(port, b); }
   void Share(uint16_t port, const PortBinding& b) { ports_.Add(port, b); }
   // A local port such that the four-tuple is free.
-  NetResult<uint16_t> ChoosePort(FourTuple tuple, bool loopback);
+  NetResult<uint16_t> ChoosePort(const TcpEndpoint& e, FourTuple tuple, bool loopback);
   // False when the tuple is taken. Ends a TIME-WAIT entry that may be reused: RFC 6191.
   bool Register(TcpEndpoint* e, const FourTuple& tuple, bool loopback);
   void Unregister(const FourTuple& tuple);
-  void AddListener(TcpEndpoint* e, uint16_t port) { listeners_[port].push_back(e); }
+  void AddListener(TcpEndpoint* e, uint16_t port);
   void RemoveListener(TcpEndpoint* e, uint16_t port);
   void EnterTimeWait(TcpEndpoint& e);
   // RFC 6528 3: unpredictable, and later than an old incarnation's.
@@ -65,7 +65,7 @@ class TcpProtocol {
   size_t orphans = 0;
 
  private:
-  TcpEndpoint* FindListener(const FourTuple& tuple, IfIndex iface);
+  TcpEndpoint* FindListener(const FourTuple& tuple, IfIndex iface, const Chain& payload);
   bool TimeWaitIn(const FourTuple& tuple, TimeWait& tw, const IpReceived& rx,
                   const TcpSegment& segment, size_t length);
   bool MayReuse(const TimeWait& tw, bool loopback) const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "netstack/reuse_group.h"
 #include "netstack/wire/checksum.h"
 #include "netstack/wire/ethernet.h"
 #include "netstack/wire/icmp.h"
@@ -12,6 +13,7 @@ namespace {
 
 // What a queued datagram costs beyond its bytes; Linux counts the sk_buff.
 constexpr size_t kDatagramCost = 256;
+constexpr size_t kMaxSegments = 128;  // UDP_MAX_SEGMENTS
 
 size_t Cost(const Chain& c) {
   size_t n = kDatagramCost;
@@ -37,18 +39,23 @@ NetResult<void> UdpEndpoint::DoBind(const SockAddr& given) {
   if (bound_) return NetError::kInvalid;
   if (family_ == Family::kV4 && !given.addr.is_v4()) return NetError::kAfNoSupport;
   SockAddr a = TRY(Normalise(given));
-  if (!a.addr.IsAny() && !a.addr.IsMulticast() && !stack_->IsBroadcast(a.addr) &&
-      !stack_->IsLocal(a.addr) && !flag(Option::kFreeBind) && !flag(Option::kTransparent)) {
-    return NetError::kAddrNotAvail;
-  }
-  if (a.addr.is_v6() && a.addr.IsLinkLocal()) {
+  if (NeedsScope(a.addr)) {
     const IfIndex device = static_cast<IfIndex>(opt(Option::kBindToDevice));
     if (a.scope == 0) a.scope = device;
     if (a.scope == 0) return NetError::kInvalid;
     if (device == 0) Store(options_, Option::kBindToDevice, a.scope);
   }
+  if (!a.addr.IsAny() && !a.addr.IsMulticast() && !stack_->IsBroadcast(a.addr) &&
+      !stack_->IsLocal(a.addr) && !flag(Option::kFreeBind) && !flag(Option::kTransparent)) {
+    return NetError::kAddrNotAvail;
+  }
+  if (a.port == 0 && flag(Option::kBindNoPort)) {
+    local_ = a;  // the port is chosen when one is needed
+    local_chosen_ = false;
+    return {};
+  }
   TRY(BindTo(a));
-  port_by_user_ = true;
+  port_by_user_ = given.port != 0;
   return {};
 }
 
@@ -73,6 +80,14 @@ void UdpEndpoint::Unbind() {
   local_.port = 0;
 }
 
+std::optional<NetError> UdpEndpoint::WrongFamily(const IpAddr& to) const {
+  const IpAddr& own = local_.addr;
+  if (local_chosen_ || own.IsNone() || own.IsAny() || own.family() == to.family()) {
+    return std::nullopt;
+  }
+  return to.is_v4() ? NetError::kNetUnreach : NetError::kAfNoSupport;
+}
+
 NetResult<void> UdpEndpoint::DoConnect(const SockAddr& given) {
   if (given.addr.IsNone()) {
     remote_.reset();
@@ -86,17 +101,22 @@ NetResult<void> UdpEndpoint::DoConnect(const SockAddr& given) {
     return {};
   }
   SockAddr a = TRY(Normalise(given));
+  if (std::optional<NetError> e = WrongFamily(a.addr)) return *e;
   IfIndex device = static_cast<IfIndex>(opt(Option::kBindToDevice));
-  if (a.addr.is_v6() && a.addr.IsLinkLocal()) {
+  if (NeedsScope(a.addr)) {
     if (a.scope == 0) a.scope = device;
     if (a.scope == 0) return NetError::kInvalid;
     device = a.scope;
+  }
+  if (a.addr.IsMulticast() && device == 0) {
+    device = static_cast<IfIndex>(
+        opt(a.addr.is_v4() ? Option::kMulticastIf : Option::kMulticastIf6));
   }
   const IpAddr src = local_chosen_ ? IpAddr() : local_.addr;
   Route route = TRY(stack_->FindRoute({.src = src, .dst = a.addr, .oif = device,
                                        .mark = static_cast<uint32_t>(opt(Option::kMark))}));
   if (route.kind == Route::Kind::kBroadcast && !flag(Option::kBroadcast)) return NetError::kAccess;
-  if (!bound_) TRY(BindTo({IpAddr::Any(family_), 0, 0}));
+  if (!bound_) TRY(BindTo({local_.addr.IsNone() ? IpAddr::Any(family_) : local_.addr, 0, 0}));
   if (local_.addr.IsNone() || local_.addr.IsAny() || local_chosen_) {
     local_.addr = route.src;
     local_chosen_ = true;
@@ -154,17 +174,19 @@ NetResult<size_t> UdpEndpoint::Send(Chain data, const SendParams& params) {
   if (params.to) {
     to = TRY(Normalise(*params.to));
     if (to.port == 0) return NetError::kInvalid;
+    if (std::optional<NetError> e = WrongFamily(to.addr)) return *e;
   } else if (remote_) {
     to = *remote_;
   } else {
     return NetError::kDestAddrRequired;
   }
   const size_t size = data.size();
+  const uint32_t mark = params.mark.value_or(static_cast<uint32_t>(opt(Option::kMark)));
   const size_t gso = params.gso_size;
-  // RFC 768's length field; GSO batches are bounded alike (UDP_MAX_SEGMENTS, 64 segments).
+  // RFC 768's length field; GSO batches are bounded alike.
   if (size > 65535 - kUdpHeader - (to.addr.is_v4() ? kIpv4Header : 0))
     return NetError::kMessageSize;
-  if (gso != 0 && size > gso * 64) return NetError::kInvalid;
+  if (gso != 0 && size > gso * kMaxSegments) return NetError::kInvalid;
 
   IfIndex oif = params.iface != 0 ? params.iface : static_cast<IfIndex>(opt(Option::kBindToDevice));
   if (to.addr.IsMulticast() && oif == 0) {
@@ -172,36 +194,45 @@ NetResult<size_t> UdpEndpoint::Send(Chain data, const SendParams& params) {
         opt(to.addr.is_v4() ? Option::kMulticastIf : Option::kMulticastIf6));
   }
   if (to.addr.is_v6() && to.addr.IsLinkLocal() && oif == 0) oif = to.scope;
+  if (params.iface != 0 && stack_->FindInterface(params.iface) == nullptr) {
+    return NetError::kNoDevice;
+  }
   IpAddr src = params.src.Unmapped();
   if (src.IsNone() || src.IsAny()) src = local_.addr.Unmapped();
   if (src.family() != to.addr.family() || src.IsMulticast()) src = IpAddr();
   if (!params.src.IsNone() && !params.src.IsAny() && !stack_->IsLocal(src)) {
-    return NetError::kInvalid;
+    return to.addr.is_v4() ? NetError::kNetUnreach : NetError::kInvalid;
   }
   Route route = TRY(stack_->FindRoute({.src = src, .dst = to.addr, .oif = oif,
-                                       .mark = static_cast<uint32_t>(opt(Option::kMark))}));
+                                       .mark = mark}));
   if (route.kind == Route::Kind::kBroadcast && !flag(Option::kBroadcast)) return NetError::kAccess;
-  if (!bound_) TRY(BindTo({IpAddr::Any(family_), 0, 0}));
+  if (!bound_) TRY(BindTo({local_.addr.IsNone() ? IpAddr::Any(family_) : local_.addr, 0, 0}));
   to.addr = route.dst;
 
   const uint8_t ttl = params.ttl.value_or(TtlFor(to.addr));
   const uint8_t tos = params.tos.value_or(TosFor(to.addr));
+  if (gso != 0 && size > gso && stack_->ShortWay(route)) {
+    // Whole, to be cut where it is received or not at all.
+    TRY(SendOne(route, to, ttl, tos, params.gso_size, mark, std::move(data)));
+    return size;
+  }
   const size_t step = gso != 0 ? gso : std::max<size_t>(size, 1);
   size_t at = 0;
   do {
     const size_t n = std::min(step, size - at);
-    TRY(SendOne(route, to, ttl, tos, gso != 0 ? data.Sub(at, n) : data));
+    TRY(SendOne(route, to, ttl, tos, 0, mark, gso != 0 ? data.Sub(at, n) : data));
     at += n;
   } while (at < size);
   return size;
 }
 
 NetResult<void> UdpEndpoint::SendOne(const Route& route, const SockAddr& to, uint8_t ttl,
-                                     uint8_t tos, Chain data) {
+                                     uint8_t tos, uint16_t gso, uint32_t mark, Chain data) {
   const bool v4 = to.addr.is_v4();
   (v4 ? stack_->counters().udp4 : stack_->counters().udp6).out_datagrams++;
   if (stack_->ShortWay(route)) {
-    stack_->LoopUdp(route.src, to.addr, local_.port, to.port, ttl, tos, std::move(data));
+    stack_->LoopUdp({route.src, to.addr, local_.port, to.port, ttl, tos, gso, 0, mark},
+                    std::move(data));
     return {};
   }
   const bool group = route.kind == Route::Kind::kMulticast;
@@ -210,6 +241,7 @@ NetResult<void> UdpEndpoint::SendOne(const Route& route, const SockAddr& to, uin
   WriteUdp(p.Prepend(kUdpHeader), local_.port, to.port, p.payload.size());
   IpSend ip{route.src, to.addr, kProtoUdp, ttl, tos};
   Own(ip);
+  ip.mark = mark;
   const int64_t discover = opt(v4 ? Option::kMtuDiscover : Option::kMtuDiscover6);
   const size_t total = p.size() + (v4 ? kIpv4Header : kIpv6Header);
   // IP_PMTUDISC_WANT sends what fits with DF and cuts what does not; DO and PROBE never cut.
@@ -222,8 +254,12 @@ NetResult<void> UdpEndpoint::SendOne(const Route& route, const SockAddr& to, uin
   }
   if (loop || route.kind == Route::Kind::kBroadcast) {
     // A copy for our own listeners, as Linux's ip_mc_output() and ip_output() for broadcasts do.
-    stack_->LoopUdp(route.src, to.addr, local_.port, to.port, ttl, tos, p.payload);
+    stack_->LoopUdp({route.src, to.addr, local_.port, to.port, ttl, tos, 0, route.oif, mark},
+                    p.payload);
     if (ttl == 0) return {};
+    if (Interface* out = stack_->FindInterface(route.oif); out != nullptr && out->is_loopback()) {
+      return {};
+    }
   }
   NetResult<void> sent = stack_->SendIp(route, ip, std::move(p));
   if (!sent.ok() && sent.error() == NetError::kMessageSize &&
@@ -238,10 +274,22 @@ NetResult<void> UdpEndpoint::SendOne(const Route& route, const SockAddr& to, uin
   return sent;
 }
 
-NetResult<Datagram> UdpEndpoint::Receive(bool peek) {
+void UdpEndpoint::SetGro(bool on) {
+  StackEntry entry(*stack_);
+  gro_ = on;
+}
+
+NetResult<Datagram> UdpEndpoint::Receive(bool peek, size_t* skip) {
   StackEntry entry(*stack_);
   if (std::optional<NetError> e = TakeErrorLocked()) return *e;
   if (queue_.empty()) return NetError::kWouldBlock;
+  if (peek && skip != nullptr && *skip != 0) {
+    for (const Datagram& d : queue_) {
+      if (*skip < d.data.size()) return d;
+      *skip -= d.data.size();
+    }
+    return NetError::kWouldBlock;
+  }
   if (peek) return queue_.front();
   Datagram d = std::move(queue_.front());
   queue_.pop_front();
@@ -289,11 +337,7 @@ bool UdpEndpoint::HearsGroup(const IpAddr& src, uint16_t sport, const IpAddr& ds
   if (remote_ && (remote_->addr != src || remote_->port != sport)) return false;
   const IfIndex device = static_cast<IfIndex>(opt(Option::kBindToDevice));
   if (device != 0 && device != iface) return false;
-  if (!dst.IsMulticast()) return true;
-  // IP_MULTICAST_ALL: without it only groups that this socket joined.
-  const bool joined = std::any_of(memberships_.begin(), memberships_.end(),
-                                  [&](const Membership& m) { return m.group == dst; });
-  return joined || flag(Option::kMulticastAll);
+  return !dst.IsMulticast() || HearsSource(dst, iface, src);
 }
 
 bool UdpEndpoint::PassesFilter(const IpReceived& rx, uint16_t sport, Chain* payload) const {
@@ -312,6 +356,17 @@ bool UdpEndpoint::PassesFilter(const IpReceived& rx, uint16_t sport, Chain* payl
 }
 
 void UdpEndpoint::Enqueue(const IpReceived& rx, uint16_t sport, Chain payload) {
+  const size_t step = rx.gso_size;
+  if (step == 0 || gro_ || payload.size() <= step) {
+    return EnqueueOne(rx, sport, std::move(payload), gro_ ? rx.gso_size : uint16_t{0});
+  }
+  for (size_t at = 0; at < payload.size(); at += step) {
+    EnqueueOne(rx, sport, payload.Sub(at, std::min(step, payload.size() - at)), 0);
+  }
+}
+
+void UdpEndpoint::EnqueueOne(const IpReceived& rx, uint16_t sport, Chain payload,
+                             uint16_t gso_size) {
   UdpCounters& count = rx.dst.is_v4() ? stack_->counters().udp4 : stack_->counters().udp6;
   const size_t cost = Cost(payload);
   // As Linux: one datagram is always taken when nothing is queued.
@@ -321,6 +376,7 @@ void UdpEndpoint::Enqueue(const IpReceived& rx, uint16_t sport, Chain payload) {
   }
   if (queued_bytes_ != 0 &&
       queued_bytes_ + cost > static_cast<size_t>(opt(Option::kReceiveBuffer))) {
+    drops_++;
     count.rcvbuf_errors++;
     count.in_errors++;
     return;
@@ -335,7 +391,9 @@ void UdpEndpoint::Enqueue(const IpReceived& rx, uint16_t sport, Chain payload) {
   d.ttl = rx.ttl;
   d.tos = rx.tos;
   d.when = stack_->now();
-  d.gso_size = rx.gso_size;
+  d.gso_size = gso_size;
+  d.mark = rx.meta.mark;
+  d.drops = drops_;
   queued_bytes_ += cost;
   queue_.push_back(std::move(d));
   count.in_datagrams++;
@@ -371,34 +429,31 @@ void UdpEndpoint::OnIcmp(const IcmpError& e, uint16_t remote_port) {
 }
 
 UdpEndpoint* UdpProtocol::Find(const IpAddr& src, uint16_t sport, const IpAddr& dst,
-                               uint16_t dport, IfIndex iface) {
+                               uint16_t dport, IfIndex iface, const Chain* payload) {
   auto it = by_port_.find(dport);
   if (it == by_port_.end()) return nullptr;
   UdpEndpoint* best = nullptr;
   int best_score = -1;
-  uint32_t equals = 0;
   for (UdpEndpoint* e : it->second) {
     const int score = e->Score(src, sport, dst, iface);
     if (score < best_score || score < 0) continue;
-    if (score > best_score) {
-      best = e;
-      best_score = score;
-      equals = 1;
-    } else if (e->flag(Option::kReusePort)) {
-      // A group shares the load by flow: the same flow always meets the same member.
-      equals++;
-      uint8_t flow[38] = {};
-      std::memcpy(flow, src.bytes().data(), 16);
-      std::memcpy(flow + 16, dst.bytes().data(), 16);
-      Store16(flow + 32, sport);
-      Store16(flow + 34, dport);
-      Store16(flow + 36, static_cast<uint16_t>(equals));
-      if (SipHash(stack_.key(), flow) % equals == 0) best = e;
-    } else {
-      best = e;  // SO_REUSEADDR: the last to bind hears it
-    }
+    // A group counts as its first member; else (SO_REUSEADDR) the last to bind hears it.
+    if (score == best_score && e->reuse_group() != nullptr) continue;
+    best = e;
+    best_score = score;
   }
-  return best;
+  if (best == nullptr || best->reuse_group() == nullptr || best->connected()) return best;
+  // A group shares the load by flow: the same flow always meets the same member.
+  uint8_t flow[36];
+  std::memcpy(flow, src.bytes().data(), 16);
+  std::memcpy(flow + 16, dst.bytes().data(), 16);
+  Store16(flow + 32, sport);
+  Store16(flow + 34, dport);
+  Slice seen;
+  if (best->reuse_group()->program && payload != nullptr) seen = payload->Flatten();
+  Endpoint* chosen = best->reuse_group()->Select(SipHash(stack_.key(), flow), seen.span());
+  UdpEndpoint* e = static_cast<UdpEndpoint*>(chosen);
+  return e->Score(src, sport, dst, iface) < 0 ? best : e;
 }
 
 void UdpProtocol::DatagramIn(const IpReceived& rx, uint16_t sport, uint16_t dport, Chain payload,
@@ -418,7 +473,7 @@ void UdpProtocol::DatagramIn(const IpReceived& rx, uint16_t sport, uint16_t dpor
     if (!heard) count.no_ports++;
     return;
   }
-  if (UdpEndpoint* e = Find(rx.src, sport, rx.dst, dport, rx.iface)) {
+  if (UdpEndpoint* e = Find(rx.src, sport, rx.dst, dport, rx.iface, &payload)) {
     return e->Enqueue(rx, sport, std::move(payload));
   }
   count.no_ports++;
@@ -444,7 +499,7 @@ void UdpProtocol::DatagramIn(const IpReceived& rx, uint16_t sport, uint16_t dpor
 bool UdpProtocol::ErrorIn(const IcmpError& e) {
   const uint16_t local_port = Load16(e.transport.data());
   const uint16_t remote_port = Load16(e.transport.data() + 2);
-  UdpEndpoint* endpoint = Find(e.remote, remote_port, e.local, local_port, 0);
+  UdpEndpoint* endpoint = Find(e.remote, remote_port, e.local, local_port, 0, nullptr);
   if (endpoint == nullptr) return false;
   endpoint->OnIcmp(e, remote_port);
   return true;
@@ -452,11 +507,11 @@ bool UdpProtocol::ErrorIn(const IcmpError& e) {
 
 NetResult<uint16_t> UdpProtocol::Bind(UdpEndpoint* e, uint16_t port, const PortBinding& b) {
   if (port == 0) {
-    const StackConfig& c = stack_.config();
-    const uint32_t span = c.port_max - c.port_min + 1u;
+    const auto [low, high] = e->PortRange();
+    const uint32_t span = high - low + 1u;
     const uint32_t start = static_cast<uint32_t>(stack_.Random64() % span);
     for (uint32_t i = 0; i < span && port == 0; i++) {
-      const uint16_t p = static_cast<uint16_t>(c.port_min + (start + i) % span);
+      const uint16_t p = static_cast<uint16_t>(low + (start + i) % span);
       if (!by_port_.contains(p)) port = p;
     }
     if (port == 0) return NetError::kAddrInUse;
@@ -464,7 +519,14 @@ NetResult<uint16_t> UdpProtocol::Bind(UdpEndpoint* e, uint16_t port, const PortB
     return NetError::kAddrInUse;
   }
   ports_.Add(port, b);
-  by_port_[port].push_back(e);
+  std::vector<UdpEndpoint*>& bound = by_port_[port];
+  if (b.reuse_port) {
+    auto same = std::find_if(bound.begin(), bound.end(), [&](UdpEndpoint* o) {
+      return o->reuse_group() != nullptr && o->SharesWith(b);
+    });
+    e->JoinReuseGroup(same == bound.end() ? nullptr : *same);
+  }
+  bound.push_back(e);
   return port;
 }
 
@@ -472,6 +534,7 @@ void UdpProtocol::Unbind(UdpEndpoint* e, uint16_t port, const PortBinding& b) {
   ports_.Remove(port, b);
   auto it = by_port_.find(port);
   std::erase(it->second, e);
+  e->LeaveReuseGroup();
   if (it->second.empty()) by_port_.erase(it);
 }
 

@@ -16,6 +16,8 @@ struct SendParams {
   std::optional<uint8_t> tos;
   uint16_t gso_size = 0;  // UDP_SEGMENT
   bool dont_route = false;
+  std::optional<uint32_t> mark;    // SO_MARK
+  std::optional<uint32_t> stamps;  // SO_TIMESTAMPING: the socket layer's
 };
 
 class UdpEndpoint final : public Endpoint {
@@ -25,7 +27,10 @@ class UdpEndpoint final : public Endpoint {
   // Returns the bytes sent. kWouldBlock never: what the link cannot take is lost, as on Linux.
   NetResult<size_t> Send(Chain data, const SendParams& params);
   // The oldest datagram; with `peek` it stays.
-  NetResult<Datagram> Receive(bool peek = false);
+  // *skip (SO_PEEK_OFF): bytes of the queue to leave out; what is left of it is of the datagram.
+  NetResult<Datagram> Receive(bool peek = false, size_t* skip = nullptr);
+  // UDP_GRO: datagrams that came as one are given as one.
+  void SetGro(bool on);
   // Bytes of the next datagram (FIONREAD).
   size_t NextSize();
 
@@ -37,6 +42,11 @@ class UdpEndpoint final : public Endpoint {
   bool HearsGroup(const IpAddr& src, uint16_t sport, const IpAddr& dst, IfIndex iface) const;
   void Enqueue(const IpReceived& rx, uint16_t sport, Chain payload);
   void OnIcmp(const IcmpError& e, uint16_t remote_port);
+  bool connected() const { return remote_.has_value(); }
+  // Whether a binding is of the same reuse group.
+  bool SharesWith(const PortBinding& b) const {
+    return bound_ && bound_->addr == b.addr && bound_->dual == b.dual && bound_->device == b.device;
+  }
   bool TalksTo(const IpAddr& remote, uint16_t port) const;
 
  private:
@@ -53,12 +63,17 @@ class UdpEndpoint final : public Endpoint {
   NetResult<void> BindTo(const SockAddr& addr);
   void Unbind();
   NetResult<void> SendOne(const Route& route, const SockAddr& to, uint8_t ttl, uint8_t tos,
-                          Chain data);
+                          uint16_t gso, uint32_t mark, Chain data);
+  void EnqueueOne(const IpReceived& rx, uint16_t sport, Chain payload, uint16_t gso_size);
+  bool HasPort() const override { return bound_.has_value(); }
   PortBinding Binding() const;
+  // Whether the address that bind gave is of the other family than `to`, and the error for it.
+  std::optional<NetError> WrongFamily(const IpAddr& to) const;
   bool PassesFilter(const IpReceived& rx, uint16_t sport, Chain* payload) const;
 
   SockAddr local_;
-  bool port_by_user_ = false;  // bind gave or chose it
+  bool port_by_user_ = false;  // bind gave it
+  bool gro_ = false;
   bool local_chosen_ = false;  // the address came from connect, not from bind
   std::optional<SockAddr> remote_;
   std::optional<PortBinding> bound_;
@@ -87,7 +102,7 @@ class UdpProtocol {
 
  private:
   UdpEndpoint* Find(const IpAddr& src, uint16_t sport, const IpAddr& dst, uint16_t dport,
-                    IfIndex iface);
+                    IfIndex iface, const Chain* payload);
   Stack& stack_;
   PortTable ports_{false};
   absl::flat_hash_map<uint16_t, std::vector<UdpEndpoint*>> by_port_;

@@ -26,7 +26,18 @@ class FileAsync final : public RefCounted<FileAsync>, public Waiter {
   explicit FileAsync(Kernel& k) : kernel(k) {}
   bool OnEvent(EventMask events) override;
 
+  // Hears of urgent bytes on sockets with an owner, O_ASYNC or not (send_sigurg()).
+  class Urgent final : public Waiter {
+   public:
+    explicit Urgent(FileAsync& async) : async_(async) {}
+    bool OnEvent(EventMask events) override;
+
+   private:
+    FileAsync& async_;
+  };
+
   Kernel& kernel;
+  Urgent urgent{*this};
   // What the fcntls set.
   struct State {
     AsyncOwner owner;
@@ -42,6 +53,8 @@ struct Notice {
   int reason;   // POLL_IN ...
   int fd = -1;  // instead of the one that O_ASYNC was set on
 };
+
+constexpr int kUrgent = -1;  // a reason of our own
 
 thread_local std::vector<Notice> pending_notices;
 thread_local std::vector<std::function<void()>> pending_work;
@@ -84,6 +97,11 @@ void SendTo(Task& to, const FileAsync::State& state, int reason) {
     return;
   }
   const bool group = owner.type != F_OWNER_TID;
+  if (reason == kUrgent) {
+    Result<void> ignored = to.SendSignal(MakeSigInfo(SIGURG, SI_KERNEL), group);
+    static_cast<void>(ignored);
+    return;
+  }
   if (state.signal != 0) {
     abi::SigInfo info =
         MakeSigInfo(state.signal, HasOwnCodes(state.signal) ? kSiSigio : reason);
@@ -206,13 +224,17 @@ class Worker {
   bool started_ GUARDED_BY(mu_) = false;
 };
 
-// When no lock is held.
-void SendSoon(Notice notice) {
+void Post(Notice notice) {
   if (Task::Current() != nullptr) {
     pending_notices.push_back(std::move(notice));
   } else {
     Worker::Get().Post(std::move(notice));
   }
+}
+
+bool FileAsync::Urgent::OnEvent(EventMask events) {
+  if ((events & EPOLLPRI) != 0) Post({Ref<FileAsync>(async_), kUrgent});
+  return false;
 }
 
 bool FileAsync::OnEvent(EventMask events) {
@@ -224,7 +246,7 @@ bool FileAsync::OnEvent(EventMask events) {
   } else if ((events & EPOLLPRI) != 0) {
     reason = POLL_PRI;
   }
-  SendSoon(Notice{Ref<FileAsync>(*this), reason});
+  Post({Ref<FileAsync>(*this), reason});
   return false;
 }
 
@@ -235,7 +257,10 @@ FileAsync* StateOf(const File& file) {
 void OnRelease(const File& file) {
   FileAsync* async = StateOf(file);
   if (async == nullptr) return;
-  if (WaitQueue* queue = const_cast<File&>(file).queue()) queue->Remove(*async);
+  if (WaitQueue* queue = const_cast<File&>(file).queue()) {
+    queue->Remove(*async);
+    queue->Remove(async->urgent);
+  }
   async->Release();
 }
 
@@ -273,10 +298,15 @@ Result<void> SetOwner(Task& t, File& file, int type, int id) {
     if (!owner.object) return Errno(ESRCH);
   }
   RefPtr<RefCountedBase> old;  // dropped without the lock
-  MakeState(t, file).state.With([&](FileAsync::State& s) {
+  FileAsync& async = MakeState(t, file);
+  async.state.With([&](FileAsync::State& s) {
     old = std::move(s.owner.object);
     s.owner = std::move(owner);
   });
+  if (file.AsSocket() == nullptr || file.queue() == nullptr) return {};
+  Worker::Get().Start();
+  MutexLock lock(async.registration);
+  if (!async.urgent.registered()) file.queue()->Add(async.urgent, EPOLLPRI);
   return {};
 }
 
@@ -343,7 +373,7 @@ Result<int64_t> FcntlAsync(Task& t, File& file, int cmd, uint64_t arg) {
 
 void TellOwner(File& file, int fd) {
   FileAsync* async = StateOf(file);
-  if (async != nullptr) SendSoon(Notice{Ref<FileAsync>(*async), POLL_MSG, fd});
+  if (async != nullptr) Post(Notice{Ref<FileAsync>(*async), POLL_MSG, fd});
 }
 
 void OwnIfNobody(Task& t, File& file) {

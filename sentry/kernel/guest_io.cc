@@ -91,13 +91,21 @@ void GuestBuffers::Cut(size_t n) {
   }
 }
 
+namespace {
+
+// Below vm.mmap_min_addr nothing is mapped: a program that hands in NULL learns so before a socket or
+// a pipe has parted with its bytes.
+constexpr uint64_t kFirstMapped = 64 << 10;
+
+}  // namespace
+
 Result<size_t> GuestDst::Put(std::span<const std::byte> bytes) {
   size_t done = 0;
   while (done < bytes.size() && remaining() > 0) {
     const GuestRange r = buffers_.Current(bytes.size() - done);
     const auto piece = bytes.subspan(done, r.size());
     size_t n = r.size();
-    if (at_once_ || !task_.context().WriteWindow(r.start, piece)) {
+    if (at_once_ || r.start.value() < kFirstMapped || !task_.context().WriteWindow(r.start, piece)) {
       Result<size_t> copied = task_.mm().CopyOutPartial(r.start, piece);
       if (!copied.ok()) {
         if (done > 0) break;

@@ -1,6 +1,5 @@
-#include "fs/inet/socket_filter.h"
+#include "fs/socket/socket_filter.h"
 
-#include "netstack/wire/ethernet.h"
 #include "sentry/bpf/bpf.h"
 
 namespace ringwall {
@@ -38,68 +37,84 @@ class Filter final : public net::EndpointFilter {
   const bpf::SocketFilter program_;
 };
 
-Result<void> Attach(OptionIn& in, const SocketOptions& options, net::Endpoint& endpoint) {
+}  // namespace
+
+Result<Ref<net::EndpointFilter>> ReadFilter(OptionIn& in, bool locked) {
   if (in.length() != sizeof(SockFprogAbi)) return Errno(EINVAL);
   const SockFprogAbi fprog = TRY(in.Value<SockFprogAbi>());
-  if (options.lock_filter != 0) return Errno(EPERM);
+  if (locked) return Errno(EPERM);
   if (fprog.filter == 0 || fprog.length == 0 || fprog.length > bpf::kMaxInsns) return Errno(EINVAL);
   std::vector<bpf::Insn> program(fprog.length);
   TRY(in.task().CopyIn(GuestAddr(fprog.filter), std::as_writable_bytes(std::span(program))));
   bpf::SocketFilter made = TRY(bpf::SocketFilter::Create(program));
-  endpoint.SetFilter(MakeRef<Filter>(std::move(made)));
-  return {};
+  return Ref<net::EndpointFilter>(MakeRef<Filter>(std::move(made)));
 }
 
-}  // namespace
-
-std::optional<Result<void>> SetFilterOption(int name, OptionIn& in, SocketOptions& options,
-                                            net::Endpoint& endpoint) {
+std::optional<Result<void>> Socket::SetFilterOption(int name, OptionIn& in) {
   switch (name) {
-    case SO_ATTACH_FILTER:
-      return Attach(in, options, endpoint);
+    case SO_ATTACH_FILTER: {
+      if (Result<int32_t> first = in.Int(); !first.ok()) return Result<void>(first.error());
+      Result<Ref<net::EndpointFilter>> made = ReadFilter(in, options_.lock_filter != 0);
+      if (!made.ok()) return Result<void>(made.error());
+      RefPtr<net::EndpointFilter> fresh(*made);
+      filter_.With([&](RefPtr<net::EndpointFilter>& f) { f = fresh; });
+      OnFilter(std::move(fresh));
+      return Result<void>();
+    }
     case SO_DETACH_FILTER: {
       // The value is not looked at, but an int must be there.
       Result<int32_t> unused = in.Int();
       if (!unused.ok()) return Result<void>(unused.error());
-      if (options.lock_filter != 0) return Result<void>(Errno(EPERM));
-      if (!endpoint.Filter()) return Result<void>(Errno(ENOENT));
-      endpoint.SetFilter(nullptr);
+      if (options_.lock_filter != 0) return Result<void>(Errno(EPERM));
+      RefPtr<net::EndpointFilter> old;
+      filter_.With([&](RefPtr<net::EndpointFilter>& f) { std::swap(f, old); });
+      if (!old) return Result<void>(Errno(ENOENT));
+      OnFilter(nullptr);
       return Result<void>();
     }
     case kSoAttachBpf:
     case kSoAttachReuseportEbpf: {
       Result<int32_t> fd = in.Int();
       if (!fd.ok()) return Result<void>(fd.error());
+      if (in.length() != sizeof(int32_t)) return Result<void>(Errno(EINVAL));
+      if (options_.lock_filter != 0) return Result<void>(Errno(EPERM));
       Result<Ref<File>> file = in.task().GetFile(*fd);
       // A descriptor of a BPF program cannot be: bpf(2) is not there.
       return Result<void>(Errno(file.ok() ? EINVAL : EBADF));
     }
-    case kSoAttachReuseportCbpf:
-      return Result<void>(Errno(in.length() == sizeof(SockFprogAbi) ? EOPNOTSUPP : EINVAL));
-    case kSoDetachReuseportBpf:
-      return Result<void>(Errno(options.reuse_port != 0 ? ENOENT : EINVAL));
+    case kSoAttachReuseportCbpf: {
+      if (Result<int32_t> first = in.Int(); !first.ok()) return Result<void>(first.error());
+      Result<Ref<net::EndpointFilter>> made = ReadFilter(in, options_.lock_filter != 0);
+      if (!made.ok()) return Result<void>(made.error());
+      return OnReusePortFilter(RefPtr<net::EndpointFilter>(*made));
+    }
+    case kSoDetachReuseportBpf: {
+      Result<int32_t> unused = in.Int();
+      if (!unused.ok()) return Result<void>(unused.error());
+      return OnReusePortFilter(nullptr);
+    }
     default:
       return std::nullopt;
   }
 }
 
 // SO_GET_FILTER counts instructions, not bytes: sk_get_filter().
-std::optional<Result<void>> GetFilterOption(int name, OptionOut& out, net::Endpoint& endpoint) {
-  if (name != SO_GET_FILTER) return std::nullopt;
-  const RefPtr<net::EndpointFilter> filter = endpoint.Filter();
+Result<void> Socket::GetFilterOption(OptionOut& out) {
+  const RefPtr<net::EndpointFilter> filter =
+      filter_.With([](const RefPtr<net::EndpointFilter>& f) { return f; });
   if (!filter) {
     out.SetLength(0);
-    return Result<void>();
+    return {};
   }
   const std::span<const bpf::Insn> source = static_cast<const Filter&>(*filter).source();
   if (out.room() == 0) {
     out.SetLength(static_cast<uint32_t>(source.size()));
-    return Result<void>();
+    return {};
   }
-  if (out.room() < source.size()) return Result<void>(Errno(EINVAL));
+  if (out.room() < source.size()) return Errno(EINVAL);
   out.SetWhole(std::as_bytes(source));
   out.SetLength(static_cast<uint32_t>(source.size()));
-  return Result<void>();
+  return {};
 }
 
 }  // namespace ringwall
