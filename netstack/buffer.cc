@@ -9,7 +9,7 @@ namespace ringwall::net {
 
 namespace {
 
-// Some blocks of the size that streams are sent in are kept: the allocator gives back a heap's end
+// Some blocks of the size that streams are sent and received in are kept: the allocator gives back a heap's end
 // and takes it again, and each page's first touch costs more than the bytes that are copied to it.
 class Spares {
  public:
@@ -30,23 +30,24 @@ class Spares {
 
  private:
   Mutex<LockClass::kLeaf> mu_;
-  std::array<void*, 16> blocks_ GUARDED_BY(mu_) = {};
+  std::array<void*, 32> blocks_ GUARDED_BY(mu_) = {};
   size_t count_ GUARDED_BY(mu_) = 0;
 };
 
 }  // namespace
 
 Ref<Buffer> Buffer::New(size_t capacity) {
-  void* block = capacity == kStreamBlock ? Spares::Get().Take() : nullptr;
-  if (block == nullptr) block = ::operator new(sizeof(Buffer) + capacity);
+  const bool kept = capacity >= kStreamBlock && capacity <= kFrameBlock;
+  void* block = kept ? Spares::Get().Take() : nullptr;
+  if (block == nullptr) block = ::operator new(sizeof(Buffer) + (kept ? kFrameBlock : capacity));
   return Ref<Buffer>::Adopt(new (block) Buffer(capacity));
 }
 
 void Buffer::LastRelease() const {
   Buffer* self = const_cast<Buffer*>(this);
-  const bool stream = capacity_ == kStreamBlock;
+  const bool kept = capacity_ >= kStreamBlock && capacity_ <= kFrameBlock;
   self->~Buffer();
-  if (stream && Spares::Get().Keep(self)) return;
+  if (kept && Spares::Get().Keep(self)) return;
   ::operator delete(static_cast<void*>(self));
 }
 

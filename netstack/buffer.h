@@ -20,8 +20,9 @@ namespace ringwall::net {
 
 class Buffer final : public RefCounted<Buffer> {
  public:
-  // The capacity of which some blocks are kept for the next use.
-  static constexpr size_t kStreamBlock = 64 << 10;
+  // Blocks of these capacities are kept for the next use: what streams are sent in, and frames that
+  // hold as much behind their headers.
+  static constexpr size_t kStreamBlock = 64 << 10, kFrameBlock = kStreamBlock + 128;
   // The block is not cleared.
   static Ref<Buffer> New(size_t capacity);
   uint8_t* data() { return reinterpret_cast<uint8_t*>(this + 1); }

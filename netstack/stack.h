@@ -226,6 +226,12 @@ class Stack final : public RefCounted<Stack> {
                                                        std::vector<uint8_t> blob);
   NetResult<void> AddFilterCounters(Family family, std::string_view name,
                                     const std::vector<XtCounter>& add);
+  // nftables: `change` works on a copy of the ruleset, under the stack's lock; a copy that it calls
+  // good takes the old one's place. `look` only reads, now or at this moment.
+  template <typename F>
+  auto ChangeNft(F change);
+  template <typename F>
+  auto LookAtNft(F look);
   // Tracked connections, copied.
   std::vector<Ref<Connection>> Connections();
 
@@ -458,6 +464,26 @@ class StackEntry {
   Stack& stack_;
   std::optional<MutexLock<LockClass::kNetstack>> lock_;
 };
+
+// change(NftRuleset& copy, bool* good).
+template <typename F>
+auto Stack::ChangeNft(F change) {
+  StackEntry entry(*this);
+  NftRuleset copy = filter_->nft().ruleset();
+  bool good = false;
+  auto result = change(copy, &good);
+  if (good) {
+    filter_->nft().Commit(std::move(copy));
+    filter_->Changed();
+  }
+  return result;
+}
+
+template <typename F>
+auto Stack::LookAtNft(F look) {
+  StackEntry entry(*this);
+  return look(filter_->nft().ruleset());
+}
 
 }  // namespace ringwall::net
 

@@ -2,6 +2,7 @@
 #include "fs/netlink/generic.h"
 #include "fs/netlink/iptables.h"
 #include "fs/netlink/netdevice.h"
+#include "fs/netlink/nfnetlink.h"
 #include "fs/netlink/proc_net.h"
 #include "fs/netlink/route.h"
 #include "fs/netlink/sock_diag.h"
@@ -26,12 +27,14 @@ void Register() {
   static GenericProtocol* generic = new GenericProtocol;
   static UeventProtocol* uevent = new UeventProtocol;
   static UserProtocol* user = new UserProtocol;
+  static NetfilterProtocol* netfilter = new NetfilterProtocol;
   static NetlinkFamily* family = new NetlinkFamily;
   RegisterProtocol(NETLINK_ROUTE, *route);
   RegisterProtocol(NETLINK_SOCK_DIAG, *diag);
   RegisterProtocol(NETLINK_GENERIC, *generic);
   RegisterProtocol(NETLINK_KOBJECT_UEVENT, *uevent);
   RegisterProtocol(NETLINK_USERSOCK, *user);
+  RegisterProtocol(NETLINK_NETFILTER, *netfilter);
   RegisterSocketFamily(AF_NETLINK, *family);
   NetNamespace::SetChangeListener(route);
   Socket::SetDeviceIoctl(&DeviceIoctl);

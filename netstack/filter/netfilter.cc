@@ -5,6 +5,9 @@
 namespace ringwall::net {
 namespace {
 
+// NF_IP_PRI_*.
+constexpr int32_t kRaw = -300, kTrack = -200, kMangle = -150, kDstNat = -100, kFilter = 0,
+                  kSecurity = 50, kSrcNat = 100;
 constexpr uint32_t kAll = 0x1f, kFilterHooks = 0x0e, kNatHooks = 0x1b, kRawHooks = 0x09;
 
 }  // namespace
@@ -30,7 +33,7 @@ void Netfilter::Changed() {
   active_ = false;
   for (const std::unique_ptr<XtTable>& t : tables_) active_ = active_ || !t->idle();
   // Connections that are translated need it to the end.
-  active_ = active_ || conntrack_.size() != 0;
+  active_ = active_ || conntrack_.size() != 0 || nft_.active();
 }
 
 bool Netfilter::RunTable(const char* name, Hook hook, FilterPacket& p) {
@@ -50,32 +53,62 @@ bool Netfilter::RunNat(Hook hook, FilterPacket& p) {
     XtTable* t = Find(p.is_v4() ? Family::kV4 : Family::kV6, "nat");
     XtPacket x{p, stack_, conntrack_, hook, true};
     if (!t->idle() && t->Run(x) != Verdict::kAccept) return false;
+    if (!x.translated && nft_.active()) {
+      NftTable none;
+      NftPacket n{p, stack_, conntrack_, hook, none, WallSeconds()};
+      if (!nft_.RunNat(n)) return false;
+      x.translated = n.translated;
+    }
     if (!x.translated && !conntrack_.SetUp(*c, {}, source, stack_.Random64())) return false;
   }
   conntrack_.Translate(p, source);
   return true;
 }
 
+bool Netfilter::RunNft(Hook hook, FilterPacket& p, int32_t from, int32_t to) {
+  if (!nft_.active()) return true;
+  NftTable none;
+  NftPacket n{p, stack_, conntrack_, hook, none, WallSeconds()};
+  return nft_.Run(n, from, to);
+}
+
+uint64_t Netfilter::WallSeconds() const {
+  // The stack knows no calendar; what nftables calls the hour is counted from its own beginning.
+  return static_cast<uint64_t>(stack_.now().nanos()) / 1'000'000'000;
+}
+
 bool Netfilter::Run(Hook hook, FilterPacket& p) {
   const TimePoint now = stack_.now();
   switch (hook) {
     case Hook::kPreRouting:
-      if (!RunTable("raw", hook, p)) return false;
+      if (!RunTable("raw", hook, p) || !RunNft(hook, p, Nft::kFirst, kTrack)) return false;
       conntrack_.In(p, now, 0);
-      return RunTable("mangle", hook, p) && RunNat(hook, p);
+      return RunNft(hook, p, kTrack, kMangle - 1) && RunTable("mangle", hook, p) &&
+             RunNft(hook, p, kMangle - 1, kDstNat - 1) && RunNat(hook, p) &&
+             RunNft(hook, p, kDstNat - 1, Nft::kLast);
     case Hook::kLocalIn:
-      return RunTable("mangle", hook, p) && RunTable("filter", hook, p) &&
-             RunTable("security", hook, p) && RunNat(hook, p) && conntrack_.Confirm(p, now);
+      return RunNft(hook, p, Nft::kFirst, kMangle - 1) && RunTable("mangle", hook, p) &&
+             RunNft(hook, p, kMangle - 1, kFilter - 1) && RunTable("filter", hook, p) &&
+             RunNft(hook, p, kFilter - 1, kSecurity - 1) && RunTable("security", hook, p) &&
+             RunNft(hook, p, kSecurity - 1, kSrcNat - 1) && RunNat(hook, p) &&
+             RunNft(hook, p, kSrcNat - 1, Nft::kLast) && conntrack_.Confirm(p, now);
     case Hook::kForward:
-      return RunTable("mangle", hook, p) && RunTable("filter", hook, p) &&
-             RunTable("security", hook, p);
+      return RunNft(hook, p, Nft::kFirst, kMangle - 1) && RunTable("mangle", hook, p) &&
+             RunNft(hook, p, kMangle - 1, kFilter - 1) && RunTable("filter", hook, p) &&
+             RunNft(hook, p, kFilter - 1, kSecurity - 1) && RunTable("security", hook, p) &&
+             RunNft(hook, p, kSecurity - 1, Nft::kLast);
     case Hook::kLocalOut:
-      if (!RunTable("raw", hook, p)) return false;
+      if (!RunTable("raw", hook, p) || !RunNft(hook, p, Nft::kFirst, kTrack)) return false;
       conntrack_.In(p, now, 0);
-      return RunTable("mangle", hook, p) && RunNat(hook, p) && RunTable("filter", hook, p) &&
-             RunTable("security", hook, p);
+      return RunNft(hook, p, kTrack, kMangle - 1) && RunTable("mangle", hook, p) &&
+             RunNft(hook, p, kMangle - 1, kDstNat - 1) && RunNat(hook, p) &&
+             RunNft(hook, p, kDstNat - 1, kFilter - 1) && RunTable("filter", hook, p) &&
+             RunNft(hook, p, kFilter - 1, kSecurity - 1) && RunTable("security", hook, p) &&
+             RunNft(hook, p, kSecurity - 1, Nft::kLast);
     case Hook::kPostRouting:
-      return RunTable("mangle", hook, p) && RunNat(hook, p) && conntrack_.Confirm(p, now);
+      return RunNft(hook, p, Nft::kFirst, kMangle - 1) && RunTable("mangle", hook, p) &&
+             RunNft(hook, p, kMangle - 1, kSrcNat - 1) && RunNat(hook, p) &&
+             RunNft(hook, p, kSrcNat - 1, Nft::kLast) && conntrack_.Confirm(p, now);
   }
   return true;
 }

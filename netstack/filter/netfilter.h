@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "netstack/filter/nft.h"
 #include "netstack/filter/xtables.h"
 
 namespace ringwall::net {
@@ -22,13 +23,18 @@ class Netfilter {
   // After a table changed.
   void Changed();
   Conntrack& conntrack() { return conntrack_; }
+  Nft& nft() { return nft_; }
 
  private:
   bool RunTable(const char* name, Hook hook, FilterPacket& p);
   bool RunNat(Hook hook, FilterPacket& p);
+  // nftables' chains with a priority above `from`, up to `to`.
+  uint64_t WallSeconds() const;
+  bool RunNft(Hook hook, FilterPacket& p, int32_t from, int32_t to);
 
   Stack& stack_;
   Conntrack conntrack_;
+  Nft nft_;
   std::vector<std::unique_ptr<XtTable>> tables_;
   bool active_ = false;
 };

@@ -145,6 +145,35 @@ void FilterPacket::SetEchoId(uint16_t id) {
   std::memcpy(at, fresh, 2);
 }
 
+void FilterPacket::SetTransport16(size_t at, uint16_t v) {
+  uint8_t* field = mutable_bytes() + transport_ + at;
+  if (at % 2 == 0) {
+    uint8_t fresh[2];
+    Store16(fresh, v);
+    Adjust(field, fresh, 2, false);
+    std::memcpy(field, fresh, 2);
+    return;
+  }
+  // Across two words of the sum.
+  uint8_t before[4], fresh[4];
+  std::memcpy(before, field - 1, 4);
+  std::memcpy(fresh, before, 4);
+  Store16(fresh + 1, v);
+  Adjust(before, fresh, 4, false);
+  std::memcpy(field - 1, fresh, 4);
+}
+
+void FilterPacket::SetTtl(uint8_t ttl) {
+  uint8_t* b = mutable_bytes();
+  if (!is_v4()) {
+    b[7] = ttl;
+    return;
+  }
+  const uint16_t before = Load16(b + 8);
+  b[8] = ttl;
+  Store16(b + 10, ChecksumUpdate16(Load16(b + 10), before, Load16(b + 8)));
+}
+
 void FilterPacket::CompleteChecksum() {
   const size_t field = ChecksumField();
   sum_ = Sum::kFull;

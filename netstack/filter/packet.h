@@ -65,6 +65,9 @@ class FilterPacket {
   void SetDst(const IpAddr& a) { SetAddr(a, false); }
   void SetPort(bool source, uint16_t port);
   void SetEchoId(uint16_t id);
+  // A field of the transport header; `at` from its start, within the packet.
+  void SetTransport16(size_t at, uint16_t v);
+  void SetTtl(uint8_t ttl);
   // Computes the transport checksum over the whole, whatever its field held.
   void CompleteChecksum();
   Sum sum() const { return sum_; }

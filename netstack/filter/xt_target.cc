@@ -1,7 +1,7 @@
 // The targets of iptables but the verdicts. Compare Linux's net/netfilter/xt_*.c and ipt_REJECT.c.
 #include <algorithm>
 
-#include "netstack/filter/xtables.h"
+#include "netstack/filter/xt_actions.h"
 #include "netstack/stack.h"
 #include "netstack/tcp/protocol.h"
 #include "netstack/wire/icmp.h"
@@ -77,73 +77,78 @@ NatRange RangeOf(ByteSpan d, XtPacket& x) {
 
 Verdict Masquerade(ByteSpan d, XtPacket& x) {
   NatRange r = RangeOf(d, x);
-  r.min = r.max = x.stack.SelectSource(x.packet.dst(), x.packet.out);
+  r.min = r.max = XtMasqueradeAddress(x);
   if (r.min.IsNone()) return Verdict::kDrop;
   return Nat(x, r, true);
 }
 
 Verdict Redirect(ByteSpan d, XtPacket& x) {
   NatRange r = RangeOf(d, x);
-  const Family family = x.packet.is_v4() ? Family::kV4 : Family::kV6;
-  if (x.hook == Hook::kLocalOut) {
-    r.min = IpAddr::Loopback(family);
-  } else {
-    Interface* in = x.stack.FindInterface(x.packet.in);
-    if (in == nullptr) return Verdict::kDrop;
-    for (const InterfaceAddress& a : in->addresses) {
-      if (a.prefix.addr.family() == family && !(a.prefix.addr.is_v6() && a.prefix.addr.IsLinkLocal() &&
-                                                !x.packet.dst().IsLinkLocal())) {
-        r.min = a.prefix.addr;
-        break;
-      }
-    }
-    if (r.min.IsNone()) return Verdict::kDrop;
-  }
-  r.max = r.min;
+  r.min = r.max = XtRedirectAddress(x);
+  if (r.min.IsNone()) return Verdict::kDrop;
   return Nat(x, r, false);
 }
 
 // ---- REJECT ----
 
-void SendTcpReset(XtPacket& x) {
-  const FilterPacket& p = x.packet;
-  if (!p.has_ports()) return;
-  std::optional<TcpView> view = TcpView::Parse(p.bytes().subspan(p.transport()));
-  if (!view) return;
-  const TcpSegment s = view->ToSegment();
-  if ((s.flags & kRst) != 0) return;
-  // SYN and FIN count as a byte each: RFC 9293 3.10.7.1.
-  const size_t length = p.size() - p.transport() - view->header_size() + s.Has(kSyn) + s.Has(kFin);
-  x.stack.tcp().SendReset({p.dst(), p.src(), view->dst_port(), view->src_port()}, p.in, s, length);
+Verdict Reject(ByteSpan d, XtPacket& x) {
+  const uint32_t with = At<uint32_t>(d, 0);
+  if (with == (x.packet.is_v4() ? 7u : 6u)) {
+    XtSendTcpReset(x);
+    return Verdict::kDrop;
+  }
+  static constexpr uint8_t kV4[] = {0, 1, 2, 3, 3, 9, 10, 3, 13};
+  static constexpr uint8_t kV6[] = {0, 1, 2, 3, 4, 4, 4, 5, 6};
+  XtSendUnreachable(x, (x.packet.is_v4() ? kV4 : kV6)[with < 8 ? with : 8]);
+  return Verdict::kDrop;
 }
 
-Verdict Reject(ByteSpan d, XtPacket& x) {
+// ---- TCPMSS, TTL, HL ----
+
+// struct xt_tcpmss_info: the size, or 0xffff for what the path takes (xt_TCPMSS.c).
+Verdict TcpMss(ByteSpan d, XtPacket& x) {
   FilterPacket& p = x.packet;
-  const uint32_t with = At<uint32_t>(d, 0);
-  IpReceived about;
-  about.src = p.src();
-  about.dst = p.dst();
-  about.iface = p.in != 0 ? p.in : p.out;
-  about.protocol = p.protocol();
-  about.tos = p.tos();
-  if (p.is_v4()) {
-    if (with == 7) {
-      SendTcpReset(x);
-      return Verdict::kDrop;
-    }
-    static constexpr uint8_t kCodes[] = {0, 1, 2, 3, 3, 9, 10, 3, 13};
-    const uint8_t code = kCodes[std::min<uint32_t>(with, 8)];
-    x.stack.SendIcmpError(about, p.slice(), kIcmpUnreachable, code, 0);
-  } else {
-    if (with == 6) {
-      SendTcpReset(x);
-      return Verdict::kDrop;
-    }
-    static constexpr uint8_t kCodes[] = {0, 1, 2, 3, 4, 4, 4, 5, 6};
-    const uint8_t code = kCodes[std::min<uint32_t>(with, 8)];
-    x.stack.SendIcmpError(about, p.slice(), kIcmp6Unreachable, code, 0);
+  if (p.protocol() != kProtoTcp || !p.has_ports()) return Verdict::kContinue;
+  const size_t at = p.transport();
+  const ByteSpan h = p.bytes().subspan(at);
+  if ((h[13] & kSyn) == 0) return Verdict::kContinue;
+  uint32_t want = At<uint16_t>(d, 0);
+  if (want == 0xffff) {
+    const uint32_t headers = p.is_v4() ? 40 : 60;
+    NetResult<Route> there = x.stack.FindRoute({.dst = p.dst()});
+    NetResult<Route> back = x.stack.FindRoute({.dst = p.src()});
+    uint32_t mtu = 65535;
+    if (there.ok()) mtu = std::min(mtu, x.stack.PathMtu(*there));
+    if (back.ok()) mtu = std::min(mtu, x.stack.PathMtu(*back));
+    if (mtu <= headers) return Verdict::kDrop;
+    want = mtu - headers;
   }
-  return Verdict::kDrop;
+  const size_t size = std::min<size_t>((h[12] >> 4) * 4u, h.size());
+  for (size_t i = 20; i + 1 < size;) {
+    if (h[i] == 0) break;
+    if (h[i] == 1) {
+      i++;
+      continue;
+    }
+    if (h[i + 1] < 2) break;
+    if (h[i] == 2 && h[i + 1] == 4 && i + 4 <= size) {
+      if (Load16(&h[i + 2]) > want) p.SetTransport16(i + 2, static_cast<uint16_t>(want));
+      return Verdict::kContinue;
+    }
+    i += h[i + 1];
+  }
+  // A SYN that offers none means 536, which is never too much here; one is not put in.
+  return Verdict::kContinue;
+}
+
+// struct ipt_TTL_info and ip6t_HL_info: mode (set, increase, decrease), value.
+Verdict TimeToLive(ByteSpan d, XtPacket& x) {
+  const int now = x.packet.ttl();
+  int want = d[1];
+  if (d[0] == 1) want = std::min(now + want, 255);
+  if (d[0] == 2) want = std::max(now - want, 0);
+  x.packet.SetTtl(static_cast<uint8_t>(want));
+  return Verdict::kContinue;
 }
 
 // struct xt_connmark_tginfo1: ctmark, ctmask, nfmask, mode.
@@ -187,6 +192,10 @@ constexpr Target kTargets[] = {
      }},
     {"CONNMARK", 1, 16, Family::kNone, nullptr, 0, ConnMark},
     {"NOTRACK", 0, 0, Family::kNone, "raw", 0, NoTrack},
+    {"TCPMSS", 0, 2, Family::kNone, nullptr,
+     Bit(Hook::kForward) | Bit(Hook::kLocalOut) | Bit(Hook::kPostRouting), TcpMss},
+    {"TTL", 0, 2, Family::kV4, "mangle", 0, TimeToLive},
+    {"HL", 0, 2, Family::kV6, "mangle", 0, TimeToLive},
     {"DNAT", 0, 24, Family::kV4, "nat", kDst,
      [](ByteSpan d, XtPacket& x) { return Nat(x, OldRange(d), false); }},
     {"DNAT", 1, 40, Family::kNone, "nat", kDst,
@@ -215,6 +224,46 @@ const Target* Find(std::string_view name, uint8_t revision, Family family) {
 
 }  // namespace
 
+void XtSendTcpReset(XtPacket& x) {
+  const FilterPacket& p = x.packet;
+  if (!p.has_ports()) return;
+  std::optional<TcpView> view = TcpView::Parse(p.bytes().subspan(p.transport()));
+  if (!view) return;
+  const TcpSegment s = view->ToSegment();
+  if ((s.flags & kRst) != 0) return;
+  // SYN and FIN count as a byte each: RFC 9293 3.10.7.1.
+  const size_t length = p.size() - p.transport() - view->header_size() + s.Has(kSyn) + s.Has(kFin);
+  x.stack.tcp().SendReset({p.dst(), p.src(), view->dst_port(), view->src_port()}, p.in, s, length);
+}
+
+void XtSendUnreachable(XtPacket& x, uint8_t code) {
+  FilterPacket& p = x.packet;
+  IpReceived about;
+  about.src = p.src();
+  about.dst = p.dst();
+  about.iface = p.in != 0 ? p.in : p.out;
+  about.protocol = p.protocol();
+  about.tos = p.tos();
+  x.stack.SendIcmpError(about, p.slice(), p.is_v4() ? kIcmpUnreachable : kIcmp6Unreachable, code, 0);
+}
+
+IpAddr XtMasqueradeAddress(XtPacket& x) {
+  return x.stack.SelectSource(x.packet.dst(), x.packet.out);
+}
+
+IpAddr XtRedirectAddress(XtPacket& x) {
+  const Family family = x.packet.is_v4() ? Family::kV4 : Family::kV6;
+  if (x.hook == Hook::kLocalOut) return IpAddr::Loopback(family);
+  Interface* in = x.stack.FindInterface(x.packet.in);
+  if (in == nullptr) return IpAddr();
+  for (const InterfaceAddress& a : in->addresses) {
+    const IpAddr& own = a.prefix.addr;
+    const bool link_local = own.is_v6() && own.IsLinkLocal() && !x.packet.dst().IsLinkLocal();
+    if (own.family() == family && !link_local) return own;
+  }
+  return IpAddr();
+}
+
 std::optional<uint8_t> XtTargetRevision(std::string_view name, Family family) {
   if (name.empty() || name == "ERROR") return uint8_t{0};
   std::optional<uint8_t> best;
@@ -235,6 +284,7 @@ NetResult<void> XtCheckTarget(std::string_view name, uint8_t revision, ByteSpan 
   const bool old_range = t->size == 24 && std::string_view(t->table) == "nat";
   if (old_range && At<uint32_t>(data, 0) != 1) return NetError::kInvalid;  // one range
   if (name == "REJECT" && At<uint32_t>(data, 0) > 8) return NetError::kInvalid;
+  if ((name == "TTL" || name == "HL") && (data[0] > 2 || (data[0] != 0 && data[1] == 0))) return NetError::kInvalid;
   return {};
 }
 

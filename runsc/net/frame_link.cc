@@ -177,7 +177,8 @@ FrameLink::Got FrameLink::ReceiveInto(std::vector<net::RxFrame>* out) {
     frame.checksum_valid = (h.flags & (kNeedsChecksum | kDataValid)) != 0;
     frame.gso_size = h.gso_type != 0 ? h.gso_size : 0;
   }
-  return n > 0 ? Got::kFrames : Got::kNothing;
+  if (n == 0) return Got::kNothing;
+  return static_cast<size_t>(n) == kBatch ? Got::kFrames : Got::kSome;
 }
 
 FrameLink::Got FrameLink::Receive() {
@@ -198,10 +199,10 @@ void FrameLink::Run() {
     const Got got = Receive();
     if (got == Got::kEnd) return;
     if (blocked()) Drain();
-    if (got == Got::kFrames) {
-      idle = false;
-      continue;
-    }
+    // Only a full batch may have left something behind; asking again for nothing costs as much as
+    // the sleep, which ends at once when something came meanwhile.
+    if (got == Got::kFrames || got == Got::kSome) idle = false;
+    if (got == Got::kFrames) continue;
     pollfd wait[2] = {{fd_.get(), static_cast<short>(blocked() ? POLLIN | POLLOUT : POLLIN), 0},
                       {wake_.get(), POLLIN, 0}};
     // After a quiet second the buffers go, and the next sleep has no end.

@@ -50,7 +50,8 @@ class FrameLink final : public net::LinkSink {
   void Transmit(net::Packet frame) override;
   void Flush() override;
 
-  enum class Got : uint8_t { kFrames, kNothing, kEnd };
+  // kSome: fewer than one batch holds, so that no more were there.
+  enum class Got : uint8_t { kFrames, kSome, kNothing, kEnd };
   // Reads one batch, if there is any, and hands it to the stack. kEnd: the peer is gone.
   Got Receive();
   // The same, giving the frames to `out` instead.
@@ -65,6 +66,7 @@ class FrameLink final : public net::LinkSink {
  private:
   static constexpr size_t kBatch = 32;
   static constexpr size_t kLargest = 65536 + 18;  // a merged segment with its link header
+  static_assert(kLargest <= net::Buffer::kFrameBlock);
   static constexpr size_t kCopyBelow = 2048;      // shorter ones get a buffer of their own size
   static constexpr size_t kMostQueued = 1024;     // frames, as txqueuelen
   static constexpr size_t kMostSlices = 20;       // of one frame; more are copied together

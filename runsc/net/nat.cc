@@ -207,7 +207,7 @@ bool Nat::Turn(int timeout_ms) {
   if (link_ready_) {
     const FrameLink::Got got = link_->ReceiveInto(&frames_);
     ended_ |= got == FrameLink::Got::kEnd;
-    link_ready_ = got == FrameLink::Got::kFrames;
+    link_ready_ = got == FrameLink::Got::kFrames;  // else epoll tells of more
     for (net::RxFrame& frame : frames_) FrameIn(frame);
     frames_.clear();
   }
