@@ -241,13 +241,15 @@ long PtraceContext::HostRseq(int flags) {
   r.rdx = static_cast<uint64_t>(flags);
   r.r10 = rseq_signature_;
   if (Ptrace(PTRACE_SETREGS, tid_, 0, &r) != 0) return -ESRCH;
-  int status;
-  do {
+  // The first step may be the end of the emulated call that the thread stopped for. A kick may come in
+  // between, too; who is kicked looks at the flag.
+  constexpr int kMaxSteps = 16;
+  for (int step = 0; step < kMaxSteps && r.rip == as_->call_site(); ++step) {
+    int status;
     if (Ptrace(PTRACE_SINGLESTEP, tid_, 0, nullptr) != 0 || !Wait(&status)) return -ESRCH;
-    // A kick may come in between; who is kicked looks at the flag.
-  } while (WSTOPSIG(status) != SIGTRAP || status >> 16 != 0);
-  if (Ptrace(PTRACE_GETREGS, tid_, 0, &r) != 0) return -ESRCH;
-  return static_cast<long>(r.rax);
+    if (Ptrace(PTRACE_GETREGS, tid_, 0, &r) != 0) return -ESRCH;
+  }
+  return r.rip == as_->call_site() ? -EINTR : static_cast<long>(r.rax);
 }
 
 Result<void> PtraceContext::SetRseq(GuestAddr area, uint32_t signature) {
