@@ -1,8 +1,8 @@
 # Compile flags and the functions that every folder's CMakeLists.txt uses:
 #   ringwall_library(NAME SRCS a.cc ... [DEPS other ...])
 #   ringwall_test(NAME SRCS a_test.cc ... [DEPS other ...])
-#   ringwall_fuzzer(NAME SRCS fuzz_a.cc ... [DEPS other ...])   in the fuzz preset only; seeds, if
-#     any, are the files of a folder seeds/NAME anywhere in the tree
+#   ringwall_fuzzer(NAME SRCS fuzz_a.cc ... [DEPS other ...])   seeds are the files of the folder
+#     seeds/NAME beside it
 # One small library per folder; DEPS is also what the include-layer check in
 # tests/style reads.
 
@@ -99,13 +99,17 @@ function(ringwall_test name)
   set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 120)
 endfunction()
 
+# In all other presets the target is a unit test that runs its seeds and mutations of them.
 function(ringwall_fuzzer name)
-  if(NOT RINGWALL_SANITIZE STREQUAL "fuzz")
-    return()
-  endif()
   cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})
-  add_executable(${name} ${ARG_SRCS})
-  target_link_libraries(${name} PRIVATE ringwall_flags ${ARG_DEPS})
-  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
-  add_dependencies(fuzzers ${name})
+  if(RINGWALL_SANITIZE STREQUAL "fuzz")
+    add_executable(${name} ${ARG_SRCS})
+    target_link_libraries(${name} PRIVATE ringwall_flags ${ARG_DEPS})
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    add_dependencies(fuzzers ${name})
+  elseif(RINGWALL_TESTS)
+    ringwall_test(${name} SRCS ${ARG_SRCS} ${CMAKE_SOURCE_DIR}/tests/util/fuzz_corpus.cc DEPS ${ARG_DEPS})
+    target_compile_definitions(${name} PRIVATE
+                               RINGWALL_SEEDS="${CMAKE_CURRENT_SOURCE_DIR}/seeds/${name}")
+  endif()
 endfunction()

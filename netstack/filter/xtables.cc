@@ -14,6 +14,8 @@ constexpr size_t kMostEntries = 1 << 20;
 constexpr int32_t kVerdictDrop = -1, kVerdictAccept = -2, kVerdictReturn = -5;
 constexpr uint8_t kFlagFragment = 1, kFlagGoto = 2;
 constexpr size_t kDepth = 512;      // of jumps
+// Rules that one packet may pass: chains that jump to each other in a row reach any number of them.
+constexpr size_t kMostSteps = 4 * kMostEntries;
 
 std::string_view NameAt(ByteSpan b, size_t at) {
   const char* s = reinterpret_cast<const char*>(b.data() + at + 2);
@@ -309,8 +311,8 @@ Verdict XtTable::Run(XtPacket& x) {
   const ByteSpan blob = blob_;
   size_t at = info_.entries[hook];
   std::vector<size_t> stack;
-  // Each turn passes a rule or returns; chains have no loops, so this ends.
-  for (;;) {
+  // Each turn passes a rule or returns; chains have no loops, so this would end, but not soon.
+  for (size_t steps = 0; steps < kMostSteps; steps++) {
     const Entry e = EntryAt(l, blob, at);
     const ByteSpan entry = blob.subspan(at, e.next);
     bool match = MatchesIp(entry, x.packet);
@@ -359,6 +361,7 @@ Verdict XtTable::Run(XtPacket& x) {
     }
     return v;
   }
+  return Verdict::kDrop;
 }
 
 }  // namespace ringwall::net

@@ -1,7 +1,6 @@
 // libFuzzer target: frames, time and socket calls for a whole stack with listening and connected
 // sockets. The input is a list of commands; segments for live connections start from correct ones,
 // so that the fuzzer gets past the checks. Whatever comes, the stack must not crash, leak or hang.
-//   cmake --preset clang -DRINGWALL_FUZZ=ON; build-clang/netstack/fuzz_frames -max_total_time=60
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

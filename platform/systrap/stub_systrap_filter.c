@@ -55,8 +55,12 @@ static const struct sock_filter rules[] = {
     IF(FUTEX_WAKE, 1, 0),
     REFUSE,
     ALLOW,
-    // Waits and wakes of all kinds but PI: the shared ones are the hand-over's.
+    // The hand-over's shared waits and wakes; of private calls all kinds but PI. A shared requeue could
+    // take the Sentry's own threads, which wait for this one, to where nobody wakes them.
     LOAD(args[1]),
+    IF(FUTEX_WAIT, 10, 0),
+    IF(FUTEX_WAKE, 9, 0),
+    BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, FUTEX_PRIVATE_FLAG, 0, 9),
     BPF_STMT(BPF_ALU | BPF_AND | BPF_K, (unsigned)FUTEX_CMD_MASK),
     IF(FUTEX_WAIT, 6, 0),
     IF(FUTEX_WAKE, 5, 0),

@@ -9,7 +9,7 @@
 
 namespace ringwall {
 
-inline constexpr size_t kSentryFilterMaxCalls = 47;
+inline constexpr size_t kSentryFilterMaxCalls = 45;
 
 std::span<const FilterRule> SentryFilterRules();
 

@@ -23,7 +23,7 @@ constexpr FilterRule kRules[] = {
     Allow(SYS_read, "which signals came"),
     Allow(SYS_poll, "waiting for them, and for the Sentry's end"),
     Allow(SYS_ppoll, "the same"),
-    Allow(SYS_sendmsg, "telling the Sentry"),
+    Allow(SYS_sendmmsg, "telling the Sentry"),
     Allow(SYS_brk, "the message's memory"),
     Allow(SYS_mmap, ArgWithin(2, PROT_READ | PROT_WRITE), "the same"),
     Allow(SYS_munmap, "the same"),
