@@ -55,7 +55,7 @@ NetResult<void> UdpEndpoint::DoBind(const SockAddr& given) {
     return {};
   }
   TRY(BindTo(a));
-  port_by_user_ = given.port != 0;
+  port_by_user_ = true;
   return {};
 }
 

@@ -72,7 +72,7 @@ class UdpEndpoint final : public Endpoint {
   bool PassesFilter(const IpReceived& rx, uint16_t sport, Chain* payload) const;
 
   SockAddr local_;
-  bool port_by_user_ = false;  // bind gave it
+  bool port_by_user_ = false;  // bind gave or chose it
   bool gro_ = false;
   bool local_chosen_ = false;  // the address came from connect, not from bind
   std::optional<SockAddr> remote_;
