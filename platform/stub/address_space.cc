@@ -184,7 +184,8 @@ Result<uint32_t> StubAddressSpace::Membarrier(int cmd, uint32_t flags, int cpu) 
 }
 
 Result<AddressSpace::HostUsage> StubAddressSpace::Usage() {
-  return ToHostUsage(TRY(stub_->Usage()));
+  const rusage used = TRY(stub_->Usage());
+  return ToHostUsage(used);
 }
 
 AddressSpace::HostUsage ToHostUsage(const rusage& r) {
