@@ -82,19 +82,19 @@ std::vector<Setting> SettingsV1(const oci::Resources& r) {
   const auto add = [&](bool present, const char* controller, const char* file, auto value) {
     if (present) out.push_back({controller, file, std::to_string(value)});
   };
-  add(r.memory().has_limit(), "memory", "memory.limit_in_bytes", r.memory().limit());
-  add(r.memory().has_reservation(), "memory", "memory.soft_limit_in_bytes",
+  add(r.memory().limit() != 0, "memory", "memory.limit_in_bytes", r.memory().limit());
+  add(r.memory().reservation() != 0, "memory", "memory.soft_limit_in_bytes",
       r.memory().reservation());
-  add(r.memory().has_swap(), "memory", "memory.memsw.limit_in_bytes", r.memory().swap());
+  add(r.memory().swap() != 0, "memory", "memory.memsw.limit_in_bytes", r.memory().swap());
   add(r.memory().has_swappiness(), "memory", "memory.swappiness", r.memory().swappiness());
-  add(r.cpu().has_shares(), "cpu", "cpu.shares", r.cpu().shares());
-  add(r.cpu().has_period(), "cpu", "cpu.cfs_period_us", r.cpu().period());
-  add(r.cpu().has_quota(), "cpu", "cpu.cfs_quota_us", r.cpu().quota());
+  add(r.cpu().shares() != 0, "cpu", "cpu.shares", r.cpu().shares());
+  add(r.cpu().period() != 0, "cpu", "cpu.cfs_period_us", r.cpu().period());
+  add(r.cpu().quota() != 0, "cpu", "cpu.cfs_quota_us", r.cpu().quota());
   add(r.pids().has_limit() && r.pids().limit() > 0, "pids", "pids.max", r.pids().limit());
   add(r.cpu().has_burst(), "cpu", "cpu.cfs_burst_us", r.cpu().burst());
   add(r.cpu().has_idle(), "cpu", "cpu.idle", r.cpu().idle());
-  add(r.cpu().has_realtime_period(), "cpu", "cpu.rt_period_us", r.cpu().realtime_period());
-  add(r.cpu().has_realtime_runtime(), "cpu", "cpu.rt_runtime_us", r.cpu().realtime_runtime());
+  add(r.cpu().realtime_period() != 0, "cpu", "cpu.rt_period_us", r.cpu().realtime_period());
+  add(r.cpu().realtime_runtime() != 0, "cpu", "cpu.rt_runtime_us", r.cpu().realtime_runtime());
   add(r.memory().disable_oom_killer(), "memory", "memory.oom_control", 1);
   add(r.memory().has_kernel_tcp(), "memory", "memory.kmem.tcp.limit_in_bytes",
       r.memory().kernel_tcp());
