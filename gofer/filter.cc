@@ -44,7 +44,7 @@ struct Row {
 
 constexpr Row kRows[] = {
     // Requests and replies.
-    {SYS_recvmsg, When::kAlways, Args::kAny, "requests, on the connection and its channels"},
+    {SYS_recvmmsg, When::kAlways, Args::kAny, "requests, on the connection and its channels"},
     {SYS_sendmmsg, When::kAlways, Args::kAny, "replies with donated descriptors"},
     {SYS_socketpair, When::kAlways, Args::kUnixSocket, "the socket of a new channel"},
     {SYS_shutdown, When::kAlways, Args::kAny, "ends the channels when the client is gone"},

@@ -1,5 +1,5 @@
-// sendmmsg(2) and recvmsg(2) with SCM_RIGHTS. One message a call; sendmmsg all the same, since the
-// Sentry's filter lists it already.
+// sendmmsg(2) and recvmmsg(2) with SCM_RIGHTS. One message a call; these all the same, since the
+// Sentry's filter lists them already.
 #include "gofer/proto/socket.h"
 
 #include <sys/socket.h>
@@ -45,8 +45,12 @@ Result<size_t> ReceiveMessage(int socket, std::span<uint8_t> room, Descriptors* 
     message.msg_controllen = sizeof(control);
   }
   const int flags = MSG_CMSG_CLOEXEC | (wait == Wait::kNo ? MSG_DONTWAIT : 0);
-  const ssize_t got = RetryEintr([&] { return ::recvmsg(socket, &message, flags); });
-  if (got < 0) return Errno(errno);
+  mmsghdr one = {message, 0};
+  if (RetryEintr([&] { return ::recvmmsg(socket, &one, 1, flags, nullptr); }) < 0) {
+    return Errno(errno);
+  }
+  message = one.msg_hdr;
+  const size_t got = one.msg_len;
   // The kernel makes only as many descriptors as there is room for, and says so.
   bool bad = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
   if (fds != nullptr) {
@@ -73,7 +77,7 @@ Result<size_t> ReceiveMessage(int socket, std::span<uint8_t> room, Descriptors* 
     if (fds != nullptr) fds->Clear();
     return Errno(EBADMSG);
   }
-  return static_cast<size_t>(got);
+  return got;
 }
 
 }  // namespace ringwall::gofer

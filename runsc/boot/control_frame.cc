@@ -33,15 +33,20 @@ Result<void> ReceiveAll(int socket, char* at, size_t size, std::vector<UniqueFd>
     message.msg_iovlen = 1;
     message.msg_control = control.bytes;
     message.msg_controllen = sizeof(control.bytes);
-    const ssize_t n = RetryEintr([&] { return recvmsg(socket, &message, MSG_CMSG_CLOEXEC); });
-    if (n < 0) return Errno(errno);
+    // The Sentry's filter lists this call for frames of the network, as below.
+    mmsghdr one = {message, 0};
+    if (RetryEintr([&] { return recvmmsg(socket, &one, 1, MSG_CMSG_CLOEXEC, nullptr); }) < 0) {
+      return Errno(errno);
+    }
+    message = one.msg_hdr;
+    const unsigned n = one.msg_len;
     TakeFds(message, fds);
     if (n == 0) return Errno(ECONNRESET);
     if ((message.msg_flags & MSG_CTRUNC) != 0 || fds->size() > kControlFdsMax) {
       return Errno(EMSGSIZE);
     }
     at += n;
-    size -= static_cast<size_t>(n);
+    size -= n;
   }
   return {};
 }

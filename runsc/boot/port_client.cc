@@ -24,12 +24,15 @@ Result<void> PortClient::Ask(const PortRequest& request) {
   answer.msg_iov = &in;
   answer.msg_iovlen = 1;
   MutexLock lock(mu_);
-  const ssize_t sent =
-      RetryEintr([&] { return sendmsg(socket_.get(), &message, MSG_NOSIGNAL); });
-  if (sent != sizeof(request)) return Errno(ENETDOWN);
-  const ssize_t got = RetryEintr([&] { return recvmsg(socket_.get(), &answer, 0); });
+  // One message a call, by calls that the Sentry's filter lists for frames.
+  mmsghdr sent = {message, 0}, got = {answer, 0};
+  if (RetryEintr([&] { return sendmmsg(socket_.get(), &sent, 1, MSG_NOSIGNAL); }) < 0 ||
+      sent.msg_len != sizeof(request)) {
+    return Errno(ENETDOWN);
+  }
+  const int n = RetryEintr([&] { return recvmmsg(socket_.get(), &got, 1, 0, nullptr); });
   // The helper is gone.
-  if (got != sizeof(reply) || reply.error < 0 || reply.error > 4095) return Errno(ENETDOWN);
+  if (n < 0 || got.msg_len != sizeof(reply) || reply.error < 0 || reply.error > 4095) return Errno(ENETDOWN);
   if (reply.error != 0) return Errno(reply.error);
   return {};
 }

@@ -52,9 +52,8 @@ constexpr FilterRule kRules[] = {
     Allow(SYS_epoll_wait, "events of stdio"),
     Allow(SYS_epoll_ctl, "the same"),
     Allow(SYS_shutdown, "giving a gofer connection up"),
-    Allow(SYS_recvmsg, "gofer replies, control requests"),
     Allow(SYS_accept4, "control connections"),
-    Allow(SYS_recvmmsg, "frames from packet sockets and the network helper"),
+    Allow(SYS_recvmmsg, "frames from packet sockets and the network helper, gofer replies, control requests"),
     Allow(SYS_sendmmsg, "frames to them, gofer requests, control answers"),
 
     // Our own memory and threads.
@@ -68,7 +67,7 @@ constexpr FilterRule kRules[] = {
     Allow(SYS_restart_syscall, "a timed wait goes on after SIGSTOP and SIGCONT"),
     Allow(SYS_clone, ArgIs(0, kThreadFlags), "a host thread per guest task"),
     Refuse(SYS_clone3, ENOSYS, "its flags cannot be checked; glibc then uses clone"),
-    Refuse(SYS_rseq, ENOSYS, "start of a thread; the vDSO says the processor as well"),
+    Allow(SYS_rseq, "start of a thread"),
     Refuse(SYS_set_robust_list, ENOSYS, "start of a thread; the Sentry has no robust locks"),
     Allow(SYS_exit, "end of a thread"),
     Allow(SYS_exit_group, "end of the sandbox"),
