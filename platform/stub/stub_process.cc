@@ -15,6 +15,7 @@
 
 #include <algorithm>
 
+#include "platform/stub/zygote_pid.h"
 #include "sentry/base/log.h"
 
 namespace ringwall {
@@ -82,6 +83,10 @@ int StubProcess::DeathSignal() {
     if (::wait4(pid(), &status, __WALL | WNOHANG, nullptr) == pid()) {
       if (WIFSIGNALED(status)) death_signal_.store(WTERMSIG(status));
       pid_.store(kReaped);
+      break;
+    }
+    if (const int noted = NotedStubDeath(pid()); noted != 0) {
+      death_signal_.store(noted);
       break;
     }
     const timespec pause = {0, kForgedWaitNs};

@@ -253,6 +253,7 @@ bool MayCall(int nr) {
     case SYS_mlock2:
     case SYS_munlock:
     case SYS_membarrier:
+    case SYS_rseq:
     case SYS_getrusage:
     case SYS_set_robust_list:
     case SYS_rt_sigprocmask:

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 
 #include "platform/platform.h"
@@ -70,10 +71,21 @@ struct VdsoParts {
 };
 VdsoParts g_vdso;
 std::atomic<pid_t> g_zygote_pid{0};
+std::array<std::atomic<uint64_t>, 64> g_deaths{};
 
 }  // namespace
 
 pid_t ZygotePid() { return g_zygote_pid.load(); }
+
+void NoteStubDeath(pid_t pid, int signo) {
+  g_deaths[static_cast<size_t>(pid) % g_deaths.size()].store(static_cast<uint64_t>(pid) << 32 |
+                                                             static_cast<uint64_t>(signo));
+}
+
+int NotedStubDeath(pid_t pid) {
+  const uint64_t noted = g_deaths[static_cast<size_t>(pid) % g_deaths.size()].load();
+  return noted >> 32 == static_cast<uint64_t>(pid) ? static_cast<int>(noted & 0xff) : 0;
+}
 
 void RememberVdso() {
   if (g_vdso.count != 0) return;

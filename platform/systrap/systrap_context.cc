@@ -316,7 +316,10 @@ Result<void> SystrapContext::SetAffinity(const cpu_set_t& set) {
 // kick by a forged signal frame and run on.
 bool SystrapContext::SleepUntilChange() {
   constexpr long kFirstNs = 4'000'000, kLastNs = 500'000'000;
-  constexpr uint64_t kPatienceNs = 2'000'000'000;
+  constexpr uint64_t kPatienceNs = 2'000'000'000, kLongPatienceNs = 20'000'000'000;
+  // A command that runs no guest code is carried out at once, if no guest thread spoils the region;
+  // who gave it may hold a lock that others want.
+  const bool brief = ready_once_ && !in_guest_.load();
   timespec timeout = {0, kFirstNs};
   uint64_t kicked_at_cpu = 0, waited = 0;
   bool first = true;
@@ -338,19 +341,20 @@ bool SystrapContext::SleepUntilChange() {
     if (::syscall(SYS_get_robust_list, thread_.tid, &list, &length) != 0) return false;
     if (list == 0 && (ready_once_ || thread_.used)) return false;
     // Nor may the first sleep be for ever: the list is looked through before it goes.
-    const bool limited = first || list == 0 || interrupted_.load() || as_->stopped();
+    const bool limited = first || brief || list == 0 || interrupted_.load() || as_->stopped();
     first = false;
     if (Futex(&region_->state, FUTEX_WAIT, sleeping, limited ? &timeout : nullptr) == 0 ||
         errno != ETIMEDOUT) {
       continue;
     }
     Unpair();  // the guest runs on
-    if (!interrupted_.load()) continue;
+    if (!interrupted_.load() && !brief) continue;
     uint64_t user, system;
     CpuTime(&user, &system);
     if (waited == 0) kicked_at_cpu = user + system;
     waited += static_cast<uint64_t>(timeout.tv_nsec);
-    if (waited > kPatienceNs && user + system - kicked_at_cpu > kPatienceNs / 2) {
+    if ((waited > kPatienceNs && user + system - kicked_at_cpu > kPatienceNs / 2) ||
+        (brief && waited > kLongPatienceNs)) {
       RW_LOG(kWarning, "guest thread %d does not answer: its process is ended", thread_.tid);
       return false;
     }

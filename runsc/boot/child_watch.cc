@@ -73,12 +73,15 @@ void WatchChildren(Kernel& kernel, StatusPipe status) {
     if (pid == 0) LookForLostStubs(kernel, status);
     if (pid < 0) ppoll(nullptr, 0, nullptr, nullptr);  // no children: nothing to watch
     if (pid <= 0 || WIFSTOPPED(wait_status)) continue;
+    if (WIFSIGNALED(wait_status)) NoteStubDeath(pid, WTERMSIG(wait_status));
     ControlServer::ChildEnded(pid, wait_status);
     if (pid == ZygotePid()) {
       status.Fail(128 + SIGKILL, ("the zygote of the stubs " + HowItEnded(wait_status) +
                                   "; no program can be started without it and the sandbox ends").c_str());
       _exit(128 + SIGKILL);
     }
+    // The host does that to a program whose restartable sequences make no sense; its task takes note.
+    if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGSEGV) continue;
     EndProcesses(kernel, status, HowItEnded(wait_status),
                  [pid](const AddressSpace& space) { return space.host_pid() == pid; });
   }

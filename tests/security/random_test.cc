@@ -440,9 +440,11 @@ uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
 
 void RunRandom(bool as_root) {
   if (!Inside()) GTEST_SKIP() << "natively it would be the host that gets the calls";
+  if (getenv("RINGWALL_RANDOM_SECONDS") == nullptr) {
+    GTEST_SKIP() << "set RINGWALL_RANDOM_SECONDS: its files may take all of the host's memory";
+  }
   const int64_t end = NowMs() + static_cast<int64_t>(FromEnvironment("RINGWALL_RANDOM_SECONDS", 3)) * 1000;
   uint64_t seed = FromEnvironment("RINGWALL_RANDOM_SEED", static_cast<uint64_t>(NowMs()));
-  const bool verbose = getenv("RINGWALL_RANDOM_SECONDS") != nullptr;
   const std::vector<RandomCall> calls = Chosen();
   // Far from all that the calls write to by mistake.
   void* const memory = mmap(reinterpret_cast<void*>(0x100000000000), kPage, PROT_READ | PROT_WRITE,
@@ -455,7 +457,7 @@ void RunRandom(bool as_root) {
                              nullptr, nullptr, nullptr, nullptr);
     ASSERT_GE(pid, 0) << ErrnoName(errno);
     if (pid == 0) Round(calls, seed, as_root, shared);
-    if (verbose) printf("seed %lu\n", seed);
+    printf("seed %lu\n", seed);
     const uint64_t before = shared->calls.load();
     int status = -1;
     pid_t got = 0;
