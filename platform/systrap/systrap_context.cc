@@ -316,7 +316,7 @@ Result<void> SystrapContext::SetAffinity(const cpu_set_t& set) {
 // kick by a forged signal frame and run on.
 bool SystrapContext::SleepUntilChange() {
   constexpr long kFirstNs = 4'000'000, kLastNs = 500'000'000;
-  constexpr uint64_t kPatienceNs = 2'000'000'000, kLongPatienceNs = 20'000'000'000;
+  constexpr uint64_t kPatienceNs = 2'000'000'000, kLongPatienceNs = 5'000'000'000;
   // A command that runs no guest code is carried out at once, if no guest thread spoils the region;
   // who gave it may hold a lock that others want.
   const bool brief = ready_once_ && !in_guest_.load();
