@@ -21,25 +21,6 @@ EventMask constexpr kReadEvents = EPOLLIN | EPOLLRDHUP | EPOLLPRI;
 
 }  // namespace
 
-class TcpSocket::Reading {
- public:
-  explicit Reading(TcpSocket& s) : socket_(s) {
-    MutexLock lock(s.reader_mu_);
-    while (s.reading_) s.reader_left_.Wait(s.reader_mu_);
-    s.reading_ = true;
-  }
-  ~Reading() {
-    MutexLock lock(socket_.reader_mu_);
-    socket_.reading_ = false;
-    socket_.reader_left_.Signal();
-  }
-  Reading(const Reading&) = delete;
-  Reading& operator=(const Reading&) = delete;
-
- private:
-  TcpSocket& socket_;
-};
-
 TcpSocket::TcpSocket(NetNamespace& net, int family, Path path, uint32_t flags,
                      Ref<net::TcpEndpoint> tcp)
     : InetSocket(net, family, SOCK_STREAM, IPPROTO_TCP, std::move(path), flags, tcp),
@@ -196,7 +177,7 @@ Result<size_t> TcpSocket::ReceiveUrgent(ReceiveArgs& args) {
 }
 
 Result<size_t> TcpSocket::TakeReadable(IoDst& dst, uint32_t flags, size_t want, size_t skip) {
-  Reading reading(*this);
+  OneReader::Turn turn(reader_);
   // A call for nothing waits for something all the same.
   const net::Chain chain = TRY(FromNet(tcp_->Peek(std::max<size_t>(want, 1), skip)));
   size_t done = 0;

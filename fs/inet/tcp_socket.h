@@ -3,6 +3,7 @@
 #define RINGWALL_FS_INET_TCP_SOCKET_H_
 
 #include "fs/inet/inet_socket.h"
+#include "fs/socket/one_reader.h"
 #include "netstack/tcp/endpoint.h"
 
 namespace ringwall {
@@ -23,9 +24,6 @@ class TcpSocket final : public InetSocket {
   ~TcpSocket() override;
 
  private:
-  // One reader copies bytes out at a time, without a lock: they stay queued until it is done.
-  class Reading;
-
   Result<size_t> SendUrgent(Task& t, SendArgs& args);
   Result<size_t> ReceiveUrgent(ReceiveArgs& args);
   // What is there, up to `want` bytes from `skip` on; EAGAIN, 0 at the end.
@@ -43,9 +41,7 @@ class TcpSocket final : public InetSocket {
   const Ref<net::TcpEndpoint> tcp_;
   std::atomic<int32_t> fastopen_connect_{0}, fastopen_no_cookie_{0}, thin_linear_{0}, save_syn_{0},
       inq_{0}, rto_max_ms_{120000}, quickack_{1}, notsent_lowat_{0};
-  Mutex<LockClass::kSocket> reader_mu_;
-  CondVar reader_left_;
-  bool reading_ GUARDED_BY(reader_mu_) = false;
+  OneReader reader_;  // bytes stay queued until they are copied
 };
 
 }  // namespace ringwall

@@ -51,26 +51,6 @@ class TwoWaits {
 
 }  // namespace
 
-// One reader takes bytes of a stream at a time, so that no lock is held while they are copied.
-class UnixSocket::Reading {
- public:
-  explicit Reading(UnixSocket& s) : socket_(s) {
-    MutexLock lock(s.reader_mu_);
-    while (s.reading_) s.reader_left_.Wait(s.reader_mu_);
-    s.reading_ = true;
-  }
-  ~Reading() {
-    MutexLock lock(socket_.reader_mu_);
-    socket_.reading_ = false;
-    socket_.reader_left_.Signal();
-  }
-  Reading(const Reading&) = delete;
-  Reading& operator=(const Reading&) = delete;
-
- private:
-  UnixSocket& socket_;
-};
-
 // SCM_RIGHTS and SCM_CREDENTIALS of a sendmsg (__scm_send()).
 Result<void> UnixSocket::ReadControl(Task& t, std::span<const std::byte> control, Outgoing& out) {
   TRY(ForEachControl(control, [&](const ControlMessage& c) -> Result<void> {
@@ -241,7 +221,7 @@ bool UnixSocket::PastMark(bool peek, bool some, size_t* index, std::vector<UnixM
 Result<size_t> UnixSocket::ReceiveUrgent(ReceiveArgs& args) {
   UnixEndpoint& e = *endpoint_;
   const bool peek = (args.flags & MSG_PEEK) != 0;
-  Reading reading(*this);
+  OneReader::Turn turn(reader_);
   uint8_t byte = 0;
   {
     MutexLock lock(e.mu);
@@ -372,7 +352,7 @@ Result<size_t> UnixSocket::TakeStream(IoDst& dst, uint32_t flags, size_t want, s
   UnixEndpoint& e = *endpoint_;
   const bool peek = (flags & MSG_PEEK) != 0;
   const bool by_sender = options_.pass_cred != 0;
-  Reading reading(*this);
+  OneReader::Turn turn(reader_);
   size_t done = 0;
   while (done < want && !*stop) {
     net::Slice part;

@@ -3,6 +3,7 @@
 #ifndef RINGWALL_FS_UNIX_UNIX_SOCKET_H_
 #define RINGWALL_FS_UNIX_UNIX_SOCKET_H_
 
+#include "fs/socket/one_reader.h"
 #include "fs/socket/socket.h"
 #include "fs/unix/unix_endpoint.h"
 #include "fs/vfs/vfs.h"
@@ -46,7 +47,6 @@ class UnixSocket final : public Socket {
     std::vector<Ref<File>> files;
     int64_t when_ns = 0;
   };
-  class Reading;
 
   Result<void> Autobind();
   Result<void> AutobindIfNeeded();
@@ -79,9 +79,7 @@ class UnixSocket final : public Socket {
 
   const Ref<UnixEndpoint> endpoint_;
   RefPtr<Inode> bound_inode_;
-  Mutex<LockClass::kLeaf> reader_mu_;
-  CondVar reader_left_;
-  bool reading_ GUARDED_BY(reader_mu_) = false;
+  OneReader reader_;
 };
 
 void RegisterUnixSockets();

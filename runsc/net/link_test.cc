@@ -21,6 +21,7 @@ namespace {
 
 using net::IpAddr;
 using testing::CurrentNamespace;
+using testing::Eventually;
 
 const IpAddr kHost4 = IpAddr::V4(10, 77, 0, 1), kGuest4 = IpAddr::V4(10, 77, 0, 2);
 const IpAddr kHost6 = *IpAddr::Parse("fd77::1"), kGuest6 = *IpAddr::Parse("fd77::2");
@@ -53,16 +54,6 @@ Address HostAddress(const IpAddr& addr, uint16_t port) {
     out.size = sizeof(*in);
   }
   return out;
-}
-
-template <typename F>
-bool Eventually(F&& holds) {
-  for (int i = 0; i < 10'000; i++) {
-    if (holds()) return true;
-    const timespec pause = {0, 1'000'000};
-    nanosleep(&pause, nullptr);
-  }
-  return false;
 }
 
 class LinkTest : public ::testing::TestWithParam<net::Family> {

@@ -22,19 +22,10 @@ namespace {
 
 using net::IpAddr;
 using net::SockAddr;
+using testing::Eventually;
 
 // Addresses of the "host" that are not its loopback.
 const IpAddr kHost4 = IpAddr::V4(10, 99, 0, 1), kHost6 = *IpAddr::Parse("fd99::1");
-
-template <typename F>
-bool Eventually(F&& holds) {
-  for (int i = 0; i < 10'000; i++) {
-    if (holds()) return true;
-    const timespec pause = {0, 1'000'000};
-    nanosleep(&pause, nullptr);
-  }
-  return false;
-}
 
 class NatTest : public ::testing::TestWithParam<net::Family> {
  protected:

@@ -24,6 +24,17 @@
 
 namespace ringwall::testing {
 
+// Whether it holds within ten seconds.
+template <typename F>
+bool Eventually(F&& holds) {
+  for (int i = 0; i < 10'000; i++) {
+    if (holds()) return true;
+    const timespec pause = {0, 1'000'000};
+    nanosleep(&pause, nullptr);
+  }
+  return false;
+}
+
 class RealTimeHost final : public net::StackHost {
  public:
   net::TimePoint Now() override {
