@@ -22,6 +22,7 @@ void FakeAddressSpace::CheckRange(GuestRange range) {
 Result<void> FakeAddressSpace::Map(GuestRange range, int prot, int flags, int host_fd,
                                    uint64_t offset) {
   CheckRange(range);
+  MutexLock lock(mu_);
   ++calls;
   RW_CHECK((prot & ~7) == 0);
   const int type = flags & MAP_TYPE;
@@ -39,6 +40,7 @@ Result<void> FakeAddressSpace::Map(GuestRange range, int prot, int flags, int ho
 
 Result<void> FakeAddressSpace::Unmap(GuestRange range) {
   CheckRange(range);
+  MutexLock lock(mu_);
   ++calls;
   pages.erase(pages.lower_bound(range.start.value()), pages.lower_bound(range.end.value()));
   return {};
@@ -46,6 +48,7 @@ Result<void> FakeAddressSpace::Unmap(GuestRange range) {
 
 Result<void> FakeAddressSpace::Protect(GuestRange range, int prot) {
   CheckRange(range);
+  MutexLock lock(mu_);
   ++calls;
   if (fail_next) return Errno(*std::exchange(fail_next, std::nullopt));
   for (uint64_t at = range.start.value(); at < range.end.value(); at += kPageSize) {
@@ -59,6 +62,7 @@ Result<void> FakeAddressSpace::Protect(GuestRange range, int prot) {
 Result<void> FakeAddressSpace::Remap(GuestRange from, uint64_t new_size, int flags, GuestAddr to) {
   CheckRange(from);
   CheckRange({to, to + new_size});
+  MutexLock lock(mu_);
   ++calls;
   if (fail_next) return Errno(*std::exchange(fail_next, std::nullopt));
   const bool moves = (flags & MREMAP_FIXED) != 0;
@@ -98,6 +102,7 @@ Result<void> FakeAddressSpace::Remap(GuestRange from, uint64_t new_size, int fla
 
 Result<void> FakeAddressSpace::Advise(int what, GuestRange range, int arg) {
   CheckRange(range);
+  MutexLock lock(mu_);
   ++calls;
   bool hole = false;
   for (uint64_t at = range.start.value(); at < range.end.value(); at += kPageSize) {
@@ -122,6 +127,7 @@ Result<void> FakeAddressSpace::Advise(int what, GuestRange range, int arg) {
 
 Result<void> FakeAddressSpace::Mincore(GuestRange range, std::span<uint8_t> out) {
   CheckRange(range);
+  MutexLock lock(mu_);
   RW_CHECK(out.size() == range.size() / kPageSize);
   for (size_t i = 0; i < out.size(); ++i) {
     const auto it = pages.find(range.start.value() + i * kPageSize);
@@ -134,6 +140,7 @@ Result<void> FakeAddressSpace::Mincore(GuestRange range, std::span<uint8_t> out)
 Result<Ref<AddressSpace>> FakeAddressSpace::Fork() {
   auto child = MakeRef<FakeAddressSpace>();
   child->vdso_ = vdso_;
+  MutexLock lock(mu_);
   for (const auto& [at, page] : pages) {
     if (page.dont_fork) continue;
     FakePage copy = page;
@@ -145,7 +152,7 @@ Result<Ref<AddressSpace>> FakeAddressSpace::Fork() {
   return Ref<AddressSpace>(std::move(child));
 }
 
-Result<size_t> FakeAddressSpace::Read(GuestAddr from, std::span<std::byte> to) {
+size_t FakeAddressSpace::ReadLocked(GuestAddr from, std::span<std::byte> to) {
   size_t done = 0;
   while (done < to.size()) {
     const GuestAddr at = from + done;
@@ -166,11 +173,17 @@ Result<size_t> FakeAddressSpace::Read(GuestAddr from, std::span<std::byte> to) {
     }
     done += n;
   }
+  return done;
+}
+
+Result<size_t> FakeAddressSpace::Read(GuestAddr from, std::span<std::byte> to) {
+  MutexLock lock(mu_);
+  const size_t done = ReadLocked(from, to);
   if (done == 0 && !to.empty()) return Errno(EFAULT);
   return done;
 }
 
-Result<size_t> FakeAddressSpace::Write(GuestAddr to, std::span<const std::byte> from) {
+size_t FakeAddressSpace::WriteLocked(GuestAddr to, std::span<const std::byte> from) {
   size_t done = 0;
   while (done < from.size()) {
     const GuestAddr at = to + done;
@@ -194,6 +207,12 @@ Result<size_t> FakeAddressSpace::Write(GuestAddr to, std::span<const std::byte> 
     }
     done += n;
   }
+  return done;
+}
+
+Result<size_t> FakeAddressSpace::Write(GuestAddr to, std::span<const std::byte> from) {
+  MutexLock lock(mu_);
+  const size_t done = WriteLocked(to, from);
   if (done == 0 && !from.empty()) return Errno(EFAULT);
   return done;
 }
@@ -202,11 +221,11 @@ Result<uint32_t> FakeAddressSpace::CompareExchange(GuestAddr addr, uint32_t expe
                                                    uint32_t desired) {
   if ((addr.value() & 3) != 0) return Errno(EINVAL);
   uint32_t old = 0;
-  const size_t n = TRY(Read(addr, std::as_writable_bytes(std::span(&old, 1))));
-  RW_CHECK(n == sizeof(old));
-  if (old == expected) {
-    const size_t written = TRY(Write(addr, std::as_bytes(std::span(&desired, 1))));
-    RW_CHECK(written == sizeof(desired));
+  MutexLock lock(mu_);
+  if (ReadLocked(addr, std::as_writable_bytes(std::span(&old, 1))) != sizeof(old)) return Errno(EFAULT);
+  if (old == expected &&
+      WriteLocked(addr, std::as_bytes(std::span(&desired, 1))) != sizeof(desired)) {
+    return Errno(EFAULT);
   }
   return old;
 }

@@ -1,6 +1,7 @@
 // A Platform for unit tests whose address spaces are tables of pages in this process. Each call is
 // checked against what the real one demands (whole pages, not empty, outside the stub's range).
-// Files are read and written through their host descriptors; there are no Contexts.
+// Files are read and written through their host descriptors; there are no Contexts. Thread-safe, but
+// for the members that tests look at.
 #ifndef RINGWALL_SENTRY_MM_TESTING_FAKE_ADDRESS_SPACE_H_
 #define RINGWALL_SENTRY_MM_TESTING_FAKE_ADDRESS_SPACE_H_
 
@@ -11,6 +12,7 @@
 #include <optional>
 
 #include "platform/platform.h"
+#include "sentry/base/mutex.h"
 
 namespace ringwall::testing {
 
@@ -49,6 +51,10 @@ class FakeAddressSpace final : public AddressSpace {
  private:
   friend class FakePlatform;
   static void CheckRange(GuestRange range);
+  size_t ReadLocked(GuestAddr from, std::span<std::byte> to);
+  size_t WriteLocked(GuestAddr to, std::span<const std::byte> from);
+  // As the real one's: of what is held around a call, nothing may come behind it.
+  Mutex<LockClass::kAddressSpace> mu_;
   GuestRange vdso_;
 };
 
