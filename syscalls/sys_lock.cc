@@ -37,8 +37,11 @@ Result<int64_t> BaseOf(File& file, int whence) {
 }
 
 SysResult GetLock(Task& t, File& file, RangeLock& lock, FlockAbi f, GuestAddr addr) {
-  if (f.type != F_RDLCK && f.type != F_WRLCK) return Errno(EINVAL);
-  const std::optional<RangeLock> in_way = file.inode().locks().FindConflict(lock);
+  // F_UNLCK asks for the description's own locks (since 6.6).
+  const bool own = f.type == F_UNLCK && lock.ofd;
+  if (f.type != F_RDLCK && f.type != F_WRLCK && !own) return Errno(EINVAL);
+  const FileLocks& locks = file.inode().locks();
+  const std::optional<RangeLock> in_way = own ? locks.FindOwn(lock) : locks.FindConflict(lock);
   if (!in_way) {
     f.type = F_UNLCK;
   } else {

@@ -222,7 +222,6 @@ SysResult SysPrlimit64(Task& t, int pid, uint32_t resource, GuestAddr in, GuestA
   if (!in.IsNull()) {
     fresh = TRY(UserIn<RlimitAbi>(in).CopyIn(t));
   }
-  if (resource >= RLIM_NLIMITS) return Errno(EINVAL);
   RefPtr<ThreadGroup> tg(&t.tg());
   if (pid != 0 && pid != t.vtid()) {
     MutexLock lock(t.kernel().tasks().mu);
@@ -235,6 +234,7 @@ SysResult SysPrlimit64(Task& t, int pid, uint32_t resource, GuestAddr in, GuestA
     if (!same && !own.HasIn(c->user_ns(), Capability::kSysResource)) return Errno(EPERM);
     tg = RefPtr<ThreadGroup>(&target->tg());
   }
+  if (resource >= RLIM_NLIMITS) return Errno(EINVAL);
   const RlimitAbi old = GetLimit(*tg, static_cast<int>(resource));
   if (fresh) {
     TRY(SetLimit(t, *tg, static_cast<int>(resource), *fresh));

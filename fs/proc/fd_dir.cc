@@ -44,7 +44,7 @@ Result<std::string> InfoText(const Subject& s, int fd) {
   }
   // What 64-bit programs open is a large file, whatever they asked for.
   uint32_t flags = file.flags();
-  if (file.inode().fs().type_name() != "anon_inodefs") flags |= 0100000;
+  if ((flags & O_PATH) == 0 && file.inode().fs().type_name() != "anon_inodefs") flags |= 0100000;
   if (entry.cloexec) flags |= O_CLOEXEC;
   std::string text = Format("pos:\t%lli\nflags:\t0%o\nmnt_id:\t%i\n", pos, flags,
                             file.path().mount().id());

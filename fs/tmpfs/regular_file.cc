@@ -46,6 +46,9 @@ class TmpfsFile final : public File {
     return regular().Fallocate(mode, offset, length);
   }
   Result<int64_t> Fcntl(Task& task, int cmd, uint64_t arg) override {
+    // The writable layer of an overlay has no seals to show.
+    const bool own = &inode() == inode_.get();
+    if (!own) return File::Fcntl(task, cmd, arg);
     if (cmd == F_GET_SEALS) return int64_t{regular().seals()};
     if (cmd != F_ADD_SEALS) return File::Fcntl(task, cmd, arg);
     if (!writable()) return Errno(EPERM);

@@ -222,6 +222,10 @@ class Inode : public RefCounted<Inode> {
   // Whether an access control list of either kind may be there.
   bool has_acl() const { return (flags_.load(std::memory_order_relaxed) & kAclFlag) != 0; }
 
+  // F_SET_RW_HINT: RWH_WRITE_LIFE_*. Kept, without effect.
+  uint8_t write_hint() const { return write_hint_.load(std::memory_order_relaxed); }
+  void set_write_hint(uint8_t hint) { write_hint_.store(hint, std::memory_order_relaxed); }
+
   // POSIX, OFD and flock locks, leases. Made on first use.
   FileLocks& locks();
   FileLocks* locks_if_any() const { return locks_.load(std::memory_order_acquire); }
@@ -281,6 +285,7 @@ class Inode : public RefCounted<Inode> {
   static constexpr uint32_t kAclFlag = 1u << 31;
   std::atomic<uint32_t> flags_{0};  // FS_*_FL and kAclFlag
   std::atomic<bool> linkable_{false};
+  std::atomic<uint8_t> write_hint_{0};
   std::atomic<int32_t> open_files_{0};
   std::atomic<int32_t> writers_{0}, readers_{0}, write_deniers_{0};
   std::atomic<uint32_t> permission_{0};  // mode bits and kPublished

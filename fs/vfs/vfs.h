@@ -45,6 +45,9 @@ class Vfs {
   // The existing object at `path`. ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG, EXDEV (RESOLVE_*).
   static Result<Path> Lookup(const Walk& walk, std::string_view path, LookupFlags flags);
 
+  // build_open_flags(): what flags cannot go together (EINVAL), before the path is looked at. Takes out
+  // what O_PATH ignores.
+  static Result<void> CheckOpenFlags(uint32_t* flags);
   // open(2). mode: permission bits for O_CREAT, the umask applied. While a lease is in the way and
   // without O_NONBLOCK: EAGAIN with *wait filled in (fs/vfs/leases.h).
   static Result<Ref<File>> Open(const Walk& walk, std::string_view path, uint32_t flags,

@@ -131,7 +131,8 @@ bool OnlyPrefix(std::string_view name) {
 Result<void> Vfs::Chmod(const Credentials& creds, const Path& path, uint32_t mode) {
   TRY(WantWrite(path));
   Inode& inode = InodeOf(path);
-  if (inode.is_symlink()) return Errno(EOPNOTSUPP);
+  // anon_inode_setattr()
+  if (inode.is_symlink() || inode.type() == 0) return Errno(EOPNOTSUPP);
   const Attr attr = TRY(inode.GetPermissionAttr());
   if (!OwnerOrCapable(creds, attr)) return Errno(EPERM);
   TRY(NotFixed(path));
@@ -153,6 +154,7 @@ Result<void> Vfs::Chown(const Credentials& creds, const Path& path, std::optiona
                         std::optional<Gid> gid) {
   TRY(WantWrite(path));
   Inode& inode = InodeOf(path);
+  if (inode.type() == 0) return Errno(EOPNOTSUPP);
   const Attr attr = TRY(inode.GetPermissionAttr());
   TRY(NotFixed(path));
   const bool capable = creds.HasOver(attr.uid, attr.gid, Capability::kChown);

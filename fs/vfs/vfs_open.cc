@@ -86,7 +86,8 @@ Result<void> BreakLeases(Inode& inode, uint32_t flags, LeaseWait* wait) {
 Result<Ref<File>> OpenObject(const Walk& walk, const Path& at, uint32_t flags, bool created,
                              LeaseWait* wait) {
   Inode& inode = *at.dentry().inode();
-  if ((flags & O_DIRECTORY) && !inode.is_directory()) return Errno(ENOTDIR);
+  // O_TMPFILE has the bit too, and keeps it for F_GETFL.
+  if ((flags & O_DIRECTORY) && !created && !inode.is_directory()) return Errno(ENOTDIR);
   if (flags & O_PATH) {
     return Ref<File>(MakeRef<PathFile>(at, flags & ~static_cast<uint32_t>(O_CLOEXEC)));
   }
@@ -187,26 +188,26 @@ Result<Ref<File>> OpenTmpFile(const Walk& walk, std::string_view path, uint32_t 
   TRY(fresh.InheritAcl(*inode));
   inode->set_linkable(!(flags & O_EXCL));
   Ref<Dentry> dentry = dir.dentry().MakeUnnamed(std::move(inode));
-  flags &= ~static_cast<uint32_t>(O_DIRECTORY);
   return OpenObject(walk, Path(dir.mount_ref(), std::move(dentry)), flags, true, wait);
 }
 
 }  // namespace
 
+Result<void> Vfs::CheckOpenFlags(uint32_t* flags) {
+  if (*flags & O_PATH) *flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  if ((*flags & (O_CREAT | O_DIRECTORY)) == (O_CREAT | O_DIRECTORY)) return Errno(EINVAL);
+  if (*flags & kTmpFileBit) {
+    if ((*flags & O_TMPFILE) != O_TMPFILE || (*flags & O_ACCMODE) == O_RDONLY) return Errno(EINVAL);
+  }
+  return {};
+}
+
 Result<Ref<File>> Vfs::Open(const Walk& walk, std::string_view path, uint32_t flags, uint32_t mode,
                             LeaseWait* wait) {
-  if (flags & kTmpFileBit) {
-    if ((flags & O_TMPFILE) != O_TMPFILE || (flags & O_CREAT)) return Errno(EINVAL);
-    if ((flags & O_ACCMODE) == O_RDONLY || (flags & O_ACCMODE) == O_ACCMODE) return Errno(EINVAL);
-  } else if ((flags & (O_CREAT | O_DIRECTORY)) == (O_CREAT | O_DIRECTORY)) {
-    return Errno(EINVAL);
-  }
-  if (flags & O_PATH) flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  TRY(CheckOpenFlags(&flags));
   if (path.empty()) return Errno(ENOENT);
   if (path.size() >= kPathMax) return Errno(ENAMETOOLONG);
-  if ((flags & kTmpFileBit) && !(flags & O_PATH)) {
-    return OpenTmpFile(walk, path, flags, mode, wait);
-  }
+  if (flags & kTmpFileBit) return OpenTmpFile(walk, path, flags, mode, wait);
   if (flags & O_CREAT) return OpenCreate(walk, path, flags, mode, wait);
   LookupFlags lookup;
   lookup.follow_last = !(flags & O_NOFOLLOW);

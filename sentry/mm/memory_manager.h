@@ -203,7 +203,7 @@ class MemoryManager : public RefCounted<MemoryManager> {
   Result<void> FlushLocked() REQUIRES(mu_);
   bool SealedLocked(GuestRange range) const REQUIRES_SHARED(mu_);
   // mlock on the host as far as it lets us; else makes the pages resident once.
-  void LockOnHost(GuestRange range, bool on_fault, int prot) REQUIRES(mu_);
+  bool LockOnHost(GuestRange range, bool on_fault, int prot) REQUIRES(mu_);
   Result<void> SetLockedLocked(GuestRange range, bool locked, bool on_fault) REQUIRES(mu_);
 
   bool OpenPage(GuestAddr addr, int access);

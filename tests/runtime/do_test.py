@@ -310,7 +310,7 @@ def test_odd_surroundings(box):
     out = subprocess.run(box.command("do", "/bin/echo", "bare"), env={}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                          check=True, timeout=60, universal_newlines=True).stdout
     expect_equal(out, "bare\n")
-    limits = ["ulimit -n 64; {} sh -c 'ulimit -n'", "ulimit -s 256; {} sh -c 'ulimit -s'"]
+    limits = ["ulimit -n 64; {} sh -c 'ulimit -n'", "ulimit -c 0; {} sh -c 'ulimit -c'", "ulimit -s 256; {} sh -c 'ulimit -s'"]
     may_raise = subprocess.run(["bash", "-c", "ulimit -v 2000000; ulimit -v unlimited"], stderr=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL, check=False).returncode == 0
     if may_raise:
