@@ -42,7 +42,7 @@ class Do final : public Command {
   void AddFlags(FlagSet& flags) override {
     flags.List("volume,v", &volumes_, "SRC[:DST][:ro|rw]",
                "share files of the host; rw: writes reach the host");
-    flags.String("root-dir", &root_dir_, "DIR", "the root directory to show instead of /");
+    flags.String("root-dir,root", &root_dir_, "DIR", "the root directory to show instead of /");
     flags.String("cwd,w", &cwd_, "DIR", "directory to start in");
     flags.String("uid,u", &uid_, "UID", "user id inside");
     flags.String("gid,g", &gid_, "GID", "group id inside");
@@ -58,7 +58,7 @@ class Do final : public Command {
                "the gateway's address reaches the host's 127.0.0.1 (--network=user)");
     flags.Ignored("quiet", false);
     flags.Ignored("force-overlay", false);
-    flags.Ignored("ip", true);
+    for (const char* ignored : {"ip", "uid-map", "gid-map"}) flags.Ignored(ignored, true);
   }
 
   HostResult<int> Run(Config& config, const std::vector<std::string>& args) override;
