@@ -79,6 +79,9 @@ FlagSet Config::Flags() {
                "whether others change the files of the root meanwhile");
   flags.String("file-access-mounts", &file_access_mounts, "exclusive|shared",
                "the same for bind mounts");
+  flags.String("file-memory", &file_memory, "SIZE",
+               "memory for tmpfs, shared memory and memory overlays (default: the container's limit, "
+               "else half of the host's)");
   flags.Bool("strace", &strace, "log every system call of the guest");
   flags.String("strace-syscalls", &strace_syscalls, "LIST", "only these, by commas");
   flags.Int("strace-log-size", &strace_log_size, "N", "bytes of a buffer to show");
@@ -185,6 +188,11 @@ HostResult<void> Config::Finish(bool do_command) {
   if (overlay2.empty() && old_overlay) overlay2 = "all:memory";
   if (overlay2.empty()) overlay2 = do_command ? "root:memory" : "root:self";
   overlay = TRY(ParseOverlay2(overlay2));
+  if (!file_memory.empty()) {
+    HostResult<uint64_t> size = ParseSize(file_memory);
+    if (!size.ok()) return size.error().Wrap("--file-memory");
+    file_memory_bytes = *size;
+  }
   network_mode = network == "sandbox" ? NetworkMode::kSandbox
                  : network == "host"  ? NetworkMode::kHost
                  : network == "user"  ? NetworkMode::kUser

@@ -33,6 +33,7 @@ struct Config {
   std::string network;  // empty: the command's default
   std::string overlay2;
   std::string file_access = "exclusive", file_access_mounts = "shared";
+  std::string file_memory;
   bool strace = false;
   std::string strace_syscalls;
   int64_t strace_log_size = 1024;
@@ -44,6 +45,7 @@ struct Config {
 
   // Derived by Finish().
   OverlayConfig overlay;
+  uint64_t file_memory_bytes = 0;  // 0: the default
   NetworkMode network_mode = NetworkMode::kNone;
   bool privileged = false;  // effective uid 0
 

@@ -149,7 +149,7 @@ HostResult<void> Do::FillProcess(const std::vector<std::string>& args, BootProce
       if (known.resource == limit.resource) known = limit;
     }
   }
-  return PassStdio(0, &process);
+  return PassStdio(0, {}, &process);
 }
 
 HostResult<void> Do::SetUpNetwork(const Config& config, BootArgs& boot) {
@@ -254,6 +254,7 @@ HostResult<int> Do::Run(Config& config, const std::vector<std::string>& args) {
   boot.cpu_count = static_cast<uint32_t>(cpus_);
   TRY(SetUpNetwork(config, boot));
   boot.strace = config.strace;
+  boot.file_memory = config.file_memory_bytes;
   if (!config.strace_syscalls.empty()) boot.strace_syscalls = Split(config.strace_syscalls, ',');
   boot.strace_log_size = static_cast<uint32_t>(config.strace_log_size);
 
