@@ -118,7 +118,12 @@ int Main(std::vector<std::string> args) {
     return kExitUsage;
   }
   for (const std::string& ignored : FlagSet::IgnoredFlagsSeen()) {
-    RW_LOG(kWarning, "flag --%s has no effect here", ignored.c_str());
+    // On stderr it would stand among what the program says.
+    if (config.log.empty() && config.debug_log.empty()) {
+      RW_LOG(kDebug, "flag --%s has no effect here", ignored.c_str());
+    } else {
+      RW_LOG(kWarning, "flag --%s has no effect here", ignored.c_str());
+    }
   }
   HostResult<int> code = command->Run(config, *rest);
   if (!code.ok()) {

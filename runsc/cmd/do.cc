@@ -59,6 +59,7 @@ class Do final : public Command {
     flags.Ignored("quiet", false);
     flags.Ignored("force-overlay", false);
     for (const char* ignored : {"ip", "uid-map", "gid-map"}) flags.Ignored(ignored, true);
+    flags.String("erofs", &erofs_, "FILE", "");
   }
 
   HostResult<int> Run(Config& config, const std::vector<std::string>& args) override;
@@ -72,7 +73,7 @@ class Do final : public Command {
 
   std::vector<std::string> volumes_, env_, ulimits_, ports_;
   bool host_loopback_ = false;
-  std::string root_dir_ = "/", cwd_, uid_, gid_, hostname_, memory_;
+  std::string root_dir_ = "/", cwd_, uid_, gid_, hostname_, memory_, erofs_;
   int64_t cpus_ = 0, pids_ = 0;
   std::vector<std::string> cgroups_;
 };
@@ -208,6 +209,7 @@ void Do::MakeCgroup(const Config& config, uint64_t memory) {
 }
 
 HostResult<int> Do::Run(Config& config, const std::vector<std::string>& args) {
+  if (!erofs_.empty()) return HostError::Message("--erofs is not supported");
   BootArgs boot;
   SandboxOptions options;
   options.privileged = config.privileged;

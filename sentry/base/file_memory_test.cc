@@ -104,6 +104,7 @@ TEST_F(FileMemoryTest, ChargesLookBeforeTheyRefuse) {
     auto mapped = MappedMemory::Create(fd.get(), 100, 0);
     ASSERT_TRUE(mapped.ok());
     Write(fd.get(), 70);
+    static_cast<void>(FileMemory::Look());
     EXPECT_FALSE(FileMemory::Charge(40));
     EXPECT_EQ(ftruncate(fd.get(), 0), 0);
     EXPECT_TRUE(FileMemory::Charge(40));

@@ -38,14 +38,14 @@ fill("again", os.memfd_create("c"))
 os.mkdir("/dev/shm/many")
 n = 0
 try:
-    while n < 65536:
+    while n < 8192:
         with open(f"/dev/shm/many/{n}", "wb") as f:
-            f.write(chunk[:8192])
+            f.write(chunk[:65536])
         n += 1
     why = 0
 except OSError as e:
     why = e.errno
-print("small", errno.errorcode.get(why, why), n // 128)
+print("small", errno.errorcode.get(why, why), n // 16)
 """
 
 # Each child writes to memory that it shares with its parent, who must live on.
