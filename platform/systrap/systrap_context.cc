@@ -1,6 +1,7 @@
 #include "platform/systrap/systrap_context.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
@@ -47,6 +48,12 @@ T Load(const T& field) {
 template <typename T>
 void Store(T& field, T value) {
   __atomic_store_n(&field, value, __ATOMIC_RELAXED);
+}
+
+uint64_t MonotonicNs() {
+  timespec t;
+  ::clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
 }
 
 long Futex(uint32_t* word, int op, uint32_t value, const timespec* timeout = nullptr) {
@@ -313,7 +320,7 @@ Result<void> SystrapContext::SetAffinity(const cpu_set_t& set) {
 
 // An answer to a kick takes microseconds. The time limits, which otherwise cost too much, are for
 // what a hostile guest can do: break its robust list, so that its death wakes nobody, or block the
-// kick by a forged signal frame and run on.
+// kick by a forged signal frame and run or sleep on.
 bool SystrapContext::SleepUntilChange() {
   constexpr long kFirstNs = 4'000'000, kLastNs = 500'000'000;
   constexpr uint64_t kPatienceNs = 2'000'000'000, kLongPatienceNs = 5'000'000'000;
@@ -321,11 +328,20 @@ bool SystrapContext::SleepUntilChange() {
   // who gave it may hold a lock that others want.
   const bool brief = ready_once_ && !in_guest_.load();
   timespec timeout = {0, kFirstNs};
-  uint64_t kicked_at_cpu = 0, waited = 0;
+  uint64_t cpu_before = 0, waited = 0, last = 0;
   bool first = true;
   for (;;) {
     const uint32_t state = __atomic_load_n(&region_->state, __ATOMIC_ACQUIRE);
     if ((state & (RW_STATE_SENTRY | RW_STATE_DIED)) != 0) return true;
+    const bool waits_for_answer = brief || interrupted_.load();
+    if (waits_for_answer) {
+      // Not by the timeouts: a thread that keeps changing the word lets none pass. A long pause is one
+      // of the whole sandbox (a frozen cgroup) and counts little.
+      const uint64_t now = MonotonicNs();
+      if (last != 0) waited += std::min<uint64_t>(now - last, kLastNs);
+      last = now;
+      if (waited > kLongPatienceNs && (brief || ending_.load())) return GiveUp();
+    }
     uint32_t expected = state;
     const uint32_t sleeping = state | RW_STATE_WAITERS;
     if (state != sleeping &&
@@ -341,26 +357,26 @@ bool SystrapContext::SleepUntilChange() {
     if (::syscall(SYS_get_robust_list, thread_.tid, &list, &length) != 0) return false;
     if (list == 0 && (ready_once_ || thread_.used)) return false;
     // Nor may the first sleep be for ever: the list is looked through before it goes.
-    const bool limited = first || brief || list == 0 || interrupted_.load() || as_->stopped();
+    const bool limited = first || waits_for_answer || list == 0 || as_->stopped();
     first = false;
     if (Futex(&region_->state, FUTEX_WAIT, sleeping, limited ? &timeout : nullptr) == 0 ||
         errno != ETIMEDOUT) {
       continue;
     }
     Unpair();  // the guest runs on
-    if (!interrupted_.load() && !brief) continue;
+    if (!waits_for_answer) continue;
     uint64_t user, system;
     CpuTime(&user, &system);
-    if (waited == 0) kicked_at_cpu = user + system;
-    waited += static_cast<uint64_t>(timeout.tv_nsec);
-    if ((waited > kPatienceNs && user + system - kicked_at_cpu > kPatienceNs / 2) ||
-        (brief && waited > kLongPatienceNs)) {
-      RW_LOG(kWarning, "guest thread %d does not answer: its process is ended", thread_.tid);
-      return false;
-    }
+    if (cpu_before == 0) cpu_before = user + system;
+    if (waited > kPatienceNs && user + system - cpu_before > kPatienceNs / 2) return GiveUp();
     Kick();
     timeout.tv_nsec = std::min(timeout.tv_nsec * 2, kLastNs);
   }
+}
+
+bool SystrapContext::GiveUp() {
+  RW_LOG(kWarning, "guest thread %d does not answer: its process is ended", thread_.tid);
+  return false;
 }
 
 // Only a spin tells whether spinning pays; where none is done, one now and then finds out.
@@ -722,8 +738,14 @@ void SystrapContext::Interrupt() {
   interrupted_.store(true);
   if (!in_guest_.load()) return;
   Kick();
-  // The task's thread, if it sleeps, now waits with a time limit.
-  Futex(&region_->state, FUTEX_WAKE, 1);
+  // The task's thread, if it sleeps, now waits with a time limit. All that sleep there: a thread of the
+  // guest that took this region for its own may be among them.
+  Futex(&region_->state, FUTEX_WAKE, INT_MAX);
+}
+
+void SystrapContext::InterruptToEnd() {
+  ending_.store(true);
+  Interrupt();
 }
 
 void SystrapContext::SetLocalAnswers(const LocalAnswers& answers) {

@@ -51,6 +51,7 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   Result<uint64_t> GetDebugRegister(int n) override;
   Result<void> SetDebugRegister(int n, uint64_t value) override;
   void Interrupt() override;
+  void InterruptToEnd() override;
   void SetLocalAnswers(const LocalAnswers& answers) override;
   uint64_t signal_mask() const override;
   void set_signal_mask(uint64_t mask) override;
@@ -98,6 +99,7 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   // Waits until the stub hands it back; false when the thread is gone.
   bool Await();
   bool SleepUntilChange();
+  bool GiveUp();  // says so; false
   static void Judge(int& score, bool paid);
   // Neither side spins: both go to the processor where the guest ran, so that a wake never crosses
   // processors; they never run at the same time anyway. Given up now and then, and when the guest
@@ -193,6 +195,7 @@ class SystrapContext final : public Context, private SignalFrames, private Order
 
   std::atomic<bool> in_guest_{false};
   std::atomic<bool> interrupted_{false};
+  std::atomic<bool> ending_{false};  // and for good
   std::atomic<bool> kicked_{false};
   // Written by the task's thread only.
   std::atomic<uint32_t> patched_[PlatformStats::kSyscalls] = {};

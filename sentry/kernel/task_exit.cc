@@ -56,7 +56,7 @@ void Task::KillGroupLocked(int status) {
   for (Task* t : tg_->threads) {
     t->kill_pending_ = true;
     t->interrupted_.store(true);
-    if (t != Current()) t->Kick();
+    if (t != Current()) t->KickToEnd();
   }
 }
 

@@ -158,6 +158,9 @@ class MemoryManager : public RefCounted<MemoryManager> {
   // Resident bytes of one mapping, as above (smaps).
   uint64_t ResidentIn(GuestRange range) const;
 
+  // Whether a shared mapping that may write is of one of these host descriptors.
+  bool WritesTo(const std::vector<int>& host_fds) const;
+
   // Whether a host fault at addr is the guest's SIGSEGV: SEGV_MAPERR or SEGV_ACCERR by the vmas.
   int SegvCode(GuestAddr addr) const;
   // Whether the guest may write to the first byte of a range (and so to part of it).

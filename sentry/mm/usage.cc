@@ -1,4 +1,6 @@
 // Looking at a map: /proc/PID/maps, status, statm, and what a fault was.
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <array>
 
@@ -105,6 +107,15 @@ MemoryManager::Usage MemoryManager::usage(bool with_rss) const {
   }
   u.peak = peak_rss_.load(std::memory_order_relaxed);
   return u;
+}
+
+bool MemoryManager::WritesTo(const std::vector<int>& host_fds) const {
+  ReaderLock lock(mu_);
+  return std::any_of(vmas_.begin(), vmas_.end(), [&](const auto& entry) {
+    const Vma& vma = entry.second;
+    return vma.file && vma.shared && (vma.max_prot & PROT_WRITE) != 0 &&
+           std::find(host_fds.begin(), host_fds.end(), vma.host.host_fd) != host_fds.end();
+  });
 }
 
 int MemoryManager::SegvCode(GuestAddr addr) const {
