@@ -94,7 +94,9 @@ Result<GuestAddr> MemoryManager::Mmap(const MmapRequest& request, const MemoryLi
   const bool fixed = IsFixed(request.flags);
   if (fixed) TRY(CheckFixedPlace(request.hint, length));
 
-  Vma vma{.prot = request.prot & (PROT_READ | PROT_WRITE | PROT_EXEC), .name = request.name};
+  Vma vma{.prot = request.prot & (PROT_READ | PROT_WRITE | PROT_EXEC),
+          .max_prot = request.max_prot,
+          .name = request.name};
   int host_flags = request.flags & (MAP_NORESERVE | MAP_STACK);
   const bool droppable = !request.file && (request.flags & MAP_TYPE) == kMapDroppable;
   if (request.file) {

@@ -184,6 +184,23 @@ TEST(MmapTest, DevZeroIsAnonymous) {
   munmap(p, kPage);
 }
 
+TEST(MmapTest, DevZeroKeepsTheDescriptorsRights) {
+  Fd reader(open("/dev/zero", O_RDONLY | O_CLOEXEC)), writer(open("/dev/zero", O_WRONLY | O_CLOEXEC));
+  ASSERT_TRUE(reader.ok() && writer.ok());
+  EXPECT_EQ(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, reader.get(), 0), MAP_FAILED);
+  EXPECT_EQ(errno, EACCES);
+  EXPECT_EQ(mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, writer.get(), 0), MAP_FAILED);
+  EXPECT_EQ(errno, EACCES);
+  void* const shared = mmap(nullptr, 4096, PROT_READ, MAP_SHARED, reader.get(), 0);
+  ASSERT_NE(shared, MAP_FAILED);
+  EXPECT_FAILS(mprotect(shared, 4096, PROT_READ | PROT_WRITE), EACCES);
+  void* const own = mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, reader.get(), 0);
+  ASSERT_NE(own, MAP_FAILED);
+  EXPECT_OK(mprotect(own, 4096, PROT_READ | PROT_WRITE));
+  munmap(shared, 4096);
+  munmap(own, 4096);
+}
+
 TEST(MmapTest, ReadingIntoAMappedFileWorks) {
   TempDir dir;
   Fd in(open(dir.File("in", "from file").c_str(), O_RDONLY));
