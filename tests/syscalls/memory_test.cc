@@ -290,6 +290,29 @@ TEST(MprotectTest, SystemCallInFreshCodeAndAfterARewrite) {
   munmap(q, kPage);
 }
 
+TEST(MprotectTest, CallsFromFreshCodeKeepTheirResults) {
+  // Many sites, each called often enough to be worth rewriting, by calls that have quick answers.
+  constexpr int kSites = 600, kCalls = 20, kDistance = 64;
+  const struct {
+    unsigned char nr;
+    long result;
+  } calls[] = {{228 /* clock_gettime */, 0}, {39 /* getpid */, getpid()}, {110 /* getppid */, getppid()}};
+  char* p = Map(kSites * kDistance / kPage + 1);
+  for (int i = 0; i < kSites; ++i) {
+    const unsigned char code[] = {0xb8, calls[i % 3].nr, 0, 0, 0, 0x0f, 0x05, 0xc3};
+    memcpy(p + i * kDistance, code, sizeof(code));
+  }
+  ASSERT_OK(mprotect(p, (kSites * kDistance / kPage + 1) * kPage, PROT_READ | PROT_EXEC));
+  timespec now;
+  for (int i = 0; i < kSites; ++i) {
+    const auto call = reinterpret_cast<long (*)(long, timespec*)>(p + i * kDistance);
+    for (int k = 0; k < kCalls; ++k) {
+      ASSERT_EQ(call(CLOCK_MONOTONIC, &now), calls[i % 3].result) << "call " << k << " of site " << i;
+    }
+  }
+  munmap(p, (kSites * kDistance / kPage + 1) * kPage);
+}
+
 TEST(MprotectTest, BadAddressForACallIsEfaultAfterProtection) {
   char* p = Map(1);
   ASSERT_OK(mprotect(p, kPage, PROT_READ));
