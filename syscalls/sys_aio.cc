@@ -56,6 +56,7 @@ Outcome Transfer(Task& t, File& file, const IocbAbi& cb, bool write) {
   Result<size_t> n = size_t{0};
   if (write) {
     GuestSrc src(t, std::move(buffers));
+    if (src.remaining() != 0) TRY(Vfs::DropPrivilegesForWrite(t.creds(), file.inode()));
     uint64_t at = static_cast<uint64_t>(cb.offset);
     n = t.Retry(queue, EPOLLOUT | EPOLLERR | EPOLLHUP, kNoDeadline,
                 [&] { return file.Write(src, &at, rwf); });

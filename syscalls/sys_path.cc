@@ -228,7 +228,7 @@ SysResult SysFtruncate(Task& t, int fd, int64_t size) {
   Ref<File> file = TRY(t.GetFile(fd));
   if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
   if (static_cast<uint64_t>(size) > t.tg().limit(RLIMIT_FSIZE)) return FileTooBig(t);
-  return Zero(Vfs::Ftruncate(*file, static_cast<uint64_t>(size)));
+  return Zero(Vfs::Ftruncate(t.creds(), *file, static_cast<uint64_t>(size)));
 }
 
 SysResult FileTooBig(Task& t) {

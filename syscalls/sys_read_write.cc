@@ -68,6 +68,7 @@ SysResult WriteAt(Task& t, File& file, GuestBuffers buffers, uint64_t* pos, int 
   TRY(LimitSize(t, file, *pos, rwf, &buffers));
   GuestSrc src(t, std::move(buffers));
   const size_t total = src.remaining();
+  if (total != 0) TRY(Vfs::DropPrivilegesForWrite(t.creds(), file.inode()));
   const bool wait = !file.nonblocking() && (rwf & RWF_NOWAIT) == 0;
   if (Socket* socket = file.AsSocket()) {
     const size_t n = TRY(socket->WriteBlocking(t, src, wait));

@@ -245,6 +245,7 @@ SysResult SysPidfdSendSignal(Task& t, int fd, int signo, GuestAddr addr, uint32_
   if (flags != 0 && flags != kThread && flags != kGroup && flags != kPgrp) return Errno(EINVAL);
   Ref<File> file = TRY(t.GetFile(fd));
   RefPtr<ThreadGroup> tg = ThreadGroupOfPidFd(*file);
+  if (!tg) tg = ThreadGroupOfProcDirectory(*file);
   if (!tg) return Errno(EBADF);
   RefPtr<Task> thread = ThreadOfPidFd(*file);
   if (flags == 0) flags = thread ? kThread : kGroup;

@@ -101,6 +101,7 @@ Result<Ref<File>> OpenObject(const Walk& walk, const Path& at, uint32_t flags, b
   }
   const WriteAccess access = TRY(WriteAccess::Get(inode, regular && (truncates || WritesTo(flags))));
   if (truncates) {
+    TRY(Vfs::DropPrivileges(walk.creds, inode));
     SetAttr truncate;
     truncate.size = 0;
     TRY(inode.Set(truncate));

@@ -532,6 +532,9 @@ Event SystrapContext::Switch() {
       Store(region_->kick, 0U);
     }
     const uint32_t command = PrepareResume();
+    // Patches made above may have had this thread pass on their orders: it must be back before it is
+    // given the next command, or takes none of it and comes back as if it had been interrupted.
+    if (!ready_ && !Await()) return Lost();
     in_guest_.store(true);
     if (as_->stopped() || as_->patcher().generation() != generation_) {
       in_guest_.store(false);

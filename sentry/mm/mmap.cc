@@ -99,7 +99,9 @@ Result<GuestAddr> MemoryManager::Mmap(const MmapRequest& request, const MemoryLi
     if (vmas_.Intersects({request.hint, request.hint + length})) return Errno(EEXIST);
   }
 
-  Vma vma{.prot = request.prot & (PROT_READ | PROT_WRITE | PROT_EXEC), .name = request.name};
+  Vma vma{.prot = request.prot & (PROT_READ | PROT_WRITE | PROT_EXEC),
+          .max_prot = request.max_prot,
+          .name = request.name};
   int host_flags = request.flags & (MAP_NORESERVE | MAP_STACK);
   const bool droppable = !request.file && (request.flags & MAP_TYPE) == kMapDroppable;
   if (request.file) {
