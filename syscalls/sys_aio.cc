@@ -62,7 +62,7 @@ Outcome Transfer(Task& t, File& file, const IocbAbi& cb, bool write) {
                 [&] { return file.Write(src, &at, rwf); });
     if (n.ok() && *n > 0) NotifyFile(file, IN_MODIFY);
   } else {
-    GuestDst dst(t, std::move(buffers), true);
+    GuestDst dst(t, std::move(buffers), GuestDst::When::kAtOnce);
     n = t.Retry(queue, EPOLLIN | EPOLLRDHUP | EPOLLHUP, kNoDeadline,
                 [&] { return file.Read(dst, static_cast<uint64_t>(cb.offset), rwf); });
     if (n.ok() && *n > 0) NotifyFile(file, IN_ACCESS);

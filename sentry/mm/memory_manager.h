@@ -143,6 +143,8 @@ class MemoryManager : public RefCounted<MemoryManager> {
   void set_auxv(std::vector<uint64_t> auxv);
 
   // --- Looking.
+  // Whether all of the range is mapped for writing, as far as the map says (the stack may yet grow).
+  bool MayWrite(GuestRange range) const;
   std::optional<Vma> Find(GuestAddr addr) const;  // the vma that holds addr
   // In order of address. The main stack starts at its lowest page in use.
   std::vector<Vma> List() const;

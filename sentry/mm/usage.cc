@@ -18,6 +18,17 @@ void MemoryManager::DescribeLocked(Vma& vma) const {
   }
 }
 
+bool MemoryManager::MayWrite(GuestRange range) const {
+  ReaderLock lock(mu_);
+  GuestAddr at = range.start;
+  for (auto it = vmas_.FindFrom(at); at < range.end; ++it) {
+    if (it == vmas_.end() || at < it->second.range.start) return false;
+    if ((it->second.prot & PROT_WRITE) == 0) return false;
+    at = it->second.range.end;
+  }
+  return true;
+}
+
 std::optional<Vma> MemoryManager::Find(GuestAddr addr) const {
   ReaderLock lock(mu_);
   const Vma* vma = vmas_.Find(addr);
