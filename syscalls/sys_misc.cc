@@ -203,12 +203,12 @@ SysResult SysSysinfo(Task& t, GuestAddr out) {
   uint64_t used = 0;
   for (const RefPtr<MemoryManager>& mm : maps) used += mm->usage().rss;
   s.freeram = s.totalram - std::min(used, s.totalram);
-  return Zero(UserOut<SysinfoAbi>(out).CopyOut(t, s));
+  return Zero(UserOut<SysinfoAbi>(out).CopyOutLast(t, s));
 }
 
 SysResult SysGetrlimit(Task& t, uint32_t resource, GuestAddr out) {
   if (resource >= RLIM_NLIMITS) return Errno(EINVAL);
-  return Zero(UserOut<RlimitAbi>(out).CopyOut(t, GetLimit(t.tg(), static_cast<int>(resource))));
+  return Zero(UserOut<RlimitAbi>(out).CopyOutLast(t, GetLimit(t.tg(), static_cast<int>(resource))));
 }
 
 SysResult SysSetrlimit(Task& t, uint32_t resource, GuestAddr in) {
@@ -240,7 +240,7 @@ SysResult SysPrlimit64(Task& t, int pid, uint32_t resource, GuestAddr in, GuestA
     TRY(SetLimit(t, *tg, static_cast<int>(resource), *fresh));
   }
   if (!out.IsNull()) {
-    TRY(UserOut<RlimitAbi>(out).CopyOut(t, old));
+    TRY(UserOut<RlimitAbi>(out).CopyOutLast(t, old));
   }
   return 0;
 }
