@@ -7,6 +7,7 @@
 #include "fs/vfs/inotify.h"
 #include "fs/vfs/leases.h"
 #include "fs/vfs/locks.h"
+#include "fs/vfs/open_hint.h"
 #include "fs/vfs/path_walk.h"
 #include "fs/vfs/permission.h"
 #include "fs/vfs/vfs.h"
@@ -213,7 +214,10 @@ Result<Ref<File>> Vfs::Open(const Walk& walk, std::string_view path, uint32_t fl
   LookupFlags lookup;
   lookup.follow_last = !(flags & O_NOFOLLOW);
   lookup.directory = (flags & O_DIRECTORY) != 0;
-  const Path at = TRY(Lookup(walk, path, lookup));
+  const Path at = TRY([&] {
+    const OpenHint hint((flags & (O_ACCMODE | O_PATH | O_DIRECTORY)) == O_RDONLY);
+    return Lookup(walk, path, lookup);
+  }());
   return OpenObject(walk, at, flags, false, wait);
 }
 

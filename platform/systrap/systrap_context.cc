@@ -24,8 +24,9 @@ constexpr uint64_t kUnblockable = 1UL << (SIGKILL - 1) | 1UL << (SIGSTOP - 1);
 // Bits of the flags that guest code may set.
 constexpr uint64_t kUserFlags = 0x244dd5;
 
-// How long a spin may last before a sleep had been cheaper for both sides.
-constexpr uint64_t kSpinUs = 10;
+// How long a spin may last: what the wakes of two idle processors take, which a sleep leads to. The stub's
+// ends when the task's thread goes to sleep, so it lasts no longer than the Sentry's work.
+constexpr uint64_t kSpinUs = 100;
 constexpr int kSpinScoreMax = 8;
 constexpr int kSpinScoreMin = -4;
 constexpr uint32_t kProbeEvery = 16;  // waits, to find out whether the side that sleeps should spin
@@ -36,7 +37,7 @@ constexpr uint64_t kPairedUs = 4'000;
 // time until the next one longer.
 constexpr uint32_t kTrialWaits = 4;
 constexpr uint64_t kTrialFirstUs = 120;
-constexpr uint64_t kTrialUs = 20;
+constexpr uint64_t kTrialUs = 100;
 constexpr uint64_t kTrialGapUs = 500;
 constexpr uint64_t kTrialGapMaxUs = 64'000;
 
@@ -215,7 +216,7 @@ uint32_t SystrapContext::PrepareState() {
 void SystrapContext::Give(uint32_t command) {
   // One look at the clock and the load for both sides' waits.
   given_at_ = __builtin_ia32_rdtsc();
-  const bool may_spin = as_->core().MaySpin(given_at_);
+  const bool may_spin = as_->core().MaySpin(given_at_, *this, std::exchange(slept_, false));
   if (!may_spin && trial_ != 0) EndTrial(false);
   const bool was_paired = cpu_ >= 0;
   const bool paired = was_paired && trial_ == 0 && StaysPaired(may_spin);
@@ -257,7 +258,7 @@ bool SystrapContext::StaysPaired(bool may_spin) {
 // The host's scheduler would often leave both where they are, one of them spinning and the other
 // waiting for that processor, so the guest is sent to another one.
 void SystrapContext::Part() {
-  BeforeSleep();
+  LetGo();
   {
     MutexLock lock(affinity_mu_);
     int other = 0;
@@ -298,7 +299,7 @@ void SystrapContext::Pair() {
 }
 
 void SystrapContext::Unpair() {
-  BeforeSleep();
+  LetGo();
   if (cpu_ < 0) return;
   cpu_ = -1;
   MutexLock lock(affinity_mu_);
@@ -306,6 +307,17 @@ void SystrapContext::Unpair() {
 }
 
 void SystrapContext::BeforeSleep() {
+  // No answer comes soon, and somebody else may want the processor.
+  if (stub_spin_ > 1) {
+    Store(region_->spin, 1U);
+    stub_spin_ = 1;
+  }
+  stub_spun_ = false;
+  slept_ = true;
+  LetGo();
+}
+
+void SystrapContext::LetGo() {
   if (!self_held_) return;
   ::sched_setaffinity(0, sizeof(cpu_set_t), &as_->core().all_cpus());
   self_held_ = false;
@@ -393,14 +405,15 @@ bool SystrapContext::Await() {
     const uint32_t state = __atomic_load_n(&region_->state, __ATOMIC_ACQUIRE);
     if ((state & RW_STATE_SENTRY) != 0) break;
     if ((state & RW_STATE_DIED) != 0) return false;
-    if (spins_ && (turn % 8 != 0 || __builtin_ia32_rdtsc() - given_at_ <= wait_limit_)) {
+    if (spins_ && (turn % 8 != 0 || (as_->core().may_spin() &&
+                                     __builtin_ia32_rdtsc() - given_at_ <= wait_limit_))) {
       __builtin_ia32_pause();
       continue;
     }
     if (std::exchange(spins_, false)) {
       if (trial_ != 0) {
         EndTrial(false);
-      } else {
+      } else if (as_->core().may_spin()) {
         Judge(spin_score_, false);
       }
     }

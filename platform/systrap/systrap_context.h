@@ -106,6 +106,8 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   // runs long, so that the host's scheduler spreads the pairs.
   void Pair() EXCLUDES(affinity_mu_);
   void Unpair() EXCLUDES(affinity_mu_);
+  // Lets the calling thread run on any processor again.
+  void LetGo();
   // Whether this wait goes without spinning, on one processor.
   bool StaysPaired(bool may_spin);
   // Begins and ends a trial of spinning on two processors. Part() binds the guest's thread to one.
@@ -174,6 +176,7 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   uint64_t given_at_ = 0;
   uint32_t wait_limit_ = 0;  // TSC cycles
   bool spins_ = false;      // in the wait now
+  bool slept_ = false;      // this thread, since the last wait
   bool stub_spun_ = false;  // so the region told the stub for the wait that ends
   uint32_t stub_spin_ = 0;  // what the region says
 

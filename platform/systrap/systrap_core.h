@@ -43,8 +43,11 @@ class SystrapCore : public RefCounted<SystrapCore> {
   bool NoteCreated() { return created_.exchange(true); }
 
   // Whether both sides of a hand-over may spin: each thread that runs then takes two processors.
-  // Looks at all contexts, but only now and then.
-  bool MaySpin(uint64_t now_tsc);
+  // Looks at all contexts, but only now and then; `at_once`: now, since `asks` has slept. Who asks counts
+  // as one that runs.
+  bool MaySpin(uint64_t now_tsc, const SystrapContext& asks, bool at_once);
+  // What the last look found: another thread's may end a spin.
+  bool may_spin() const { return may_spin_.load(std::memory_order_relaxed); }
   // The processors that the Sentry may use.
   const cpu_set_t& all_cpus() const { return all_cpus_; }
   uint32_t cpus() const { return cpus_; }
@@ -65,6 +68,7 @@ class SystrapCore : public RefCounted<SystrapCore> {
   std::atomic<bool> created_{false};
   mutable Mutex<LockClass::kLeaf> mu_;
   std::unordered_set<SystrapContext*> contexts_ GUARDED_BY(mu_);
+  uint64_t many_until_ GUARDED_BY(mu_) = 0;  // TSC: how long what many of them were found to do counts
   PlatformStats ended_ GUARDED_BY(mu_);  // of contexts that are gone
 };
 
