@@ -60,8 +60,24 @@ elseif(RINGWALL_SANITIZE STREQUAL "fuzz")
   add_custom_target(fuzzers)
 endif()
 
+# The front end finds what the clang build is for (warnings, thread-safety analysis) in a third of the
+# time of a build. Empty files stand in for objects, so that Ninja knows what is done. Precompiled
+# headers are made: their flags come behind and have the last word.
+if(RINGWALL_SYNTAX_ONLY)
+  foreach(lang C CXX)
+    set(CMAKE_${lang}_COMPILE_OBJECT
+        "<CMAKE_${lang}_COMPILER> <DEFINES> <INCLUDES> -Xclang -fsyntax-only <FLAGS> -o <OBJECT> -c <SOURCE>"
+        "touch <OBJECT>")
+  endforeach()
+  foreach(lang C CXX ASM)
+    set(CMAKE_${lang}_ARCHIVE_CREATE "touch <TARGET>")
+    set(CMAKE_${lang}_ARCHIVE_FINISH "")
+    set(CMAKE_${lang}_LINK_EXECUTABLE "touch <TARGET>")
+  endforeach()
+endif()
+
 # What nearly every file reads of the C++ library, Abseil and our own base, parsed once: two fifths of
-# a full build's time. Not in the clang preset, so that a file which lacks an include is found.
+# a full build's time.
 file(WRITE ${CMAKE_BINARY_DIR}/precompiled/empty.cc "")
 add_library(ringwall_precompiled STATIC ${CMAKE_BINARY_DIR}/precompiled/empty.cc)
 target_link_libraries(ringwall_precompiled PRIVATE ringwall_flags absl::flat_hash_map)

@@ -209,19 +209,21 @@ Result<void> UnixSocket::QueueUrgent(Task& t, SendArgs& args, Outgoing& out, Uni
 
 // Moves *index past the mark and past an urgent byte that a plain read does not give (manage_oob()).
 // False: the read, which has `some` already, ends before it.
-bool UnixSocket::PastMark(bool peek, bool some, size_t* index, std::vector<UnixMessage>* passed) {
-  std::deque<UnixMessage>& queue = endpoint_->messages;
+bool UnixSocket::PastMark(UnixEndpoint& e, bool peek, bool some, size_t* index,
+                          std::vector<UnixMessage>* passed) {
+  std::deque<UnixMessage>& queue = e.messages;
   const auto pass = [&] {
+    e.mu.AssertHeld();
     if (peek) {
       ++*index;
       return;
     }
-    endpoint_->queued -= queue.front().left();
+    e.queued -= queue.front().left();
     passed->push_back(std::move(queue.front()));
     queue.pop_front();
   };
   if (*index < queue.size() && queue[*index].left() == 0) {
-    if (some && endpoint_->UrgentIndex() == queue.size()) return false;
+    if (some && e.UrgentIndex() == queue.size()) return false;
     pass();
   }
   if (*index >= queue.size() || !queue[*index].urgent) return true;
@@ -386,7 +388,7 @@ Result<size_t> UnixSocket::TakeStream(IoDst& dst, uint32_t flags, size_t want, s
       while (index < e.messages.size() && rest > 0 && rest >= e.messages[index].left()) {
         rest -= e.messages[index++].left();
       }
-      if (!PastMark(peek, in.any, &index, &passed)) {
+      if (!PastMark(e, peek, in.any, &index, &passed)) {
         *stop = true;
         return done;
       }

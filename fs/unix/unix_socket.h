@@ -64,8 +64,9 @@ class UnixSocket final : public Socket {
   Result<size_t> TakeStream(IoDst& dst, uint32_t flags, size_t want, size_t skip, Incoming& in,
                             bool* stop);
   Result<void> QueueUrgent(Task& t, SendArgs& args, Outgoing& out, UnixEndpoint& to);
-  bool PastMark(bool peek, bool some, size_t* index, std::vector<UnixMessage>* passed)
-      REQUIRES(endpoint_->mu);
+  // `e`: its own endpoint.
+  bool PastMark(UnixEndpoint& e, bool peek, bool some, size_t* index, std::vector<UnixMessage>* passed)
+      REQUIRES(e.mu);
   Result<size_t> ReceiveUrgent(ReceiveArgs& args);
   Result<size_t> ReceiveDatagram(Task& t, ReceiveArgs& args);
   void Deliver(Task& t, ReceiveArgs& args, Incoming& in);

@@ -6,7 +6,7 @@ namespace ringwall::net {
 namespace {
 
 // NF_IP_PRI_*.
-constexpr int32_t kRaw = -300, kTrack = -200, kMangle = -150, kDstNat = -100, kFilter = 0,
+constexpr int32_t kTrack = -200, kMangle = -150, kDstNat = -100, kFilter = 0,
                   kSecurity = 50, kSrcNat = 100;
 constexpr uint32_t kAll = 0x1f, kFilterHooks = 0x0e, kNatHooks = 0x1b, kRawHooks = 0x09;
 
