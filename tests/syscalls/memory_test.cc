@@ -381,6 +381,15 @@ TEST(MadviseTest, Errors) {
   munmap(p, kPage);
 }
 
+TEST(MadviseTest, MergingIsTakenWhereTheSystemShowsIt) {
+  char* p = Map(2);
+  const bool shown = access("/sys/kernel/mm/ksm/run", F_OK) == 0;
+  for (const int advice : {MADV_MERGEABLE, MADV_UNMERGEABLE}) {
+    EXPECT_EQ(madvise(p, 2 * kPage, advice), shown ? 0 : -1);
+  }
+  munmap(p, 2 * kPage);
+}
+
 TEST(MadviseTest, DontforkAndWipeonfork) {
   char* p = Map(2);
   p[0] = p[kPage] = 'x';
