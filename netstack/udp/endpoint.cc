@@ -172,6 +172,8 @@ uint32_t UdpEndpoint::DoPoll() {
 
 NetResult<size_t> UdpEndpoint::Send(Chain data, const SendParams& params) {
   StackEntry entry(*stack_);
+  // inet_send_prepare(): whatever comes of it, the socket has a port from here on.
+  if (!bound_) TRY(BindTo({local_.addr.IsNone() ? IpAddr::Any(family_) : local_.addr, 0, 0}));
   SockAddr to;
   if (params.to) {
     to = TRY(Normalise(*params.to));
@@ -208,7 +210,6 @@ NetResult<size_t> UdpEndpoint::Send(Chain data, const SendParams& params) {
   Route route = TRY(stack_->FindRoute({.src = src, .dst = to.addr, .oif = oif,
                                        .mark = mark}));
   if (route.kind == Route::Kind::kBroadcast && !flag(Option::kBroadcast)) return NetError::kAccess;
-  if (!bound_) TRY(BindTo({local_.addr.IsNone() ? IpAddr::Any(family_) : local_.addr, 0, 0}));
   to.addr = route.dst;
   if (params.probe) return size;
   // Only who makes room for a packet hears of these: sock_alloc_send_skb().
