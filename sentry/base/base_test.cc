@@ -93,6 +93,51 @@ TEST(LockdepDeathTest, WrongOrderAborts) {
       },
       "lock order");
 }
+
+TEST(LockdepDeathTest, SameLockTwiceAborts) {
+  Mutex<LockClass::kTask> task;
+  const Mutex<LockClass::kTask>* const same = &task;  // of which clang does not know that
+  EXPECT_DEATH(
+      {
+        MutexLock once(task);
+        MutexLock twice(*same, Nested{});
+      },
+      "twice");
+}
+
+TEST(LockdepDeathTest, AssertHeldLooksAtTheVeryLock) {
+  Mutex<LockClass::kTask> one, other;
+  {
+    MutexLock lock(one);
+    one.AssertHeld();
+  }
+  EXPECT_DEATH(one.AssertHeld(), "must be held");
+  EXPECT_DEATH(
+      {
+        MutexLock lock(other);
+        one.AssertHeld();
+      },
+      "must be held");
+  EXPECT_DEATH(
+      {
+        ReaderLock lock(one);
+        one.AssertHeld();
+      },
+      "must be held");
+}
+
+TEST(LockdepDeathTest, WaitWithAnInnerLockAborts) {
+  Mutex<LockClass::kMm> mm;
+  Mutex<LockClass::kTask> task;
+  CondVar changed;
+  EXPECT_DEATH(
+      {
+        MutexLock outer(mm);
+        MutexLock inner(task);
+        changed.Wait(mm);
+      },
+      "taken inside");
+}
 #endif
 
 }  // namespace

@@ -8,30 +8,57 @@
 namespace ringwall::lockdep {
 
 namespace {
-constexpr int kMaxHeld = 32;
-thread_local LockClass held[kMaxHeld];
-thread_local int depth = 0;
-}  // namespace
 
-void BeforeLock(LockClass c, bool same_class_allowed) {
-  for (int i = 0; i < depth; i++) {
-    if (held[i] < c || (same_class_allowed && held[i] == c)) continue;
-    fprintf(stderr, "lock order: taking class %d while holding class %d\n", static_cast<int>(c),
-            static_cast<int>(held[i]));
-    abort();
-  }
-  if (depth == kMaxHeld) abort();
-  held[depth++] = c;
+struct Held {
+  const void* mutex;
+  LockClass lock_class;
+  Hold hold;
+};
+
+constexpr int kMaxHeld = 32;
+thread_local Held held[kMaxHeld];
+thread_local int depth = 0;
+
+[[noreturn]] void Breach(const char* what, int a, int b) {
+  fprintf(stderr, what, a, b);
+  abort();
 }
 
-void AfterUnlock(LockClass c) {
+}  // namespace
+
+void BeforeLock(const void* mutex, LockClass c, Hold hold, bool same_class_allowed) {
+  for (int i = 0; i < depth; i++) {
+    if (held[i].mutex == mutex) Breach("lock order: taking a lock of class %d twice\n", static_cast<int>(c), 0);
+    if (held[i].lock_class < c || (same_class_allowed && held[i].lock_class == c)) continue;
+    Breach("lock order: taking class %d while holding class %d\n", static_cast<int>(c),
+           static_cast<int>(held[i].lock_class));
+  }
+  if (depth == kMaxHeld) Breach("lock order: %d locks held at once\n", depth, 0);
+  held[depth++] = {mutex, c, hold};
+}
+
+void AfterUnlock(const void* mutex) {
   for (int i = depth - 1; i >= 0; i--) {
-    if (held[i] != c) continue;
+    if (held[i].mutex != mutex) continue;
     for (int j = i; j + 1 < depth; j++) held[j] = held[j + 1];
     depth--;
     return;
   }
-  abort();
+  Breach("lock order: giving back a lock that is not held (of %d)\n", depth, 0);
+}
+
+void AssertHeld(const void* mutex) {
+  for (int i = 0; i < depth; i++) {
+    if (held[i].mutex == mutex && held[i].hold == Hold::kExclusive) return;
+  }
+  Breach("lock order: a lock that must be held is not (of %d)\n", depth, 0);
+}
+
+void BeforeWait(const void* mutex) {
+  AssertHeld(mutex);
+  if (held[depth - 1].mutex == mutex) return;
+  Breach("lock order: waiting with a lock of class %d that was taken inside\n",
+         static_cast<int>(held[depth - 1].lock_class), 0);
 }
 
 }  // namespace ringwall::lockdep

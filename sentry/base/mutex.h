@@ -28,13 +28,21 @@
 namespace ringwall {
 
 namespace lockdep {
+enum class Hold : uint8_t { kShared, kExclusive };
 #ifdef RINGWALL_LOCKDEP
-// Aborts when this thread holds a lock whose class does not come before `c`.
-void BeforeLock(LockClass c, bool same_class_allowed);
-void AfterUnlock(LockClass c);
+// Aborts when this thread holds a lock whose class does not come before `c`, or this very mutex.
+void BeforeLock(const void* mutex, LockClass c, Hold hold, bool same_class_allowed);
+void AfterUnlock(const void* mutex);
+// Aborts unless this thread holds `mutex`, and not only shared.
+void AssertHeld(const void* mutex);
+// Aborts unless `mutex` is the lock that this thread took last: what it took inside would be held while
+// it sleeps, and be held when it takes `mutex` again.
+void BeforeWait(const void* mutex);
 #else
-inline void BeforeLock(LockClass, bool) {}
-inline void AfterUnlock(LockClass) {}
+inline void BeforeLock(const void*, LockClass, Hold, bool) {}
+inline void AfterUnlock(const void*) {}
+inline void AssertHeld(const void*) {}
+inline void BeforeWait(const void*) {}
 #endif
 }  // namespace lockdep
 
@@ -61,8 +69,8 @@ class ABSL_LOCKABLE Mutex {
   Mutex(const Mutex&) = delete;
   Mutex& operator=(const Mutex&) = delete;
 
-  // Tells the analysis; checks nothing.
-  void AssertHeld() const ABSL_ASSERT_EXCLUSIVE_LOCK() {}
+  // Tells the analysis, which believes it; builds with RINGWALL_LOCKDEP abort where it is not true.
+  void AssertHeld() const ABSL_ASSERT_EXCLUSIVE_LOCK() { lockdep::AssertHeld(this); }
 
  private:
   template <LockClass>
@@ -82,12 +90,12 @@ template <LockClass kClass>
 class ABSL_SCOPED_LOCKABLE MutexLock {
  public:
   explicit MutexLock(const Mutex<kClass>& mu) ABSL_EXCLUSIVE_LOCK_FUNCTION(mu) : mu_(&mu) {
-    lockdep::BeforeLock(kClass, false);
+    lockdep::BeforeLock(mu_, kClass, lockdep::Hold::kExclusive, false);
     mu_->mu_.Lock();
   }
   // Inside another lock of the same class; the caller knows why that cannot go round.
   MutexLock(const Mutex<kClass>& mu, Nested) ABSL_EXCLUSIVE_LOCK_FUNCTION(mu) : mu_(&mu) {
-    lockdep::BeforeLock(kClass, true);
+    lockdep::BeforeLock(mu_, kClass, lockdep::Hold::kExclusive, true);
     mu_->mu_.Lock();
   }
   ~MutexLock() ABSL_UNLOCK_FUNCTION() {
@@ -99,8 +107,9 @@ class ABSL_SCOPED_LOCKABLE MutexLock {
 
  private:
   void Release() NO_THREAD_SAFETY_ANALYSIS {
-    std::exchange(mu_, nullptr)->mu_.Unlock();
-    lockdep::AfterUnlock(kClass);
+    const Mutex<kClass>* const mu = std::exchange(mu_, nullptr);
+    lockdep::AfterUnlock(mu);
+    mu->mu_.Unlock();
   }
   const Mutex<kClass>* mu_;
 };
@@ -110,7 +119,7 @@ template <LockClass kClass>
 class ABSL_SCOPED_LOCKABLE ReaderLock {
  public:
   explicit ReaderLock(const Mutex<kClass>& mu) ABSL_SHARED_LOCK_FUNCTION(mu) : mu_(mu) {
-    lockdep::BeforeLock(kClass, false);
+    lockdep::BeforeLock(&mu_, kClass, lockdep::Hold::kShared, false);
     mu_.mu_.ReaderLock();
   }
   ~ReaderLock() ABSL_UNLOCK_FUNCTION() { Release(); }
@@ -119,8 +128,8 @@ class ABSL_SCOPED_LOCKABLE ReaderLock {
 
  private:
   void Release() NO_THREAD_SAFETY_ANALYSIS {
+    lockdep::AfterUnlock(&mu_);
     mu_.mu_.ReaderUnlock();
-    lockdep::AfterUnlock(kClass);
   }
   const Mutex<kClass>& mu_;
 };
@@ -131,10 +140,10 @@ class ABSL_SCOPED_LOCKABLE LockBoth {
  public:
   LockBoth(const Mutex<kClass>& a, const Mutex<kClass>& b) ABSL_EXCLUSIVE_LOCK_FUNCTION(a, b)
       : first_(&a < &b ? &a : &b), second_(&a == &b ? nullptr : (&a < &b ? &b : &a)) {
-    lockdep::BeforeLock(kClass, false);
+    lockdep::BeforeLock(first_, kClass, lockdep::Hold::kExclusive, false);
     first_->mu_.Lock();
     if (second_ != nullptr) {
-      lockdep::BeforeLock(kClass, true);
+      lockdep::BeforeLock(second_, kClass, lockdep::Hold::kExclusive, true);
       second_->mu_.Lock();
     }
   }
@@ -145,11 +154,11 @@ class ABSL_SCOPED_LOCKABLE LockBoth {
  private:
   void Release() NO_THREAD_SAFETY_ANALYSIS {
     if (second_ != nullptr) {
+      lockdep::AfterUnlock(second_);
       second_->mu_.Unlock();
-      lockdep::AfterUnlock(kClass);
     }
+    lockdep::AfterUnlock(first_);
     first_->mu_.Unlock();
-    lockdep::AfterUnlock(kClass);
   }
   const Mutex<kClass>* first_;
   const Mutex<kClass>* second_;
@@ -161,6 +170,7 @@ class CondVar {
  public:
   template <LockClass kClass>
   void Wait(const Mutex<kClass>& mu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) NO_THREAD_SAFETY_ANALYSIS {
+    lockdep::BeforeWait(&mu);
     const uint32_t seen = changes_.load(std::memory_order_acquire);
     mu.mu_.Unlock();
     Sleep(seen);

@@ -46,10 +46,10 @@ struct MmapRequest {
   uint64_t length = 0;
   int prot = 0;
   int flags = 0;  // MAP_*
-  int max_prot = PROT_READ | PROT_WRITE | PROT_EXEC;  // what mprotect may ever give
   RefPtr<File> file;
   uint64_t offset = 0;
   const char* name = nullptr;  // static; nobody but the loader gives one
+  int max_prot = PROT_READ | PROT_WRITE | PROT_EXEC;  // what mprotect may ever give
 };
 
 class MemoryManager : public RefCounted<MemoryManager> {
