@@ -29,6 +29,7 @@ constexpr uint64_t kUserFlags = 0x244dd5;
 constexpr uint64_t kSpinUs = 100;
 constexpr int kSpinScoreMax = 8;
 constexpr int kSpinScoreMin = -4;
+constexpr int kSpinScoreFirst = 4;  // of a new context at most
 constexpr uint32_t kProbeEvery = 16;  // waits, to find out whether the side that sleeps should spin
 // A pair on one processor: for so long at most.
 constexpr uint64_t kPairedUs = 4'000;
@@ -99,6 +100,11 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
   Store(region_->rseq_area, uint64_t{0});
   for (uint32_t& count : region_->local_count) Store(count, 0U);
   affinity_ = as_->core().all_cpus();
+  const SystrapCore::SpinScores scores = as_->core().spin_scores();
+  spin_score_ = scores.sentry;
+  stub_spin_score_ = scores.stub;
+  // Many threads end before they have waited often: the time of a probe is anybody's.
+  waits_ = static_cast<uint32_t>(__builtin_ia32_rdtsc() >> 6);
   as_->core().Add(this);
   as_->Add(this);
 }
@@ -106,6 +112,8 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
 SystrapContext::~SystrapContext() {
   StubProcess::SetHelper(nullptr, nullptr);
   as_->Remove(this);
+  as_->core().NoteSpinScores({std::min(spin_score_, kSpinScoreFirst),
+                              std::min(stub_spin_score_, kSpinScoreFirst)});
   as_->core().Remove(this);
   Unpair();
   if (debug_used_ && !lost_) static_cast<void>(SetDebugRegister(7, 0).ok());

@@ -170,8 +170,8 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   uint32_t kept_output_ = 0;
 
   // Whether waiting by spinning has paid lately, for the Sentry's side and the stub's.
-  int spin_score_ = 4;
-  int stub_spin_score_ = 4;
+  int spin_score_;
+  int stub_spin_score_;
   uint32_t waits_ = 0;
   uint64_t given_at_ = 0;
   uint32_t wait_limit_ = 0;  // TSC cycles
