@@ -31,6 +31,29 @@ bool Has(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
+// What a sanitizer's shadow or a database's address room looks like: terabytes, all but empty. Counting
+// them page by page would take minutes.
+TEST(ProcPidTest, TerabytesOfRoomAreSeenAtOnceInStatAndSmaps) {
+  constexpr size_t kHuge = size_t{8} << 40;
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  void* none = mmap(nullptr, kHuge, PROT_NONE, flags, -1, 0);
+  ASSERT_NE(none, MAP_FAILED);
+  char* shadow = static_cast<char*>(mmap(nullptr, kHuge, PROT_READ | PROT_WRITE, flags, -1, 0));
+  ASSERT_NE(shadow, MAP_FAILED);
+  for (int i = 0; i < 64; ++i) shadow[(size_t{100} << 30) * (i % 64) + 4096 * i] = 1;
+  std::istringstream statm(ReadFile("/proc/self/statm"));
+  uint64_t size = 0, resident = 0;
+  statm >> size >> resident;
+  EXPECT_GE(size, 2 * kHuge / 4096);
+  EXPECT_GE(resident, 64u);
+  EXPECT_LT(resident, (uint64_t{1} << 30) / 4096);
+  EXPECT_TRUE(Has(ReadFile("/proc/self/status"), "VmRSS:"));
+  EXPECT_TRUE(Has(ReadFile("/proc/self/smaps"), "Rss:"));
+  EXPECT_TRUE(Has(ReadFile("/proc/self/smaps_rollup"), "Rss:"));
+  EXPECT_EQ(munmap(none, kHuge), 0);
+  EXPECT_EQ(munmap(shadow, kHuge), 0);
+}
+
 TEST(ProcPidTest, IoCountsWhatIsReadAndWritten) {
   const auto field = [](const char* name) {
     const std::string text = ReadFile("/proc/self/io");
