@@ -120,6 +120,7 @@ int Boot(BootArgs&& args) {
   options.strace_syscalls = args.strace_syscalls;
   Kernel& kernel = *new Kernel(std::move(options));  // lives as long as its threads: to the end
   kernel.SetFirstPid(args.beside_init ? 2 : 1);
+  ListenForLostStubs(kernel, status);
 
   TmpfsFileSystem::SetMemory(args.memory_limit);
   FileMemory::SetLimit(args.file_memory);

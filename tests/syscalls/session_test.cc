@@ -225,8 +225,9 @@ TEST_F(PtyTest, OrphanedGroupReadsEio) {
     const pid_t middle = fork();
     if (middle == 0) {
       setpgid(0, 0);
+      const pid_t parent = getpid();
       if (fork() == 0) {
-        while (getppid() == middle) usleep(500);
+        while (getppid() == parent) usleep(500);
         char b;
         signal(SIGTTIN, SIG_DFL);
         const char eio = read(slave_.get(), &b, 1) == -1 && errno == EIO ? 'y' : 'n';
