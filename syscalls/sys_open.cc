@@ -71,7 +71,8 @@ Result<void> SetLease(Task& t, File& file, int fd, int type) {
 // F_GET_RW_HINT and F_SET_RW_HINT (fcntl_set_rw_hint()).
 SysResult RwHint(Task& t, Inode& inode, int cmd, GuestAddr addr) {
   if (cmd == F_GET_RW_HINT) return Zero(UserOut<uint64_t>(addr).CopyOut(t, inode.write_hint()));
-  if (!OwnerOrCapable(t.creds(), TRY(inode.GetPermissionAttr()))) return Errno(EPERM);
+  const Attr attr = TRY(inode.GetPermissionAttr());
+  if (!OwnerOrCapable(t.creds(), attr)) return Errno(EPERM);
   const uint64_t hint = TRY(UserIn<uint64_t>(addr).CopyIn(t));
   if (hint > RWH_WRITE_LIFE_EXTREME) return Errno(EINVAL);
   inode.set_write_hint(static_cast<uint8_t>(hint));

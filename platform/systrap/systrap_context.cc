@@ -139,9 +139,8 @@ Event SystrapContext::Lost() {
     lost_ = true;
   }
   in_guest_.store(false);
-  // The host ends a thread whose restartable sequence makes no sense.
-  const int signo = rseq_area_ != 0 ? as_->stub().DeathSignal() : 0;
-  return {.kind = EventKind::kStubLost, .signo = signo};
+  // The host ends a process in which a restartable sequence makes no sense: of whichever thread.
+  return {.kind = EventKind::kStubLost, .signo = as_->stub().DeathSignal()};
 }
 
 void SystrapContext::Scrub() {

@@ -13,11 +13,6 @@ expect -re {got ([0-9]+)}
 puts "length $expect_out(1,string)"
 send "stty -a | grep -o 'speed \[0-9\]*'\r"
 expect -re {speed (\d+)} { puts "speed $expect_out(1,string)" }
-send "cat\r"
-send "typed\r"
-expect -re {typed\r\ntyped}
-send "\004"
-expect "<p>"
 send "sleep 100\r"
 sleep 0.3
 send "\003"
