@@ -23,7 +23,7 @@ uint32_t ShowUid(const Task& t, Uid uid);
 uint32_t ShowGid(const Task& t, Gid gid);
 Result<Uid> TakeUid(const Task& t, uint32_t here);
 Result<Gid> TakeGid(const Task& t, uint32_t here);
-void MoveToGroupLocked(ThreadGroup& tg, RefPtr<ProcessGroup> to);
+void MoveToGroupLocked(TaskSet& set, ThreadGroup& tg, RefPtr<ProcessGroup> to) REQUIRES(set.mu);
 // A relative struct timespec as a point of CLOCK_MONOTONIC. EFAULT, EINVAL.
 Result<int64_t> DeadlineFromTimespec(Task& t, GuestAddr addr);
 // What limits the memory map of the caller.

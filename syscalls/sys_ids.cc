@@ -361,7 +361,7 @@ SysResult SysSetpgid(Task& t, int pid, int pgid) {
     target = MakeRef<ProcessGroup>(Ref<const Pid>(tg->pid), tg->pgrp->session);
     set.AddGroupLocked(target);
   }
-  MoveToGroupLocked(*tg, std::move(target));
+  MoveToGroupLocked(set, *tg, std::move(target));
   return 0;
 }
 
@@ -375,14 +375,14 @@ SysResult SysSetsid(Task& t) {
   session->leader = &tg;
   RefPtr<ProcessGroup> pg = MakeRef<ProcessGroup>(pid, session);
   set.AddGroupLocked(pg);
-  MoveToGroupLocked(tg, std::move(pg));
+  MoveToGroupLocked(set, tg, std::move(pg));
   return pid->own();
 }
 
-void MoveToGroupLocked(ThreadGroup& tg, RefPtr<ProcessGroup> to) {
+void MoveToGroupLocked(TaskSet& set, ThreadGroup& tg, RefPtr<ProcessGroup> to) {
   RefPtr<ProcessGroup> from = tg.pgrp;
   from->members.remove(&tg);
-  if (from->members.empty()) tg.kernel().tasks().EraseGroupLocked(*from);
+  if (from->members.empty()) set.EraseGroupLocked(*from);
   to->members.push_back(&tg);
   tg.pgrp = std::move(to);
 }
