@@ -130,6 +130,13 @@ def test_terminal(box):
     os.write(fd, b"hello\n")
     read_until(fd, "got hello")
     os.write(fd, b"\x03")
+    ended = lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    try:
+        eventually(ended, "the end by ^C")
+    except AssertionError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
     _, status = os.waitpid(pid, 0)
     expect(os.WIFEXITED(status) and os.WEXITSTATUS(status) == 130 or os.WTERMSIG(status) == 2, status)
     os.close(fd)
