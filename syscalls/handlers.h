@@ -33,6 +33,7 @@ SysResult FileTooBig(Task& t);
 SysResult PutWaitInfo(Task& t, const WaitResult& r, GuestAddr infop, GuestAddr rusage);
 // fcntl's and flock's locks (sys_lock.cc).
 SysResult FcntlLock(Task& t, File& file, int cmd, GuestAddr lock);
+// operation was checked: LOCK_SH, LOCK_EX or LOCK_UN, perhaps with LOCK_NB.
 SysResult Flock(Task& t, File& file, int operation);
 // A terminal that a session leader opens without O_NOCTTY becomes its controlling one.
 // FS_IOC_GETFLAGS and the like; nullopt for other commands and files.

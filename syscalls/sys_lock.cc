@@ -93,20 +93,11 @@ SysResult FcntlLock(Task& t, File& file, int cmd, GuestAddr addr) {
 SysResult Flock(Task& t, File& file, int operation) {
   const bool wait = (operation & LOCK_NB) == 0;
   FileLocks& locks = file.inode().locks();
-  FlockType type;
-  switch (operation & ~LOCK_NB) {
-    case LOCK_UN:
-      locks.Funlock(&file);
-      return 0;
-    case LOCK_SH:
-      type = FlockType::kShared;
-      break;
-    case LOCK_EX:
-      type = FlockType::kExclusive;
-      break;
-    default:
-      return Errno(EINVAL);
+  if ((operation & LOCK_UN) != 0) {
+    locks.Funlock(&file);
+    return 0;
   }
+  const FlockType type = (operation & LOCK_EX) != 0 ? FlockType::kExclusive : FlockType::kShared;
   return Zero(t.Retry(wait ? &locks.queue() : nullptr, EPOLLOUT, kNoDeadline,
                       [&] { return locks.Flock(&file, type, t.vtgid()); }));
 }

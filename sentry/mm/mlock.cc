@@ -107,9 +107,8 @@ Result<void> MemoryManager::Mlockall(int flags, const MemoryLimits& limits) {
   for (GuestRange range : ranges) {
     // Not the part of the stack that only we have mapped.
     if (range.start == reserve.start && !reserve.empty()) range.start = reserve.end;
-    if (range.empty()) continue;
     // As __mm_populate(): what cannot be had does not count.
-    if (Result<void> set = SetLockedLocked(range, true, on_fault); !set.ok()) continue;
+    if (!range.empty()) (void)SetLockedLocked(range, true, on_fault).ok();
   }
   return {};
 }
