@@ -8,6 +8,7 @@
 
 #include "fs/pipe/pipe.h"
 #include "fs/devpts/devpts.h"
+#include "fs/vfs/anon_inode.h"
 #include "fs/vfs/dnotify.h"
 #include "fs/vfs/locks.h"
 #include "fs/vfs/permission.h"
@@ -26,13 +27,6 @@ constexpr uint32_t kKnownOpenFlags = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O
                                      O_PATH | O_TMPFILE;
 
 uint64_t FdLimit(Task& t) { return t.tg().limit(RLIMIT_NOFILE); }
-
-// O_LARGEFILE, which Debian's headers give as 0 and open(2) adds on 64 bits; pipes, sockets and
-// anonymous inodes are without.
-constexpr int64_t kLargeFile = 0100000;
-bool HasLargeFile(const File& file) {
-  return (file.flags() & O_PATH) == 0 && file.inode().fs().type_name() != "anon_inodefs";
-}
 
 constexpr int kGetOwnerUids = 17;  // F_GETOWNER_UIDS
 // F_DUPFD_QUERY, F_CREATED_QUERY: later than Debian's headers.
@@ -249,8 +243,7 @@ SysResult SysFcntl(Task& t, int fd, int cmd, uint64_t arg) {
     case F_SETFD:
       return Zero(t.fds().SetCloexec(fd, (arg & FD_CLOEXEC) != 0));
     case F_GETFL:
-      return static_cast<int64_t>(file.flags() & ~static_cast<uint32_t>(O_CLOEXEC)) |
-             (HasLargeFile(file) ? kLargeFile : 0);
+      return (file.flags() & ~static_cast<uint32_t>(O_CLOEXEC)) | LargeFileFlag(file);
     case F_SETFL:
       return Zero(SetFileFlags(t, file, fd, static_cast<uint32_t>(arg)));
     case F_GETLK:
