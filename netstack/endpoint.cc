@@ -62,7 +62,7 @@ Endpoint::Endpoint(Ref<Stack> stack, Family family) : stack_(std::move(stack)), 
   set(Option::kTtl, -1);
   set(Option::kMulticastTtl, 1);
   set(Option::kMulticastLoop, 1);
-  set(Option::kMulticastAll, 1);
+  set(Option::kMulticastAll, family == Family::kV4);  // inet6_create() leaves it out
   set(Option::kMulticastAll6, 1);
   set(Option::kMtuDiscover, 1);
   set(Option::kUnicastHops, -1);
@@ -115,7 +115,25 @@ uint32_t Endpoint::Poll() {
 
 NetResult<void> Endpoint::Bind(const SockAddr& addr) {
   StackEntry entry(*stack_);
-  return DoBind(addr);
+  TRY(DoBind(addr));
+  // __inet6_bind(): an IPv6 address leaves no room for IPv4.
+  const bool v6 = addr.addr.is_v6() && !addr.addr.IsAny() && !addr.addr.IsV4Mapped();
+  if (v6) Store(options_, Option::kV6Only, 1);
+  return {};
+}
+
+NetResult<void> Endpoint::CheckLocal(const SockAddr& addr) {
+  StackEntry entry(*stack_);
+  return CheckLocalLocked(addr.addr.Unmapped());
+}
+
+NetResult<void> Endpoint::CheckLocalLocked(const IpAddr& addr) const {
+  // Linux lets groups and broadcasts be bound, of no use to TCP as they are.
+  if (addr.IsAny() || addr.IsMulticast() || stack_->IsBroadcast(addr) || stack_->IsLocal(addr)) {
+    return {};
+  }
+  if (flag(Option::kFreeBind) || flag(Option::kTransparent)) return {};
+  return NetError::kAddrNotAvail;
 }
 
 NetResult<void> Endpoint::Connect(const SockAddr& addr) {

@@ -120,6 +120,8 @@ class Endpoint : public RefCounted<Endpoint> {
   uint32_t Poll();
 
   NetResult<void> Bind(const SockAddr& addr);
+  // kAddrNotAvail: no address that a socket may be bound to here.
+  NetResult<void> CheckLocal(const SockAddr& addr);
   // TCP: kInProgress when started; readiness kWritable, or kError with TakeError, tells the end.
   // An address of family kNone dissolves the association (AF_UNSPEC).
   NetResult<void> Connect(const SockAddr& addr);
@@ -186,6 +188,7 @@ class Endpoint : public RefCounted<Endpoint> {
   }
 
  protected:
+  NetResult<void> CheckLocalLocked(const IpAddr& addr) const;
   Endpoint(Ref<Stack> stack, Family family);
   ~Endpoint() override;
   // An endpoint that was never closed leaves the stack's tables first.

@@ -49,6 +49,8 @@ struct StackConfig {
   uint8_t default_ttl = 64;
   uint16_t port_min = 32768;  // ip_local_port_range
   uint16_t port_max = 60999;
+  uint16_t unprivileged_port_start = 1024;               // ip_unprivileged_port_start
+  uint32_t ping_group_min = 1, ping_group_max = 0;  // ping_group_range: nobody's
   bool icmp_echo_ignore_all = false;
   bool icmp_echo_ignore_broadcasts = true;
   bool accept_ra = true;
@@ -219,6 +221,8 @@ class Stack final : public RefCounted<Stack> {
   std::vector<SocketInfo> Sockets(SocketInfo::Kind kind);
   TimePoint Now();
   // iptables. kNotFound (no such table or extension), kInvalid, kLoop.
+  // SO_ORIGINAL_DST: where a TCP connection was to go before it was translated. kNotFound.
+  NetResult<SockAddr> OriginalDestination(const SockAddr& local, const SockAddr& remote);
   NetResult<XtSnapshot> FilterTable(Family family, std::string_view name);
   // Gives the old counters.
   NetResult<std::vector<XtCounter>> ReplaceFilterTable(Family family, std::string_view name,

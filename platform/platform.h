@@ -6,7 +6,7 @@
 // table, see ARCHITECTURE.md); so faults, copy-on-write and madvise are the host kernel's own.
 //
 // Lock order: AddressSpace::mu_ (kAddressSpace) is taken inside kMm. A Context belongs to the one
-// Sentry thread that runs its task; only Interrupt() may be called from elsewhere.
+// Sentry thread that runs its task; only its Interrupt calls may be made from elsewhere.
 #ifndef RINGWALL_PLATFORM_PLATFORM_H_
 #define RINGWALL_PLATFORM_PLATFORM_H_
 
@@ -177,7 +177,7 @@ struct SyscallRequest {
   uint64_t args[6] = {};
 };
 
-// One guest task's processor state and its stub thread. Not thread-safe but for Interrupt().
+// One guest task's processor state and its stub thread. Not thread-safe but for the Interrupt calls.
 class Context {
  public:
   virtual ~Context() = default;
@@ -248,6 +248,9 @@ class Context {
 
   // Makes a running or the next Switch return kInterrupted soon. Async, any thread.
   virtual void Interrupt() = 0;
+  // The same by one who ends the task: a stub thread that does not answer within seconds is given up,
+  // and all of its process with it (kStubLost).
+  virtual void InterruptToEnd() { Interrupt(); }
 
   // The guest's area of restartable sequences (struct rseq) and its signature, which the host keeps up
   // to date for the guest thread from its next run on. Null: no more, and from now on. The area is

@@ -69,6 +69,7 @@ int Main(std::vector<std::string> args) {
   args.erase(args.begin() + static_cast<ptrdiff_t>(at));
   if (name == "help" && at >= args.size()) return PrintHelp(commands, global), 0;
   if (name == "version") return PrintVersion(), 0;
+  if (name == "flags") return printf("%s", global.Help().c_str()), 0;
   const std::string wanted = name == "help" ? args[at] : name;
   Command* command = nullptr;
   for (const auto& candidate : commands) {
@@ -90,7 +91,7 @@ int Main(std::vector<std::string> args) {
   // The part before the name holds flags only; what follows may be a program's own line.
   const auto split = args.begin() + static_cast<ptrdiff_t>(at);
   const std::vector<std::string> before(args.begin(), split), after(split, args.end());
-  HostResult<std::vector<std::string>> none = ParseFlags({&flags, &global}, before, false);
+  HostResult<std::vector<std::string>> none = ParseFlags({&global, &flags}, before, false);
   HostResult<std::vector<std::string>> rest =
       ParseFlags({&flags, &global}, after, command->stops_at_first_argument());
   if (!none.ok() || !rest.ok()) {
@@ -108,13 +109,21 @@ int Main(std::vector<std::string> args) {
     return kExitUsage;
   }
   HostResult<void> ready = config.Finish(name == "do");
-  if (ready.ok()) ready = config.OpenLogs(name);
+  const std::string id = command->stops_at_first_argument() && name != "exec" ? ""
+                         : rest->empty()                                  ? ""
+                                                                          : rest->front();
+  if (ready.ok()) ready = config.OpenLogs(name, id);
   if (!ready.ok()) {
     ReportError(config, ready.error().message());
     return kExitUsage;
   }
   for (const std::string& ignored : FlagSet::IgnoredFlagsSeen()) {
-    RW_LOG(kDebug, "flag --%s has no effect here", ignored.c_str());
+    // On stderr it would stand among what the program says.
+    if (config.log.empty() && config.debug_log.empty()) {
+      RW_LOG(kDebug, "flag --%s has no effect here", ignored.c_str());
+    } else {
+      RW_LOG(kWarning, "flag --%s has no effect here", ignored.c_str());
+    }
   }
   HostResult<int> code = command->Run(config, *rest);
   if (!code.ok()) {

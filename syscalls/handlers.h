@@ -23,7 +23,7 @@ uint32_t ShowUid(const Task& t, Uid uid);
 uint32_t ShowGid(const Task& t, Gid gid);
 Result<Uid> TakeUid(const Task& t, uint32_t here);
 Result<Gid> TakeGid(const Task& t, uint32_t here);
-void MoveToGroupLocked(ThreadGroup& tg, RefPtr<ProcessGroup> to);
+void MoveToGroupLocked(TaskSet& set, ThreadGroup& tg, RefPtr<ProcessGroup> to) REQUIRES(set.mu);
 // A relative struct timespec as a point of CLOCK_MONOTONIC. EFAULT, EINVAL.
 Result<int64_t> DeadlineFromTimespec(Task& t, GuestAddr addr);
 // What limits the memory map of the caller.
@@ -33,6 +33,7 @@ SysResult FileTooBig(Task& t);
 SysResult PutWaitInfo(Task& t, const WaitResult& r, GuestAddr infop, GuestAddr rusage);
 // fcntl's and flock's locks (sys_lock.cc).
 SysResult FcntlLock(Task& t, File& file, int cmd, GuestAddr lock);
+// operation was checked: LOCK_SH, LOCK_EX or LOCK_UN, perhaps with LOCK_NB.
 SysResult Flock(Task& t, File& file, int operation);
 // A terminal that a session leader opens without O_NOCTTY becomes its controlling one.
 // FS_IOC_GETFLAGS and the like; nullopt for other commands and files.

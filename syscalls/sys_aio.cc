@@ -56,12 +56,13 @@ Outcome Transfer(Task& t, File& file, const IocbAbi& cb, bool write) {
   Result<size_t> n = size_t{0};
   if (write) {
     GuestSrc src(t, std::move(buffers));
+    if (src.remaining() != 0) TRY(Vfs::DropPrivilegesForWrite(t.creds(), file.inode()));
     uint64_t at = static_cast<uint64_t>(cb.offset);
     n = t.Retry(queue, EPOLLOUT | EPOLLERR | EPOLLHUP, kNoDeadline,
                 [&] { return file.Write(src, &at, rwf); });
     if (n.ok() && *n > 0) NotifyFile(file, IN_MODIFY);
   } else {
-    GuestDst dst(t, std::move(buffers), true);
+    GuestDst dst(t, std::move(buffers), GuestDst::When::kAtOnce);
     n = t.Retry(queue, EPOLLIN | EPOLLRDHUP | EPOLLHUP, kNoDeadline,
                 [&] { return file.Read(dst, static_cast<uint64_t>(cb.offset), rwf); });
     if (n.ok() && *n > 0) NotifyFile(file, IN_ACCESS);

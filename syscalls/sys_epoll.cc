@@ -12,8 +12,6 @@ namespace ringwall {
 namespace {
 
 constexpr int kMaxEvents = INT32_MAX / static_cast<int>(sizeof(EpollEvent));
-// More are not asked for in one turn, however large the buffer.
-constexpr size_t kMaxTurn = 4096;
 
 Result<EpollFile*> GetEpoll(const Ref<File>& file) {
   EpollFile* epoll = EpollFile::From(*file);
@@ -25,7 +23,8 @@ SysResult Wait(Task& t, int epfd, GuestAddr out, int max, int64_t deadline) {
   if (max <= 0 || max > kMaxEvents) return Errno(EINVAL);
   Ref<File> file = TRY(GetUsable(t, epfd));
   EpollFile* epoll = TRY(GetEpoll(file));
-  const size_t most = std::min<size_t>(static_cast<size_t>(max), kMaxTurn);
+  // No more come than are watched, however large the buffer.
+  const size_t most = static_cast<size_t>(max);
   std::vector<EpollEvent> events = epoll->Collect(most);
   if (events.empty() && deadline != 0) {
     TaskWaiter waiter(t);

@@ -25,9 +25,9 @@ void FixCapabilities(const Credentials& old, Credentials& c) {
   if (old.euid != 0 && c.euid == 0) c.cap_effective = c.cap_permitted;
 }
 
-void Commit(Task& t, Ref<Credentials> c) {
+// commit_creds(): what else changes with an identity.
+void Apply(Task& t, Ref<Credentials> c) {
   const Credentials& old = t.creds();
-  FixCapabilities(old, *c);
   if (c->euid != old.euid || c->egid != old.egid || c->fsuid != old.fsuid ||
       c->fsgid != old.fsgid) {
     t.mm().set_dumpable(0);
@@ -35,6 +35,11 @@ void Commit(Task& t, Ref<Credentials> c) {
     t.parent_death_signal = 0;
   }
   t.set_creds(Ref<const Credentials>(std::move(c)));
+}
+
+void Commit(Task& t, Ref<Credentials> c) {
+  FixCapabilities(t.creds(), *c);
+  Apply(t, std::move(c));
 }
 
 struct CapHeader {
@@ -222,7 +227,7 @@ SysResult SysSetfsuid(Task& t, uint32_t here) {
                                  CapBit(Capability::kMacOverride);
     if (old.fsuid == 0 && uid != 0) c->cap_effective &= ~kFsCaps;
     if (old.fsuid != 0 && uid == 0) c->cap_effective |= c->cap_permitted & kFsCaps;
-    t.set_creds(Ref<const Credentials>(std::move(c)));
+    Apply(t, std::move(c));
   }
   return before;
 }
@@ -237,7 +242,7 @@ SysResult SysSetfsgid(Task& t, uint32_t here) {
       old.HasOwn(Capability::kSetgid)) {
     Ref<Credentials> c = old.Copy();
     c->fsgid = gid;
-    t.set_creds(Ref<const Credentials>(std::move(c)));
+    Apply(t, std::move(c));
   }
   return before;
 }
@@ -356,7 +361,7 @@ SysResult SysSetpgid(Task& t, int pid, int pgid) {
     target = MakeRef<ProcessGroup>(Ref<const Pid>(tg->pid), tg->pgrp->session);
     set.AddGroupLocked(target);
   }
-  MoveToGroupLocked(*tg, std::move(target));
+  MoveToGroupLocked(set, *tg, std::move(target));
   return 0;
 }
 
@@ -370,14 +375,14 @@ SysResult SysSetsid(Task& t) {
   session->leader = &tg;
   RefPtr<ProcessGroup> pg = MakeRef<ProcessGroup>(pid, session);
   set.AddGroupLocked(pg);
-  MoveToGroupLocked(tg, std::move(pg));
+  MoveToGroupLocked(set, tg, std::move(pg));
   return pid->own();
 }
 
-void MoveToGroupLocked(ThreadGroup& tg, RefPtr<ProcessGroup> to) {
+void MoveToGroupLocked(TaskSet& set, ThreadGroup& tg, RefPtr<ProcessGroup> to) {
   RefPtr<ProcessGroup> from = tg.pgrp;
   from->members.remove(&tg);
-  if (from->members.empty()) tg.kernel().tasks().EraseGroupLocked(*from);
+  if (from->members.empty()) set.EraseGroupLocked(*from);
   to->members.push_back(&tg);
   tg.pgrp = std::move(to);
 }

@@ -37,8 +37,11 @@ Result<int64_t> BaseOf(File& file, int whence) {
 }
 
 SysResult GetLock(Task& t, File& file, RangeLock& lock, FlockAbi f, GuestAddr addr) {
-  if (f.type != F_RDLCK && f.type != F_WRLCK) return Errno(EINVAL);
-  const std::optional<RangeLock> in_way = file.inode().locks().FindConflict(lock);
+  // F_UNLCK asks for the description's own locks (since 6.6).
+  const bool own = f.type == F_UNLCK && lock.ofd;
+  if (f.type != F_RDLCK && f.type != F_WRLCK && !own) return Errno(EINVAL);
+  const FileLocks& locks = file.inode().locks();
+  const std::optional<RangeLock> in_way = own ? locks.FindOwn(lock) : locks.FindConflict(lock);
   if (!in_way) {
     f.type = F_UNLCK;
   } else {
@@ -90,20 +93,11 @@ SysResult FcntlLock(Task& t, File& file, int cmd, GuestAddr addr) {
 SysResult Flock(Task& t, File& file, int operation) {
   const bool wait = (operation & LOCK_NB) == 0;
   FileLocks& locks = file.inode().locks();
-  FlockType type;
-  switch (operation & ~LOCK_NB) {
-    case LOCK_UN:
-      locks.Funlock(&file);
-      return 0;
-    case LOCK_SH:
-      type = FlockType::kShared;
-      break;
-    case LOCK_EX:
-      type = FlockType::kExclusive;
-      break;
-    default:
-      return Errno(EINVAL);
+  if ((operation & LOCK_UN) != 0) {
+    locks.Funlock(&file);
+    return 0;
   }
+  const FlockType type = (operation & LOCK_EX) != 0 ? FlockType::kExclusive : FlockType::kShared;
   return Zero(t.Retry(wait ? &locks.queue() : nullptr, EPOLLOUT, kNoDeadline,
                       [&] { return locks.Flock(&file, type, t.vtgid()); }));
 }

@@ -11,11 +11,15 @@ SysResult SysMemfdCreate(Task& t, GuestAddr name_addr, uint32_t flags) {
   constexpr uint32_t kSealExec = 0x20;
   constexpr uint32_t kNoExecSeal = 8, kExec = 0x10;
   constexpr uint32_t kHandled = MFD_CLOEXEC | MFD_ALLOW_SEALING | kNoExecSeal | kExec;
-  if ((flags & ~kHandled) != 0) return Errno(EINVAL);
+  constexpr uint32_t kHugeSize = 63u << 26;  // MFD_HUGE_MASK at its place
+  const uint32_t known = (flags & MFD_HUGETLB) != 0 ? kHandled | MFD_HUGETLB | kHugeSize : kHandled;
+  if ((flags & ~known) != 0) return Errno(EINVAL);
   if ((flags & kExec) != 0 && (flags & kNoExecSeal) != 0) return Errno(EINVAL);
   Result<std::string> name = t.CopyInString(name_addr, kNameMax + 1);
   if (!name.ok()) return Errno(name.error().Is(ENAMETOOLONG) ? EINVAL : EFAULT);
   if (name->size() > kNameMax) return Errno(EINVAL);
+  // /sys/kernel/mm/hugepages lists no size, so there is none to make a file of.
+  if ((flags & MFD_HUGETLB) != 0) return Errno(ENODEV);
   const bool noexec = (flags & kNoExecSeal) != 0;
   Ref<File> file = TRY(NewMemfd(*name, noexec || (flags & MFD_ALLOW_SEALING) != 0,
                                 noexec ? 0666 : 0777, t.creds(), noexec ? kSealExec : 0));

@@ -200,15 +200,25 @@ SysResult SysSysinfo(Task& t, GuestAddr out) {
       if (RefPtr<MemoryManager> mm = task->mm_ref()) maps.push_back(std::move(mm));
     }
   }
+  // The most that each has ever had is one question; what it has now takes one for every 16 MiB of
+  // address space, of which some programs reserve a great deal.
   uint64_t used = 0;
-  for (const RefPtr<MemoryManager>& mm : maps) used += mm->usage().rss;
+  for (const RefPtr<MemoryManager>& mm : maps) {
+    const Result<AddressSpace::HostUsage> host = mm->address_space().Usage();
+    if (host.ok()) used += host->maxrss_kib << 10;
+  }
+  constexpr uint64_t kHardlyAny = 64;
+  if (used > s.totalram / kHardlyAny) {
+    used = 0;
+    for (const RefPtr<MemoryManager>& mm : maps) used += mm->usage().rss;
+  }
   s.freeram = s.totalram - std::min(used, s.totalram);
-  return Zero(UserOut<SysinfoAbi>(out).CopyOut(t, s));
+  return Zero(UserOut<SysinfoAbi>(out).CopyOutLast(t, s));
 }
 
 SysResult SysGetrlimit(Task& t, uint32_t resource, GuestAddr out) {
   if (resource >= RLIM_NLIMITS) return Errno(EINVAL);
-  return Zero(UserOut<RlimitAbi>(out).CopyOut(t, GetLimit(t.tg(), static_cast<int>(resource))));
+  return Zero(UserOut<RlimitAbi>(out).CopyOutLast(t, GetLimit(t.tg(), static_cast<int>(resource))));
 }
 
 SysResult SysSetrlimit(Task& t, uint32_t resource, GuestAddr in) {
@@ -222,7 +232,6 @@ SysResult SysPrlimit64(Task& t, int pid, uint32_t resource, GuestAddr in, GuestA
   if (!in.IsNull()) {
     fresh = TRY(UserIn<RlimitAbi>(in).CopyIn(t));
   }
-  if (resource >= RLIM_NLIMITS) return Errno(EINVAL);
   RefPtr<ThreadGroup> tg(&t.tg());
   if (pid != 0 && pid != t.vtid()) {
     MutexLock lock(t.kernel().tasks().mu);
@@ -235,12 +244,13 @@ SysResult SysPrlimit64(Task& t, int pid, uint32_t resource, GuestAddr in, GuestA
     if (!same && !own.HasIn(c->user_ns(), Capability::kSysResource)) return Errno(EPERM);
     tg = RefPtr<ThreadGroup>(&target->tg());
   }
+  if (resource >= RLIM_NLIMITS) return Errno(EINVAL);
   const RlimitAbi old = GetLimit(*tg, static_cast<int>(resource));
   if (fresh) {
     TRY(SetLimit(t, *tg, static_cast<int>(resource), *fresh));
   }
   if (!out.IsNull()) {
-    TRY(UserOut<RlimitAbi>(out).CopyOut(t, old));
+    TRY(UserOut<RlimitAbi>(out).CopyOutLast(t, old));
   }
   return 0;
 }

@@ -20,6 +20,17 @@ SysResult AddrOf(Result<GuestAddr> a) {
   return static_cast<int64_t>(a->value());
 }
 
+// The rules for the descriptor of a file whose mappings are anonymous memory (do_mmap).
+Result<void> CheckAnonymousFile(const File& file, int flags, MmapRequest* request) {
+  const int type = flags & MAP_TYPE;
+  if ((type == MAP_SHARED || type == MAP_SHARED_VALIDATE) && !file.writable()) {
+    if ((request->prot & PROT_WRITE) != 0) return Errno(EACCES);
+    request->max_prot &= ~PROT_WRITE;
+  }
+  if (!file.readable()) return Errno(EACCES);
+  return {};
+}
+
 }  // namespace
 
 MemoryLimits LimitsOf(Task& t) {
@@ -44,6 +55,7 @@ SysResult SysMmap(Task& t, GuestAddr addr, uint64_t length, int prot, int flags,
     request.file = TRY(t.GetFile(fd));
     if ((request.file->flags() & O_PATH) != 0) return Errno(EBADF);
     if (request.file->maps_as_anonymous()) {
+      TRY(CheckAnonymousFile(*request.file, flags, &request));
       request.file.reset();
       request.flags |= MAP_ANONYMOUS;
       request.offset = 0;

@@ -59,6 +59,9 @@ Result<void> Entry::Enter(Namespace& target) {
     case NamespaceKind::kNet:
       ns.net = RefPtr<Namespace>(&target);
       break;
+    case NamespaceKind::kCgroup:
+      ns.cgroup = RefPtr<Namespace>(&target);
+      break;
     case NamespaceKind::kPid: {
       // Only downwards: a parent must be able to see its children.
       PidNamespace& pid_ns = static_cast<PidNamespace&>(target);
@@ -99,6 +102,7 @@ Result<void> EnterAllOf(Task& t, ThreadGroup& tg, uint64_t flags, Entry& entry) 
   if ((flags & CLONE_NEWUTS) != 0) TRY(entry.Enter(*theirs.uts));
   if ((flags & CLONE_NEWIPC) != 0) TRY(entry.Enter(*theirs.ipc));
   if ((flags & CLONE_NEWPID) != 0) TRY(entry.Enter(leader->pid_ns()));
+  if ((flags & CLONE_NEWCGROUP) != 0) TRY(entry.Enter(*theirs.cgroup));
   if ((flags & CLONE_NEWNET) != 0) TRY(entry.Enter(*theirs.net));
   return {};
 }

@@ -1,13 +1,17 @@
 // Opening and closing, descriptors and their flags (fs/open.c, fs/fcntl.c, fs/file.c).
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <linux/fs.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 
 #include "fs/pipe/pipe.h"
 #include "fs/devpts/devpts.h"
+#include "fs/vfs/anon_inode.h"
 #include "fs/vfs/dnotify.h"
 #include "fs/vfs/locks.h"
+#include "fs/vfs/permission.h"
 #include "fs/vfs/inotify.h"
 #include "sentry/kernel/file_async.h"
 #include "syscalls/handlers.h"
@@ -23,11 +27,6 @@ constexpr uint32_t kKnownOpenFlags = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O
                                      O_PATH | O_TMPFILE;
 
 uint64_t FdLimit(Task& t) { return t.tg().limit(RLIMIT_NOFILE); }
-
-// O_LARGEFILE, which Debian's headers give as 0 and open(2) adds on 64 bits; pipes, sockets and
-// anonymous inodes are without.
-constexpr int64_t kLargeFile = 0100000;
-bool OpenedByPath(const File& file) { return file.inode().fs().type_name() != "anon_inodefs"; }
 
 constexpr int kGetOwnerUids = 17;  // F_GETOWNER_UIDS
 // F_DUPFD_QUERY, F_CREATED_QUERY: later than Debian's headers.
@@ -63,6 +62,17 @@ Result<void> SetLease(Task& t, File& file, int fd, int type) {
   return {};
 }
 
+// F_GET_RW_HINT and F_SET_RW_HINT (fcntl_set_rw_hint()).
+SysResult RwHint(Task& t, Inode& inode, int cmd, GuestAddr addr) {
+  if (cmd == F_GET_RW_HINT) return Zero(UserOut<uint64_t>(addr).CopyOut(t, inode.write_hint()));
+  const Attr attr = TRY(inode.GetPermissionAttr());
+  if (!OwnerOrCapable(t.creds(), attr)) return Errno(EPERM);
+  const uint64_t hint = TRY(UserIn<uint64_t>(addr).CopyIn(t));
+  if (hint > RWH_WRITE_LIFE_EXTREME) return Errno(EINVAL);
+  inode.set_write_hint(static_cast<uint8_t>(hint));
+  return 0;
+}
+
 // F_NOTIFY: directory notification.
 Result<void> Notify(Task& t, File& file, int fd, uint32_t events) {
   TRY(WatchDirectory(t.fds(), file, fd, events, &TellOwner));
@@ -90,6 +100,7 @@ SysResult OpenAt(Task& t, int dirfd, const std::string& path, uint32_t flags, ui
     LeaseWait wait;
     Result<Ref<File>> file = Vfs::Open(at.walk(), path, flags, mode, &wait);
     if (file.ok()) {
+      (*file)->set_opener(t.creds_ref());
       if (PipeFile* end = PipeFile::From(**file); end != nullptr && (flags & O_NONBLOCK) == 0) {
         TRY(WaitForFifoPeer(t, *end));
       }
@@ -132,8 +143,9 @@ SysResult SysCreat(Task& t, UserPath path, uint32_t mode) {
 }
 
 SysResult SysOpenat(Task& t, int dirfd, UserPath path, int flags, uint32_t mode) {
+  uint32_t known = static_cast<uint32_t>(flags) & kKnownOpenFlags;
+  TRY(Vfs::CheckOpenFlags(&known));
   const std::string name = TRY(path.CopyIn(t));
-  const uint32_t known = static_cast<uint32_t>(flags) & kKnownOpenFlags;
   return OpenAt(t, dirfd, name, known, mode, 0);
 }
 
@@ -159,6 +171,8 @@ SysResult SysOpenat2(Task& t, int dirfd, UserPath path, GuestAddr how_addr, uint
   }
   constexpr uint64_t kWithPath = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
   if ((how.flags & O_PATH) != 0 && (how.flags & ~kWithPath) != 0) return Errno(EINVAL);
+  uint32_t flags = static_cast<uint32_t>(how.flags);
+  TRY(Vfs::CheckOpenFlags(&flags));
   if ((how.resolve & RESOLVE_CACHED) != 0 &&
       (how.flags & (O_TRUNC | O_CREAT | (O_TMPFILE & ~O_DIRECTORY))) != 0) {
     return Errno(EAGAIN);
@@ -229,8 +243,7 @@ SysResult SysFcntl(Task& t, int fd, int cmd, uint64_t arg) {
     case F_SETFD:
       return Zero(t.fds().SetCloexec(fd, (arg & FD_CLOEXEC) != 0));
     case F_GETFL:
-      return static_cast<int64_t>(file.flags() & ~static_cast<uint32_t>(O_CLOEXEC)) |
-             (OpenedByPath(file) ? kLargeFile : 0);
+      return (file.flags() & ~static_cast<uint32_t>(O_CLOEXEC)) | LargeFileFlag(file);
     case F_SETFL:
       return Zero(SetFileFlags(t, file, fd, static_cast<uint32_t>(arg)));
     case F_GETLK:
@@ -248,9 +261,11 @@ SysResult SysFcntl(Task& t, int fd, int cmd, uint64_t arg) {
     case F_SETSIG:
     case kGetOwnerUids:
       return FcntlAsync(t, file, cmd, arg);
+    case F_ADD_SEALS:
+      if (!file.writable()) return Errno(EPERM);
+      return file.Fcntl(t, cmd, arg);
     case F_GETPIPE_SZ:
     case F_SETPIPE_SZ:
-    case F_ADD_SEALS:
     case F_GET_SEALS:
       return file.Fcntl(t, cmd, arg);
     case kDupfdQuery: {
@@ -265,6 +280,9 @@ SysResult SysFcntl(Task& t, int fd, int cmd, uint64_t arg) {
     }
     case F_SETLEASE:
       return Zero(SetLease(t, file, fd, static_cast<int>(arg)));
+    case F_GET_RW_HINT:
+    case F_SET_RW_HINT:
+      return RwHint(t, file.inode(), cmd, GuestAddr(arg));
     case F_NOTIFY:
       return Zero(Notify(t, file, fd, static_cast<uint32_t>(arg)));
     default:
@@ -289,6 +307,10 @@ SysResult SysIoctl(Task& t, int fd, uint32_t cmd, uint64_t arg) {
       if (bit == O_ASYNC && flags != file.flags() && !SupportsAsync(file)) return Errno(ENOTTY);
       return Zero(SetFileFlags(t, file, fd, flags));
     }
+    case FIGETBSZ: {
+      const StatFs s = TRY(file.inode().fs().GetStatFs());
+      return Zero(UserOut<int32_t>(GuestAddr(arg)).CopyOut(t, static_cast<int32_t>(s.bsize)));
+    }
     case FIONREAD:
       if (InotifyGroup* group = InotifyGroupOf(file)) {
         const int32_t n = static_cast<int32_t>(group->pending_bytes());
@@ -302,6 +324,10 @@ SysResult SysIoctl(Task& t, int fd, uint32_t cmd, uint64_t arg) {
 }
 
 SysResult SysFlock(Task& t, int fd, int operation) {
+  // Mandatory locks are gone; asking for one succeeds and does nothing.
+  if ((operation & LOCK_MAND) != 0) return 0;
+  const int type = operation & ~LOCK_NB;
+  if (type != LOCK_SH && type != LOCK_EX && type != LOCK_UN) return Errno(EINVAL);
   Ref<File> file = TRY(t.GetFile(fd));
   if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
   return Flock(t, *file, operation);

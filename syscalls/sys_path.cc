@@ -110,12 +110,17 @@ SysResult SysLink(Task& t, UserPath from, UserPath to) {
 
 SysResult SysLinkat(Task& t, int fromfd, UserPath from, int tofd, UserPath to, int flags) {
   if ((flags & ~(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH)) != 0) return Errno(EINVAL);
-  if ((flags & AT_EMPTY_PATH) != 0 && !t.creds().Has(Capability::kDacReadSearch)) {
-    return Errno(ENOENT);
-  }
   const int lookup = (flags & AT_EMPTY_PATH) |
                      ((flags & AT_SYMLINK_FOLLOW) != 0 ? 0 : AT_SYMLINK_NOFOLLOW);
-  const Path target = TRY(LookupAt(t, fromfd, from, lookup));
+  const std::string old_name = TRY(t.CopyInPath(from.addr(), (flags & AT_EMPTY_PATH) != 0));
+  // LOOKUP_LINKAT_EMPTY: a descriptor may have come from someone who could reach more.
+  if ((flags & AT_EMPTY_PATH) != 0 && fromfd != AT_FDCWD && !old_name.starts_with('/')) {
+    const Ref<File> file = TRY(t.GetFile(fromfd));
+    if (file->opener() != &t.creds() && !t.creds().Has(Capability::kDacReadSearch)) {
+      return Errno(ENOENT);
+    }
+  }
+  const Path target = TRY(LookupAt(t, fromfd, old_name, lookup));
   const std::string name = TRY(to.CopyIn(t));
   AtWalk at = TRY(AtWalk::Make(t, tofd, name));
   return Zero(Vfs::Link(target, at.walk(), name));
@@ -223,7 +228,7 @@ SysResult SysFtruncate(Task& t, int fd, int64_t size) {
   Ref<File> file = TRY(t.GetFile(fd));
   if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
   if (static_cast<uint64_t>(size) > t.tg().limit(RLIMIT_FSIZE)) return FileTooBig(t);
-  return Zero(Vfs::Ftruncate(*file, static_cast<uint64_t>(size)));
+  return Zero(Vfs::Ftruncate(t.creds(), *file, static_cast<uint64_t>(size)));
 }
 
 SysResult FileTooBig(Task& t) {

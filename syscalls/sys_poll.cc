@@ -88,7 +88,7 @@ SysResult DoPoll(Task& t, GuestAddr addr, uint32_t n, int64_t deadline) {
   if (n > t.tg().limit(RLIMIT_NOFILE)) return Errno(EINVAL);
   std::vector<PollFd> fds = TRY(UserIn<PollFd>(addr).CopyInArray(t, n));
   const int64_t ready = TRY(WaitForEvents(t, fds, deadline));
-  TRY(UserOut<PollFd>(addr).CopyOutArray(t, fds));
+  TRY(UserOut<PollFd>(addr).CopyOutLastArray(t, fds));
   return ready;
 }
 
@@ -167,7 +167,7 @@ SysResult DoSelect(Task& t, int n, GuestAddr in, GuestAddr out, GuestAddr except
   }
   for (int s = 0; s < 3; s++) {
     if (sets[s].IsNull()) continue;
-    TRY(t.CopyOut(sets[s], std::as_bytes(std::span(got[s]))));
+    TRY(t.CopyOutLast(sets[s], std::as_bytes(std::span(got[s]))));
   }
   return bits;
 }

@@ -9,6 +9,7 @@
 #include "fs/socket/socket.h"
 #include "fs/vfs/inotify.h"
 #include "sentry/kernel/guest_io.h"
+#include "sentry/kernel/pidfd.h"
 
 namespace ringwall {
 
@@ -28,7 +29,9 @@ Result<void> CheckRwFlags(int rwf, const GuestBuffers& buffers) {
 
 // One read at the file's own position or at *pos. Blocks on a file that has nothing yet.
 SysResult ReadAt(Task& t, File& file, GuestBuffers buffers, uint64_t pos, int rwf) {
-  GuestDst dst(t, std::move(buffers));
+  // Of a file the bytes are still there after a fault.
+  const auto when = file.inode().is_regular() ? GuestDst::When::kLater : GuestDst::When::kChecked;
+  GuestDst dst(t, std::move(buffers), when);
   const bool wait = !file.nonblocking() && (rwf & RWF_NOWAIT) == 0;
   if (Socket* socket = file.AsSocket()) {
     const size_t n = TRY(socket->ReadBlocking(t, dst, wait));
@@ -67,6 +70,7 @@ SysResult WriteAt(Task& t, File& file, GuestBuffers buffers, uint64_t* pos, int 
   TRY(LimitSize(t, file, *pos, rwf, &buffers));
   GuestSrc src(t, std::move(buffers));
   const size_t total = src.remaining();
+  if (total != 0) TRY(Vfs::DropPrivilegesForWrite(t.creds(), file.inode()));
   const bool wait = !file.nonblocking() && (rwf & RWF_NOWAIT) == 0;
   if (Socket* socket = file.AsSocket()) {
     const size_t n = TRY(socket->WriteBlocking(t, src, wait));
@@ -129,6 +133,7 @@ SysResult Write(Task& t, int fd, GuestBuffers buffers, int rwf) {
 SysResult Pread(Task& t, int fd, GuestBuffers buffers, int64_t pos, int rwf) {
   Ref<File> file = TRY(t.GetFile(fd));
   if (pos < 0) return Errno(EINVAL);
+  if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
   if (!file->seekable()) return Errno(ESPIPE);
   if (!file->readable()) return Errno(EBADF);
   return ReadAt(t, *file, std::move(buffers), static_cast<uint64_t>(pos), rwf);
@@ -137,6 +142,7 @@ SysResult Pread(Task& t, int fd, GuestBuffers buffers, int64_t pos, int rwf) {
 SysResult Pwrite(Task& t, int fd, GuestBuffers buffers, int64_t pos, int rwf) {
   Ref<File> file = TRY(t.GetFile(fd));
   if (pos < 0) return Errno(EINVAL);
+  if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
   if (!file->seekable()) return Errno(ESPIPE);
   if (!file->writable()) return Errno(EBADF);
   uint64_t at = static_cast<uint64_t>(pos);
@@ -197,8 +203,10 @@ SysResult SysPwritev(Task& t, int fd, GuestAddr iov, uint64_t count, int64_t pos
 SysResult SysPreadv2(Task& t, int fd, GuestAddr iov, uint64_t count, int64_t pos, uint64_t,
                      int rwf) {
   if (pos < -1) return Errno(EINVAL);
-  TRY(t.GetFile(fd));
+  const Ref<File> file = TRY(t.GetFile(fd));
   GuestBuffers b = TRY(GuestBuffers::Iovec(t, iov, count));
+  if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
+  if (pos != -1 && !file->seekable()) return Errno(ESPIPE);
   TRY(CheckRwFlags(rwf, b));
   if (pos == -1) return Read(t, fd, std::move(b), rwf);
   return Pread(t, fd, std::move(b), pos, rwf);
@@ -207,8 +215,10 @@ SysResult SysPreadv2(Task& t, int fd, GuestAddr iov, uint64_t count, int64_t pos
 SysResult SysPwritev2(Task& t, int fd, GuestAddr iov, uint64_t count, int64_t pos, uint64_t,
                       int rwf) {
   if (pos < -1) return Errno(EINVAL);
-  TRY(t.GetFile(fd));
+  const Ref<File> file = TRY(t.GetFile(fd));
   GuestBuffers b = TRY(GuestBuffers::Iovec(t, iov, count));
+  if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
+  if (pos != -1 && !file->seekable()) return Errno(ESPIPE);
   TRY(CheckRwFlags(rwf, b));
   if (pos == -1) return Write(t, fd, std::move(b), rwf);
   return Pwrite(t, fd, std::move(b), pos, rwf);
@@ -218,7 +228,12 @@ SysResult SysLseek(Task& t, int fd, int64_t offset, int whence) {
   Ref<File> file = TRY(t.GetFile(fd));
   if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
   if (whence < SEEK_SET || whence > SEEK_HOLE) return Errno(EINVAL);
-  if (!file->seekable()) return Errno(ESPIPE);
+  if (!file->seekable()) {
+    // noop_llseek(), which eventfd, epoll, timerfd, signalfd and inotify have; a pidfd has none.
+    const bool anonymous = file->inode().type() == 0 && !ThreadGroupOfPidFd(*file);
+    if (anonymous) return 0;
+    return Errno(ESPIPE);
+  }
   MutexLock lock(file->offset_lock());
   const int64_t at = TRY(file->Seek(offset, whence));
   file->set_offset(at);

@@ -223,12 +223,12 @@ SysResult SysTgkill(Task& t, int tgid, int tid, int signo) {
 SysResult SysRtSigqueueinfo(Task& t, int pid, int signo, GuestAddr addr) {
   abi::SigInfo info = TRY(UserIn<abi::SigInfo>(addr).CopyIn(t));
   info.signo = signo;
-  if (signo < 0 || signo > abi::kSigMax) return Errno(EINVAL);
   // Only the kernel and tgkill may claim to be themselves.
   if ((info.code >= 0 || info.code == SI_TKILL) && pid != t.vtid()) return Errno(EPERM);
   MutexLock lock(t.kernel().tasks().mu);
   Task* target = t.pid_ns().FindTask(pid);
   if (target == nullptr) return Errno(ESRCH);
+  if (signo < 0 || signo > abi::kSigMax) return Errno(EINVAL);
   return Zero(KillOneLocked(t, target->tg(), signo, info));
 }
 
@@ -245,6 +245,7 @@ SysResult SysPidfdSendSignal(Task& t, int fd, int signo, GuestAddr addr, uint32_
   if (flags != 0 && flags != kThread && flags != kGroup && flags != kPgrp) return Errno(EINVAL);
   Ref<File> file = TRY(t.GetFile(fd));
   RefPtr<ThreadGroup> tg = ThreadGroupOfPidFd(*file);
+  if (!tg) tg = ThreadGroupOfProcDirectory(*file);
   if (!tg) return Errno(EBADF);
   RefPtr<Task> thread = ThreadOfPidFd(*file);
   if (flags == 0) flags = thread ? kThread : kGroup;

@@ -1,6 +1,7 @@
 // Socket calls (net/socket.c) of all families. sys_socket_message.cc has those with a msghdr.
 #include <fcntl.h>
 #include <sys/epoll.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include "sentry/kernel/guest_io.h"
@@ -160,16 +161,18 @@ SysResult SysGetsockopt(Task& t, int fd, int level, int option, GuestAddr value,
                         GuestAddr length_addr) {
   SocketRef s = TRY(GetSocket(t, fd));
   const int32_t room = TRY(UserIn<int32_t>(length_addr).CopyIn(t));
-  // A negative length comes before an unknown option at two levels, behind it at the others.
-  if (room < 0 && (level == SOL_SOCKET || level == s.socket.protocol())) return Errno(EINVAL);
-  OptionOut out(t, value, static_cast<uint32_t>(std::max(room, 0)));
+  // A negative length comes before an unknown option, behind it where the level is nobody's, and is a
+  // large one for IPv6.
+  const bool v6 = level == IPPROTO_IPV6 && s.socket.family() == AF_INET6;
+  if (room < 0 && s.socket.KnowsLevel(level)) return Errno(EINVAL);
+  OptionOut out(t, value, static_cast<uint32_t>(v6 && room < 0 ? INT32_MAX : std::max(room, 0)));
   if (Result<void> got = s.socket.GetSockOpt(level, option, out); !got.ok()) {
     if (out.has_length()) {
       TRY(UserOut<int32_t>(length_addr).CopyOut(t, static_cast<int32_t>(out.length())));
     }
     return got.error();
   }
-  if (room < 0) return Errno(EINVAL);
+  if (room < 0 && !v6) return Errno(EINVAL);
   TRY(t.CopyOut(value, out.value()));
   return Zero(
       UserOut<int32_t>(length_addr).CopyOut(t, static_cast<int32_t>(out.length())));

@@ -130,6 +130,7 @@ Result<size_t> TakeOnce(Pipe& pipe, bool pipe_waits, File& out, bool out_waits, 
 Result<size_t> PipeToFile(Task& t, Pipe& pipe, bool pipe_waits, File& out, bool out_waits,
                           uint64_t* pos, size_t count) {
   size_t done = 0;
+  if (count != 0) TRY(Vfs::DropPrivilegesForWrite(t.creds(), out.inode()));
   while (done < count) {
     Result<size_t> n = Retry(t, [&](Wait* wait) {
       return TakeOnce(pipe, pipe_waits, out, out_waits, pos, count - done, done > 0, wait);
@@ -196,6 +197,7 @@ Result<size_t> PipeToPipe(Task& t, Pipe& from, Pipe& to, size_t count, bool keep
 // Moves up to `count` bytes from a seekable file to any other, as much as one buffer a turn.
 Result<size_t> FileToFile(Task& t, File& in, uint64_t* in_pos, File& out, uint64_t* out_pos,
                           size_t count) {
+  if (count != 0) TRY(Vfs::DropPrivilegesForWrite(t.creds(), out.inode()));
   std::vector<std::byte> buffer(std::min(count, kChunk));
   size_t done = 0;
   while (done < count) {

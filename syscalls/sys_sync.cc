@@ -80,6 +80,7 @@ SysResult SysFallocate(Task& t, int fd, int mode, int64_t offset, int64_t length
     const Attr attr = TRY(file->inode().GetAttr());
     if (end > attr.size) return FileTooBig(t);
   }
+  TRY(Vfs::DropPrivilegesForWrite(t.creds(), file->inode()));
   TRY(file->Fallocate(mode, static_cast<uint64_t>(offset), static_cast<uint64_t>(length)));
   NotifyFile(*file, IN_MODIFY);
   return 0;

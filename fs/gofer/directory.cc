@@ -4,6 +4,7 @@
 
 #include "fs/gofer/gofer_inode.h"
 #include "fs/vfs/dentry.h"
+#include "fs/vfs/open_hint.h"
 
 namespace ringwall {
 
@@ -100,9 +101,13 @@ Result<Ref<Inode>> GoferInode::Lookup(std::string_view name) {
   if (KnownMissing(name)) return Errno(ENOENT);
   const gofer::GoferHandle* handle = TRY(Handle());
   const std::string_view names[] = {name};
-  gofer::WalkResult walk =
-      TRY(gofer_fs_.client().Walk(*handle, names, gofer::kWalkHandleLast));
-  if (walk.stop != gofer::WalkStop::kDone || walk.nodes.empty()) {
+  // In shared mode every open looks up anew, while the descriptor of the first is kept.
+  const bool opens = OpenHint::reading() && !gofer_fs_.shared();
+  gofer::WalkResult walk = TRY(gofer_fs_.client().Walk(
+      *handle, names, gofer::kWalkHandleLast | (opens ? gofer::kWalkOpen : 0), O_RDONLY));
+  const bool found =
+      walk.stop == gofer::WalkStop::kDone || walk.stop == gofer::WalkStop::kOpenFailed;
+  if (!found || walk.nodes.empty()) {
     if (walk.error == ENOENT) misses_.fetch_add(1, std::memory_order_relaxed);
     return Errno(walk.error != 0 ? walk.error : EIO);
   }
@@ -112,6 +117,7 @@ Result<Ref<Inode>> GoferInode::Lookup(std::string_view name) {
     MutexLock lock(inode->mu_);
     inode->target_ = std::move(walk.target);
   }
+  if (walk.fd) inode->OfferDescriptor(std::move(walk.fd));
   return Ref<Inode>(std::move(inode));
 }
 

@@ -154,7 +154,7 @@ TEST_P(GoferFsTest, ReadsAndWritesReachTheHost) {
   EXPECT_EQ(*f->Write(src, &pos, 0), 2u);
   EXPECT_EQ(pos, 12u);
   EXPECT_EQ(Vfs::Stat(f->path())->size, 12u);
-  ASSERT_TRUE(Vfs::Ftruncate(*f, 3).ok());
+  ASSERT_TRUE(Vfs::Ftruncate(*creds_, *f, 3).ok());
   EXPECT_EQ(Vfs::Stat(f->path())->size, 3u);
   EXPECT_EQ(HostStat("new").st_size, 3);
 }

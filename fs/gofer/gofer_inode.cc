@@ -221,6 +221,16 @@ Result<Ref<GoferFd>> GoferInode::Descriptor(uint32_t access) {
   return fd;
 }
 
+void GoferInode::OfferDescriptor(UniqueFd fd) {
+  Ref<GoferFd> fresh = MakeRef<GoferFd>(std::move(fd), /*writable=*/false, /*readable=*/true);
+  {
+    MutexLock lock(mu_);
+    if (read_fd_ || write_fd_) return;
+    read_fd_ = std::move(fresh);
+  }
+  gofer_fs_.DescriptorIdle(*this);
+}
+
 void GoferInode::DropIdleDescriptors() {
   RefPtr<GoferFd> gone[2];
   bool kept;

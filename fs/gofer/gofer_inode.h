@@ -78,6 +78,8 @@ class GoferInode final : public Inode {
   Result<const gofer::GoferHandle*> Handle();
   // A descriptor for opening with O_RDONLY, O_WRONLY or O_RDWR; kept for the next.
   Result<Ref<GoferFd>> Descriptor(uint32_t access);
+  // One for reading that a lookup brought along: kept for the next open, if none is.
+  void OfferDescriptor(UniqueFd fd);
   // Closes the kept descriptors that no open file uses.
   void DropIdleDescriptors();
   Result<Ref<GoferListing>> Listing();

@@ -14,10 +14,12 @@ namespace {
 
 constexpr size_t kMaxDatagram = 65535;
 constexpr int kSolRaw = 255;
+constexpr uint32_t kProbe = 0x10;  // MSG_PROBE, which the C library calls MSG_PROXY
 // SOF_TIMESTAMPING_TX_*: what a message can ask for by itself.
 constexpr uint32_t kStampRecord = 1 << 0 | 1 << 1 | 1 << 8 | 1 << 9;
 constexpr int kUdpCork = 1, kUdpEncap = 100, kUdpNoCheck6Tx = 101, kUdpNoCheck6Rx = 102,
-              kUdpSegment = 103, kUdpGro = 104;
+              kUdpSegment = 103, kUdpGro = 104, kUdpLiteSendCoverage = 10,
+              kUdpLiteReceiveCoverage = 11;
 
 net::Family StackFamily(int family) {
   return family == AF_INET ? net::Family::kV4 : net::Family::kV6;
@@ -60,6 +62,9 @@ Ref<DatagramSocket> DatagramSocket::CreateRaw(Task& t, int family, int type, int
 
 // inet_dgram_connect().
 Result<void> DatagramSocket::Connect(Task&, const SocketAddress& a, bool) {
+  if (udp_ && a.size >= sizeof(uint16_t) && a.family() != AF_UNSPEC) {
+    TRY(FromNet(udp_->Autobind()));
+  }
   const net::SockAddr to = TRY(ParseConnect(a));
   return FromNet(endpoint().Connect(to));
 }
@@ -73,9 +78,11 @@ Result<SocketAddress> DatagramSocket::LocalName() {
 
 // As udp_sendmsg(), udpv6_sendmsg(), raw_sendmsg() and ping_v4_sendmsg() look at msg_name.
 Result<std::optional<net::SockAddr>> DatagramSocket::ParseDestination(
-    const SocketAddress* to) const {
+    const SocketAddress* to) {
   if (to == nullptr) return std::optional<net::SockAddr>();
   if (!is_v6()) {
+    // raw_sendmsg() goes by the size, the others by the pointer.
+    if (to->size == 0 && type() == SOCK_RAW) return std::optional<net::SockAddr>();
     if (to->size < sizeof(SockAddrInAbi)) return Errno(EINVAL);
     if (to->family() != AF_INET && (to->family() != AF_UNSPEC || (raw_ && type() == SOCK_DGRAM))) {
       return Errno(EAFNOSUPPORT);
@@ -83,12 +90,17 @@ Result<std::optional<net::SockAddr>> DatagramSocket::ParseDestination(
     return std::optional(FromSockAddrIn(*to));
   }
   if (to->size < sizeof(uint16_t)) return Errno(EINVAL);
+  if (raw_ && type() == SOCK_RAW && to->size < kOldSockAddrIn6) return Errno(EINVAL);
   switch (to->family()) {
     case AF_INET6:
       if (to->size < kOldSockAddrIn6) return Errno(EINVAL);
       return std::optional(FromSockAddrIn6(*to));
     case AF_INET:
       if (raw_) return Errno(type() == SOCK_RAW ? EAFNOSUPPORT : EINVAL);
+      {
+        const int64_t only = TRY(GetNumber(net::Option::kV6Only));
+        if (only != 0) return Errno(ENETUNREACH);
+      }
       if (to->size < sizeof(SockAddrInAbi)) return Errno(EINVAL);
       return std::optional(FromSockAddrIn(*to));
     case AF_UNSPEC:
@@ -118,7 +130,8 @@ Result<void> DatagramSocket::Uncork() {
 Result<size_t> DatagramSocket::SendMsg(Task& t, SendArgs& args) {
   const size_t size = args.src.remaining();
   const bool udp6 = udp_ && is_v6();  // which looks at its arguments in another order
-  if (size > kMaxDatagram && !udp6) return Errno(EMSGSIZE);
+  const bool raw6 = raw_ && is_v6() && type() == SOCK_RAW;
+  if (size > kMaxDatagram && !udp6 && !raw6) return Errno(EMSGSIZE);
   if ((args.flags & MSG_OOB) != 0 && !udp6) return Errno(EOPNOTSUPP);
   net::SendParams params;
   params.to = TRY(ParseDestination(args.to));
@@ -129,6 +142,11 @@ Result<size_t> DatagramSocket::SendMsg(Task& t, SendArgs& args) {
   params.gso_size = static_cast<uint16_t>(gso_size_.load());
   TRY(ReadInetControl(t, is_v6(), args.control, &params));
   params.dont_route = (args.flags & MSG_DONTROUTE) != 0;
+  if (udp_ && (args.flags & kProbe) != 0) {
+    params.probe = true;
+    TRY(SendNow(net::Chain(), params));
+    return size;
+  }
   Ref<net::Buffer> buffer = net::Buffer::New(std::max<size_t>(size, 1));
   if (size > 0) {
     const size_t got = TRY(args.src.Get(std::as_writable_bytes(std::span(buffer->data(), size))));
@@ -141,6 +159,9 @@ Result<size_t> DatagramSocket::SendMsg(Task& t, SendArgs& args) {
   if (udp_) {
     MutexLock lock(mu_);
     if (more && !corked_) {
+      net::SendParams look = params;
+      look.hold = true;
+      TRY(SendNow(data, look));
       corked_.emplace(Corked{params, std::move(data)});
       return size;
     }
@@ -192,8 +213,10 @@ Result<size_t> DatagramSocket::RecvMsg(Task& t, ReceiveArgs& args) {
   }));
   const size_t size = d.data.size();
   if (skip != 0) d.data = d.data.Sub(skip);
-  size_t left = std::min(size - skip, args.dst.remaining());
-  if (left < size - skip) args.out_flags |= MSG_TRUNC;
+  const size_t room = args.dst.remaining();
+  size_t left = std::min(size - skip, room);
+  // As udp_recvmsg() has it: a part of the rest that was not cut says so, too.
+  if (room <= size - skip && room < size) args.out_flags |= MSG_TRUNC;
   const size_t copied = left;
   for (const net::Slice& s : d.data.slices()) {
     if (left == 0) break;
@@ -206,7 +229,7 @@ Result<size_t> DatagramSocket::RecvMsg(Task& t, ReceiveArgs& args) {
   if (peek && offset >= 0) {
     options_.peek_off = offset + static_cast<int32_t>(copied);
   } else if (!peek && offset > 0) {
-    options_.peek_off = std::max(0, offset - static_cast<int32_t>(size));
+    options_.peek_off = std::max(0, offset - static_cast<int32_t>(copied));
   }
   if (!d.to.IsNone()) last_stamp_ns_ = d.when.nanos();
   if (args.control != nullptr && !d.to.IsNone()) {
@@ -299,6 +322,8 @@ Result<void> DatagramSocket::GetOption(int level, int name, OptionOut& out) {
       case kUdpNoCheck6Rx: out.Int(no_check6_rx_); return {};
       case kUdpSegment: out.Int(gso_size_); return {};
       case kUdpGro: out.Int(gro_); return {};
+      case kUdpLiteSendCoverage:
+      case kUdpLiteReceiveCoverage: out.Int(0); return {};
       default: return Errno(ENOPROTOOPT);
     }
   }

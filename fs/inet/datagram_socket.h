@@ -30,7 +30,7 @@ class DatagramSocket final : public InetSocket {
     net::SendParams params;
     net::Chain data;
   };
-  Result<std::optional<net::SockAddr>> ParseDestination(const SocketAddress* to) const;
+  Result<std::optional<net::SockAddr>> ParseDestination(const SocketAddress* to);
   Result<size_t> SendNow(net::Chain data, const net::SendParams& params);
   Result<void> Uncork();
   Result<net::Datagram> Take(bool peek, bool wait, size_t* skip);

@@ -2,6 +2,8 @@
 // (inet_create(), inet6_create(), packet_create()).
 #include <netinet/in.h>
 
+#include <algorithm>
+
 #include "fs/inet/datagram_socket.h"
 #include "fs/inet/inet_socket.h"
 #include "fs/inet/packet_socket.h"
@@ -10,6 +12,14 @@
 namespace ringwall {
 
 namespace {
+
+// ping_init_sock(): one of the caller's groups is in net.ipv4.ping_group_range.
+bool MayPing(Task& t) {
+  const net::StackConfig c = NetNamespace::Of(t).stack().Config();
+  const auto within = [&](Gid g) { return c.ping_group_min <= g && g <= c.ping_group_max; };
+  const Credentials& creds = t.creds();
+  return within(creds.egid) || std::any_of(creds.groups.begin(), creds.groups.end(), within);
+}
 
 class InetFamily final : public SocketFamily {
  public:
@@ -27,11 +37,11 @@ class InetFamily final : public SocketFamily {
         if (protocol != (family_ == AF_INET ? int{IPPROTO_ICMP} : int{IPPROTO_ICMPV6})) {
           return Errno(EPROTONOSUPPORT);
         }
-        // net.ipv4.ping_group_range holds every group, as in Docker's containers.
+        if (!MayPing(t)) return Errno(EACCES);
         return Ref<Socket>(DatagramSocket::CreateRaw(t, family_, type, protocol, flags));
       case SOCK_RAW:
         if (protocol == 0) return Errno(EPROTONOSUPPORT);
-        if (!t.creds().Has(Capability::kNetRaw)) return Errno(EPERM);
+        if (!t.creds().HasIn(t.net().user_ns(), Capability::kNetRaw)) return Errno(EPERM);
         if (protocol > IPPROTO_RAW) return Errno(EPROTONOSUPPORT);
         return Ref<Socket>(DatagramSocket::CreateRaw(t, family_, type, protocol, flags));
       default:
@@ -46,7 +56,7 @@ class InetFamily final : public SocketFamily {
 class PacketFamily final : public SocketFamily {
  public:
   Result<Ref<Socket>> Create(Task& t, int type, int protocol, uint32_t flags) override {
-    if (!t.creds().Has(Capability::kNetRaw)) return Errno(EPERM);
+    if (!t.creds().HasIn(t.net().user_ns(), Capability::kNetRaw)) return Errno(EPERM);
     if (type != SOCK_DGRAM && type != SOCK_RAW) return Errno(ESOCKTNOSUPPORT);
     return Ref<Socket>(PacketSocket::Create(t, type, protocol, flags));
   }

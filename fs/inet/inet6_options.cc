@@ -6,6 +6,7 @@
 
 #include "fs/inet/inet_socket.h"
 #include "fs/inet/option_rows.h"
+#include "sentry/kernel/user_ptr.h"
 
 namespace ringwall {
 
@@ -103,7 +104,7 @@ Result<void> InetSocket::SetIpv6Option(int name, OptionIn& in) {
     case IPV6_RTHDRDSTOPTS:
     case IPV6_RTHDR:
     case IPV6_DSTOPTS:
-      if (!in.task().creds().Has(Capability::kNetRaw)) return Errno(EPERM);
+      if (!in.task().creds().HasIn(net().user_ns(), Capability::kNetRaw)) return Errno(EPERM);
       return SetSticky(name, in);
     case IPV6_PKTINFO:
       return in.length() < 20 ? Result<void>(Errno(EINVAL)) : Result<void>();
@@ -112,7 +113,7 @@ Result<void> InetSocket::SetIpv6Option(int name, OptionIn& in) {
       return in.length() < 16 ? Result<void>() : Result<void>(Errno(EINVAL));
     case IPV6_IPSEC_POLICY:
     case IPV6_XFRM_POLICY:
-      if (!in.task().creds().Has(Capability::kNetAdmin)) return Errno(EPERM);
+      if (!in.task().creds().HasIn(net().user_ns(), Capability::kNetAdmin)) return Errno(EPERM);
       return Errno(ENOPROTOOPT);
     case kIpv6FlowLabelMgr:
       return Errno(EINVAL);
@@ -139,8 +140,8 @@ Result<void> InetSocket::SetIpv6Option(int name, OptionIn& in) {
     if (name == IPV6_TCLASS && type() == SOCK_STREAM && value > 0) value &= ~3;
     if (name == IPV6_MULTICAST_LOOP && value != 0 && value != 1) return Errno(EINVAL);
     if (name == kIpv6Transparent && value != 0 &&
-        !in.task().creds().Has(Capability::kNetAdmin) &&
-        !in.task().creds().Has(Capability::kNetRaw)) {
+        !in.task().creds().HasIn(net().user_ns(), Capability::kNetAdmin) &&
+        !in.task().creds().HasIn(net().user_ns(), Capability::kNetRaw)) {
       return Errno(EPERM);
     }
     return SetNumber(number->option, value);
@@ -200,15 +201,13 @@ Result<void> InetSocket::SetIpv6Option(int name, OptionIn& in) {
 Result<void> InetSocket::SetAddressPreferences(int32_t value) {
   constexpr int32_t kTemporary = 1, kPublic = 2, kEither = 0x100, kCareOf = 4, kHome = 0x400,
                     kCga = 8, kNotCga = 0x800;
-  int32_t kept = kept_.addr_prefs;
   const int32_t kind = value & (kTemporary | kPublic | kEither);
   const int32_t place = value & (kCareOf | kHome);
   if (kind != 0 && (kind & (kind - 1)) != 0) return Errno(EINVAL);
   if (place == (kCareOf | kHome)) return Errno(EINVAL);
   if ((value & (kCga | kNotCga)) == (kCga | kNotCga)) return Errno(EINVAL);
-  if (kind != 0) kept = (kept & ~(kTemporary | kPublic | kEither)) | kind;
-  if (place != 0) kept = (kept & ~(kCareOf | kHome)) | place;
-  kept_.addr_prefs = kept;
+  // What is not said is the default again.
+  kept_.addr_prefs = (kind != 0 ? kind : kEither) | (place != 0 ? place : kHome);
   return {};
 }
 
@@ -295,7 +294,12 @@ Result<void> InetSocket::GetIpv6Option(int name, OptionOut& out) {
       out.Int(0);
       return {};
     case kIpv6FlowLabelMgr:
-      return Errno(out.room() < 32 ? EINVAL : ENOENT);
+      if (out.room() < 32) return Errno(EINVAL);
+      {
+        // struct in6_flowlabel_req: its action is the byte behind the address and the label.
+        const uint8_t action = TRY(UserIn<uint8_t>(out.addr() + 20).CopyIn(out.task()));
+        return Errno(action != 0 /* IPV6_FL_A_GET */ ? EINVAL : ENOENT);
+      }
     case MCAST_MSFILTER:
       return GetGroupFilter(IPPROTO_IPV6, out);
     case kIpv62292PktOptions:

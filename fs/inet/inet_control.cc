@@ -25,11 +25,13 @@ struct PktInfo6Abi {
 };
 static_assert(sizeof(PktInfo6Abi) == 20);
 
+bool MayIn(Task& t, Capability c) { return t.creds().HasIn(t.net().user_ns(), c); }
+
 // __sock_cmsg_send().
 Result<void> ReadSocketLevel(Task& t, const ControlMessage& c, net::SendParams* p) {
   switch (c.type) {
     case SO_MARK:
-      if (!t.creds().Has(Capability::kNetAdmin) && !t.creds().Has(Capability::kNetRaw)) {
+      if (!MayIn(t, Capability::kNetAdmin) && !MayIn(t, Capability::kNetRaw)) {
         return Errno(EPERM);
       }
       p->mark = TRY(c.Value<uint32_t>());
@@ -135,7 +137,7 @@ Result<void> ReadIpv6Level(Task& t, const ControlMessage& c, net::SendParams* p)
       if (c.data.size() < 2) return Errno(EINVAL);
       const size_t length = (static_cast<size_t>(c.data[1]) + 1) * 8;
       if (length > c.data.size()) return Errno(EINVAL);
-      if (!t.creds().Has(Capability::kNetRaw)) return Errno(EPERM);
+      if (!MayIn(t, Capability::kNetRaw)) return Errno(EPERM);
       return {};
     }
     default:

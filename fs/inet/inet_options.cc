@@ -60,7 +60,7 @@ Result<int32_t> IntOrByte(const OptionIn& in) {
 
 // ip_options_compile(): the end of the list blanks the rest, lengths must fit, and what Linux does
 // not know itself only a privileged socket sends.
-Result<void> CheckIpOptions(Task& t, std::vector<std::byte>& options) {
+Result<void> CheckIpOptions(Task& t, NetNamespace& net, std::vector<std::byte>& options) {
   constexpr uint8_t kEnd = 0, kNoop = 1, kRecordRoute = 7, kTimestamp = 68, kLooseRoute = 131,
                     kStrictRoute = 137, kRouterAlert = 148;
   options.resize((options.size() + 3) & ~size_t{3});
@@ -79,14 +79,15 @@ Result<void> CheckIpOptions(Task& t, std::vector<std::byte>& options) {
     if (length < 2 || length > options.size() - at) return Errno(EINVAL);
     const bool known = type == kRecordRoute || type == kTimestamp || type == kLooseRoute ||
                        type == kStrictRoute || type == kRouterAlert;
-    if (!known && !t.creds().Has(Capability::kNetRaw)) return Errno(EINVAL);
+    if (!known && !t.creds().HasIn(net.user_ns(), Capability::kNetRaw)) return Errno(EINVAL);
     at += length;
   }
   return {};
 }
 
-bool MayRaw(Task& t) {
-  return t.creds().Has(Capability::kNetRaw) || t.creds().Has(Capability::kNetAdmin);
+bool MayRaw(Task& t, NetNamespace& net) {
+  return t.creds().HasIn(net.user_ns(), Capability::kNetRaw) ||
+         t.creds().HasIn(net.user_ns(), Capability::kNetAdmin);
 }
 
 }  // namespace
@@ -154,13 +155,13 @@ Result<void> InetSocket::SetIpOption(int name, OptionIn& in) {
     case IP_OPTIONS: {
       if (in.length() > kMaxIpOptions) return Errno(EINVAL);
       std::vector<std::byte> bytes = TRY(in.Bytes(kMaxIpOptions));
-      TRY(CheckIpOptions(in.task(), bytes));
+      TRY(CheckIpOptions(in.task(), net(), bytes));
       ip_options_.With([&](std::vector<std::byte>& o) { o = std::move(bytes); });
       return {};
     }
     case IP_IPSEC_POLICY:
     case IP_XFRM_POLICY:
-      if (!in.task().creds().Has(Capability::kNetAdmin)) return Errno(EPERM);
+      if (!in.task().creds().HasIn(net().user_ns(), Capability::kNetAdmin)) return Errno(EPERM);
       return Errno(ENOPROTOOPT);
     case IP_UNICAST_IF: {
       if (in.length() != sizeof(int32_t)) return Errno(EINVAL);
@@ -185,7 +186,7 @@ Result<void> InetSocket::SetIpOption(int name, OptionIn& in) {
     const bool multicast = name == IP_MULTICAST_TTL;
     if (multicast && type() == SOCK_STREAM) return Errno(EINVAL);
     if (name == IP_MULTICAST_ALL && value != 0 && value != 1) return Errno(EINVAL);
-    if (name == IP_TRANSPARENT && value != 0 && !MayRaw(in.task())) return Errno(EPERM);
+    if (name == IP_TRANSPARENT && value != 0 && !MayRaw(in.task(), net())) return Errno(EPERM);
     // The low bits go in as they are; what is above a byte is cut.
     if (name == IP_TOS) return SetNumber(row->option, value & 0xff);
     return SetNumber(row->option, value);

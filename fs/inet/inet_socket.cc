@@ -13,9 +13,6 @@ namespace {
 constexpr EventMask kNotMasked = EPOLLERR | EPOLLHUP;
 constexpr int32_t kStampReport = 1 << 4;  // SOF_TIMESTAMPING_SOFTWARE
 
-// Linux's ip_unprivileged_port_start.
-constexpr uint16_t kFirstUnprivilegedPort = 1024;
-
 }  // namespace
 
 InetSocket::InetSocket(NetNamespace& net, int family, int type, int protocol, Path path,
@@ -72,13 +69,14 @@ Result<void> InetSocket::Bind(Task& t, const SocketAddress& a) {
   if (!is_v6()) {
     if (a.size < sizeof(SockAddrInAbi)) return Errno(EINVAL);
     to = FromSockAddrIn(a);
-    // Programs of old leave the family out.
-    if (a.family() != AF_INET && (a.family() != AF_UNSPEC || !to.addr.IsAny())) {
+    // Programs of old leave the family out; raw_bind() does not look at it.
+    if (a.family() != AF_INET && (a.family() != AF_UNSPEC || !to.addr.IsAny()) &&
+        type() != SOCK_RAW) {
       return Errno(EAFNOSUPPORT);
     }
   } else {
     if (a.size < kOldSockAddrIn6) return Errno(EINVAL);
-    if (a.family() != AF_INET6) return Errno(EAFNOSUPPORT);
+    if (a.family() != AF_INET6) return Errno(type() == SOCK_RAW ? EINVAL : EAFNOSUPPORT);
     to = FromSockAddrIn6(a);
     if (to.addr.IsMulticast() && type() == SOCK_STREAM) return Errno(EINVAL);
     if (to.addr.IsV4Mapped()) {
@@ -86,8 +84,11 @@ Result<void> InetSocket::Bind(Task& t, const SocketAddress& a) {
       if (only != 0) return Errno(EINVAL);
     }
   }
-  if (type() != SOCK_RAW && to.port != 0 && to.port < kFirstUnprivilegedPort &&
-      !t.creds().Has(Capability::kNetBindService)) {
+  if (type() != SOCK_RAW && to.port != 0 &&
+      to.port < net().stack().Config().unprivileged_port_start &&
+      !t.creds().HasIn(net().user_ns(), Capability::kNetBindService)) {
+    // An address of nobody's comes first for IPv4.
+    if (!is_v6()) TRY(FromNet(endpoint_->CheckLocal(to)));
     return Errno(EACCES);
   }
   if (type() != SOCK_DGRAM || protocol() != IPPROTO_UDP) return FromNet(endpoint_->Bind(to));
@@ -104,10 +105,15 @@ Result<void> InetSocket::Bind(Task& t, const SocketAddress& a) {
   return {};
 }
 
-Result<net::SockAddr> InetSocket::ParseConnect(const SocketAddress& a) const {
+Result<net::SockAddr> InetSocket::ParseConnect(const SocketAddress& a) {
   if (a.size < sizeof(uint16_t)) return Errno(EINVAL);
   if (a.family() == AF_UNSPEC) return net::SockAddr{};
+  if (is_v6() && a.family() != AF_INET6 && protocol() != IPPROTO_UDP && type() != SOCK_STREAM) {
+    return Errno(EAFNOSUPPORT);  // ip6_datagram_connect_v6_only()
+  }
   if (is_v6() && a.family() == AF_INET && type() != SOCK_STREAM) {
+    const int64_t only = TRY(GetNumber(net::Option::kV6Only));
+    if (only != 0) return Errno(EAFNOSUPPORT);
     if (a.size < sizeof(SockAddrInAbi)) return Errno(EINVAL);
     return FromSockAddrIn(a);
   }
@@ -263,11 +269,16 @@ Result<void> InetSocket::OnSocketOption(int name, int64_t value) {
 std::optional<Result<void>> InetSocket::GetSocketLevel(int name, OptionOut& out) {
   // The stack tunes its buffers.
   if (name != SO_SNDBUF && name != SO_RCVBUF) return std::nullopt;
-  Result<int64_t> v = GetNumber(name == SO_SNDBUF ? net::Option::kSendBuffer
-                                                  : net::Option::kReceiveBuffer);
+  const Result<uint32_t> v = BufferSize(name);
   if (!v.ok()) return Result<void>(v.error());
   out.Int(*v);
   return Result<void>();
+}
+
+Result<uint32_t> InetSocket::BufferSize(int name) {
+  const int64_t v = TRY(GetNumber(name == SO_SNDBUF ? net::Option::kSendBuffer
+                                                    : net::Option::kReceiveBuffer));
+  return static_cast<uint32_t>(v);
 }
 
 }  // namespace ringwall

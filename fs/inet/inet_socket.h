@@ -4,6 +4,7 @@
 #ifndef RINGWALL_FS_INET_INET_SOCKET_H_
 #define RINGWALL_FS_INET_INET_SOCKET_H_
 
+#include <netinet/in.h>
 #include <sys/epoll.h>
 
 #include <map>
@@ -58,8 +59,13 @@ class InetSocket : public Socket {
 
   // The destination of connect, or of a message. Sizes and families as each caller of Linux's
   // checks them.
-  Result<net::SockAddr> ParseConnect(const SocketAddress& a) const;
+  Result<net::SockAddr> ParseConnect(const SocketAddress& a);
 
+  bool KnowsLevel(int level) const override {
+    if (level == SOL_SOCKET) return true;
+    if (level == IPPROTO_IP) return !is_v6() || type() != SOCK_RAW;
+    return level == protocol() && type() != SOCK_RAW;
+  }
   Result<void> SetOption(int level, int name, OptionIn& in) override;
   Result<void> GetOption(int level, int name, OptionOut& out) override;
   Result<void> OnSocketOption(int name, int64_t value) override;
@@ -68,6 +74,7 @@ class InetSocket : public Socket {
   }
   Result<void> OnReusePortFilter(RefPtr<net::EndpointFilter> filter) override;
   std::optional<Result<void>> GetSocketLevel(int name, OptionOut& out) override;
+  Result<uint32_t> BufferSize(int name) override;
   int TakeSocketError() override;
 
   // MSG_ERRQUEUE.

@@ -100,6 +100,9 @@ Result<void> PacketSocket::ChangeMembership(OptionIn& in, bool add) {
   if (add) {
     if (!net().stack().FindInterfaceInfo(static_cast<net::IfIndex>(m.index))) return Errno(ENODEV);
     if (m.length > 6) return Errno(EINVAL);
+    // packet_dev_mc()
+    const bool whole = m.type == PACKET_MR_MULTICAST || m.type == PACKET_MR_UNICAST;
+    if (whole && m.length != 6) return Errno(EINVAL);
   }
   return memberships_.With([&](std::vector<Membership>& all) -> Result<void> {
     auto it = std::find_if(all.begin(), all.end(), [&](const Membership& x) {

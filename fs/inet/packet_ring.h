@@ -10,6 +10,7 @@
 
 #include "fs/socket/net_namespace.h"
 #include "netstack/link/packet_endpoint.h"
+#include "sentry/base/file_memory.h"
 #include "sentry/base/unique_fd.h"
 #include "sentry/kernel/timer_queue.h"
 
@@ -31,7 +32,10 @@ class RingMemory {
   static Result<RingMemory> Create(size_t size);
   RingMemory() = default;
   RingMemory(RingMemory&& o) noexcept
-      : fd_(std::move(o.fd_)), at_(std::exchange(o.at_, nullptr)), size_(o.size_) {}
+      : fd_(std::move(o.fd_)),
+        mapped_(std::move(o.mapped_)),
+        at_(std::exchange(o.at_, nullptr)),
+        size_(o.size_) {}
   RingMemory& operator=(RingMemory&& o) noexcept;
   ~RingMemory();
   uint8_t* data() const { return at_; }
@@ -40,6 +44,7 @@ class RingMemory {
 
  private:
   UniqueFd fd_;
+  MappedMemory mapped_;
   uint8_t* at_ = nullptr;
   size_t size_ = 0;
 };

@@ -82,6 +82,7 @@ Result<RingMemory> RingMemory::Create(size_t size) {
   if (at == MAP_FAILED) return Errno(ENOMEM);
   m.at_ = static_cast<uint8_t*>(at);
   m.size_ = size;
+  m.mapped_ = TRY(MappedMemory::Create(m.fd_.get(), size / kPage, 0));
   return m;
 }
 
@@ -89,6 +90,7 @@ RingMemory& RingMemory::operator=(RingMemory&& o) noexcept {
   std::swap(fd_, o.fd_);
   std::swap(at_, o.at_);
   std::swap(size_, o.size_);
+  mapped_ = std::move(o.mapped_);
   return *this;
 }
 
@@ -213,9 +215,11 @@ bool PacketRing::DeliverToBlock(const net::TappedFrame& f) {
   const Offsets o = OffsetsOf(version_, reserve_, f);
   const uint32_t first = kBlockHeader + Align(request_.private_size, 8);
   const uint32_t most = request_.block_size - first;
-  if (o.net > UINT16_MAX || o.mac >= most) return false;
+  // The packet's bytes, padded, must end in the block, which may have less room than headers take.
+  constexpr uint32_t kPadding = 8;
+  if (o.net > UINT16_MAX || most < kPadding || o.mac > most - kPadding) return false;
   const uint32_t kept =
-      static_cast<uint32_t>(std::min<size_t>(f.data.size(), most - 8 - o.mac));
+      static_cast<uint32_t>(std::min<size_t>(f.data.size(), most - kPadding - o.mac));
   const uint32_t size = Align(o.mac + kept, 8);
   if (open_ && used_ + size >= request_.block_size && packets_ > 0) CloseBlock(false);
   if (!open_) {

@@ -135,7 +135,11 @@ Result<size_t> PacketSocket::SendMsg(Task&, SendArgs& args) {
   }
   if (RefPtr<PacketRing> r = ring(true)) return SendRing(*r, device, to, type);
   const size_t size = args.src.remaining();
-  if (size > 65550) return Errno(EMSGSIZE);
+  if (size > 65550) {
+    net::NetResult<net::SockAddr> bound = endpoint_->LocalAddress();
+    const net::IfIndex out = device != 0 || !bound.ok() ? device : bound->scope;
+    return Errno(FindInterface(net(), out) ? EMSGSIZE : ENXIO);
+  }
   Ref<net::Buffer> buffer = net::Buffer::New(std::max<size_t>(size, 1));
   if (size > 0) {
     const size_t got = TRY(args.src.Get(std::as_writable_bytes(std::span(buffer->data(), size))));
@@ -151,7 +155,7 @@ Result<size_t> PacketSocket::SendMsg(Task&, SendArgs& args) {
 
 Result<size_t> PacketSocket::RecvMsg(Task& t, ReceiveArgs& args) {
   constexpr uint32_t kKnown =
-      MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC | MSG_ERRQUEUE | MSG_CMSG_CLOEXEC | MSG_NOSIGNAL;
+      MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC | MSG_ERRQUEUE;
   if ((args.flags & ~kKnown) != 0) return Errno(EINVAL);
   if ((args.flags & MSG_ERRQUEUE) != 0) return Errno(EAGAIN);
   const bool peek = (args.flags & MSG_PEEK) != 0;
@@ -198,7 +202,7 @@ Result<size_t> PacketSocket::RecvMsg(Task& t, ReceiveArgs& args) {
 Result<void> PacketSocket::SetOption(int level, int name, OptionIn& in) {
   if (level != kSolPacket) return Errno(ENOPROTOOPT);
   // These take an int and nothing longer.
-  for (const int exact : {kVersion, kReserve, kLoss, kTimestamp, kTxHasOff, kQdiscBypass,
+  for (const int exact : {kVersion, kCopyThresh, kReserve, kLoss, kTimestamp, kTxHasOff, kQdiscBypass,
                           kIgnoreOutgoing}) {
     if (name == exact && in.length() != sizeof(int32_t)) return Errno(EINVAL);
   }

@@ -27,6 +27,7 @@ class PacketSocket final : public Socket {
   ~PacketSocket() override;
 
  private:
+  bool KnowsLevel(int level) const override { return level == SOL_SOCKET || level == 263 /* SOL_PACKET */; }
   Result<void> SetOption(int level, int name, OptionIn& in) override;
   Result<void> GetOption(int level, int name, OptionOut& out) override;
   Result<void> OnSocketOption(int name, int64_t value) override;

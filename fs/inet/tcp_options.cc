@@ -48,6 +48,7 @@ const NumberRow* Find(int name) {
   return r == std::end(kNumbers) ? nullptr : r;
 }
 
+constexpr int kOriginalDst = 80;  // SO_ORIGINAL_DST, IP6T_SO_ORIGINAL_DST
 constexpr int32_t kMinClamp = 1152;  // half of SOCK_MIN_RCVBUF
 constexpr int64_t kFirstTimeout = 1, kMaxTimeout = 120;  // seconds
 
@@ -79,7 +80,22 @@ Result<void> TcpSocket::SetOption(int level, int name, OptionIn& in) {
 }
 
 Result<void> TcpSocket::GetOption(int level, int name, OptionOut& out) {
-  return level == IPPROTO_TCP ? GetTcpOption(name, out) : InetSocket::GetOption(level, name, out);
+  if (level == IPPROTO_TCP) return GetTcpOption(name, out);
+  if (name == kOriginalDst && level == (is_v6() ? IPPROTO_IPV6 : IPPROTO_IP)) {
+    return GetOriginalDestination(out);
+  }
+  return InetSocket::GetOption(level, name, out);
+}
+
+// getorigdst() and ipv6_getorigdst(): where a redirected connection was meant to go.
+Result<void> TcpSocket::GetOriginalDestination(OptionOut& out) {
+  if (out.room() < (is_v6() ? sizeof(SockAddrIn6Abi) : sizeof(SockAddrInAbi))) return Errno(EINVAL);
+  net::NetResult<net::SockAddr> local = tcp_->LocalAddress(), remote = tcp_->RemoteAddress();
+  if (!local.ok() || !remote.ok()) return Errno(ENOENT);
+  const net::SockAddr first = TRY(FromNet(net().stack().OriginalDestination(*local, *remote)));
+  const SocketAddress name = ToSocketAddress(family(), first);
+  out.Set(std::span(name.bytes).first(name.size));
+  return {};
 }
 
 Result<void> TcpSocket::SetTcpOption(int name, OptionIn& in) {

@@ -49,7 +49,12 @@ TcpSocket::~TcpSocket() {
 
 // inet_stream_connect().
 Result<void> TcpSocket::Connect(Task& t, const SocketAddress& a, bool wait) {
-  const net::SockAddr to = TRY(ParseConnect(a));
+  const bool dissolve = a.size >= sizeof(uint16_t) && a.family() == AF_UNSPEC;
+  // Where there is a connection already, the address is not looked at.
+  net::SockAddr to = {net::IpAddr::Any(net::Family::kV4), 0, 0};
+  if (a.size < sizeof(uint16_t) || dissolve || tcp_->IsFresh()) {
+    to = TRY(ParseConnect(a));
+  }
   TRY(FinishConnect(t, to, wait));
   return {};
 }
@@ -116,12 +121,13 @@ Result<size_t> TcpSocket::SendMsg(Task& t, SendArgs& args) {
     TRY(ReadStreamControl(t, args.control, &params));
   }
   if ((args.flags & MSG_FASTOPEN) != 0) {
-    if (args.to == nullptr) {
-      return Errno(tcp_->State() == net::TcpState::kClosed ? EINVAL : EISCONN);
+    if (args.to != nullptr && args.to->family() == AF_UNSPEC) return Errno(EOPNOTSUPP);
+    net::SockAddr to = {net::IpAddr::Any(net::Family::kV4), 0, 0};
+    if (tcp_->IsFresh()) {
+      if (args.to == nullptr) return Errno(EINVAL);
+      to = TRY(ParseConnect(*args.to));
     }
-    if (args.to->family() == AF_UNSPEC) return Errno(EOPNOTSUPP);
     // Without a cookie, which a first connection never has, the data follow the handshake.
-    const net::SockAddr to = TRY(ParseConnect(*args.to));
     TRY(FinishConnect(t, to, wait));
   }
   const uint32_t have = static_cast<uint32_t>(options_.timestamping.load());
@@ -224,6 +230,7 @@ Result<size_t> TcpSocket::RecvMsg(Task& t, ReceiveArgs& args) {
     done += *n;
     if (peek) skip += *n;
     if (*n == 0 || done >= target || done >= length) break;
+    if (tcp_->AtMark(peek ? skip : 0)) break;  // no read runs across the mark
   }
   if (done > 0 && args.control != nullptr &&
       (options_.timestamp != 0 || options_.timestamping != 0)) {

@@ -34,6 +34,7 @@ class TcpSocket final : public InetSocket {
   Result<void> GetOption(int level, int name, OptionOut& out) override;
   Result<void> SetTcpOption(int name, OptionIn& in);
   Result<void> GetTcpOption(int name, OptionOut& out);
+  Result<void> GetOriginalDestination(OptionOut& out);
   Result<void> OnSocketOption(int name, int64_t value) override;
   bool IsListening() override { return tcp_->State() == net::TcpState::kListen; }
   Result<int64_t> DoIoctl(Task& t, uint32_t cmd, uint64_t arg) override;

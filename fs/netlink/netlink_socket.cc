@@ -332,7 +332,7 @@ Result<void> NetlinkSocket::Bind(Task& t, const SocketAddress& address) {
   MutexLock lock(All().mu);
   std::erase_if(groups_, [](uint32_t g) { return g <= 32; });
   for (uint32_t g = 1; g <= 32; g++) {
-    if ((mask & GroupMask(g)) != 0) groups_.insert(g);
+    if ((mask & GroupMask(g)) != 0) groups_.insert(g), has_groups_ = true;
   }
   return {};
 }
@@ -411,7 +411,7 @@ Result<size_t> NetlinkSocket::SendMsg(Task& t, SendArgs& args) {
   Ref<Datagram> d = MakeRef<Datagram>();
   TRY(ReadCredentials(t, args.control, *d));
   uint32_t port, group;
-  if (args.to != nullptr) {
+  if (args.to != nullptr && args.to->size != 0) {
     if (args.to->size < sizeof(SockaddrNl)) return Errno(EINVAL);
     const SockaddrNl a = args.to->As<SockaddrNl>();
     if (a.family != AF_NETLINK) return Errno(EINVAL);
@@ -553,6 +553,7 @@ Result<void> NetlinkSocket::SetOption(int level, int name, OptionIn& in) {
         TRY(proto_.CheckGroup(in.task(), value));
       }
       MutexLock lock(All().mu);
+      has_groups_ = true;
       if (name == NETLINK_ADD_MEMBERSHIP) {
         groups_.insert(value);
       } else {
@@ -585,6 +586,7 @@ Result<void> NetlinkSocket::GetOption(int level, int name, OptionOut& out) {
   if (level != SOL_NETLINK) return Errno(ENOPROTOOPT);
   if (name == NETLINK_LIST_MEMBERSHIPS) {
     MutexLock lock(All().mu);
+    if (!has_groups_) return {};  // none was ever asked for: a length of 0
     std::vector<uint32_t> words((std::max(proto_.groups(), 32u) + 31) / 32);
     for (uint32_t g : groups_) words[(g - 1) / 32] |= 1u << ((g - 1) % 32);
     out.Set(std::as_bytes(std::span(words)));

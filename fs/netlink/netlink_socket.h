@@ -118,6 +118,7 @@ class NetlinkSocket final : public Socket {
   Result<void> Connect(Task& t, const SocketAddress& address, bool wait) override;
   Result<SocketAddress> LocalName() override;
   Result<SocketAddress> PeerName() override;
+  bool KnowsLevel(int level) const override { return level == SOL_SOCKET || level == 270 /* SOL_NETLINK */; }
   Result<size_t> SendMsg(Task& t, SendArgs& args) override;
   Result<size_t> RecvMsg(Task& t, ReceiveArgs& args) override;
   EventMask Poll(EventMask wanted) override;
@@ -137,6 +138,9 @@ class NetlinkSocket final : public Socket {
   friend bool HasListeners(NetNamespace*, int, uint32_t);
   friend std::vector<NetlinkSocketInfo> ListSockets(NetNamespace&);
 
+  Result<void> OnSocketOption(int name, int64_t) override {
+    return name == SO_PEEK_OFF ? Result<void>(Errno(EOPNOTSUPP)) : Result<void>();
+  }
   Result<void> SetOption(int level, int name, OptionIn& in) override;
   Result<void> GetOption(int level, int name, OptionOut& out) override;
   int TakeSocketError() override;
@@ -158,6 +162,7 @@ class NetlinkSocket final : public Socket {
   uint32_t port_ = 0;
   bool bound_ = false;
   std::set<uint32_t> groups_;
+  bool has_groups_ = false;  // one was asked for: netlink_realloc_groups()
   uint32_t to_port_ = 0, to_group_ = 0;
   bool connected_ = false;
   std::deque<Ref<Datagram>> queue_;

@@ -106,7 +106,7 @@ constexpr Kept kKept[] = {
      "icmp_ratelimit=1000 icmp_ratemask=6168 igmp_link_local_mcast_reports=1 "
      "igmp_max_memberships=20 igmp_max_msf=10 igmp_qrv=2 ip_autobind_reuse=0 ip_dynaddr=0 "
      "ip_early_demux=1 ip_forward_update_priority=1 ip_forward_use_pmtu=0 "
-     "ip_no_pmtu_disc=0 ip_nonlocal_bind=0 ip_unprivileged_port_start=1024 "
+     "ip_no_pmtu_disc=0 ip_nonlocal_bind=0 "
      "ipfrag_high_thresh=4194304 ipfrag_low_thresh=3145728 ipfrag_max_dist=64 ipfrag_time=30 "
      "nexthop_compat_mode=1 raw_l3mdev_accept=1 tcp_adv_win_scale=1 tcp_app_win=31 "
      "tcp_autocorking=1 tcp_base_mss=1024 tcp_early_demux=1 tcp_early_retrans=3 "
@@ -120,7 +120,7 @@ constexpr Kept kKept[] = {
      "tcp_stdurg=0 tcp_thin_linear_timeouts=0 tcp_tso_win_divisor=3 tcp_tw_reuse=2 "
      "tcp_workaround_signed_windows=0 tcp_fack=0 tcp_comp_sack_nr=44 udp_early_demux=1 "
      "udp_l3mdev_accept=0 udp_rmem_min=4096 udp_wmem_min=4096 xfrm4_gc_thresh=32768 "
-     "ping_group_range=1,0 udp_mem=188295,251061,376590 tcp_mem=94146,125530,188292 "
+     "udp_mem=188295,251061,376590 tcp_mem=94146,125530,188292 "
      "inet_peer_threshold=65664 inet_peer_minttl=120 inet_peer_maxttl=600"},
     {"ipv6",
      "anycast_src_echo_reply=0 auto_flowlabels=1 bindv6only=0 fib_multipath_hash_policy=0 "
@@ -241,9 +241,43 @@ void AddSpecial(StaticDirectory& ipv4) {
     if (!v || v->empty()) return Errno(EINVAL);
     StackConfig c = net->stack().Config();
     const int64_t low = (*v)[0], high = v->size() > 1 ? (*v)[1] : c.port_max;
-    if (low < 1 || low > 65535 || high < 1 || high > 65535 || high < low) return Errno(EINVAL);
+    if (low < 1 || low > 65535 || high < 1 || high > 65535 || high < low ||
+        low < c.unprivileged_port_start) {
+      return Errno(EINVAL);
+    }
     c.port_min = static_cast<uint16_t>(low);
     c.port_max = static_cast<uint16_t>(high);
+    net->stack().SetConfig(c);
+    return {};
+  });
+  ipv4.AddFile("ip_unprivileged_port_start", []() -> Result<std::string> {
+    Ref<NetNamespace> net = TRY(CurrentNet());
+    return Format("%u\n", net->stack().Config().unprivileged_port_start);
+  }, 0644, [](std::string_view text) -> Result<void> {
+    Ref<NetNamespace> net = TRY(CurrentNet());
+    const std::optional<std::vector<int64_t>> v = Numbers(text);
+    if (!v || v->empty() || (*v)[0] < 0 || (*v)[0] > 65535) return Errno(EINVAL);
+    StackConfig c = net->stack().Config();
+    // ipv4_privileged_ports(): none of what connections choose from may be privileged.
+    if (c.port_min < (*v)[0]) return Errno(EINVAL);
+    c.unprivileged_port_start = static_cast<uint16_t>((*v)[0]);
+    net->stack().SetConfig(c);
+    return {};
+  });
+  ipv4.AddFile("ping_group_range", []() -> Result<std::string> {
+    Ref<NetNamespace> net = TRY(CurrentNet());
+    const StackConfig c = net->stack().Config();
+    return Format("%u\t%u\n", c.ping_group_min, c.ping_group_max);
+  }, 0644, [](std::string_view text) -> Result<void> {
+    Ref<NetNamespace> net = TRY(CurrentNet());
+    const std::optional<std::vector<int64_t>> v = Numbers(text);
+    if (!v || v->empty()) return Errno(EINVAL);
+    StackConfig c = net->stack().Config();
+    const int64_t low = (*v)[0], high = v->size() > 1 ? (*v)[1] : c.ping_group_max;
+    if (low < 0 || low > INT32_MAX || high < 0 || high > INT32_MAX) return Errno(EINVAL);
+    c.ping_group_min = static_cast<uint32_t>(low);
+    c.ping_group_max = static_cast<uint32_t>(high);
+    if (high < low) c.ping_group_min = 1, c.ping_group_max = 0;  // ipv4_ping_group_range()
     net->stack().SetConfig(c);
     return {};
   });

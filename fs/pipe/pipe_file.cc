@@ -35,6 +35,7 @@ class PipeInode final : public AnonInode {
 
 Result<Ref<File>> OpenFifo(Inode& inode, const Path& path, uint32_t flags,
                            const Credentials& creds, uint64_t) {
+  if ((flags & O_ACCMODE) == O_ACCMODE) return Errno(EINVAL);
   const RefPtr<RefCountedBase> there = inode.attachment();
   if (!there && !Pipe::MayMake(creds.ruid, Privileged(creds))) return Errno(ENFILE);
   Ref<RefCountedBase> attached =
@@ -112,7 +113,8 @@ Result<PipePair> MakePipe(uint32_t flags, const Credentials& creds) {
   Ref<PipeInode> inode = MakeRef<PipeInode>(pipe, creds);
   const Path path = AnonymousPath(inode, "pipe:[" + std::to_string(inode->ino()) + "]");
   flags &= O_NONBLOCK | O_DIRECT;
-  return PipePair{MakeRef<PipeFile>(path, O_RDONLY | flags, pipe, false),
+  // Packets are the writer's choice: the other end does not show it.
+  return PipePair{MakeRef<PipeFile>(path, O_RDONLY | (flags & O_NONBLOCK), pipe, false),
                   MakeRef<PipeFile>(path, O_WRONLY | flags, pipe, false)};
 }
 

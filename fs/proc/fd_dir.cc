@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "fs/proc/internal.h"
+#include "fs/vfs/anon_inode.h"
 #include "fs/vfs/locks.h"
 
 namespace ringwall::proc {
@@ -43,8 +44,7 @@ Result<std::string> InfoText(const Subject& s, int fd) {
     pos = file.offset();
   }
   // What 64-bit programs open is a large file, whatever they asked for.
-  uint32_t flags = file.flags();
-  if (file.inode().fs().type_name() != "anon_inodefs") flags |= 0100000;
+  uint32_t flags = file.flags() | LargeFileFlag(file);
   if (entry.cloexec) flags |= O_CLOEXEC;
   std::string text = Format("pos:\t%lli\nflags:\t0%o\nmnt_id:\t%i\n", pos, flags,
                             file.path().mount().id());

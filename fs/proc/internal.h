@@ -39,6 +39,8 @@ Result<void> MayLook(Task& target);
 Owner OwnerOf(const Subject& subject);
 
 Ref<SyntheticInode> NewTaskDirectory(FileSystem& fs, Subject subject);
+// The process of such a directory, if it is one and not a thread's.
+RefPtr<ThreadGroup> ProcessOfDirectory(Inode& inode);
 Ref<SyntheticInode> NewFdDirectory(FileSystem& fs, Subject subject, uint64_t ino);
 Ref<SyntheticInode> NewFdinfoDirectory(FileSystem& fs, Subject subject, uint64_t ino);
 Ref<SyntheticInode> NewMemFile(FileSystem& fs, Subject subject, uint64_t ino);
@@ -52,6 +54,8 @@ Result<std::string> CmdlineText(const Subject& s, Task& t);
 Result<std::string> EnvironText(const Subject& s, Task& t);
 Result<std::string> AuxvText(const Subject& s, Task& t);
 Result<std::string> MapsText(const Subject& s, Task& t);
+// PROCMAP_QUERY of maps: one mapping without the text.
+Result<int64_t> MapsIoctl(const Subject& s, Task& t, uint32_t cmd, uint64_t arg);
 Result<std::string> SmapsText(const Subject& s, Task& t);
 Result<std::string> SmapsRollupText(const Subject& s, Task& t);
 Result<std::string> MountsText(const Subject& s, Task& t);

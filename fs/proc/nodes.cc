@@ -42,6 +42,10 @@ class TextFile final : public File {
     return ready & (wanted | EPOLLERR);
   }
 
+  Result<int64_t> Ioctl(Task& task, uint32_t cmd, uint64_t arg) override {
+    return inode_->ops().ioctl ? inode_->ops().ioctl(task, cmd, arg) : File::Ioctl(task, cmd, arg);
+  }
+
   Result<size_t> Read(IoDst& dst, uint64_t pos, int) override {
     if (!inode_->ops().read) return Errno(EINVAL);
     std::shared_ptr<const std::string> text = Kept();

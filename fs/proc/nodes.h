@@ -119,6 +119,7 @@ struct TextOps {
     std::function<uint64_t()> generation;
   };
   std::function<Result<Watch>()> watch;
+  std::function<Result<int64_t>(Task&, uint32_t cmd, uint64_t arg)> ioctl;
   // Made when the file is opened and not with the first read: for what needs locks that come before
   // a file's offset (mounts, the offsets of other files).
   bool at_open = false;

@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "fs/proc/internal.h"
+#include "sentry/kernel/pidfd.h"
 
 namespace ringwall {
 
@@ -100,6 +101,7 @@ Result<Ref<Task>> Subject::Get() const {
 }  // namespace proc
 
 Ref<FileSystem> NewProcFs(Kernel& kernel, const Ref<PidNamespace>& ns) {
+  SetProcDirectoryLookup(&proc::ProcessOfDirectory);
   Ref<SyntheticFs> fs = MakeRef<SyntheticFs>("proc", static_cast<uint64_t>(PROC_SUPER_MAGIC));
   Ref<proc::RootDirectory> root = MakeRef<proc::RootDirectory>(*fs, kernel, ns);
   StaticDirectory& fixed = root->fixed();

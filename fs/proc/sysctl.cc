@@ -96,7 +96,8 @@ void AddNamespaceLimits(StaticDirectory& user) {
                                    {"max_uts_namespaces", NamespaceKind::kUts},
                                    {"max_ipc_namespaces", NamespaceKind::kIpc},
                                    {"max_pid_namespaces", NamespaceKind::kPid},
-                                   {"max_net_namespaces", NamespaceKind::kNet}}) {
+                                   {"max_net_namespaces", NamespaceKind::kNet},
+                                   {"max_cgroup_namespaces", NamespaceKind::kCgroup}}) {
     user.AddFile(
         name,
         [kind = kind]() -> Result<std::string> {

@@ -224,8 +224,8 @@ Result<std::string> NameFor(Task& looker, const Path& path) {
 }
 
 // The links of ns/.
-constexpr const char* kNamespaces[] = {"ipc", "mnt", "net", "pid", "pid_for_children", "user",
-                                       "uts"};
+constexpr const char* kNamespaces[] = {"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children",
+                                       "user", "uts"};
 
 // ESRCH when the task has exited; ENOENT for pid_for_children before there is any child in it.
 Result<Ref<Namespace>> NamespaceOfTask(Task& task, std::string_view name) {
@@ -236,6 +236,7 @@ Result<Ref<Namespace>> NamespaceOfTask(Task& task, std::string_view name) {
   if (name == "uts") return Ref<Namespace>(*ns.uts);
   if (name == "ipc") return Ref<Namespace>(ns.ipc);
   if (name == "net") return Ref<Namespace>(ns.net);
+  if (name == "cgroup") return Ref<Namespace>(ns.cgroup);
   if (name == "pid") return Ref<Namespace>(task.pid_ns());
   MutexLock lock(task.kernel().tasks().mu);
   if (ns.pid_for_children->level() != 0 && !ns.pid_for_children->had_init) return Errno(ENOENT);
@@ -332,6 +333,13 @@ class TaskDirectory final : public SyntheticDirectory {
       : SyntheticDirectory(fs, S_IFDIR | 0555,
                            InoOf(s.thread ? 2 : 1, Format("%d", s.thread ? s.tid : s.tg->tgid()))),
         s_(std::move(s)) {}
+
+  static constexpr char kKind = 0;
+  const void* kind() const override { return &kKind; }
+  // Null for a directory below task/.
+  RefPtr<ThreadGroup> process() const {
+    return s_.thread ? nullptr : RefPtr<ThreadGroup>(s_.tg);
+  }
 
   Caching caching() const override { return Caching::kRevalidate; }
   Owner owner() override {
@@ -433,6 +441,9 @@ class TaskDirectory final : public SyntheticDirectory {
         return MayLook(*task);
       };
     }
+    if (row.read == MapsText) {
+      ops.ioctl = [s = s_](Task& t, uint32_t cmd, uint64_t arg) { return MapsIoctl(s, t, cmd, arg); };
+    }
     ops.owner = [s = s_] { return OwnerOf(s); };
     ops.at_open = row.at_open;
     if (row.at_open) {
@@ -488,6 +499,11 @@ Owner OwnerOf(const Subject& subject) {
   if (mm && mm->dumpable() != 1) return {};
   Ref<const Credentials> creds = (*task)->creds_ref();
   return {creds->euid, creds->egid};
+}
+
+RefPtr<ThreadGroup> ProcessOfDirectory(Inode& inode) {
+  if (inode.kind() != &TaskDirectory::kKind) return nullptr;
+  return static_cast<TaskDirectory&>(inode).process();
 }
 
 Ref<SyntheticInode> NewTaskDirectory(FileSystem& fs, Subject subject) {

@@ -3,6 +3,7 @@
 
 #include "fs/proc/internal.h"
 #include "sentry/kernel/ptrace.h"
+#include "sentry/kernel/user_ptr.h"
 
 namespace ringwall::proc {
 
@@ -31,17 +32,27 @@ class Namer {
   RefPtr<MountNamespace> mounts_;
 };
 
-void AppendVma(std::string* out, const Vma& vma, const Namer& namer) {
+// What a mapping is of.
+struct Backing {
   uint64_t dev = 0, ino = 0;
-  std::string name = vma.name != nullptr ? vma.name : "";
-  if (vma.file && !vma.file->maps_as_anonymous()) {
-    Result<Attr> attr = Vfs::Stat(vma.file->path());
-    if (attr.ok()) {
-      dev = attr->dev;
-      ino = attr->ino;
-    }
-    if (name.empty()) name = namer.Name(vma.file->path());
+  std::string name;
+};
+
+Backing BackingOf(const Vma& vma, const Namer& namer) {
+  Backing b;
+  if (vma.name != nullptr) b.name = vma.name;
+  if (!vma.file || vma.file->maps_as_anonymous()) return b;
+  Result<Attr> attr = Vfs::Stat(vma.file->path());
+  if (attr.ok()) {
+    b.dev = attr->dev;
+    b.ino = attr->ino;
   }
+  if (b.name.empty()) b.name = namer.Name(vma.file->path());
+  return b;
+}
+
+void AppendVma(std::string* out, const Vma& vma, const Namer& namer) {
+  const auto [dev, ino, name] = BackingOf(vma, namer);
   const size_t line = out->size();
   AppendFormat(out, "%08llx-%08llx %c%c%c%c %08llx %02x:%02x %llu ", Ull{vma.range.start.value()},
                Ull{vma.range.end.value()}, vma.prot & PROT_READ ? 'r' : '-',
@@ -147,6 +158,54 @@ std::string FlagsOf(const Vma& vma) {
   return flags;
 }
 
+// struct procmap_query, include/uapi/linux/fs.h.
+struct MapQuery {
+  uint64_t size, flags, addr;
+  uint64_t start, end, vma_flags, page_size, offset, inode;
+  uint32_t dev_major, dev_minor, name_size, build_id_size;
+  uint64_t name_addr, build_id_addr;
+};
+static_assert(GuestAbi<MapQuery> && sizeof(MapQuery) == 104);
+constexpr uint64_t kQueryRead = 1, kQueryWrite = 2, kQueryExec = 4, kQueryShared = 8,
+                   kQueryOrNext = 0x10, kQueryFile = 0x20, kQueryKinds = 0xf, kQueryAll = 0x3f;
+
+uint64_t QueryFlagsOf(const Vma& vma) {
+  return ((vma.prot & PROT_READ) != 0 ? kQueryRead : 0) |
+         ((vma.prot & PROT_WRITE) != 0 ? kQueryWrite : 0) |
+         ((vma.prot & PROT_EXEC) != 0 ? kQueryExec : 0) | (vma.shared ? kQueryShared : 0);
+}
+
+// The mapping that holds the address, or with kQueryOrNext the first behind it, that is all that
+// `flags` ask for. ENOENT.
+Result<Vma> FindMapping(const MemoryManager& mm, uint64_t addr, uint64_t flags) {
+  for (Vma& vma : mm.List()) {
+    if (vma.range.end.value() <= addr) continue;
+    const bool or_next = (flags & kQueryOrNext) != 0;
+    if (vma.range.start.value() > addr && !or_next) break;
+    const uint64_t kinds = flags & kQueryKinds;
+    const bool fits = (QueryFlagsOf(vma) & kinds) == kinds &&
+                      ((flags & kQueryFile) == 0 || vma.file);
+    if (fits) return std::move(vma);
+    if (!or_next) break;
+  }
+  return Errno(ENOENT);
+}
+
+// The first `*size` bytes of a structure that may be of an older or newer kernel. EINVAL when it ends
+// before what is asked, E2BIG when there is more than is known here.
+Result<MapQuery> CopyInQuery(Task& t, GuestAddr from, uint64_t* size) {
+  *size = TRY(UserIn<uint64_t>(from).CopyIn(t));
+  if (*size > kPageSize) return Errno(E2BIG);
+  if (*size < offsetof(MapQuery, start)) return Errno(EINVAL);
+  std::vector<std::byte> bytes = TRY(UserIn<std::byte>(from).CopyInArray(t, *size));
+  for (size_t i = sizeof(MapQuery); i < bytes.size(); ++i) {
+    if (bytes[i] != std::byte{0}) return Errno(E2BIG);
+  }
+  MapQuery q = {};
+  memcpy(&q, bytes.data(), std::min(bytes.size(), sizeof(q)));
+  return q;
+}
+
 class MemFile final : public File {
  public:
   MemFile(const Path& path, uint32_t flags, Ref<MemoryManager> mm)
@@ -225,6 +284,40 @@ Result<std::string> MapsText(const Subject&, Task& t) {
   const Namer namer;
   for (const Vma& vma : mm->List()) AppendVma(&out, vma, namer);
   return out;
+}
+
+Result<int64_t> MapsIoctl(const Subject& s, Task& t, uint32_t cmd, uint64_t arg) {
+  constexpr uint32_t kQuery = 0xc0686611;  // PROCMAP_QUERY
+  if (cmd != kQuery) return Errno(ENOTTY);
+  uint64_t size = 0;
+  MapQuery q = TRY(CopyInQuery(t, GuestAddr(arg), &size));
+  if ((q.flags & ~kQueryAll) != 0) return Errno(EINVAL);
+  if ((q.name_size == 0) != (q.name_addr == 0)) return Errno(EINVAL);
+  if ((q.build_id_size == 0) != (q.build_id_addr == 0)) return Errno(EINVAL);
+  Ref<Task> target = TRY(s.Get());
+  const RefPtr<MemoryManager> mm = target->mm_ref();
+  if (!mm) return Errno(ESRCH);
+  const Vma vma = TRY(FindMapping(*mm, q.addr, q.flags));
+  const Backing backing = BackingOf(vma, Namer());
+  q.start = vma.range.start.value();
+  q.end = vma.range.end.value();
+  q.vma_flags = QueryFlagsOf(vma);
+  q.page_size = kPageSize;
+  q.offset = vma.file ? vma.offset : 0;
+  q.inode = backing.ino;
+  q.dev_major = major(backing.dev);
+  q.dev_minor = minor(backing.dev);
+  q.build_id_size = 0;  // as of a file without one
+  if (q.name_size != 0) {
+    const size_t with_nul = backing.name.empty() ? 0 : backing.name.size() + 1;
+    if (with_nul > q.name_size) return Errno(ENAMETOOLONG);
+    q.name_size = static_cast<uint32_t>(with_nul);
+    const std::span<const char> bytes(backing.name.c_str(), with_nul);
+    if (with_nul != 0) TRY(t.CopyOut(GuestAddr(q.name_addr), std::as_bytes(bytes)));
+  }
+  const auto out = std::as_bytes(std::span(&q, 1));
+  TRY(t.CopyOut(GuestAddr(arg), out.first(std::min<uint64_t>(size, out.size()))));
+  return 0;
 }
 
 Result<std::string> SmapsText(const Subject&, Task& t) {

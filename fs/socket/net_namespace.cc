@@ -22,6 +22,13 @@ Ref<NetNamespace> NetNamespace::Create(Kernel& kernel, bool loopback_up, Ref<Use
                                        bool first) {
   Ref<NetNamespace> ns = MakeRef<NetNamespace>(kernel, std::move(owner), first);
   ns->stack_ = MakeRef<net::Stack>(static_cast<net::StackHost&>(*ns));
+  if (first) {
+    // As systemd and Docker set it: ping without a privilege.
+    net::StackConfig config = ns->stack_->Config();
+    config.ping_group_min = 0;
+    config.ping_group_max = INT32_MAX;
+    ns->stack_->SetConfig(config);
+  }
   const net::NetResult<net::IfIndex> lo = ns->stack_->AddInterface(
       {.name = "lo", .kind = net::LinkKind::kLoopback, .mtu = 65536}, nullptr);
   RW_CHECK(lo.ok());

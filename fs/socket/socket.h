@@ -159,6 +159,8 @@ class Socket : public File {
 
   int family() const { return family_; }
   int type() const { return type_; }
+  // Whether getsockopt at `level` looks at the room before it looks at the option.
+  virtual bool KnowsLevel(int level) const { return level == SOL_SOCKET; }
   int protocol() const { return protocol_; }
   NetNamespace& net() const { return *net_; }
   uint64_t cookie();
@@ -224,6 +226,8 @@ class Socket : public File {
   // SOL_SOCKET options that only a family knows; nullopt: not one of its own.
   virtual std::optional<Result<void>> SetSocketLevel(int name, OptionIn& in);
   virtual std::optional<Result<void>> GetSocketLevel(int name, OptionOut& out);
+  // SO_SNDBUF or SO_RCVBUF as they count now.
+  virtual Result<uint32_t> BufferSize(int name);
   virtual int TakeSocketError() { return 0; }
   // A program was attached or (null) taken away. SO_ATTACH_REUSEPORT_CBPF: EINVAL where there are no
   // groups.

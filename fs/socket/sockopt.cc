@@ -32,7 +32,11 @@ struct LingerAbi {
 };
 
 bool MayAdmin(Task& t) { return t.creds().Has(Capability::kNetAdmin); }
-bool MayRaw(Task& t) { return t.creds().Has(Capability::kNetRaw) || MayAdmin(t); }
+// Over the namespace of the socket, whose owner may be somebody inside.
+bool MayIn(Task& t, NetNamespace& net, Capability c) { return t.creds().HasIn(net.user_ns(), c); }
+bool MayRaw(Task& t, NetNamespace& net) {
+  return MayIn(t, net, Capability::kNetRaw) || MayIn(t, net, Capability::kNetAdmin);
+}
 
 bool TakesCredentials(const Socket& s) {
   return s.family() == AF_UNIX || s.family() == AF_NETLINK;
@@ -127,7 +131,7 @@ Result<void> Socket::SetSocketOption(int name, OptionIn& in) {
       }
       if (index == 0) return Errno(ENODEV);
     }
-    if (o.bound_device != 0 && !t.creds().Has(Capability::kNetRaw)) return Errno(EPERM);
+    if (o.bound_device != 0 && !MayIn(t, *net_, Capability::kNetRaw)) return Errno(EPERM);
     TRY(OnSocketOption(SO_BINDTODEVICE, index));
     o.bound_device = index;
     return {};
@@ -136,7 +140,7 @@ Result<void> Socket::SetSocketOption(int name, OptionIn& in) {
   const bool on = value != 0;
   switch (name) {
     case SO_PRIORITY:
-      if ((value < 0 || value > 6) && !MayRaw(t)) return Errno(EPERM);
+      if ((value < 0 || value > 6) && !MayRaw(t, *net_)) return Errno(EPERM);
       TRY(OnSocketOption(name, value));
       o.priority = value;
       return {};
@@ -256,12 +260,12 @@ Result<void> Socket::SetSocketOption(int name, OptionIn& in) {
       o.lock_filter = on;
       return {};
     case SO_MARK:
-      if (!MayRaw(t)) return Errno(EPERM);
+      if (!MayRaw(t, *net_)) return Errno(EPERM);
       TRY(OnSocketOption(name, static_cast<uint32_t>(value)));
       o.mark = value;
       return {};
     case kSoRcvMark:
-      if (!MayRaw(t)) return Errno(EPERM);
+      if (!MayRaw(t, *net_)) return Errno(EPERM);
       return SetFlag(name, o.receive_mark, in);
     case SO_TXTIME: {
       // struct sock_txtime: the clock, and flags.
@@ -271,7 +275,7 @@ Result<void> Socket::SetSocketOption(int name, OptionIn& in) {
       if (v.clock < 0 || v.clock > 11 || (v.clock > 1 && v.clock != 7 && v.clock != 11)) {
         return Errno(EINVAL);
       }
-      if (v.clock != 1 && !MayAdmin(t)) return Errno(EPERM);
+      if (v.clock != 1 && !MayIn(t, *net_, Capability::kNetAdmin)) return Errno(EPERM);
       o.txtime_clock = v.clock;
       o.txtime_flags = static_cast<int32_t>(v.flags);
       return {};
@@ -310,7 +314,7 @@ Result<void> Socket::SetSocketOption(int name, OptionIn& in) {
     }
     case kSoBindToIfIndex:
       if (value < 0) return Errno(EINVAL);
-      if (o.bound_device != 0 && !t.creds().Has(Capability::kNetRaw)) return Errno(EPERM);
+      if (o.bound_device != 0 && !MayIn(t, *net_, Capability::kNetRaw)) return Errno(EPERM);
       // Linux takes the number of an interface that is not there.
       if (Result<void> r = OnSocketOption(SO_BINDTODEVICE, value);
           !r.ok() && !r.error().Is(ENODEV)) {
@@ -328,6 +332,11 @@ Result<void> Socket::SetSocketOption(int name, OptionIn& in) {
     default:
       return Errno(ENOPROTOOPT);
   }
+}
+
+Result<uint32_t> Socket::BufferSize(int name) {
+  return static_cast<uint32_t>(
+      (name == SO_SNDBUF ? options_.send_buffer : options_.receive_buffer).load());
 }
 
 Result<void> Socket::GetSocketOption(int name, OptionOut& out) {
@@ -431,10 +440,12 @@ Result<void> Socket::GetSocketOption(int name, OptionOut& out) {
       break;
     case SO_INCOMING_CPU: out.Int(o.incoming_cpu); break;
     case SO_INCOMING_NAPI_ID: out.Int(0); break;
-    case SO_MEMINFO:
-      out.Put(std::array<uint32_t, 9>{0, static_cast<uint32_t>(o.receive_buffer.load()), 0,
-                                      static_cast<uint32_t>(o.send_buffer.load()), 0, 0, 0, 0, 0});
+    case SO_MEMINFO: {
+      const uint32_t receive = TRY(BufferSize(SO_RCVBUF));
+      const uint32_t send = TRY(BufferSize(SO_SNDBUF));
+      out.Put(std::array<uint32_t, 9>{0, receive, 0, send, 0, 0, 0, 0, 0});
       break;
+    }
     case SO_COOKIE:
       if (out.room() < sizeof(uint64_t)) return Errno(EINVAL);
       out.Put(cookie());

@@ -84,6 +84,16 @@ Ref<FileSystem> NewSysFs(const cpu_set_t& cpus, std::function<std::string()> mem
   thp->AddText("hpage_pmd_size", "2097152\n");
   thp->AddText("use_zero_page", "1\n");
   mm->AddDirectory("hugepages");
+  // Merging is off, as on a host where nobody has turned it on: MADV_MERGEABLE is taken without effect.
+  Ref<StaticDirectory> ksm = mm->AddDirectory("ksm");
+  for (const auto& [name, value] : {std::pair{"run", "0\n"}, {"pages_to_scan", "100\n"},
+                                    {"sleep_millisecs", "20\n"}, {"merge_across_nodes", "1\n"},
+                                    {"use_zero_pages", "0\n"}, {"max_page_sharing", "256\n"},
+                                    {"full_scans", "0\n"}, {"pages_shared", "0\n"},
+                                    {"pages_sharing", "0\n"}, {"pages_unshared", "0\n"},
+                                    {"pages_volatile", "0\n"}}) {
+    ksm->AddText(name, value);
+  }
   fs->set_root(root);
   return Ref<FileSystem>(std::move(fs));
 }

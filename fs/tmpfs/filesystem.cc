@@ -7,6 +7,7 @@
 #include "fs/vfs/acl.h"
 #include "fs/vfs/mount.h"
 #include "fs/vfs/special_files.h"
+#include "sentry/base/file_memory.h"
 
 namespace ringwall {
 
@@ -158,9 +159,20 @@ void TmpfsFileSystem::OnLastUnmount() {
 bool TmpfsFileSystem::Charge(uint64_t pages) {
   const uint64_t limit = size_.load() / kPage;
   const uint64_t used = used_pages_.fetch_add(pages, std::memory_order_relaxed);
-  if (limit == 0 || used + pages <= limit || pages == 0) return true;
+  const bool fits = limit == 0 || used + pages <= limit || pages == 0;
+  if (fits && (options_.store || FileMemory::Charge(pages))) return true;
   used_pages_.fetch_sub(pages, std::memory_order_relaxed);
   return false;
+}
+
+void TmpfsFileSystem::Uncharge(uint64_t pages) {
+  used_pages_.fetch_sub(pages, std::memory_order_relaxed);
+  if (!options_.store) FileMemory::Uncharge(pages);
+}
+
+void TmpfsFileSystem::Recharge(uint64_t was, uint64_t is) {
+  used_pages_.fetch_add(is - was, std::memory_order_relaxed);
+  if (!options_.store) FileMemory::Recharge(was, is);
 }
 
 bool TmpfsFileSystem::ChargeInode() {

@@ -7,6 +7,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "fs/tmpfs/tmpfs.h"
+#include "sentry/base/file_memory.h"
 #include "sentry/base/unique_fd.h"
 
 namespace ringwall {
@@ -120,6 +121,8 @@ class TmpfsRegular final : public TmpfsInode {
   Result<size_t> WriteHeapLocked(IoSrc& src, uint64_t pos) REQUIRES(data_mu_);
   Result<size_t> WriteMemfdLocked(IoSrc& src, uint64_t pos) REQUIRES(data_mu_);
   void RechargeLocked() REQUIRES(data_mu_);
+  // The size or charged_ has changed: for those who watch what mappings write.
+  void NoteMappedLocked() REQUIRES(data_mu_);
 
   mutable Mutex<LockClass::kInodeData> data_mu_;
   std::string heap_ GUARDED_BY(data_mu_);
@@ -131,6 +134,7 @@ class TmpfsRegular final : public TmpfsInode {
   // count.
   uint64_t dense_ GUARDED_BY(data_mu_) = 0;
   bool written_by_mapping_ GUARDED_BY(data_mu_) = false;
+  MappedMemory mapped_ GUARDED_BY(data_mu_);  // once a mapping may write, unless there is a store
   uint32_t seals_ GUARDED_BY(data_mu_) = 1;  // F_SEAL_SEAL
 };
 

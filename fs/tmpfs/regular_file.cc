@@ -46,6 +46,9 @@ class TmpfsFile final : public File {
     return regular().Fallocate(mode, offset, length);
   }
   Result<int64_t> Fcntl(Task& task, int cmd, uint64_t arg) override {
+    // The writable layer of an overlay has no seals to show.
+    const bool own = &inode() == inode_.get();
+    if (!own) return File::Fcntl(task, cmd, arg);
     if (cmd == F_GET_SEALS) return int64_t{regular().seals()};
     if (cmd != F_ADD_SEALS) return File::Fcntl(task, cmd, arg);
     if (!writable()) return Errno(EPERM);
@@ -77,6 +80,11 @@ void TmpfsRegular::RechargeLocked() {
   const uint64_t pages = static_cast<uint64_t>(st.st_blocks) * 512 / kPage;
   tmpfs().Recharge(charged_, pages);
   charged_ = pages;
+  NoteMappedLocked();
+}
+
+void TmpfsRegular::NoteMappedLocked() {
+  if (mapped_.valid()) mapped_.Update(Pages(size_.load(std::memory_order_relaxed)), charged_);
 }
 
 void TmpfsRegular::FillSize(Attr* attr) {
@@ -203,7 +211,10 @@ Result<size_t> TmpfsRegular::WriteMemfdLocked(IoSrc& src, uint64_t pos) {
     if (n < 0 || static_cast<size_t>(n) < bytes->size()) break;
   }
   const uint64_t size = size_.load(std::memory_order_relaxed);
-  if (done != 0 && pos + done > size) size_.store(pos + done, std::memory_order_release);
+  if (done != 0 && pos + done > size) {
+    size_.store(pos + done, std::memory_order_release);
+    NoteMappedLocked();
+  }
   if (dense && done == count) {
     dense_ = std::max(dense_, Pages(pos + done));
   } else {
@@ -252,6 +263,7 @@ Result<void> TmpfsRegular::Resize(uint64_t size) {
       dense_ = std::min(dense_, Pages(size));
       RechargeLocked();
     }
+    NoteMappedLocked();
     return {};
   }
   heap_.resize(size);
@@ -277,7 +289,15 @@ Result<HostMapping> TmpfsRegular::Map(bool may_write) {
   if (may_write && (seals_ & kSealsWrites) != 0) return Errno(EPERM);
   TRY(ToMemfdLocked());
   // The file may lie past the end of the heap's last write only by what ftruncate made.
-  if (may_write) written_by_mapping_ = true;
+  if (may_write) {
+    written_by_mapping_ = true;
+    if (mapped_.valid()) {
+      TRY(mapped_.MayMap());
+    } else if (!tmpfs().store()) {
+      mapped_ = TRY(MappedMemory::Create(memfd_.get(),
+                                         Pages(size_.load(std::memory_order_relaxed)), charged_));
+    }
+  }
   return HostMapping{memfd_.get(), 0};
 }
 
@@ -349,6 +369,7 @@ Result<void> TmpfsRegular::Fallocate(int mode, uint64_t offset, uint64_t length)
     if (!(mode & (FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE)) &&
         offset + length > size_.load(std::memory_order_relaxed)) {
       size_.store(offset + length, std::memory_order_release);
+      NoteMappedLocked();
     }
   }
   TouchMtime();

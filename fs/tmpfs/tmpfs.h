@@ -59,13 +59,11 @@ class TmpfsFileSystem final : public FileSystem {
   Result<void> Reconfigure(std::string_view data) override;
   void OnLastUnmount() override;
 
-  // Pages of file contents. False when the limit does not allow it.
+  // Pages of file contents. False when its own limit or the sandbox's (FileMemory) does not allow it.
   bool Charge(uint64_t pages);
-  void Uncharge(uint64_t pages) { used_pages_.fetch_sub(pages, std::memory_order_relaxed); }
+  void Uncharge(uint64_t pages);
   // Corrects what was charged to what the host says is there; may go beyond the limit.
-  void Recharge(uint64_t was, uint64_t is) {
-    used_pages_.fetch_add(is - was, std::memory_order_relaxed);
-  }
+  void Recharge(uint64_t was, uint64_t is);
   bool ChargeInode();
   void UnchargeInode() { inodes_.fetch_sub(1, std::memory_order_relaxed); }
   uint64_t NextIno() { return next_ino_.fetch_add(1, std::memory_order_relaxed); }

@@ -81,9 +81,9 @@ TEST_F(TmpfsTest, TruncationAndPunchingGiveSpaceBack) {
   EXPECT_EQ(Read(*f, 4095, 3), std::string("x\0\0", 3));
   ASSERT_TRUE(Write(*f, 4096, "y").ok());
   EXPECT_EQ(fs_->used_pages(), 255u);
-  ASSERT_TRUE(Vfs::Ftruncate(*f, 10).ok());
+  ASSERT_TRUE(Vfs::Ftruncate(*creds_, *f, 10).ok());
   EXPECT_EQ(fs_->used_pages(), 1u);
-  ASSERT_TRUE(Vfs::Ftruncate(*f, 100).ok());
+  ASSERT_TRUE(Vfs::Ftruncate(*creds_, *f, 100).ok());
   EXPECT_EQ(Read(*f, 0, 200), std::string(10, 'x') + std::string(90, '\0'));
 }
 

@@ -96,6 +96,12 @@ void UnixSocket::FillIn(UnixMessage& m, Task& t, Outgoing& out, UnixEndpoint& to
 Result<size_t> UnixSocket::SendMsg(Task& t, SendArgs& args) {
   Outgoing out;
   TRY(ReadControl(t, args.control, out));
+  if (!endpoint_->stream() && !endpoint_->datagram()) {
+    // unix_seqpacket_sendmsg()
+    MutexLock lock(endpoint_->mu);
+    if (endpoint_->error != 0) return Errno(std::exchange(endpoint_->error, 0));
+    if (!endpoint_->connected) return Errno(ENOTCONN);
+  }
   if ((args.flags & MSG_OOB) != 0 && (!endpoint_->stream() || args.src.remaining() == 0)) {
     return Errno(EOPNOTSUPP);
   }
@@ -113,6 +119,14 @@ Result<size_t> UnixSocket::SendStream(Task& t, SendArgs& args, Outgoing& out) {
     if (!peer) return Errno(ENOTCONN);
   }
   if (!out.files.empty() && !peer->pass_rights) return Errno(EPERM);
+  if (args.src.remaining() == 0) {
+    bool shut;
+    {
+      MutexLock lock(e.mu);
+      shut = e.send_shut;
+    }
+    return shut ? Result<size_t>(BrokenPipe(t, args.flags)) : Result<size_t>(size_t{0});
+  }
   const bool wait = (args.flags & MSG_DONTWAIT) == 0;
   const bool urgent = (args.flags & MSG_OOB) != 0;
   const size_t total = args.src.remaining() - (urgent ? 1 : 0);
@@ -238,9 +252,10 @@ Result<size_t> UnixSocket::ReceiveUrgent(ReceiveArgs& args) {
       e.queued -= 1;
     }
   }
+  args.out_flags |= MSG_OOB;
+  if (args.dst.remaining() == 0) return size_t{0};
   const size_t put = TRY(args.dst.Put(std::as_bytes(std::span(&byte, 1))));
   if (put == 0) return Errno(EFAULT);
-  args.out_flags |= MSG_OOB;
   return size_t{1};
 }
 
@@ -316,9 +331,12 @@ Result<size_t> UnixSocket::SendDatagram(Task& t, SendArgs& args, Outgoing& out) 
   if (!queued.ok()) {
     // The peer is gone, and said so once.
     if (!named && queued.error().Is(ECONNREFUSED)) {
+      std::deque<UnixMessage> dropped;  // unix_dgram_disconnected(): what it had sent goes, too
       MutexLock lock(e.mu);
       if (e.peer == to) e.peer.reset();
       e.connected = false;
+      dropped.swap(e.messages);
+      e.queued = 0;
     }
     return queued.error();
   }
@@ -341,6 +359,10 @@ void UnixSocket::Deliver(Task& t, ReceiveArgs& args, Incoming& in) {
 
 Result<size_t> UnixSocket::RecvMsg(Task& t, ReceiveArgs& args) {
   if ((args.flags & MSG_OOB) != 0) {
+    if (!endpoint_->stream() && !endpoint_->datagram()) {
+      MutexLock lock(endpoint_->mu);
+      if (!endpoint_->connected) return Errno(ENOTCONN);
+    }
     if (!endpoint_->stream()) return Errno(EOPNOTSUPP);
     return ReceiveUrgent(args);
   }
@@ -356,7 +378,7 @@ Result<size_t> UnixSocket::TakeStream(IoDst& dst, uint32_t flags, size_t want, s
   const bool by_sender = options_.pass_cred != 0;
   OneReader::Turn turn(reader_);
   size_t done = 0;
-  while (done < want && !*stop) {
+  while ((done < want || want == 0) && !*stop) {
     net::Slice part;
     size_t index = 0;  // of the message; what is before it stays, since only readers take any
     std::vector<UnixMessage> passed;  // go without the lock
@@ -376,6 +398,7 @@ Result<size_t> UnixSocket::TakeStream(IoDst& dst, uint32_t flags, size_t want, s
         if (e.receive_shut) return size_t{0};
         return Errno(EAGAIN);
       }
+      if (want == 0) return size_t{0};  // it waited for something, and takes none of it
       UnixMessage& m = e.messages[index];
       if (by_sender && in.any && m.cred != in.cred) {
         *stop = true;
@@ -430,7 +453,6 @@ Result<size_t> UnixSocket::ReceiveStream(Task& t, ReceiveArgs& args) {
     if (!endpoint_->connected) return Errno(EINVAL);
   }
   const size_t length = args.dst.remaining();
-  if (length == 0) return size_t{0};
   const bool wait = (args.flags & MSG_DONTWAIT) == 0;
   const bool peek = (args.flags & MSG_PEEK) != 0;
   size_t target = length;

@@ -499,6 +499,7 @@ Result<int64_t> UnixSocket::DoIoctl(Task& task, uint32_t cmd, uint64_t arg) {
   } else if (cmd == TIOCOUTQ) {
     n = static_cast<int32_t>(endpoint_->unread.load());
   } else if (cmd == SIOCATMARK) {
+    if (!endpoint_->stream()) return Errno(EOPNOTSUPP);
     MutexLock lock(endpoint_->mu);
     n = endpoint_->AtMark();
   } else {

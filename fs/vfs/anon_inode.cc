@@ -37,6 +37,11 @@ const Ref<Mount>& anon_mount() {
 
 }  // namespace
 
+uint32_t LargeFileFlag(const File& file) {
+  constexpr uint32_t kLargeFile = 0100000;
+  return (file.flags() & O_PATH) == 0 && &file.inode().fs() != &anon_fs() ? kLargeFile : 0;
+}
+
 uint64_t NextAnonymousIno() {
   static std::atomic<uint64_t> next{1};
   return next.fetch_add(1, std::memory_order_relaxed);

@@ -25,6 +25,10 @@ class AnonInode : public Inode {
   Attr attr_ GUARDED_BY(mu_);
 };
 
+// O_LARGEFILE as fcntl and fdinfo show it: open(2) adds it on 64 bits; files of the anonymous file system
+// and O_PATH are without (0). Debian's headers give the name as 0.
+uint32_t LargeFileFlag(const File& file);
+
 // A fresh inode number of the anonymous file system.
 uint64_t NextAnonymousIno();
 

@@ -68,6 +68,8 @@ bool FastWalk::Up() {
   }
   Dentry* parent = at_.dentry->ParentBorrowed();
   if (parent == nullptr) return false;
+  // Whether the parent is in what a bind mount shows is for the slow walk to find out.
+  if (at_.mount->root().ParentBorrowed() != nullptr) return false;
   at_.dentry = parent;
   return Cross(&at_);
 }

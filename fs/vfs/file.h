@@ -55,7 +55,11 @@ class File : public RefCounted<File> {
 
   // O_ACCMODE and the status flags of F_GETFL.
   uint32_t flags() const { return flags_.load(std::memory_order_relaxed); }
-  bool readable() const { return (flags() & O_ACCMODE) != O_WRONLY && !(flags() & O_PATH); }
+  // The access mode 3 is for ioctls alone.
+  bool readable() const {
+    return ((flags() & O_ACCMODE) == O_RDONLY || (flags() & O_ACCMODE) == O_RDWR) &&
+           !(flags() & O_PATH);
+  }
   bool writable() const {
     return ((flags() & O_ACCMODE) == O_WRONLY || (flags() & O_ACCMODE) == O_RDWR) &&
            !(flags() & O_PATH);
@@ -143,6 +147,10 @@ class File : public RefCounted<File> {
   bool created_file() const { return created_file_; }
   void set_created_file() { created_file_ = true; }
 
+  // Who opened it (f_cred); null for what open(2) did not make. Set before others see it.
+  const Credentials* opener() const { return opener_.get(); }
+  void set_opener(RefPtr<const Credentials> creds) { opener_ = std::move(creds); }
+
   // Called once, when the last reference is gone, before the file is: epoll takes it off its lists.
   using LastReleaseHook = void (*)(const File&);
   void set_last_release_hook(LastReleaseHook hook) { hook_.store(hook); }
@@ -158,6 +166,7 @@ class File : public RefCounted<File> {
 
  private:
   const Path path_;
+  RefPtr<const Credentials> opener_;
   std::atomic<uint32_t> flags_;
   bool counts_as_writer_ = false;  // of its mount
   bool counts_at_inode_ = false;   // as a writer or reader

@@ -218,9 +218,22 @@ class Inode : public RefCounted<Inode> {
   // file system keeps none.
   virtual Result<void> SetFileFlags(uint32_t) { return Errno(ENOTTY); }
   virtual bool keeps_file_flags() const { return false; }
-  uint32_t file_flags() const { return flags_.load(std::memory_order_relaxed) & ~kAclFlag; }
+  uint32_t file_flags() const { return flags_.load(std::memory_order_relaxed) & ~kOwnFlags; }
   // Whether an access control list of either kind may be there.
   bool has_acl() const { return (flags_.load(std::memory_order_relaxed) & kAclFlag) != 0; }
+
+  // F_SET_RW_HINT: RWH_WRITE_LIFE_*. Kept, without effect.
+  uint8_t write_hint() const { return write_hint_.load(std::memory_order_relaxed); }
+  void set_write_hint(uint8_t hint) { write_hint_.store(hint, std::memory_order_relaxed); }
+  // Whether a write need not look for file capabilities (S_NOSEC): the VFS's.
+  bool lacks_file_caps() const { return (flags_.load(std::memory_order_acquire) & kNoCapsFlag) != 0; }
+  void set_lacks_file_caps(bool on) {
+    if (on) {
+      flags_.fetch_or(kNoCapsFlag);
+    } else {
+      flags_.fetch_and(~kNoCapsFlag);
+    }
+  }
 
   // POSIX, OFD and flock locks, leases. Made on first use.
   FileLocks& locks();
@@ -262,8 +275,9 @@ class Inode : public RefCounted<Inode> {
   // From now on permission checks ask again (an ACL was set).
   void UnpublishPermission() { permission_.store(0, std::memory_order_release); }
   void set_file_flags(uint32_t flags) {
-    const uint32_t acl = flags_.load(std::memory_order_relaxed) & kAclFlag;
-    flags_.store((flags & ~kAclFlag) | acl, std::memory_order_relaxed);
+    uint32_t old = flags_.load(std::memory_order_relaxed);
+    while (!flags_.compare_exchange_weak(old, (flags & ~kOwnFlags) | (old & kOwnFlags))) {
+    }
   }
   void set_has_acl(bool on) {
     if (on) {
@@ -278,9 +292,11 @@ class Inode : public RefCounted<Inode> {
   friend class PermissionView;
   const Ref<FileSystem> fs_;
   const uint32_t type_;
-  static constexpr uint32_t kAclFlag = 1u << 31;
-  std::atomic<uint32_t> flags_{0};  // FS_*_FL and kAclFlag
+  static constexpr uint32_t kAclFlag = 1u << 31, kNoCapsFlag = 1u << 27;
+  static constexpr uint32_t kOwnFlags = kAclFlag | kNoCapsFlag;
+  std::atomic<uint32_t> flags_{0};  // FS_*_FL and kOwnFlags
   std::atomic<bool> linkable_{false};
+  std::atomic<uint8_t> write_hint_{0};
   std::atomic<int32_t> open_files_{0};
   std::atomic<int32_t> writers_{0}, readers_{0}, write_deniers_{0};
   std::atomic<uint32_t> permission_{0};  // mode bits and kPublished

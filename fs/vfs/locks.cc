@@ -143,6 +143,14 @@ std::optional<RangeLock> FileLocks::FindConflict(const RangeLock& lock) const {
   return *c;
 }
 
+std::optional<RangeLock> FileLocks::FindOwn(const RangeLock& lock) const {
+  MutexLock hold(mu_);
+  for (const RangeLock& held : ranges_) {
+    if (SameOwner(held, lock) && Overlaps(held, lock)) return held;
+  }
+  return std::nullopt;
+}
+
 void FileLocks::DropOwner(const void* owner, bool ofd) {
   size_t dropped;
   {

@@ -45,6 +45,8 @@ class FileLocks {
   void Unlock(const RangeLock& range);
   // F_GETLK: the first lock in the way.
   std::optional<RangeLock> FindConflict(const RangeLock& lock) const;
+  // A lock that the same owner holds in the range.
+  std::optional<RangeLock> FindOwn(const RangeLock& lock) const;
   // close(2) of any descriptor of the file drops the process's POSIX locks; the last close of the
   // description its OFD locks.
   void DropOwner(const void* owner, bool ofd);

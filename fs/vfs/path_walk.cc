@@ -13,6 +13,15 @@ void SkipSlashes(std::string_view* path) {
   while (!path->empty() && path->front() == '/') path->remove_prefix(1);
 }
 
+// path_connected(): a directory that was moved out of what a bind mount shows, or was opened by a
+// handle, is not below the mount's root.
+bool IsBelowRoot(Mount& mount, Dentry& dentry) {
+  if (!mount.root().parent()) return true;  // all of the file system
+  RefPtr<Dentry> at(&dentry);
+  while (at && at.get() != &mount.root()) at = at->parent();
+  return static_cast<bool>(at);
+}
+
 }  // namespace
 
 Result<void> PathWalk::JumpToRoot() {
@@ -40,8 +49,8 @@ Result<void> PathWalk::StepUp() {
   }
   RefPtr<Dentry> parent = dir_.dentry().parent();
   if (!parent) return {};
+  if (!IsBelowRoot(dir_.mount(), *parent)) return Errno(ENOENT);
   Path up(dir_.mount_ref(), parent);
-  // A renamed-away directory may have left its mount's tree.
   while (up.dentry().mounted_here.load(std::memory_order_acquire) != 0) {
     RefPtr<Mount> m = walk_.mounts.MountedAt(up);
     if (!m) break;

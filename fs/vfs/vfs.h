@@ -45,6 +45,9 @@ class Vfs {
   // The existing object at `path`. ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG, EXDEV (RESOLVE_*).
   static Result<Path> Lookup(const Walk& walk, std::string_view path, LookupFlags flags);
 
+  // build_open_flags(): what flags cannot go together (EINVAL), before the path is looked at. Takes out
+  // what O_PATH ignores.
+  static Result<void> CheckOpenFlags(uint32_t* flags);
   // open(2). mode: permission bits for O_CREAT, the umask applied. While a lease is in the way and
   // without O_NONBLOCK: EAGAIN with *wait filled in (fs/vfs/leases.h).
   static Result<Ref<File>> Open(const Walk& walk, std::string_view path, uint32_t flags,
@@ -72,14 +75,17 @@ class Vfs {
   static Result<void> Chmod(const Credentials& creds, const Path& path, uint32_t mode);
   static Result<void> Chown(const Credentials& creds, const Path& path, std::optional<Uid> uid,
                             std::optional<Gid> gid);
-  // Before a write by `creds`: takes set-id bits off the file unless it may keep them. Costs a load
-  // when there are none.
+  // Before contents change (file_remove_privs): takes set-id bits off the file unless `creds` may
+  // keep them, and file capabilities whoever writes.
   static Result<void> DropPrivileges(const Credentials& creds, Inode& inode);
+  // The same before a write to an open file. Costs two loads when there is nothing to take; with the
+  // host's own files the host sees to it.
+  static Result<void> DropPrivilegesForWrite(const Credentials& creds, Inode& inode);
   // While a lease is in the way: EAGAIN with *wait filled in.
   static Result<void> Truncate(const Credentials& creds, const Path& path, uint64_t size,
                                LeaseWait* wait = nullptr);
   // For an open file: no permission check but that it is writable (EINVAL).
-  static Result<void> Ftruncate(File& file, uint64_t size);
+  static Result<void> Ftruncate(const Credentials& creds, File& file, uint64_t size);
   static Result<void> SetTimes(const Credentials& creds, const Path& path,
                                std::optional<SetAttr::Time> atime,
                                std::optional<SetAttr::Time> mtime);

@@ -13,6 +13,8 @@ namespace ringwall {
 
 namespace {
 
+constexpr std::string_view kFileCaps = "security.capability";
+
 Inode& InodeOf(const Path& path) { return *path.dentry().inode(); }
 
 // Changes the attributes and tells who watches.
@@ -89,7 +91,7 @@ Result<void> XattrPermission(const Credentials& creds, const Path& path, std::st
   }
   if (name.starts_with("security.") || name.starts_with("system.")) {
     if (!write || name.starts_with("system.")) return {};
-    const bool caps = name == "security.capability";
+    const bool caps = name == kFileCaps;
     if (caps) {
       const Attr attr = TRY(InodeOf(path).GetPermissionAttr());
       if (!creds.HasOver(attr.uid, attr.gid, Capability::kSetfcap)) return Errno(EPERM);
@@ -112,6 +114,22 @@ Result<void> XattrPermission(const Credentials& creds, const Path& path, std::st
   return InodePermission(creds, inode, write ? kMayWrite : kMayRead);
 }
 
+// What is known without asking the file system.
+bool HasNoPrivileges(const Inode& inode) {
+  const uint32_t mode = PermissionView(inode).mode();
+  return mode != 0 && (mode & (S_ISUID | S_ISGID)) == 0 && inode.lacks_file_caps();
+}
+
+// The mark is set before the look, so that one who gives capabilities meanwhile takes it off again.
+Result<void> DropFileCaps(Inode& inode) {
+  if (inode.lacks_file_caps()) return {};
+  inode.set_lacks_file_caps(true);
+  const Result<std::string> caps = inode.GetXattr(kFileCaps);
+  if (!caps.ok()) return {};
+  inode.set_lacks_file_caps(false);
+  return inode.RemoveXattr(kFileCaps);
+}
+
 // cap_convert_nscap(): a size and version that go together.
 bool ValidFileCaps(std::string_view value) {
   uint32_t magic;
@@ -131,7 +149,8 @@ bool OnlyPrefix(std::string_view name) {
 Result<void> Vfs::Chmod(const Credentials& creds, const Path& path, uint32_t mode) {
   TRY(WantWrite(path));
   Inode& inode = InodeOf(path);
-  if (inode.is_symlink()) return Errno(EOPNOTSUPP);
+  // anon_inode_setattr()
+  if (inode.is_symlink() || inode.type() == 0) return Errno(EOPNOTSUPP);
   const Attr attr = TRY(inode.GetPermissionAttr());
   if (!OwnerOrCapable(creds, attr)) return Errno(EPERM);
   TRY(NotFixed(path));
@@ -153,6 +172,7 @@ Result<void> Vfs::Chown(const Credentials& creds, const Path& path, std::optiona
                         std::optional<Gid> gid) {
   TRY(WantWrite(path));
   Inode& inode = InodeOf(path);
+  if (inode.type() == 0) return Errno(EOPNOTSUPP);
   const Attr attr = TRY(inode.GetPermissionAttr());
   TRY(NotFixed(path));
   const bool capable = creds.HasOver(attr.uid, attr.gid, Capability::kChown);
@@ -178,19 +198,23 @@ Result<void> Vfs::Chown(const Credentials& creds, const Path& path, std::optiona
 }
 
 Result<void> Vfs::DropPrivileges(const Credentials& creds, Inode& inode) {
-  const PermissionView view(inode);
-  uint32_t mode = view.mode();
-  if (mode == 0) {
-    const Attr attr = TRY(inode.GetPermissionAttr());
-    mode = attr.mode;
-  }
-  mode &= 07777;
-  if ((mode & (S_ISUID | S_ISGID)) == 0 || !inode.is_regular()) return {};
-  const uint32_t kept = ModeWithoutPrivileges(mode);
-  if (kept == mode || creds.HasOwn(Capability::kFsetid)) return {};
+  if (!inode.is_regular() || HasNoPrivileges(inode)) return {};
+  TRY(DropFileCaps(inode));
+  const Attr attr = TRY(inode.GetPermissionAttr());
+  const uint32_t mode = attr.mode & 07777;
+  if ((mode & (S_ISUID | S_ISGID)) == 0 || creds.Has(Capability::kFsetid)) return {};
+  uint32_t kept = ModeWithoutPrivileges(mode);
+  if (!creds.InGroup(attr.gid)) kept &= ~static_cast<uint32_t>(S_ISGID);
+  if (kept == mode) return {};
   SetAttr set;
   set.mode = kept;
   return inode.Set(set);
+}
+
+Result<void> Vfs::DropPrivilegesForWrite(const Credentials& creds, Inode& inode) {
+  if (!inode.is_regular() || HasNoPrivileges(inode)) return {};
+  if (inode.caching() != Inode::Caching::kForever) return {};
+  return DropPrivileges(creds, inode);
 }
 
 Result<void> Vfs::Truncate(const Credentials& creds, const Path& path, uint64_t size,
@@ -215,9 +239,10 @@ Result<void> Vfs::Truncate(const Credentials& creds, const Path& path, uint64_t 
   return Apply(path, set);
 }
 
-Result<void> Vfs::Ftruncate(File& file, uint64_t size) {
+Result<void> Vfs::Ftruncate(const Credentials& creds, File& file, uint64_t size) {
   if (!file.writable() || !file.inode().is_regular()) return Errno(EINVAL);
   if (file.inode().file_flags() & FS_APPEND_FL) return Errno(EPERM);
+  TRY(DropPrivileges(creds, file.inode()));
   SetAttr set;
   set.size = size;
   return Apply(file.path(), set);
@@ -265,8 +290,9 @@ Result<void> Vfs::SetXattr(const Credentials& creds, const Path& path, std::stri
   TRY(XattrPermission(creds, path, name, true));
   if (name.starts_with("system.")) return Errno(EOPNOTSUPP);
   if (OnlyPrefix(name)) return Errno(EINVAL);
-  if (name == "security.capability" && !ValidFileCaps(value)) return Errno(EINVAL);
+  if (name == kFileCaps && !ValidFileCaps(value)) return Errno(EINVAL);
   TRY(InodeOf(path).SetXattr(name, value, flags));
+  if (name == kFileCaps) InodeOf(path).set_lacks_file_caps(false);
   NotifyPath(path, IN_ATTRIB);
   return {};
 }

@@ -108,12 +108,12 @@ Result<void> Vfs::Link(const Path& target, const Walk& walk, std::string_view pa
   if (w.trailing_slash()) return Errno(ENOENT);
   if (w.dir().mount().read_only()) return Errno(EROFS);
   if (&target.mount() != &w.dir().mount()) return Errno(EXDEV);
-  TRY(MayCreate(walk.creds, dir));
   Inode& inode = *target.dentry().inode();
-  if (&inode.fs() != &dir.inode()->fs()) return Errno(EXDEV);
-  if (inode.is_directory()) return Errno(EPERM);
-  if (inode.file_flags() & (FS_IMMUTABLE_FL | FS_APPEND_FL)) return Errno(EPERM);
   TRY(MayLinkTo(walk.creds, inode));
+  TRY(MayCreate(walk.creds, dir));
+  if (&inode.fs() != &dir.inode()->fs()) return Errno(EXDEV);
+  if (inode.file_flags() & (FS_IMMUTABLE_FL | FS_APPEND_FL)) return Errno(EPERM);
+  if (inode.is_directory()) return Errno(EPERM);
   if (!inode.linkable()) {
     const Attr attr = TRY(inode.GetAttr());
     if (attr.nlink == 0) return Errno(ENOENT);
@@ -186,6 +186,7 @@ Result<void> RenameLocked(const Walk& walk, const PathWalk& from, const PathWalk
   const bool exchange = (flags & RENAME_EXCHANGE) != 0;
   Ref<Dentry> old = TRY(old_dir.LookupChildLocked(from.name()));
   if (old->negative()) return Errno(ENOENT);
+  if (to.name().size() > kNameMax) return Errno(ENAMETOOLONG);
   Ref<Dentry> fresh = TRY(new_dir.LookupChildLocked(to.name()));
   if ((flags & RENAME_NOREPLACE) && !fresh->negative()) return Errno(EEXIST);
   if (exchange) {
@@ -268,7 +269,7 @@ Result<void> Vfs::Rename(const Walk& from_walk, std::string_view old_path, const
   if (from.last() != Last::kName) return Errno(EBUSY);
   if (to.last() != Last::kName) return Errno(flags & RENAME_NOREPLACE ? EEXIST : EBUSY);
   if (from.dir().mount().read_only()) return Errno(EROFS);
-  if (from.name().size() > kNameMax || to.name().size() > kNameMax) return Errno(ENAMETOOLONG);
+  if (from.name().size() > kNameMax) return Errno(ENAMETOOLONG);
   Dentry& old_dir = from.dir().dentry();
   Dentry& new_dir = to.dir().dentry();
   if (&old_dir == &new_dir) {

@@ -7,6 +7,7 @@
 #include "fs/vfs/inotify.h"
 #include "fs/vfs/leases.h"
 #include "fs/vfs/locks.h"
+#include "fs/vfs/open_hint.h"
 #include "fs/vfs/path_walk.h"
 #include "fs/vfs/permission.h"
 #include "fs/vfs/vfs.h"
@@ -86,7 +87,8 @@ Result<void> BreakLeases(Inode& inode, uint32_t flags, LeaseWait* wait) {
 Result<Ref<File>> OpenObject(const Walk& walk, const Path& at, uint32_t flags, bool created,
                              LeaseWait* wait) {
   Inode& inode = *at.dentry().inode();
-  if ((flags & O_DIRECTORY) && !inode.is_directory()) return Errno(ENOTDIR);
+  // O_TMPFILE has the bit too, and keeps it for F_GETFL.
+  if ((flags & O_DIRECTORY) && !created && !inode.is_directory()) return Errno(ENOTDIR);
   if (flags & O_PATH) {
     return Ref<File>(MakeRef<PathFile>(at, flags & ~static_cast<uint32_t>(O_CLOEXEC)));
   }
@@ -100,6 +102,7 @@ Result<Ref<File>> OpenObject(const Walk& walk, const Path& at, uint32_t flags, b
   }
   const WriteAccess access = TRY(WriteAccess::Get(inode, regular && (truncates || WritesTo(flags))));
   if (truncates) {
+    TRY(Vfs::DropPrivileges(walk.creds, inode));
     SetAttr truncate;
     truncate.size = 0;
     TRY(inode.Set(truncate));
@@ -187,31 +190,34 @@ Result<Ref<File>> OpenTmpFile(const Walk& walk, std::string_view path, uint32_t 
   TRY(fresh.InheritAcl(*inode));
   inode->set_linkable(!(flags & O_EXCL));
   Ref<Dentry> dentry = dir.dentry().MakeUnnamed(std::move(inode));
-  flags &= ~static_cast<uint32_t>(O_DIRECTORY);
   return OpenObject(walk, Path(dir.mount_ref(), std::move(dentry)), flags, true, wait);
 }
 
 }  // namespace
 
+Result<void> Vfs::CheckOpenFlags(uint32_t* flags) {
+  if (*flags & O_PATH) *flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  if ((*flags & (O_CREAT | O_DIRECTORY)) == (O_CREAT | O_DIRECTORY)) return Errno(EINVAL);
+  if (*flags & kTmpFileBit) {
+    if ((*flags & O_TMPFILE) != O_TMPFILE || (*flags & O_ACCMODE) == O_RDONLY) return Errno(EINVAL);
+  }
+  return {};
+}
+
 Result<Ref<File>> Vfs::Open(const Walk& walk, std::string_view path, uint32_t flags, uint32_t mode,
                             LeaseWait* wait) {
-  if (flags & kTmpFileBit) {
-    if ((flags & O_TMPFILE) != O_TMPFILE || (flags & O_CREAT)) return Errno(EINVAL);
-    if ((flags & O_ACCMODE) == O_RDONLY || (flags & O_ACCMODE) == O_ACCMODE) return Errno(EINVAL);
-  } else if ((flags & (O_CREAT | O_DIRECTORY)) == (O_CREAT | O_DIRECTORY)) {
-    return Errno(EINVAL);
-  }
-  if (flags & O_PATH) flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  TRY(CheckOpenFlags(&flags));
   if (path.empty()) return Errno(ENOENT);
   if (path.size() >= kPathMax) return Errno(ENAMETOOLONG);
-  if ((flags & kTmpFileBit) && !(flags & O_PATH)) {
-    return OpenTmpFile(walk, path, flags, mode, wait);
-  }
+  if (flags & kTmpFileBit) return OpenTmpFile(walk, path, flags, mode, wait);
   if (flags & O_CREAT) return OpenCreate(walk, path, flags, mode, wait);
   LookupFlags lookup;
   lookup.follow_last = !(flags & O_NOFOLLOW);
   lookup.directory = (flags & O_DIRECTORY) != 0;
-  const Path at = TRY(Lookup(walk, path, lookup));
+  const Path at = TRY([&] {
+    const OpenHint hint((flags & (O_ACCMODE | O_PATH | O_DIRECTORY)) == O_RDONLY);
+    return Lookup(walk, path, lookup);
+  }());
   return OpenObject(walk, at, flags, false, wait);
 }
 

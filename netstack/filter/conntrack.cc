@@ -122,6 +122,13 @@ std::optional<CtTuple> Conntrack::QuotedTuple(const FilterPacket& p, size_t at) 
   return t;
 }
 
+std::optional<CtTuple> Conntrack::Original(const CtTuple& t, TimePoint now) {
+  bool reply;
+  const Connection* c = Find(t, now, &reply);
+  if (c == nullptr) return std::nullopt;
+  return c->tuples[0];
+}
+
 Connection* Conntrack::Find(const CtTuple& t, TimePoint now, bool* reply) {
   auto it = table_.find(t);
   if (it == table_.end()) return nullptr;

@@ -79,6 +79,8 @@ class Conntrack {
   // Rewrites the packet as its connection says.
   void Translate(FilterPacket& p, bool source) const;
 
+  // Where the first packet of the connection with this tuple, in either direction, was to go.
+  std::optional<CtTuple> Original(const CtTuple& t, TimePoint now);
   std::vector<Ref<Connection>> List(TimePoint now);
   size_t size() const { return table_.size() / 2; }
   void Flush() { table_.clear(); }

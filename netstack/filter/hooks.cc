@@ -131,6 +131,19 @@ NetResult<void> Stack::AddFilterCounters(Family family, std::string_view name,
   return t->AddCounters(add);
 }
 
+NetResult<SockAddr> Stack::OriginalDestination(const SockAddr& local, const SockAddr& remote) {
+  StackEntry entry(*this);
+  CtTuple t;
+  t.src = local.addr.Unmapped();
+  t.dst = remote.addr.Unmapped();
+  t.sport = local.port;
+  t.dport = remote.port;
+  t.protocol = kProtoTcp;
+  const std::optional<CtTuple> first = filter_->conntrack().Original(t, now_);
+  if (!first) return NetError::kNotFound;
+  return SockAddr{first->dst, first->dport, 0};
+}
+
 std::vector<Ref<Connection>> Stack::Connections() {
   StackEntry entry(*this);
   std::vector<Ref<Connection>> out;

@@ -8,6 +8,8 @@ namespace ringwall::net {
 namespace {
 
 constexpr size_t kMostDepth = 16;  // NFT_JUMP_STACK_SIZE
+// Rules that one packet may pass: chains that jump to each other in a row reach any number of them.
+constexpr size_t kMostSteps = 1 << 18;
 
 }  // namespace
 
@@ -240,6 +242,7 @@ bool Nft::RunBase(const Base& b, NftPacket& given) {
   if (base == nullptr) return true;
   Place at{base, 0};
   NftRegs regs;
+  size_t steps = 0;
   const auto end = [&](bool accept) {
     given.translated |= p.translated;
     return accept;
@@ -255,6 +258,7 @@ bool Nft::RunBase(const Base& b, NftPacket& given) {
       return end(base->policy != kNftDrop);
     }
     // Kept: an expression may change sets, never rules; the rules change between packets only.
+    if (++steps > kMostSteps) return end(false);
     const NftRule& rule = *at.chain->rules[at.rule++];
     regs.verdict = nullptr;
     bool match = true;

@@ -84,7 +84,8 @@ NetResult<Route> Stack::FindRoute(const RouteQuery& q, const RouteEntry** entry)
     if (out == nullptr) return NetError::kNoDevice;
     if (!out->up) return NetError::kNetUnreach;
     r.mtu = out->config.mtu;
-  } else if (link_scope && src_given && OwnerOf(q.src) != nullptr && !q.src.IsLoopback()) {
+  } else if (link_scope && src_given && OwnerOf(q.src) != nullptr &&
+             (q.src.is_v4() || !q.src.IsLoopback())) {
     out = OwnerOf(q.src);
     r.mtu = out->config.mtu;
   } else {

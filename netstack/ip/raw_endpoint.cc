@@ -42,7 +42,12 @@ NetResult<void> RawEndpoint::DoBind(const SockAddr& given) {
   SockAddr a = TRY(Normalise(given));
   if (a.addr.family() != family_) return NetError::kAddrNotAvail;
   if (ping_ && ident_ != 0) return NetError::kInvalid;
-  if (!a.addr.IsAny() && (ping_ || !a.addr.IsMulticast()) && !stack_->IsLocal(a.addr) &&
+  if (NeedsScope(a.addr)) {
+    if (a.scope == 0) a.scope = static_cast<IfIndex>(opt(Option::kBindToDevice));
+    if (a.scope == 0) return NetError::kInvalid;
+  }
+  const bool group = a.addr.IsMulticast() || (a.addr.is_v4() && stack_->IsBroadcast(a.addr));
+  if (!a.addr.IsAny() && (ping_ || !group) && !stack_->IsLocal(a.addr) &&
       !flag(Option::kFreeBind)) {
     return NetError::kAddrNotAvail;
   }
@@ -59,6 +64,10 @@ NetResult<void> RawEndpoint::DoConnect(const SockAddr& given) {
   }
   SockAddr a = TRY(Normalise(given));
   if (a.addr.family() != family_) return NetError::kAfNoSupport;
+  if (NeedsScope(a.addr)) {
+    if (a.scope == 0) a.scope = static_cast<IfIndex>(opt(Option::kBindToDevice));
+    if (a.scope == 0) return NetError::kInvalid;
+  }
   const Route route = TRY(stack_->FindRoute({.src = local_.addr, .dst = a.addr, .oif = a.scope}));
   TRY(TakeIdent(0));
   if (local_.addr.IsNone() || local_.addr.IsAny()) local_.addr = route.src;

@@ -156,7 +156,7 @@ void TcpConnection::SendUrgent(uint8_t byte, TimePoint now) {
 }
 
 Chain TcpConnection::Peek(size_t n, size_t skip) const {
-  uint64_t at = read_at_;
+  uint64_t at = read_at_ + skip;
   size_t hole = 0;
   const bool marked = urgent_state_ != Urgent::kNone;
   if (marked && urgent_at_ == at && !settings_.oob_inline && !receive_.empty()) {
@@ -200,8 +200,8 @@ NetResult<uint8_t> TcpConnection::TakeUrgent(bool peek) {
   return urgent_byte_;
 }
 
-bool TcpConnection::AtMark() const {
-  return urgent_state_ != Urgent::kNone && read_at_ == urgent_at_;
+bool TcpConnection::AtMark(size_t ahead) const {
+  return urgent_state_ != Urgent::kNone && read_at_ + ahead == urgent_at_;
 }
 
 void TcpConnection::ShutdownWrite(TimePoint now) {

@@ -70,7 +70,7 @@ class TcpConnection {
     if (urgent_state_ == Urgent::kNone || settings_.oob_inline || urgent_at_ < read_at_) return all;
     return static_cast<size_t>(std::min<uint64_t>(all, urgent_at_ - read_at_));
   }
-  bool AtMark() const;
+  bool AtMark(size_t ahead = 0) const;
   bool HasUrgent() const { return urgent_state_ == Urgent::kValid; }
   void ShutdownWrite(TimePoint now);
   void ShutdownRead();

@@ -92,21 +92,20 @@ PortBinding TcpEndpoint::Binding() const {
 }
 
 NetResult<void> TcpEndpoint::DoBind(const SockAddr& given) {
-  if (bound_ || connection_) return NetError::kInvalid;
   if (family_ == Family::kV4 && !given.addr.is_v4()) return NetError::kAfNoSupport;
   SockAddr a = TRY(Normalise(given));
-  const bool odd = flag(Option::kFreeBind) || flag(Option::kTransparent);
   if (NeedsScope(a.addr)) {
     const IfIndex device = static_cast<IfIndex>(opt(Option::kBindToDevice));
     if (a.scope == 0) a.scope = device;
     if (a.scope == 0) return NetError::kInvalid;
     device_ = a.scope;
   }
-  // Linux lets groups and broadcasts be bound, of no use as they are.
-  const bool group = a.addr.is_v4() && (a.addr.IsMulticast() || stack_->IsBroadcast(a.addr));
-  if (!a.addr.IsAny() && !group && !stack_->IsLocal(a.addr) && !odd) {
-    return NetError::kAddrNotAvail;
-  }
+  // A connection that was reset has given its port back, unless the user chose that.
+  const bool over = connection_ && connection_->state() == TcpState::kClosed && !bound_;
+  const bool taken = bound_ || listener_ || (connection_ && !over);
+  if (taken && family_ == Family::kV6) return NetError::kInvalid;
+  TRY(CheckLocalLocked(a.addr));
+  if (taken) return NetError::kInvalid;  // __inet_bind() looks at the address first
   if (a.port == 0 && flag(Option::kBindNoPort)) {
     local_ = a;  // connect chooses a port for the whole tuple
     bound_by_user_ = true;
@@ -123,6 +122,7 @@ NetResult<void> TcpEndpoint::DoBind(const SockAddr& given) {
   local_.port = *port;
   bound_ = b;
   bound_by_user_ = true;
+  port_by_user_ = a.port != 0;
   return {};
 }
 
@@ -153,7 +153,8 @@ NetResult<void> TcpEndpoint::DoConnect(const SockAddr& given) {
       }
       connecting_ = false;
       if (std::optional<NetError> e = TakeErrorLocked()) {
-        connection_.reset();
+        // As __inet_stream_connect(), which ends with tcp_disconnect().
+        TRY(Disconnect());
         return *e;
       }
       if (connection_->state() == TcpState::kClosed && !was_connected_) {
@@ -238,9 +239,11 @@ NetResult<void> TcpEndpoint::Disconnect() {
     connection_.reset();
   }
   stack_->tcp().RemoveListener(this, local_.port);
-  if (bound_ && !bound_by_user_) {
-    Unbind();
-    local_ = SockAddr();
+  if (!bound_by_user_) {
+    // The address goes; the number of the port is seen until there is another (inet_sport).
+    if (bound_) Unbind();
+    local_.addr = IpAddr::Any(family_);
+    local_.scope = 0;
   } else if (bound_) {
     local_.addr = bound_->addr;
   }
@@ -553,10 +556,8 @@ NetResult<Chain> TcpEndpoint::Peek(size_t n, size_t skip) {
   }
   if (std::optional<NetError> e = TakeErrorLocked()) return *e;
   if (!connection_) return NetError::kNotConnected;
-  if (connection_->read_shut() || (connection_->state() == TcpState::kClosed && was_connected_)) {
-    return Chain();
-  }
-  if (connection_->state() == TcpState::kClosed) return NetError::kNotConnected;
+  // What was refused is shut both ways, too: tcp_done().
+  if (connection_->read_shut() || connection_->state() == TcpState::kClosed) return Chain();
   return NetError::kWouldBlock;
 }
 
@@ -584,9 +585,15 @@ NetResult<uint8_t> TcpEndpoint::ReceiveUrgent(bool peek) {
   return connection_->TakeUrgent(peek);
 }
 
-bool TcpEndpoint::AtMark() {
+bool TcpEndpoint::AtMark(size_t ahead) {
   StackEntry entry(*stack_);
-  return connection_ && connection_->AtMark();
+  return connection_ && connection_->AtMark(ahead);
+}
+
+bool TcpEndpoint::IsFresh() {
+  StackEntry entry(*stack_);
+  if (listener_ || connecting_) return false;
+  return !connection_ || (connection_->state() == TcpState::kClosed && !was_connected_);
 }
 
 size_t TcpEndpoint::Readable() {
@@ -710,7 +717,14 @@ bool TcpEndpoint::Lingers() {
 TcpInfo TcpEndpoint::Info() {
   StackEntry entry(*stack_);
   if (connection_) return connection_->Info(stack_->now());
+  // tcp_init_sock()
   TcpInfo i;
+  i.rto = Duration::Seconds(1);
+  i.rttvar = Duration::Millis(250);
+  i.send_mss = 536;
+  i.ssthresh = INT32_MAX;
+  i.cwnd = 10;
+  i.reordering = 3;
   if (listener_) {
     i.state = TcpState::kListen;
     i.unacked = static_cast<uint32_t>(listener_->waiting());  // as Linux tells for a listener

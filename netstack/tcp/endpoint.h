@@ -46,7 +46,10 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
   void Consume(size_t n);
   NetResult<void> SendUrgent(uint8_t byte);
   NetResult<uint8_t> ReceiveUrgent(bool peek);
-  bool AtMark();
+  // Whether the byte `ahead` of the next one is where the urgent mark is.
+  bool AtMark(size_t ahead = 0);
+  // Neither connected, nor on the way there, nor listening: connect looks at its address.
+  bool IsFresh();
   size_t Readable();  // SIOCINQ
   size_t Unacked();   // SIOCOUTQ
   size_t Unsent();    // SIOCOUTQNSD
@@ -116,6 +119,7 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
 
   SockAddr local_;
   bool bound_by_user_ = false;  // bind gave an address, if only "any"
+  bool port_by_user_ = false;   // and a port
   std::optional<PortBinding> bound_;
   std::optional<SockAddr> remote_;
   FourTuple tuple_;

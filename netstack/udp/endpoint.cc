@@ -36,26 +36,24 @@ PortBinding UdpEndpoint::Binding() const {
 }
 
 NetResult<void> UdpEndpoint::DoBind(const SockAddr& given) {
-  if (bound_) return NetError::kInvalid;
   if (family_ == Family::kV4 && !given.addr.is_v4()) return NetError::kAfNoSupport;
   SockAddr a = TRY(Normalise(given));
+  if (bound_ && family_ == Family::kV6) return NetError::kInvalid;
   if (NeedsScope(a.addr)) {
     const IfIndex device = static_cast<IfIndex>(opt(Option::kBindToDevice));
     if (a.scope == 0) a.scope = device;
     if (a.scope == 0) return NetError::kInvalid;
     if (device == 0) Store(options_, Option::kBindToDevice, a.scope);
   }
-  if (!a.addr.IsAny() && !a.addr.IsMulticast() && !stack_->IsBroadcast(a.addr) &&
-      !stack_->IsLocal(a.addr) && !flag(Option::kFreeBind) && !flag(Option::kTransparent)) {
-    return NetError::kAddrNotAvail;
-  }
+  TRY(CheckLocalLocked(a.addr));
+  if (bound_) return NetError::kInvalid;  // __inet_bind() looks at the address first
   if (a.port == 0 && flag(Option::kBindNoPort)) {
     local_ = a;  // the port is chosen when one is needed
     local_chosen_ = false;
     return {};
   }
   TRY(BindTo(a));
-  port_by_user_ = true;
+  port_by_user_ = a.port != 0;  // one that the stack chose goes when the socket is disconnected
   return {};
 }
 
@@ -86,6 +84,12 @@ std::optional<NetError> UdpEndpoint::WrongFamily(const IpAddr& to) const {
     return std::nullopt;
   }
   return to.is_v4() ? NetError::kNetUnreach : NetError::kAfNoSupport;
+}
+
+NetResult<void> UdpEndpoint::Autobind() {
+  StackEntry entry(*stack_);
+  if (bound_) return {};
+  return BindTo({local_.addr.IsNone() ? IpAddr::Any(family_) : local_.addr, 0, 0});
 }
 
 NetResult<void> UdpEndpoint::DoConnect(const SockAddr& given) {
@@ -168,8 +172,8 @@ uint32_t UdpEndpoint::DoPoll() {
 
 NetResult<size_t> UdpEndpoint::Send(Chain data, const SendParams& params) {
   StackEntry entry(*stack_);
-  if (std::optional<NetError> e = TakeErrorLocked()) return *e;
-  if (write_shut_) return NetError::kPipe;
+  // inet_send_prepare(): whatever comes of it, the socket has a port from here on.
+  if (!bound_) TRY(BindTo({local_.addr.IsNone() ? IpAddr::Any(family_) : local_.addr, 0, 0}));
   SockAddr to;
   if (params.to) {
     to = TRY(Normalise(*params.to));
@@ -206,8 +210,12 @@ NetResult<size_t> UdpEndpoint::Send(Chain data, const SendParams& params) {
   Route route = TRY(stack_->FindRoute({.src = src, .dst = to.addr, .oif = oif,
                                        .mark = mark}));
   if (route.kind == Route::Kind::kBroadcast && !flag(Option::kBroadcast)) return NetError::kAccess;
-  if (!bound_) TRY(BindTo({local_.addr.IsNone() ? IpAddr::Any(family_) : local_.addr, 0, 0}));
   to.addr = route.dst;
+  if (params.probe) return size;
+  // Only who makes room for a packet hears of these: sock_alloc_send_skb().
+  if (std::optional<NetError> e = TakeErrorLocked()) return *e;
+  if (write_shut_) return NetError::kPipe;
+  if (params.hold) return size;
 
   const uint8_t ttl = params.ttl.value_or(TtlFor(to.addr));
   const uint8_t tos = params.tos.value_or(TosFor(to.addr));

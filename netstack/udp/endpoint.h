@@ -16,6 +16,8 @@ struct SendParams {
   std::optional<uint8_t> tos;
   uint16_t gso_size = 0;  // UDP_SEGMENT
   bool dont_route = false;
+  bool probe = false;  // MSG_PROBE: looks at where it would go
+  bool hold = false;   // and at what would stop it; the caller keeps the data (MSG_MORE)
   std::optional<uint32_t> mark;    // SO_MARK
   std::optional<uint32_t> stamps;  // SO_TIMESTAMPING: the socket layer's
 };
@@ -26,6 +28,8 @@ class UdpEndpoint final : public Endpoint {
 
   // Returns the bytes sent. kWouldBlock never: what the link cannot take is lost, as on Linux.
   NetResult<size_t> Send(Chain data, const SendParams& params);
+  // Takes a port if there is none yet.
+  NetResult<void> Autobind();
   // The oldest datagram; with `peek` it stays.
   // *skip (SO_PEEK_OFF): bytes of the queue to leave out; what is left of it is of the datagram.
   NetResult<Datagram> Receive(bool peek = false, size_t* skip = nullptr);

@@ -71,9 +71,12 @@ __attribute__((noreturn)) void stub_boot(struct StubBootPlan* plan,
   if (plan->rseq != 0) {
     Must(plan, 3, Call(SYS_rseq, (long)plan->rseq, plan->rseq_size, 1, 0x53053053, 0, 0));
   }
-  // A stub that dies leaves no core: one byte, since 0 does not stop a core_pattern pipe.
-  const struct rlimit no_core = {1, 1};
-  Must(plan, 4, Call(SYS_setrlimit, RLIMIT_CORE, (long)&no_core, 0, 0, 0, 0));
+  // A stub that dies leaves no core: one byte, since 0 does not stop a core_pattern pipe. A caller's own
+  // hard limit may be 0 and stays.
+  const struct rlimit no_core = {1, 1}, none = {0, 0};
+  if (Call(SYS_setrlimit, RLIMIT_CORE, (long)&no_core, 0, 0, 0, 0) != 0) {
+    Must(plan, 4, Call(SYS_setrlimit, RLIMIT_CORE, (long)&none, 0, 0, 0, 0));
+  }
 
   UnmapAllBut(plan);
   for (uint32_t i = 0; i < plan->kept; ++i) {

@@ -56,8 +56,7 @@ static void HandOver(struct Region* region, uint32_t message) {
   if ((before & RW_STATE_WAITERS) != 0) {
     stub_call(SYS_futex, (long)&region->state, FUTEX_WAKE, 1, 0);
   }
-  const uint64_t spin = region->spin;
-  if (spin != 0) {
+  if (region->spin != 0) {
     // The clock is not read for the first looks: an answer that is quick is very quick.
     for (int i = 0; i < 32; ++i) {
       if ((__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) & RW_STATE_SENTRY) == 0) return;
@@ -66,7 +65,7 @@ static void HandOver(struct Region* region, uint32_t message) {
     const uint64_t start = TscAndCpu(&region->cpu);
     for (;;) {
       if ((__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) & RW_STATE_SENTRY) == 0) return;
-      if (Tsc() - start > spin) break;
+      if (Tsc() - start > __atomic_load_n(&region->spin, __ATOMIC_RELAXED)) break;
       __builtin_ia32_pause();
     }
   }

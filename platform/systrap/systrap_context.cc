@@ -1,6 +1,7 @@
 #include "platform/systrap/systrap_context.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
@@ -23,10 +24,12 @@ constexpr uint64_t kUnblockable = 1UL << (SIGKILL - 1) | 1UL << (SIGSTOP - 1);
 // Bits of the flags that guest code may set.
 constexpr uint64_t kUserFlags = 0x244dd5;
 
-// How long a spin may last before a sleep had been cheaper for both sides.
-constexpr uint64_t kSpinUs = 10;
+// How long a spin may last: what the wakes of two idle processors take, which a sleep leads to. The stub's
+// ends when the task's thread goes to sleep, so it lasts no longer than the Sentry's work.
+constexpr uint64_t kSpinUs = 100;
 constexpr int kSpinScoreMax = 8;
 constexpr int kSpinScoreMin = -4;
+constexpr int kSpinScoreFirst = 4;  // of a new context at most
 constexpr uint32_t kProbeEvery = 16;  // waits, to find out whether the side that sleeps should spin
 // A pair on one processor: for so long at most.
 constexpr uint64_t kPairedUs = 4'000;
@@ -35,7 +38,7 @@ constexpr uint64_t kPairedUs = 4'000;
 // time until the next one longer.
 constexpr uint32_t kTrialWaits = 4;
 constexpr uint64_t kTrialFirstUs = 120;
-constexpr uint64_t kTrialUs = 20;
+constexpr uint64_t kTrialUs = 100;
 constexpr uint64_t kTrialGapUs = 500;
 constexpr uint64_t kTrialGapMaxUs = 64'000;
 
@@ -47,6 +50,12 @@ T Load(const T& field) {
 template <typename T>
 void Store(T& field, T value) {
   __atomic_store_n(&field, value, __ATOMIC_RELAXED);
+}
+
+uint64_t MonotonicNs() {
+  timespec t;
+  ::clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
 }
 
 long Futex(uint32_t* word, int op, uint32_t value, const timespec* timeout = nullptr) {
@@ -91,6 +100,11 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
   Store(region_->rseq_area, uint64_t{0});
   for (uint32_t& count : region_->local_count) Store(count, 0U);
   affinity_ = as_->core().all_cpus();
+  const SystrapCore::SpinScores scores = as_->core().spin_scores();
+  spin_score_ = scores.sentry;
+  stub_spin_score_ = scores.stub;
+  // Many threads end before they have waited often: the time of a probe is anybody's.
+  waits_ = static_cast<uint32_t>(__builtin_ia32_rdtsc() >> 6);
   as_->core().Add(this);
   as_->Add(this);
 }
@@ -98,6 +112,8 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
 SystrapContext::~SystrapContext() {
   StubProcess::SetHelper(nullptr, nullptr);
   as_->Remove(this);
+  as_->core().NoteSpinScores({std::min(spin_score_, kSpinScoreFirst),
+                              std::min(stub_spin_score_, kSpinScoreFirst)});
   as_->core().Remove(this);
   Unpair();
   if (debug_used_ && !lost_) static_cast<void>(SetDebugRegister(7, 0).ok());
@@ -123,9 +139,8 @@ Event SystrapContext::Lost() {
     lost_ = true;
   }
   in_guest_.store(false);
-  // The host ends a thread whose restartable sequence makes no sense.
-  const int signo = rseq_area_ != 0 ? as_->stub().DeathSignal() : 0;
-  return {.kind = EventKind::kStubLost, .signo = signo};
+  // The host ends a process in which a restartable sequence makes no sense: of whichever thread.
+  return {.kind = EventKind::kStubLost, .signo = as_->stub().DeathSignal()};
 }
 
 void SystrapContext::Scrub() {
@@ -208,7 +223,7 @@ uint32_t SystrapContext::PrepareState() {
 void SystrapContext::Give(uint32_t command) {
   // One look at the clock and the load for both sides' waits.
   given_at_ = __builtin_ia32_rdtsc();
-  const bool may_spin = as_->core().MaySpin(given_at_);
+  const bool may_spin = as_->core().MaySpin(given_at_, *this, std::exchange(slept_, false));
   if (!may_spin && trial_ != 0) EndTrial(false);
   const bool was_paired = cpu_ >= 0;
   const bool paired = was_paired && trial_ == 0 && StaysPaired(may_spin);
@@ -250,7 +265,7 @@ bool SystrapContext::StaysPaired(bool may_spin) {
 // The host's scheduler would often leave both where they are, one of them spinning and the other
 // waiting for that processor, so the guest is sent to another one.
 void SystrapContext::Part() {
-  BeforeSleep();
+  LetGo();
   {
     MutexLock lock(affinity_mu_);
     int other = 0;
@@ -291,7 +306,7 @@ void SystrapContext::Pair() {
 }
 
 void SystrapContext::Unpair() {
-  BeforeSleep();
+  LetGo();
   if (cpu_ < 0) return;
   cpu_ = -1;
   MutexLock lock(affinity_mu_);
@@ -299,6 +314,17 @@ void SystrapContext::Unpair() {
 }
 
 void SystrapContext::BeforeSleep() {
+  // No answer comes soon, and somebody else may want the processor.
+  if (stub_spin_ > 1) {
+    Store(region_->spin, 1U);
+    stub_spin_ = 1;
+  }
+  stub_spun_ = false;
+  slept_ = true;
+  LetGo();
+}
+
+void SystrapContext::LetGo() {
   if (!self_held_) return;
   ::sched_setaffinity(0, sizeof(cpu_set_t), &as_->core().all_cpus());
   self_held_ = false;
@@ -313,7 +339,7 @@ Result<void> SystrapContext::SetAffinity(const cpu_set_t& set) {
 
 // An answer to a kick takes microseconds. The time limits, which otherwise cost too much, are for
 // what a hostile guest can do: break its robust list, so that its death wakes nobody, or block the
-// kick by a forged signal frame and run on.
+// kick by a forged signal frame and run or sleep on.
 bool SystrapContext::SleepUntilChange() {
   constexpr long kFirstNs = 4'000'000, kLastNs = 500'000'000;
   constexpr uint64_t kPatienceNs = 2'000'000'000, kLongPatienceNs = 5'000'000'000;
@@ -321,11 +347,20 @@ bool SystrapContext::SleepUntilChange() {
   // who gave it may hold a lock that others want.
   const bool brief = ready_once_ && !in_guest_.load();
   timespec timeout = {0, kFirstNs};
-  uint64_t kicked_at_cpu = 0, waited = 0;
+  uint64_t cpu_before = 0, waited = 0, last = 0;
   bool first = true;
   for (;;) {
     const uint32_t state = __atomic_load_n(&region_->state, __ATOMIC_ACQUIRE);
     if ((state & (RW_STATE_SENTRY | RW_STATE_DIED)) != 0) return true;
+    const bool waits_for_answer = brief || interrupted_.load();
+    if (waits_for_answer) {
+      // Not by the timeouts: a thread that keeps changing the word lets none pass. A long pause is one
+      // of the whole sandbox (a frozen cgroup) and counts little.
+      const uint64_t now = MonotonicNs();
+      if (last != 0) waited += std::min<uint64_t>(now - last, kLastNs);
+      last = now;
+      if (waited > kLongPatienceNs && (brief || ending_.load())) return GiveUp();
+    }
     uint32_t expected = state;
     const uint32_t sleeping = state | RW_STATE_WAITERS;
     if (state != sleeping &&
@@ -341,26 +376,26 @@ bool SystrapContext::SleepUntilChange() {
     if (::syscall(SYS_get_robust_list, thread_.tid, &list, &length) != 0) return false;
     if (list == 0 && (ready_once_ || thread_.used)) return false;
     // Nor may the first sleep be for ever: the list is looked through before it goes.
-    const bool limited = first || brief || list == 0 || interrupted_.load() || as_->stopped();
+    const bool limited = first || waits_for_answer || list == 0 || as_->stopped();
     first = false;
     if (Futex(&region_->state, FUTEX_WAIT, sleeping, limited ? &timeout : nullptr) == 0 ||
         errno != ETIMEDOUT) {
       continue;
     }
     Unpair();  // the guest runs on
-    if (!interrupted_.load() && !brief) continue;
+    if (!waits_for_answer) continue;
     uint64_t user, system;
     CpuTime(&user, &system);
-    if (waited == 0) kicked_at_cpu = user + system;
-    waited += static_cast<uint64_t>(timeout.tv_nsec);
-    if ((waited > kPatienceNs && user + system - kicked_at_cpu > kPatienceNs / 2) ||
-        (brief && waited > kLongPatienceNs)) {
-      RW_LOG(kWarning, "guest thread %d does not answer: its process is ended", thread_.tid);
-      return false;
-    }
+    if (cpu_before == 0) cpu_before = user + system;
+    if (waited > kPatienceNs && user + system - cpu_before > kPatienceNs / 2) return GiveUp();
     Kick();
     timeout.tv_nsec = std::min(timeout.tv_nsec * 2, kLastNs);
   }
+}
+
+bool SystrapContext::GiveUp() {
+  RW_LOG(kWarning, "guest thread %d does not answer: its process is ended", thread_.tid);
+  return false;
 }
 
 // Only a spin tells whether spinning pays; where none is done, one now and then finds out.
@@ -377,14 +412,15 @@ bool SystrapContext::Await() {
     const uint32_t state = __atomic_load_n(&region_->state, __ATOMIC_ACQUIRE);
     if ((state & RW_STATE_SENTRY) != 0) break;
     if ((state & RW_STATE_DIED) != 0) return false;
-    if (spins_ && (turn % 8 != 0 || __builtin_ia32_rdtsc() - given_at_ <= wait_limit_)) {
+    if (spins_ && (turn % 8 != 0 || (as_->core().may_spin() &&
+                                     __builtin_ia32_rdtsc() - given_at_ <= wait_limit_))) {
       __builtin_ia32_pause();
       continue;
     }
     if (std::exchange(spins_, false)) {
       if (trial_ != 0) {
         EndTrial(false);
-      } else {
+      } else if (as_->core().may_spin()) {
         Judge(spin_score_, false);
       }
     }
@@ -516,6 +552,9 @@ Event SystrapContext::Switch() {
       Store(region_->kick, 0U);
     }
     const uint32_t command = PrepareResume();
+    // Patches made above may have had this thread pass on their orders: it must be back before it is
+    // given the next command, or takes none of it and comes back as if it had been interrupted.
+    if (!ready_ && !Await()) return Lost();
     in_guest_.store(true);
     if (as_->stopped() || as_->patcher().generation() != generation_) {
       in_guest_.store(false);
@@ -722,8 +761,14 @@ void SystrapContext::Interrupt() {
   interrupted_.store(true);
   if (!in_guest_.load()) return;
   Kick();
-  // The task's thread, if it sleeps, now waits with a time limit.
-  Futex(&region_->state, FUTEX_WAKE, 1);
+  // The task's thread, if it sleeps, now waits with a time limit. All that sleep there: a thread of the
+  // guest that took this region for its own may be among them.
+  Futex(&region_->state, FUTEX_WAKE, INT_MAX);
+}
+
+void SystrapContext::InterruptToEnd() {
+  ending_.store(true);
+  Interrupt();
 }
 
 void SystrapContext::SetLocalAnswers(const LocalAnswers& answers) {

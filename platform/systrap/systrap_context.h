@@ -51,6 +51,7 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   Result<uint64_t> GetDebugRegister(int n) override;
   Result<void> SetDebugRegister(int n, uint64_t value) override;
   void Interrupt() override;
+  void InterruptToEnd() override;
   void SetLocalAnswers(const LocalAnswers& answers) override;
   uint64_t signal_mask() const override;
   void set_signal_mask(uint64_t mask) override;
@@ -98,12 +99,15 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   // Waits until the stub hands it back; false when the thread is gone.
   bool Await();
   bool SleepUntilChange();
+  bool GiveUp();  // says so; false
   static void Judge(int& score, bool paid);
   // Neither side spins: both go to the processor where the guest ran, so that a wake never crosses
   // processors; they never run at the same time anyway. Given up now and then, and when the guest
   // runs long, so that the host's scheduler spreads the pairs.
   void Pair() EXCLUDES(affinity_mu_);
   void Unpair() EXCLUDES(affinity_mu_);
+  // Lets the calling thread run on any processor again.
+  void LetGo();
   // Whether this wait goes without spinning, on one processor.
   bool StaysPaired(bool may_spin);
   // Begins and ends a trial of spinning on two processors. Part() binds the guest's thread to one.
@@ -166,12 +170,13 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   uint32_t kept_output_ = 0;
 
   // Whether waiting by spinning has paid lately, for the Sentry's side and the stub's.
-  int spin_score_ = 4;
-  int stub_spin_score_ = 4;
+  int spin_score_;
+  int stub_spin_score_;
   uint32_t waits_ = 0;
   uint64_t given_at_ = 0;
   uint32_t wait_limit_ = 0;  // TSC cycles
   bool spins_ = false;      // in the wait now
+  bool slept_ = false;      // this thread, since the last wait
   bool stub_spun_ = false;  // so the region told the stub for the wait that ends
   uint32_t stub_spin_ = 0;  // what the region says
 
@@ -193,6 +198,7 @@ class SystrapContext final : public Context, private SignalFrames, private Order
 
   std::atomic<bool> in_guest_{false};
   std::atomic<bool> interrupted_{false};
+  std::atomic<bool> ending_{false};  // and for good
   std::atomic<bool> kicked_{false};
   // Written by the task's thread only.
   std::atomic<uint32_t> patched_[PlatformStats::kSyscalls] = {};

@@ -106,27 +106,27 @@ PlatformStats SystrapCore::Stats() const {
   return stats;
 }
 
-bool SystrapCore::MaySpin(uint64_t now_tsc) {
+bool SystrapCore::MaySpin(uint64_t now_tsc, const SystrapContext& asks, bool at_once) {
   uint64_t next = next_look_.load(std::memory_order_relaxed);
-  if (now_tsc < next) return may_spin_.load(std::memory_order_relaxed);
+  if (now_tsc < next && !at_once) return may_spin();
   const uint64_t interval = 200 * cycles_per_us_;
-  if (!next_look_.compare_exchange_strong(next, now_tsc + interval)) {
-    return may_spin_.load(std::memory_order_relaxed);
-  }
+  if (!next_look_.compare_exchange_strong(next, now_tsc + interval)) return may_spin();
   MutexLock lock(mu_);
   uint32_t active = 0;
+  const auto count = [&](const SystrapContext* c) { active += c == &asks || c->active() ? 1 : 0; };
   if (contexts_.size() <= 4 * cpus_) {
-    for (const SystrapContext* context : contexts_) active += context->active() ? 1 : 0;
+    for (const SystrapContext* context : contexts_) count(context);
   } else {
     // Counting many would cost more than it brings.
+    if (now_tsc < many_until_) return may_spin();
     for (const SystrapContext* context : contexts_) {
-      active += context->active() ? 1 : 0;
+      count(context);
       if (2 * active > cpus_) break;
     }
-    next_look_.store(now_tsc + contexts_.size() * 10 * cycles_per_us_);
+    many_until_ = now_tsc + contexts_.size() * 10 * cycles_per_us_;
   }
   may_spin_.store(2 * active <= cpus_, std::memory_order_relaxed);
-  return may_spin_.load(std::memory_order_relaxed);
+  return may_spin();
 }
 
 }  // namespace ringwall

@@ -43,8 +43,18 @@ class SystrapCore : public RefCounted<SystrapCore> {
   bool NoteCreated() { return created_.exchange(true); }
 
   // Whether both sides of a hand-over may spin: each thread that runs then takes two processors.
-  // Looks at all contexts, but only now and then.
-  bool MaySpin(uint64_t now_tsc);
+  // Looks at all contexts, but only now and then; `at_once`: now, since `asks` has slept. Who asks counts
+  // as one that runs.
+  bool MaySpin(uint64_t now_tsc, const SystrapContext& asks, bool at_once);
+  // What the last look found: another thread's may end a spin.
+  bool may_spin() const { return may_spin_.load(std::memory_order_relaxed); }
+  // How spins of contexts that have ended paid, for new ones to begin with: where others crowd the
+  // processors, each would find out by itself, at the cost of a spin or two.
+  struct SpinScores {
+    int sentry, stub;
+  };
+  SpinScores spin_scores() const { return {spin_score_.load(), stub_spin_score_.load()}; }
+  void NoteSpinScores(SpinScores s) { spin_score_.store(s.sentry), stub_spin_score_.store(s.stub); }
   // The processors that the Sentry may use.
   const cpu_set_t& all_cpus() const { return all_cpus_; }
   uint32_t cpus() const { return cpus_; }
@@ -63,8 +73,10 @@ class SystrapCore : public RefCounted<SystrapCore> {
   std::atomic<uint64_t> next_look_{0};
   std::atomic<bool> may_spin_{false};
   std::atomic<bool> created_{false};
+  std::atomic<int> spin_score_{4}, stub_spin_score_{4};
   mutable Mutex<LockClass::kLeaf> mu_;
   std::unordered_set<SystrapContext*> contexts_ GUARDED_BY(mu_);
+  uint64_t many_until_ GUARDED_BY(mu_) = 0;  // TSC: how long what many of them were found to do counts
   PlatformStats ended_ GUARDED_BY(mu_);  // of contexts that are gone
 };
 

@@ -24,8 +24,10 @@
 #include "runsc/boot/process.h"
 #include "runsc/boot/sysctl.h"
 #include "runsc/net/attach.h"
+#include "sentry/base/file_memory.h"
 #include "sentry/base/log.h"
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/oom.h"
 #include "sentry/kernel/task.h"
 #include "syscalls/table.h"
 
@@ -99,7 +101,11 @@ HostResult<void> PrepareBoot(BootArgs& args) {
   struct sysinfo host;
   if (sysinfo(&host) != 0) return HostError::Last("ask for the host's memory");
   const uint64_t memory = host.totalram * host.mem_unit;
-  if (args.memory_limit == 0 || args.memory_limit > memory) args.memory_limit = memory;
+  // With a limit of its own the container may have all of that as files; the host's memory is also
+  // others'.
+  const bool limited = args.memory_limit != 0 && args.memory_limit <= memory;
+  if (!limited) args.memory_limit = memory;
+  if (args.file_memory == 0) args.file_memory = limited ? args.memory_limit : memory / 2;
   return PrepareHostFiles();
 }
 
@@ -114,8 +120,11 @@ int Boot(BootArgs&& args) {
   options.strace_syscalls = args.strace_syscalls;
   Kernel& kernel = *new Kernel(std::move(options));  // lives as long as its threads: to the end
   kernel.SetFirstPid(args.beside_init ? 2 : 1);
+  ListenForLostStubs(kernel, status);
 
   TmpfsFileSystem::SetMemory(args.memory_limit);
+  FileMemory::SetLimit(args.file_memory);
+  FileMemory::SetWatcher(new FileMemoryWatch(kernel));
   RegisterDrivers();
   RegisterFileSystems(kernel);
   Ref<NetNamespace> net = NetNamespace::Create(kernel, true);

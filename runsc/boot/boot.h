@@ -144,6 +144,8 @@ struct BootArgs {
   // Bounds of the sandbox that the guest is to see and feel; 0: the host's, which PrepareBoot
   // fills in.
   uint64_t memory_limit = 0;
+  // Of that, what files and shared memory may take; 0: a share.
+  uint64_t file_memory = 0;
   uint32_t cpu_count = 0;
   cpu_set_t cpus = {};  // set by PrepareBoot: the CPUs of this process, at most cpu_count
 

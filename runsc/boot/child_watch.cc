@@ -7,6 +7,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <utility>
+
 #include "platform/stub/zygote_pid.h"
 #include "runsc/boot/control.h"
 #include "sentry/base/log.h"
@@ -15,6 +17,8 @@
 namespace ringwall {
 
 namespace {
+
+constexpr char kKilledFromOutside[] = "was killed from outside (SIGKILL)";
 
 std::string HowItEnded(int wait_status) {
   if (!WIFSIGNALED(wait_status)) {
@@ -29,6 +33,11 @@ std::string HowItEnded(int wait_status) {
   return text;
 }
 
+void TellStubLoss(StatusPipe& status, const std::string& processes, const std::string& how) {
+  status.Fail(128 + SIGKILL,
+              ("the stub of process " + processes + " " + how + "; that process is gone").c_str());
+}
+
 // Ends the guest processes whose memory was in a stub that `is_lost`. Usually there are none: it ended
 // with them.
 template <typename IsLost>
@@ -41,15 +50,14 @@ void EndProcesses(Kernel& kernel, StatusPipe& status, const std::string& how, Is
       if (task->tgid() != tid || task->tg().zombie) continue;
       RefPtr<MemoryManager> mm = task->mm_ref();
       if (!mm || !is_lost(mm->address_space())) continue;
-      lost += (lost.empty() ? "" : ", ") + std::to_string(tid) + " (" + task->comm() + ")";
       const Result<void> killed =
           SendSignalToGroup(task->tg(), MakeSigInfo(SIGKILL, kFromOutside));
       static_cast<void>(killed);
+      if (std::exchange(task->tg().stub_loss_told, true)) continue;
+      lost += (lost.empty() ? "" : ", ") + std::to_string(tid) + " (" + task->comm() + ")";
     }
   }
-  if (lost.empty()) return;
-  status.Fail(128 + SIGKILL,
-              ("the stub of process " + lost + " " + how + "; that process is gone").c_str());
+  if (!lost.empty()) TellStubLoss(status, lost, how);
 }
 
 // A killed stub whose thread is traced cannot be reaped before its tracer has seen that thread's end, and
@@ -57,11 +65,17 @@ void EndProcesses(Kernel& kernel, StatusPipe& status, const std::string& how, Is
 void LookForLostStubs(Kernel& kernel, StatusPipe& status) {
   const timespec second = {1, 0};
   ppoll(nullptr, 0, &second, nullptr);
-  EndProcesses(kernel, status, "was killed from outside (SIGKILL)",
+  EndProcesses(kernel, status, kKilledFromOutside,
                [](const AddressSpace& space) { return !space.alive(); });
 }
 
 }  // namespace
+
+void ListenForLostStubs(Kernel& kernel, StatusPipe status) {
+  kernel.set_stub_loss_listener([status](const std::string& process) mutable {
+    TellStubLoss(status, process, kKilledFromOutside);
+  });
+}
 
 void WatchChildren(Kernel& kernel, StatusPipe status) {
   const bool traced = kernel.platform().name() == "ptrace";

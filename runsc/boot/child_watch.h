@@ -8,6 +8,9 @@
 
 namespace ringwall {
 
+// Before the first task runs: a task that finds its stub gone before WatchChildren does says so, too.
+void ListenForLostStubs(Kernel& kernel, StatusPipe status);
+
 // Reaps children of the calling thread as they end, for ever. A lost stub ends its guest process by
 // SIGKILL, a lost zygote or gofer the sandbox; `status` says which part died.
 // Preconditions: on the thread that started the platform and the gofer.

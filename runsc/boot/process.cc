@@ -320,6 +320,12 @@ Result<void> SignalProcess(Kernel& kernel, ThreadGroup& init,
     }
     return {};
   }
+  if (request.pgid() != 0) {
+    const auto it = set.groups.find(request.pgid());
+    if (it == set.groups.end()) return Errno(ESRCH);
+    SendSignalToProcessGroupLocked(*it->second, info);
+    return {};
+  }
   ThreadGroup* tg = request.pid() == 0 ? &init : set.FindThreadGroup(request.pid());
   if (tg == nullptr || tg->zombie) return Errno(ESRCH);
   if (request.foreground() && tg->pgrp && tg->pgrp->session->foreground_pgid != 0) {

@@ -1,15 +1,66 @@
 #include "runsc/cli/config.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <algorithm>
 
 #include "sentry/base/log.h"
 #include "sentry/base/result.h"
 
 namespace ringwall {
+
+namespace {
+
+// What other runtimes have and what has no meaning here or is always so.
+void AddForeignFlags(FlagSet& flags) {
+  for (const char* name :
+       {"allow-connected-on-save", "allow-flag-override", "allow-packet-socket-write",
+        "allow-rootfs-tar-annotation", "allow-suid", "alsologtostderr", "app-huge-pages",
+        "buffer-pooling", "cgroup-manager-systemd", "cgroupfs", "cpu-num-from-quota", "criu-manage",
+        "debug-to-user-log", "directfs", "enable-core-tags", "enable-raw-sockets",
+        "fsgofer-host-uds", "fuse", "gso", "gvisor-gro", "gvisor-marker-file",
+        "host-settings-adjust", "iouring", "kvm-use-cpu-nums", "lisafs", "log-packets",
+        "net-disconnect-ok", "net-raw", "no-pivot-root", "nvproxy", "nvproxy-docker", "oci-seccomp",
+        "overlayfs-stale-read", "pause-external-networking", "profile", "profiling-enable",
+        "reproduce-nat", "reproduce-nftables", "rootless-cgroups", "rx-checksum-offload",
+        "save-restore-netstack", "software-gso", "strace-event",
+        "systrap-disable-syscall-patching", "tpuproxy", "tx-checksum-offload", "vfs2",
+        "EXPERIMENTAL-xdp-need-wakeup", "TESTONLY-afs-syscall-panic", "TESTONLY-autosave-resume",
+        "TESTONLY-nftables", "TESTONLY-unsafe-nonroot"}) {
+    flags.Ignored(name, false);
+  }
+  for (const char* name :
+       {"control-rpc-stop-timeout", "coverage-fd", "coverage-report", "criu", "dcache", "fdlimit",
+        "final-metrics-log", "host-fifo", "host-settings", "host-uds", "metric-server",
+        "network-processors-per-channel", "num-network-channels",
+        "nvproxy-allowed-driver-capabilities", "nvproxy-driver-version", "panic-log",
+        "panic-log-fd", "panic-signal", "pcap-log", "platform_device_path", "pod-init-config",
+        "profile-block", "profile-cpu", "profile-gc-interval", "profile-heap", "profile-mutex",
+        "profiling-metrics", "profiling-metrics-log", "profiling-metrics-rate-us", "qdisc",
+        "qdisc-tbf-burst", "qdisc-tbf-rate", "ref-leak-mode", "restore-spec-validation", "sink",
+        "trace", "traceback", "watchdog-action", "EXPERIMENTAL-xdp",
+        "TESTONLY-autosave-image-path"}) {
+    flags.Ignored(name, true);
+  }
+  // Of any version of theirs: they change, and tests set them.
+  flags.IgnoredPrefix("TESTONLY-");
+  flags.IgnoredPrefix("EXPERIMENTAL-");
+}
+
+// The directories of a log's path, as far as they are missing; what fails shows when it is opened.
+void MakeParents(const std::string& path) {
+  for (size_t at = path.find('/', 1); at != std::string::npos; at = path.find('/', at + 1)) {
+    ::mkdir(path.substr(0, at).c_str(), 0775);
+  }
+}
+
+}  // namespace
 
 FlagSet Config::Flags() {
   FlagSet flags;
@@ -18,7 +69,7 @@ FlagSet Config::Flags() {
   flags.String("log-format", &log_format, "text|json", "format of --log");
   flags.Bool("debug", &debug, "log what the sandbox does");
   flags.String("debug-log", &debug_log, "FILE", "debug log; a directory (\"/\" at the end) or "
-               "%ID%, %COMMAND%, %TIMESTAMP%, %PID% in the name");
+               "%ID%, %COMMAND%, %TIMESTAMP%, %PID%, %TEST% in the name");
   flags.String("debug-log-format", &debug_log_format, "text|json", "format of --debug-log");
   flags.String("platform", &platform, "NAME", "systrap, ptrace or auto");
   flags.String("network", &network, "MODE", "sandbox, user, host or none");
@@ -28,6 +79,9 @@ FlagSet Config::Flags() {
                "whether others change the files of the root meanwhile");
   flags.String("file-access-mounts", &file_access_mounts, "exclusive|shared",
                "the same for bind mounts");
+  flags.String("file-memory", &file_memory, "SIZE",
+               "memory for tmpfs, shared memory and memory overlays (default: the container's limit, "
+               "else half of the host's)");
   flags.Bool("strace", &strace, "log every system call of the guest");
   flags.String("strace-syscalls", &strace_syscalls, "LIST", "only these, by commas");
   flags.Int("strace-log-size", &strace_log_size, "N", "bytes of a buffer to show");
@@ -38,25 +92,13 @@ FlagSet Config::Flags() {
   flags.Bool("ignore-cgroups", &ignore_cgroups, "make no cgroups");
   flags.Bool("help,h", &help, "this text");
   flags.Bool("version", &version, "print the version");
-  // What other runtimes have and what has no meaning here or is always so.
-  for (const char* name : {"directfs", "alsologtostderr", "allow-flag-override", "oci-seccomp",
-                           "net-raw", "rootless-cgroups", "cpu-num-from-quota", "enable-raw-sockets",
-                           "overlay", "fuse", "lisafs", "TESTONLY-unsafe-nonroot", "debug-to-user-log",
-                           "host-settings-adjust", "EXPERIMENTAL-afs", "gso", "software-gso",
-                           "tx-checksum-offload", "rx-checksum-offload", "no-pivot-root",
-                           "vfs2", "nvproxy", "tpuproxy", "cgroup-manager-systemd", "criu-manage"}) {
-    flags.Ignored(name, false);
-  }
-  for (const char* name : {"criu", "panic-log", "coverage-report", "ref-leak-mode", "host-uds",
-                           "host-fifo", "host-settings", "watchdog-action", "panic-signal",
-                           "profile-block", "profile-cpu", "profile-heap", "profile-mutex", "trace",
-                           "qdisc", "num-network-channels", "metric-server", "final-metrics-log",
-                           "pod-init-config", "sink", "buffer-pooling", "dcache", "iouring",
-                           "debug-command", "log-packets", "reproduce-nat", "gvisor-gro",
-                           "systrap-disable-syscall-patching", "EXPERIMENTAL-save-restore-netstack",
-                           "network-processors-per-channel", "profiling-metrics"}) {
-    flags.Ignored(name, true);
-  }
+  flags.String("debug-command", &debug_command, "LIST",
+               "keep --debug-log for these commands only, by commas; all but these after \"!\"");
+  flags.Int("log-fd", &log_file, "N", "descriptor to log to instead of --log");
+  flags.Int("debug-log-fd", &debug_log_file, "N", "the same for --debug-log");
+  flags.String("TESTONLY-test-name-env", &test_name_variable, "NAME", "");
+  flags.Bool("overlay", &old_overlay, "");
+  AddForeignFlags(flags);
   return flags;
 }
 
@@ -143,8 +185,14 @@ HostResult<void> Config::Finish(bool do_command) {
   TRY(one_of("file-access-mounts", file_access_mounts, {"exclusive", "shared"}));
   TRY(one_of("log-format", log_format, {"text", "json"}));
   TRY(one_of("debug-log-format", debug_log_format, {"text", "json"}));
+  if (overlay2.empty() && old_overlay) overlay2 = "all:memory";
   if (overlay2.empty()) overlay2 = do_command ? "root:memory" : "root:self";
   overlay = TRY(ParseOverlay2(overlay2));
+  if (!file_memory.empty()) {
+    HostResult<uint64_t> size = ParseSize(file_memory);
+    if (!size.ok()) return size.error().Wrap("--file-memory");
+    file_memory_bytes = *size;
+  }
   network_mode = network == "sandbox" ? NetworkMode::kSandbox
                  : network == "host"  ? NetworkMode::kHost
                  : network == "user"  ? NetworkMode::kUser
@@ -153,26 +201,47 @@ HostResult<void> Config::Finish(bool do_command) {
   return {};
 }
 
-HostResult<void> Config::OpenLogs(const std::string& command) {
-  std::string path = debug_log.empty() ? log : debug_log;
+bool Config::DebugsCommand(const std::string& command) const {
+  if (debug_command.empty()) return true;
+  const bool except = debug_command[0] == '!';
+  const std::string list = "," + debug_command.substr(except ? 1 : 0) + ",";
+  return (list.find("," + command + ",") != std::string::npos) != except;
+}
+
+HostResult<void> Config::OpenLogs(const std::string& command, const std::string& id) {
+  const bool debugs = DebugsCommand(command) && (!debug_log.empty() || debug_log_file >= 0);
+  std::string path = debugs ? debug_log : log;
+  const int64_t given = debugs ? debug_log_file : log_file;
   LogConfig logging;
   logging.level = debug ? LogLevel::kDebug : LogLevel::kWarning;
-  const std::string& format = debug_log.empty() ? log_format : debug_log_format;
+  const std::string& format = debugs ? debug_log_format : log_format;
   logging.format = format == "json" ? LogFormat::kJson : LogFormat::kText;
-  if (!path.empty()) {
+  if (given >= 0) {
+    log_fd.reset(fcntl(static_cast<int>(std::min<int64_t>(given, INT_MAX)), F_DUPFD_CLOEXEC, 3));
+    if (!log_fd) return HostError::Last("log to descriptor", std::to_string(given));
+    logging.fd = log_fd.get();
+  } else if (!path.empty()) {
     if (path.back() == '/') path += "runsc.log.%TIMESTAMP%.%COMMAND%.txt";
     char when[32];
     const time_t now = time(nullptr);
     tm local;
     localtime_r(&now, &local);
     strftime(when, sizeof(when), "%Y%m%d-%H%M%S", &local);
+    const char* test = test_name_variable.empty() ? nullptr : getenv(test_name_variable.c_str());
     const std::pair<const char*, std::string> patterns[] = {
-        {"%TIMESTAMP%", when}, {"%COMMAND%", command}, {"%PID%", std::to_string(getpid())}};
+        {"%TIMESTAMP%", when},
+        {"%COMMAND%", command},
+        {"%PID%", std::to_string(getpid())},
+        {"%ID%", id.empty() ? "runsc-" + std::to_string(getpid()) : id},
+        {"%TEST%", test != nullptr ? test : ""}};
     for (const auto& [pattern, text] : patterns) {
-      for (size_t at = path.find(pattern); at != std::string::npos; at = path.find(pattern)) {
+      size_t at = 0;
+      while ((at = path.find(pattern, at)) != std::string::npos) {
         path.replace(at, strlen(pattern), text);
+        at += text.size();
       }
     }
+    if (debugs) MakeParents(path);
     log_fd.reset(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
     if (!log_fd) return HostError::Last("open the log", path);
     logging.fd = log_fd.get();

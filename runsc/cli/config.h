@@ -25,11 +25,15 @@ struct Config {
   std::string root;
   std::string log, log_format = "text";
   bool debug = false;
-  std::string debug_log, debug_log_format = "text";
+  std::string debug_log, debug_log_format = "text", debug_command;
+  int64_t log_file = -1, debug_log_file = -1;  // descriptors that the caller gave
+  std::string test_name_variable;              // for %TEST% in --debug-log
+  bool old_overlay = false;                    // --overlay: --overlay2=all:memory
   std::string platform = "auto";
   std::string network;  // empty: the command's default
   std::string overlay2;
   std::string file_access = "exclusive", file_access_mounts = "shared";
+  std::string file_memory;
   bool strace = false;
   std::string strace_syscalls;
   int64_t strace_log_size = 1024;
@@ -41,14 +45,18 @@ struct Config {
 
   // Derived by Finish().
   OverlayConfig overlay;
+  uint64_t file_memory_bytes = 0;  // 0: the default
   NetworkMode network_mode = NetworkMode::kNone;
   bool privileged = false;  // effective uid 0
 
   FlagSet Flags();
   // Checks the values, fills defaults and the derived fields; `do_command` picks do's defaults.
   HostResult<void> Finish(bool do_command);
-  // Opens --log and --debug-log and points the logger at them.
-  HostResult<void> OpenLogs(const std::string& command);
+  // Opens --log or --debug-log and points the logger at it. `id` is the container's, perhaps empty.
+  HostResult<void> OpenLogs(const std::string& command, const std::string& id);
+
+  // By --debug-command.
+  bool DebugsCommand(const std::string& command) const;
 
   UniqueFd log_fd;  // --debug-log, or --log when that is absent
 };

@@ -71,6 +71,13 @@ void FlagSet::Ignored(std::string_view names, bool takes_value) {
   Add(names, "", "").takes_value = takes_value;
 }
 
+void FlagSet::IgnoredPrefix(std::string_view prefix) { ignored_prefixes_.emplace_back(prefix); }
+
+bool FlagSet::HasPrefix(std::string_view name) const {
+  return std::any_of(ignored_prefixes_.begin(), ignored_prefixes_.end(),
+                     [&](const std::string& prefix) { return name.starts_with(prefix); });
+}
+
 const FlagSet::Flag* FlagSet::Find(std::string_view name) const {
   for (const Flag& flag : flags_) {
     if (std::find(flag.names.begin(), flag.names.end(), name) != flag.names.end()) return &flag;
@@ -90,6 +97,10 @@ std::vector<std::string>& FlagSet::IgnoredFlagsSeen() {
 
 HostResult<void> FlagSet::Set(std::string_view name, const std::string* value) const {
   const Flag* flag = Find(name);
+  if (flag == nullptr && HasPrefix(name)) {
+    IgnoredFlagsSeen().emplace_back(name);
+    return {};
+  }
   RW_CHECK(flag != nullptr);
   const std::string dashed = "--" + std::string(name);
   if (bool* const* target = std::get_if<bool*>(&flag->target)) {

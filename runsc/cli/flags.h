@@ -26,9 +26,11 @@ class FlagSet {
   void Int(std::string_view names, int64_t* target, std::string_view value, std::string_view help);
   // Taken and without effect; `takes_value` as the other runtime has it.
   void Ignored(std::string_view names, bool takes_value);
+  // The same for all names that begin so and are not here, with a value only behind "=".
+  void IgnoredPrefix(std::string_view prefix);
 
   // Whether `name` (without dashes) is here, and whether it needs a value of its own.
-  bool Has(std::string_view name) const { return Find(name) != nullptr; }
+  bool Has(std::string_view name) const { return Find(name) != nullptr || HasPrefix(name); }
   bool TakesValue(std::string_view name) const;
 
   // Assigns one flag. `value` is null when none was given; only for flags that take none.
@@ -50,8 +52,10 @@ class FlagSet {
   };
   Flag& Add(std::string_view names, std::string_view value, std::string_view help);
   const Flag* Find(std::string_view name) const;
+  bool HasPrefix(std::string_view name) const;
 
   std::vector<Flag> flags_;
+  std::vector<std::string> ignored_prefixes_;
 };
 
 // Takes the flags of `sets` out of args and returns the rest. Stops at "--" (dropped) and, with

@@ -117,5 +117,35 @@ TEST(ConfigTest, UnknownChoicesAreNamed) {
   EXPECT_NE(config.Finish(true).error().message().find("systrap, ptrace, auto"), std::string::npos);
 }
 
+// Every one of gVisor's flags of 2026 is taken, with one dash and two.
+TEST(ConfigFlagsTest, TakesTheFlagsOfOtherRuntimes) {
+  for (const char* dashes : {"-", "--"}) {
+    for (const char* flag :
+         {"allow-packet-socket-write", "allow-suid=true", "fdlimit=100", "net-raw=false",
+          "host-uds=all", "host-fifo=open", "watchdog-action=panic", "TESTONLY-nftables",
+          "TESTONLY-test-name-env=X", "TESTONLY-of-tomorrow=x", "iouring", "dcache=-1",
+          "systrap-disable-syscall-patching", "buffer-pooling=false", "panic-log-fd=3",
+          "platform_device_path=/dev/kvm", "traceback=all", "profile-gc-interval=5s",
+          "EXPERIMENTAL-xdp=off", "directfs=false", "overlay", "cgroupfs", "log-packets"}) {
+      Config config;
+      const FlagSet flags = config.Flags();
+      auto rest = ParseFlags({&flags}, {std::string(dashes) + flag, "list"}, false);
+      ASSERT_TRUE(rest.ok()) << flag;
+      EXPECT_EQ(*rest, std::vector<std::string>{"list"}) << flag;
+    }
+  }
+}
+
+TEST(ConfigFlagsTest, DebugCommandsMayBeListedOrExcepted) {
+  Config config;
+  EXPECT_TRUE(config.DebugsCommand("run"));
+  config.debug_command = "create,start";
+  EXPECT_TRUE(config.DebugsCommand("start"));
+  EXPECT_FALSE(config.DebugsCommand("run"));
+  config.debug_command = "!run,events";
+  EXPECT_TRUE(config.DebugsCommand("start"));
+  EXPECT_FALSE(config.DebugsCommand("run"));
+}
+
 }  // namespace
 }  // namespace ringwall

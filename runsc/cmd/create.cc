@@ -25,10 +25,15 @@ class CreateBase : public Command {
     flags.String("pid-file", &options_.pid_file, "FILE", "where to write the sandbox's pid");
     flags.String("user-log", &options_.user_log, "FILE", "messages for the container's author");
     flags.Int("preserve-fds", &options_.preserve_fds, "N", "pass on descriptors 3 to 2+N");
+    flags.List("pass-fd", &options_.passed_fds, "N:M",
+               "pass on descriptor N as M, the next after those");
     flags.Ignored("no-pivot", false);
     flags.Ignored("no-new-keyring", false);
     flags.Ignored("no-subreaper", false);
     flags.Ignored("pidfd-socket", true);
+    flags.String("fs-restore-image-path", &restored_files_, "DIR", "");
+    flags.Ignored("fs-restore-direct", false);
+    flags.String("exec-fd", &exec_fd_, "N", "");
   }
 
  protected:
@@ -39,7 +44,19 @@ class CreateBase : public Command {
     return exit_code;
   }
 
+  // What would do something else than was asked for.
+  HostResult<void> RefuseUnsupported() const {
+    if (!restored_files_.empty()) {
+      return HostError::Message("--fs-restore-image-path is not supported");
+    }
+    if (!exec_fd_.empty()) return HostError::Message("--exec-fd is not supported");
+    return {};
+  }
+
   CreateOptions options_{.bundle = "."};
+
+ private:
+  std::string restored_files_, exec_fd_;
 };
 
 class Create final : public CreateBase {
@@ -47,6 +64,7 @@ class Create final : public CreateBase {
   const char* name() const override { return "create"; }
   const char* summary() const override { return "make a container of a bundle; start runs it"; }
   HostResult<int> Run(Config& config, const std::vector<std::string>& args) override {
+    TRY(RefuseUnsupported());
     options_.id = args[0];
     int exit_code = 0;
     HostResult<Container> container = Container::Create(config, options_, &exit_code);
@@ -71,6 +89,7 @@ class RunCommand final : public CreateBase {
 };
 
 HostResult<int> RunCommand::Run(Config& config, const std::vector<std::string>& args) {
+  TRY(RefuseUnsupported());
   options_.id = args[0];
   options_.start_now = true;
   options_.attached = !detach_;

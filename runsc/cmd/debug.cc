@@ -24,7 +24,7 @@ class Debug final : public Command {
     flags.Bool("stats", &stats_, "system calls, by how they were handed over");
     flags.String("strace", &strace_, "on|off|LIST", "log system calls: all, none, or these");
     flags.String("log-level", &log_level_, "error|warning|info|debug", "how much the sandbox logs");
-    for (const char* ignored : {"signal", "delay", "duration", "trace", "profile-cpu",
+    for (const char* ignored : {"signal", "pid", "delay", "duration", "trace", "profile-cpu",
                                 "profile-heap", "profile-block", "profile-mutex"}) {
       flags.Ignored(ignored, true);
     }

@@ -42,7 +42,7 @@ class Do final : public Command {
   void AddFlags(FlagSet& flags) override {
     flags.List("volume,v", &volumes_, "SRC[:DST][:ro|rw]",
                "share files of the host; rw: writes reach the host");
-    flags.String("root-dir", &root_dir_, "DIR", "the root directory to show instead of /");
+    flags.String("root-dir,root", &root_dir_, "DIR", "the root directory to show instead of /");
     flags.String("cwd,w", &cwd_, "DIR", "directory to start in");
     flags.String("uid,u", &uid_, "UID", "user id inside");
     flags.String("gid,g", &gid_, "GID", "group id inside");
@@ -58,7 +58,8 @@ class Do final : public Command {
                "the gateway's address reaches the host's 127.0.0.1 (--network=user)");
     flags.Ignored("quiet", false);
     flags.Ignored("force-overlay", false);
-    flags.Ignored("ip", true);
+    for (const char* ignored : {"ip", "uid-map", "gid-map"}) flags.Ignored(ignored, true);
+    flags.String("erofs", &erofs_, "FILE", "");
   }
 
   HostResult<int> Run(Config& config, const std::vector<std::string>& args) override;
@@ -72,7 +73,7 @@ class Do final : public Command {
 
   std::vector<std::string> volumes_, env_, ulimits_, ports_;
   bool host_loopback_ = false;
-  std::string root_dir_ = "/", cwd_, uid_, gid_, hostname_, memory_;
+  std::string root_dir_ = "/", cwd_, uid_, gid_, hostname_, memory_, erofs_;
   int64_t cpus_ = 0, pids_ = 0;
   std::vector<std::string> cgroups_;
 };
@@ -149,7 +150,7 @@ HostResult<void> Do::FillProcess(const std::vector<std::string>& args, BootProce
       if (known.resource == limit.resource) known = limit;
     }
   }
-  return PassStdio(0, &process);
+  return PassStdio(0, {}, &process);
 }
 
 HostResult<void> Do::SetUpNetwork(const Config& config, BootArgs& boot) {
@@ -208,6 +209,7 @@ void Do::MakeCgroup(const Config& config, uint64_t memory) {
 }
 
 HostResult<int> Do::Run(Config& config, const std::vector<std::string>& args) {
+  if (!erofs_.empty()) return HostError::Message("--erofs is not supported");
   BootArgs boot;
   SandboxOptions options;
   options.privileged = config.privileged;
@@ -254,6 +256,7 @@ HostResult<int> Do::Run(Config& config, const std::vector<std::string>& args) {
   boot.cpu_count = static_cast<uint32_t>(cpus_);
   TRY(SetUpNetwork(config, boot));
   boot.strace = config.strace;
+  boot.file_memory = config.file_memory_bytes;
   if (!config.strace_syscalls.empty()) boot.strace_syscalls = Split(config.strace_syscalls, ',');
   boot.strace_log_size = static_cast<uint32_t>(config.strace_log_size);
 

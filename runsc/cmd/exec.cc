@@ -50,11 +50,13 @@ class Exec final : public Command {
     flags.String("console-socket", &console_socket_, "SOCKET",
                  "unix socket that is to get the terminal's master");
     flags.Int("preserve-fds", &preserve_fds_, "N", "pass on descriptors 3 to 2+N");
+    flags.List("pass-fd", &passed_fds_, "N:M", "pass on descriptor N as M, the next after those");
     flags.Bool("no-new-privs", &no_new_privs_, "no set-user-id programs");
     for (const char* ignored : {"apparmor", "process-label", "cgroup", "clear-status"}) {
       flags.Ignored(ignored, true);
     }
     flags.Ignored("ignore-paused", false);
+    flags.String("exec-fd", &exec_fd_, "N", "");
   }
   HostResult<int> Run(Config& config, const std::vector<std::string>& args) override;
 
@@ -63,10 +65,11 @@ class Exec final : public Command {
                                       const std::vector<std::string>& args, bool* terminal);
   HostResult<void> ApplyUser(BootProcess* process) const;
 
-  std::string process_file_, cwd_, user_, pid_file_, internal_pid_file_, console_socket_;
+  std::string process_file_, cwd_, user_, pid_file_, internal_pid_file_, console_socket_, exec_fd_;
   std::vector<std::string> env_, groups_, caps_;
   bool tty_ = false, detach_ = false, no_new_privs_ = false;
   int64_t preserve_fds_ = 0;
+  std::vector<std::string> passed_fds_;
 };
 
 bool ParseId(const std::string& text, uint32_t* out) {
@@ -200,8 +203,9 @@ HostResult<int> Exec::Run(Config& config, const std::vector<std::string>& args) 
     if (terminal && detach_) {
       return HostError::Message("--tty with --detach needs --console-socket");
     }
-    TRY(PassStdio(preserve_fds_, &process));
+    TRY(PassStdio(preserve_fds_, passed_fds_, &process));
   }
+  if (!exec_fd_.empty()) return HostError::Message("--exec-fd is not supported");
   BlockForwardedSignals();
   ControlClient waiter = TRY(container.Connect());
   ControlClient signals = TRY(container.Connect());

@@ -25,6 +25,7 @@ class Kill final : public Command {
   void AddFlags(FlagSet& flags) override {
     flags.Bool("all,a", &all_, "to every process of the container");
     flags.Int("pid", &pid_, "PID", "to this process of the container");
+    flags.Int("pgid", &pgid_, "PGID", "to this process group of the container");
   }
   HostResult<int> Run(Config& config, const std::vector<std::string>& args) override {
     int signal = SIGTERM;
@@ -33,20 +34,22 @@ class Kill final : public Command {
       if (signal < 0) return HostError::Message("\"" + args[1] + "\" is not a signal");
     }
     Container container = TRY(Container::Load(config, args[0]));
-    if (pid_ == 0) {
+    if (pid_ != 0 && pgid_ != 0) return HostError::Message("--pid and --pgid exclude each other");
+    if (pid_ == 0 && pgid_ == 0) {
       TRY(container.Signal(signal, all_));
       return 0;
     }
     control::Request request;
     request.mutable_signal()->set_signal(signal);
     request.mutable_signal()->set_pid(static_cast<int32_t>(pid_));
+    request.mutable_signal()->set_pgid(static_cast<int32_t>(pgid_));
     TRY(container.Call(request));
     return 0;
   }
 
  private:
   bool all_ = false;
-  int64_t pid_ = 0;
+  int64_t pid_ = 0, pgid_ = 0;
 };
 
 class Delete final : public Command {

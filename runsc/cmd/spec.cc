@@ -19,6 +19,8 @@ class SpecCommand final : public Command {
   void AddFlags(FlagSet& flags) override {
     flags.String("bundle,b", &bundle_, "DIR", "where to write it (default .)");
     flags.String("cwd", &cwd_, "DIR", "directory to start in");
+    flags.String("netns", &netns_, "PATH", "network namespace to join");
+    flags.Ignored("tpu", false);
   }
   HostResult<int> Run(Config& config, const std::vector<std::string>& args) override {
     const std::string path = bundle_ + "/config.json";
@@ -33,6 +35,15 @@ class SpecCommand final : public Command {
       const std::string before = "\"cwd\": \"/\"";
       text.replace(text.find(before), before.size(), "\"cwd\": " + JsonString(cwd_));
     }
+    if (!netns_.empty()) {
+      const std::string joined = "{\"type\": \"network\", \"path\": " + JsonString(netns_) + "}";
+      const std::string fresh = "{\"type\": \"network\"}", pid = "{\"type\": \"pid\"}, ";
+      if (const size_t at = text.find(fresh); at != std::string::npos) {
+        text.replace(at, fresh.size(), joined);
+      } else {
+        text.insert(text.find(pid) + pid.size(), joined + ", ");
+      }
+    }
     UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
     if (!fd) return HostError::Last("write", path);
     if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
@@ -42,7 +53,7 @@ class SpecCommand final : public Command {
   }
 
  private:
-  std::string bundle_ = ".", cwd_;
+  std::string bundle_ = ".", cwd_, netns_;
 };
 
 }  // namespace

@@ -32,6 +32,7 @@ class List final : public Command {
   void AddFlags(FlagSet& flags) override {
     flags.String("format,f", &format_, "table|json", "how to print them");
     flags.Bool("quiet,q", &quiet_, "names only");
+    flags.Ignored("sandbox", false);  // each container is one
   }
   HostResult<int> Run(Config& config, const std::vector<std::string>& args) override;
 

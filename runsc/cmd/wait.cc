@@ -22,9 +22,13 @@ class Wait final : public Command {
   void AddFlags(FlagSet& flags) override {
     flags.Int("pid", &pid_, "PID", "for this process of the container instead");
     flags.Int("rootpid", &pid_, "PID", "");
+    for (const char* name : {"checkpoint", "fscheckpoint", "fsrestore", "restore"}) {
+      flags.Bool(name, &for_checkpoint_, "");
+    }
   }
   HostResult<int> Run(Config& config, const std::vector<std::string>& args) override {
     Container container = TRY(Container::Load(config, args[0]));
+    if (for_checkpoint_) return HostError::Message("checkpoints are not supported");
     container.Unlock();
     control::Request request;
     request.mutable_wait()->set_pid(static_cast<int32_t>(pid_));
@@ -38,6 +42,7 @@ class Wait final : public Command {
 
  private:
   int64_t pid_ = 0;
+  bool for_checkpoint_ = false;
 };
 
 }  // namespace

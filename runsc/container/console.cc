@@ -1,12 +1,15 @@
 #include "runsc/container/console.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <termios.h>
 #include <unistd.h>
+
+#include <map>
 
 #include "runsc/cli/stdio.h"
 #include "sentry/base/result.h"
@@ -78,7 +81,29 @@ HostResult<void> SetUpConsole(const std::string& console_socket, BootProcess* pr
   return {};
 }
 
-HostResult<void> PassStdio(int64_t preserve_fds, BootProcess* process) {
+namespace {
+
+// The descriptors of --pass-fd by their number inside.
+HostResult<std::map<int, int>> ParsePassed(const std::vector<std::string>& passed) {
+  std::map<int, int> out;
+  for (const std::string& text : passed) {
+    int ours = -1, theirs = -1, end = 0;
+    if (sscanf(text.c_str(), "%9d:%9d%n", &ours, &theirs, &end) != 2) {
+      end = 0;
+      if (sscanf(text.c_str(), "%9d%n", &ours, &end) == 1) theirs = ours;
+    }
+    if (end == 0 || text[static_cast<size_t>(end)] != '\0' || ours < 0 || theirs < 3) {
+      return HostError::Message("--pass-fd: \"" + text + "\" is not N:M with M of 3 or more");
+    }
+    out[theirs] = ours;
+  }
+  return out;
+}
+
+}  // namespace
+
+HostResult<void> PassStdio(int64_t preserve_fds, const std::vector<std::string>& passed,
+                           BootProcess* process) {
   for (int fd = 0; fd <= 2; fd++) {
     if (StdioWasClosed(fd)) continue;
     UniqueFd copy = TRY(Copy(fd));
@@ -87,6 +112,17 @@ HostResult<void> PassStdio(int64_t preserve_fds, BootProcess* process) {
   }
   for (int fd = 3; fd < 3 + preserve_fds; fd++) {
     UniqueFd copy = TRY(Copy(fd));
+    process->extra_fds.push_back(std::move(copy));
+  }
+  const std::map<int, int> more = TRY(ParsePassed(passed));
+  for (const auto& [theirs, ours] : more) {
+    const int next = 3 + static_cast<int>(process->extra_fds.size());
+    if (theirs != next) {
+      return HostError::Message("--pass-fd: " + std::to_string(theirs) +
+                                " inside leaves a gap or is taken; the next is " +
+                                std::to_string(next));
+    }
+    UniqueFd copy = TRY(Copy(ours));
     process->extra_fds.push_back(std::move(copy));
   }
   return {};

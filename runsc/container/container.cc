@@ -145,7 +145,7 @@ HostResult<void> Container::Fill(const Config& config, const CreateOptions& opti
     return HostError::Message("config.json: process.terminal is true; a container that is not "
                               "attached then needs --console-socket");
   } else {
-    TRY(PassStdio(options.preserve_fds, &boot.process));
+    TRY(PassStdio(options.preserve_fds, options.passed_fds, &boot.process));
   }
 
   timespec now;

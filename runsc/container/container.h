@@ -23,6 +23,7 @@ namespace ringwall {
 struct CreateOptions {
   std::string id, bundle, console_socket, pid_file, user_log;
   int64_t preserve_fds = 0;
+  std::vector<std::string> passed_fds;  // --pass-fd
   bool start_now = false;
   bool attached = false;  // dies with the caller
 };

@@ -290,6 +290,7 @@ HostResult<void> FillFromSpec(const oci::Spec& spec, const std::string& bundle,
   boot->platform_name = config.platform;
   boot->network.mode = config.network_mode;
   boot->strace = config.strace;
+  boot->file_memory = config.file_memory_bytes;
   if (!config.strace_syscalls.empty()) boot->strace_syscalls = Split(config.strace_syscalls, ',');
   boot->strace_log_size = static_cast<uint32_t>(config.strace_log_size);
   options->privileged = config.privileged;

@@ -99,7 +99,6 @@ class FrameLink final : public net::LinkSink {
   std::array<VnetHeader, kBatch> headers_;
   std::array<std::array<iovec, 2>, kBatch> vectors_;
   std::array<mmsghdr, kBatch> messages_;
-  size_t prepared_ = 0;
   std::vector<net::RxFrame> frames_;
 };
 

@@ -22,6 +22,7 @@
 #include "runsc/sandbox/namespaces.h"
 #include "runsc/sandbox/privileges.h"
 #include "sentry/base/log.h"
+#include "sentry/base/resident.h"
 #include "sentry/base/result.h"
 
 namespace ringwall {
@@ -205,6 +206,7 @@ struct HelperStart {
     if (::write(start.ready, "r", 1) != 1) _exit(1);
     ::close(start.ready);
   }
+  ForgetCode();
   helper.Run();
   _exit(0);
 }

@@ -82,7 +82,8 @@ void LimitResources(Layers& layers) {
   ok = ok && setrlimit(RLIMIT_NOFILE, &files) == 0;
   // One byte: a limit of 0 does not stop a core_pattern that is a pipe.
   const rlimit no_core = {1, 1}, none = {0, 0};
-  ok = ok && setrlimit(RLIMIT_CORE, &no_core) == 0;
+  // The caller's own hard limit may be 0.
+  ok = ok && (setrlimit(RLIMIT_CORE, &no_core) == 0 || setrlimit(RLIMIT_CORE, &none) == 0);
   ok = ok && setrlimit(RLIMIT_MSGQUEUE, &none) == 0;
   if (ok) {
     layers.Hold(Layer::kLimits);

@@ -20,6 +20,7 @@ constexpr KindRow kKinds[kNamespaceKinds] = {
     {"user", CLONE_NEWUSER, 4026531837}, {"mnt", CLONE_NEWNS, 4026531841},
     {"uts", CLONE_NEWUTS, 4026531838},   {"ipc", CLONE_NEWIPC, 4026531839},
     {"pid", CLONE_NEWPID, 4026531836},   {"net", CLONE_NEWNET, 4026531840},
+    {"cgroup", CLONE_NEWCGROUP, 4026531835},
 };
 
 const KindRow& RowOf(NamespaceKind kind) { return kKinds[static_cast<size_t>(kind)]; }
@@ -36,5 +37,9 @@ Namespace::~Namespace() = default;
 
 const char* Namespace::name() const { return RowOf(kind_).name; }
 uint64_t Namespace::clone_flag() const { return RowOf(kind_).clone_flag; }
+
+PlainNamespace::~PlainNamespace() {
+  if (counted_) user_ns().Uncharge(kind());
+}
 
 }  // namespace ringwall

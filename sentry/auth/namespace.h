@@ -15,8 +15,8 @@ namespace ringwall {
 
 class UserNamespace;
 
-enum class NamespaceKind : uint8_t { kUser, kMount, kUts, kIpc, kPid, kNet };
-inline constexpr int kNamespaceKinds = 6;
+enum class NamespaceKind : uint8_t { kUser, kMount, kUts, kIpc, kPid, kNet, kCgroup };
+inline constexpr int kNamespaceKinds = 7;
 
 class Namespace : public RefCounted<Namespace> {
  public:
@@ -44,11 +44,16 @@ class Namespace : public RefCounted<Namespace> {
   const RefPtr<UserNamespace> owner_ref_;
 };
 
-// One that nothing is kept in, for kinds that are not built yet.
+// One that nothing is kept in: of cgroups, where the root is all that a guest ever sees.
 class PlainNamespace final : public Namespace {
  public:
+  // Preconditions: the owner was charged unless this is the first one.
   PlainNamespace(NamespaceKind kind, RefPtr<UserNamespace> owner, bool first)
-      : Namespace(kind, std::move(owner), first) {}
+      : Namespace(kind, std::move(owner), first), counted_(!first) {}
+  ~PlainNamespace() override;
+
+ private:
+  const bool counted_;
 };
 
 }  // namespace ringwall

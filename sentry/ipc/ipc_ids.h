@@ -114,11 +114,7 @@ class IpcIds {
     if (key != IPC_PRIVATE) {
       if (const auto it = by_key_.find(key); it != by_key_.end()) {
         if ((flags & (IPC_CREAT | IPC_EXCL)) == (IPC_CREAT | IPC_EXCL)) return Errno(EEXIST);
-        T& there = *by_index_.find(it->second)->second;
-        MutexLock object_lock(there.mu);
-        TRY(fits(there));
-        TRY(CheckIpcAccess(creds, there.perm, static_cast<uint32_t>(flags)));
-        return there.perm.id;
+        return NumberOf(*by_index_.find(it->second)->second, creds, flags, fits);
       }
       if ((flags & IPC_CREAT) == 0) return Errno(ENOENT);
     }
@@ -126,7 +122,9 @@ class IpcIds {
     Ref<T> fresh = TRY(make());
     if (static_cast<int>(by_index_.size()) >= max) return Errno(ENOSPC);
     const int id = numbers_.Next(by_index_.size(), max, next_id.exchange(-1),
-                                 [this](int index) { return by_index_.contains(index); });
+                                 [this](int index) NO_THREAD_SAFETY_ANALYSIS {  // under mu_
+                                   return by_index_.contains(index);
+                                 });
     {
       MutexLock object_lock(fresh->mu);
       fresh->perm = IpcPerm{.key = key,
@@ -191,6 +189,15 @@ class IpcIds {
   }
 
  private:
+  // The number of one that is there, for who may have it.
+  template <typename Fits>
+  static Result<int> NumberOf(T& there, const Credentials& creds, int flags, Fits& fits) {
+    MutexLock lock(there.mu);
+    TRY(fits(there));
+    TRY(CheckIpcAccess(creds, there.perm, static_cast<uint32_t>(flags)));
+    return there.perm.id;
+  }
+
   void EraseKeyLocked(const IpcPerm& perm) REQUIRES(mu_) {
     const auto it = by_key_.find(perm.key);
     if (it != by_key_.end() && it->second == perm.id % kIpcMaxObjects) by_key_.erase(it);

@@ -42,8 +42,13 @@ RefPtr<const Pid> CurrentPid() {
 
 }  // namespace
 
-ShmSegment::ShmSegment(IpcNamespace& ns, uint64_t size, UniqueFd memory, const Pid& pid)
-    : usage_(ns.usage), size_(size), memory_(std::move(memory)), ns_(&ns) {
+ShmSegment::ShmSegment(IpcNamespace& ns, uint64_t size, UniqueFd memory,
+                       MappedMemory mapped, const Pid& pid)
+    : usage_(ns.usage),
+      size_(size),
+      memory_(std::move(memory)),
+      mapped_(std::move(mapped)),
+      ns_(&ns) {
   usage_->shm_pages.fetch_add(pages());
   figures_.creator = RefPtr<const Pid>(&pid);
   figures_.ctime = CurrentTime().sec;
@@ -58,7 +63,9 @@ Result<Ref<ShmSegment>> ShmSegment::Create(IpcNamespace& ns, int32_t key, uint64
   UniqueFd memory(::memfd_create("SYSV", MFD_CLOEXEC));
   if (!memory.valid()) return Errno(ENOMEM);
   if (::ftruncate(memory.get(), static_cast<off_t>(rounded)) != 0) return Errno(ENOMEM);
-  Ref<ShmSegment> segment = MakeRef<ShmSegment>(ns, size, std::move(memory), pid);
+  MappedMemory mapped = TRY(MappedMemory::Create(memory.get(), rounded / 4096, 0));
+  Ref<ShmSegment> segment =
+      MakeRef<ShmSegment>(ns, size, std::move(memory), std::move(mapped), pid);
   segment->name_key_ = key;
   return segment;
 }

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "fs/vfs/file.h"
+#include "sentry/base/file_memory.h"
 #include "sentry/base/unique_fd.h"
 #include "sentry/ipc/ipc_ids.h"
 #include "sentry/kernel/pid_namespace.h"
@@ -48,7 +49,7 @@ class ShmSegment final : public IpcObject {
 
  private:
   friend class ShmFile;
-  ShmSegment(IpcNamespace& ns, uint64_t size, UniqueFd memory, const Pid& pid);
+  ShmSegment(IpcNamespace& ns, uint64_t size, UniqueFd memory, MappedMemory mapped, const Pid& pid);
   template <typename T, typename... Args>
   friend Ref<T> MakeRef(Args&&... args);
 
@@ -58,6 +59,7 @@ class ShmSegment final : public IpcObject {
   const Ref<IpcUsage> usage_;
   const uint64_t size_;
   const UniqueFd memory_;
+  const MappedMemory mapped_;  // gone before its descriptor
   RefPtr<Inode> inode_;  // set once, before anyone attaches; see Attach
   int32_t name_key_ = 0;
   IpcNamespace* ns_ GUARDED_BY(mu);  // null once that is gone

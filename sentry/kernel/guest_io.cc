@@ -99,13 +99,19 @@ constexpr uint64_t kFirstMapped = 64 << 10;
 
 }  // namespace
 
+// Whether bytes for r may go by the stub, which tells of a fault when it is too late to keep them.
+bool GuestDst::MayWindow(GuestRange r) const {
+  if (when_ == When::kAtOnce || r.start.value() < kFirstMapped) return false;
+  return when_ == When::kLater || task_.mm().MayWrite(r);
+}
+
 Result<size_t> GuestDst::Put(std::span<const std::byte> bytes) {
   size_t done = 0;
   while (done < bytes.size() && remaining() > 0) {
     const GuestRange r = buffers_.Current(bytes.size() - done);
     const auto piece = bytes.subspan(done, r.size());
     size_t n = r.size();
-    if (at_once_ || r.start.value() < kFirstMapped || !task_.context().WriteWindow(r.start, piece)) {
+    if (!MayWindow(r) || !task_.context().WriteWindow(r.start, piece)) {
       Result<size_t> copied = task_.mm().CopyOutPartial(r.start, piece);
       if (!copied.ok()) {
         if (done > 0) break;
@@ -125,7 +131,7 @@ std::span<std::byte> GuestDst::Reserve(size_t want) {
   reserved_ = buffers_.Current(want);
   // Many short pieces are better filled by one read, and dealt out.
   std::span<std::byte> window;
-  if (!at_once_ && reserved_.size() == want) window = task_.context().ReserveWindow(want);
+  if (reserved_.size() == want && MayWindow(reserved_)) window = task_.context().ReserveWindow(want);
   in_window_ = window.data() != nullptr;
   return in_window_ ? window : Scratch(want);
 }

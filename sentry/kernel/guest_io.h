@@ -39,19 +39,24 @@ class GuestBuffers {
 
 class GuestDst final : public IoDst {
  public:
-  // at_once: bytes are in guest memory, or have failed to get there, when Put returns, and not only
+  // kAtOnce: bytes are in guest memory, or have failed to get there, when Put returns, and not only
   // when the call does.
-  GuestDst(Task& t, GuestBuffers buffers, bool at_once = false)
-      : task_(t), buffers_(std::move(buffers)), at_once_(at_once) {}
+  // kChecked: the same for memory that is not mapped for writing, so that a stream keeps the bytes that
+  // had nowhere to go.
+  enum class When { kLater, kChecked, kAtOnce };
+  GuestDst(Task& t, GuestBuffers buffers, When when = When::kLater)
+      : task_(t), buffers_(std::move(buffers)), when_(when) {}
   size_t remaining() const override { return buffers_.total(); }
   Result<size_t> Put(std::span<const std::byte> bytes) override;
   std::span<std::byte> Reserve(size_t want) override;
   Result<size_t> Commit(size_t n) override;
 
  private:
+  bool MayWindow(GuestRange r) const;
+
   Task& task_;
   GuestBuffers buffers_;
-  const bool at_once_;
+  const When when_;
   GuestRange reserved_;     // what Reserve gave room for, and
   bool in_window_ = false;  // whether that room is in the window
 };

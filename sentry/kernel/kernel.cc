@@ -238,6 +238,17 @@ void Kernel::KillAll() {
   }
 }
 
+void Kernel::TellStubLoss(ThreadGroup& tg) {
+  std::string process;
+  {
+    MutexLock lock(tasks_.mu);
+    if (tg.stub_loss_told || tg.leader == nullptr) return;
+    tg.stub_loss_told = true;
+    process = std::to_string(tg.tgid()) + " (" + tg.leader->comm() + ")";
+  }
+  if (stub_loss_listener_) stub_loss_listener_(process);
+}
+
 void Kernel::WaitForAll() {
   MutexLock lock(tasks_.mu);
   while (tasks_.live != 0) group_exited_.Wait(tasks_.mu);

@@ -130,6 +130,12 @@ class Kernel {
   void Resume();
   bool paused() const { return paused_.load(std::memory_order_acquire); }
 
+  // Hears of each process that finds its stub gone, once, before it dies of that and without a lock;
+  // `process` is for people. Set once, before the first task runs.
+  using StubLossListener = std::function<void(const std::string& process)>;
+  void set_stub_loss_listener(StubLossListener listener) { stub_loss_listener_ = std::move(listener); }
+  void TellStubLoss(ThreadGroup& tg);
+
   // CLOCK_BOOTTIME of the host at the sandbox's start: the guest's boot time is the sandbox's start
   // only in /proc/uptime and btime; the clocks themselves are the host's.
   uint64_t start_boottime_ns() const { return start_boottime_ns_; }
@@ -183,6 +189,7 @@ class Kernel {
   Guarded<std::vector<std::string>, LockClass::kLeaf> strace_only_;
   std::atomic<bool> paused_{false};
   uint64_t start_boottime_ns_;
+  StubLossListener stub_loss_listener_;
   RefPtr<ThreadGroup> init_;
   RefPtr<NetNamespaceBase> initial_net_;
   Mutex<LockClass::kLeaf> namespaces_mu_;

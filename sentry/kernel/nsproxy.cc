@@ -176,6 +176,9 @@ Result<NsProxy> NsProxy::Copy(Kernel& kernel, uint64_t flags, const Credentials&
   if ((flags & CLONE_NEWIPC) != 0) {
     fresh.ipc = TRY(kernel.NewNamespace(NamespaceKind::kIpc, owner));
   }
+  if ((flags & CLONE_NEWCGROUP) != 0) {
+    fresh.cgroup = TRY(kernel.NewNamespace(NamespaceKind::kCgroup, owner));
+  }
   if ((flags & CLONE_NEWPID) != 0) {
     // A child of the task's own, and only in the user namespace that owns that or one below.
     if (!owner->IsWithin(pid_for_children->user_ns())) return Errno(EINVAL);

@@ -17,14 +17,16 @@ class Kernel;
 class UtsNamespace;
 
 inline constexpr uint64_t kCloneNamespaces =
-    CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
-// Those of a kernel that has them; here they are refused with EINVAL.
-inline constexpr uint64_t kCloneMissingNamespaces = CLONE_NEWCGROUP | 0x80ull;  // CLONE_NEWTIME
+    CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET |
+    CLONE_NEWCGROUP;
+// That of a kernel that has it; here it is refused with EINVAL.
+inline constexpr uint64_t kCloneMissingNamespaces = 0x80;  // CLONE_NEWTIME
 
 struct NsProxy {
   RefPtr<MountNamespace> mounts;
   RefPtr<UtsNamespace> uts;
   RefPtr<Namespace> ipc, net;  // static_cast to what the maker made
+  RefPtr<Namespace> cgroup;    // a PlainNamespace
   RefPtr<PidNamespace> pid_for_children;
 
   // With fresh ones for the bits of `flags` (CLONE_NEW*, user not among them). When the mount

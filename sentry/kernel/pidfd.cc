@@ -12,6 +12,8 @@ namespace ringwall {
 
 namespace {
 
+RefPtr<ThreadGroup> (*proc_directory_lookup)(Inode& inode) = nullptr;
+
 class PidFdFile final : public File {
  public:
   PidFdFile(Path path, uint32_t flags, ThreadGroup& tg, RefPtr<Task> thread)
@@ -119,6 +121,15 @@ RefPtr<Task> ThreadOfPidFd(File& file) {
 RefPtr<ThreadGroup> ThreadGroupOfPidFd(File& file) {
   if (file.inode().kind() != &PidFdInode::kKind || (file.flags() & O_PATH) != 0) return nullptr;
   return RefPtr<ThreadGroup>(&static_cast<PidFdFile&>(file).tg());
+}
+
+RefPtr<ThreadGroup> ThreadGroupOfProcDirectory(File& file) {
+  if (proc_directory_lookup == nullptr || (file.flags() & O_PATH) != 0) return nullptr;
+  return proc_directory_lookup(file.inode());
+}
+
+void SetProcDirectoryLookup(RefPtr<ThreadGroup> (*lookup)(Inode& inode)) {
+  proc_directory_lookup = lookup;
 }
 
 }  // namespace ringwall

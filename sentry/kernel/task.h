@@ -305,6 +305,7 @@ class Task : public RefCounted<Task> {
   void DefaultAction(const abi::SigInfo& info);
   void RestartOrFail();
   void Kick();
+  void KickToEnd();  // all of its process is being killed
   // Tells the stub that unblocking a signal must come to the Sentry.
   void NoteSignalsPendingLocked();
   void NoteSignalsPending();

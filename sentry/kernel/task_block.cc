@@ -113,4 +113,11 @@ void Task::Kick() {
   if (context_ != nullptr) context_->Interrupt();
 }
 
+void Task::KickToEnd() {
+  Wake();
+  if (!in_guest_.load()) return;
+  MutexLock lock(mu_);
+  if (context_ != nullptr) context_->InterruptToEnd();
+}
+
 }  // namespace ringwall

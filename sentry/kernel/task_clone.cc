@@ -32,7 +32,6 @@ Result<void> CheckFlags(const Task& t, uint64_t flags) {
   if (both(CLONE_PIDFD, CLONE_DETACHED)) return Errno(EINVAL);
   // init must not make siblings: nobody would reap them.
   if ((flags & CLONE_PARENT) != 0 && &t.tg() == t.pid_ns().init) return Errno(EINVAL);
-  if ((flags & CLONE_NEWCGROUP) != 0) return Errno(EINVAL);
   return {};
 }
 

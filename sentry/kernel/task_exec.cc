@@ -262,6 +262,7 @@ Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   task->ns_.mounts = args.mounts;
   task->ns_.uts = args.uts ? args.uts : RefPtr<UtsNamespace>(MakeRef<UtsNamespace>());
   task->ns_.ipc = FirstNamespace(NamespaceKind::kIpc);
+  task->ns_.cgroup = FirstNamespace(NamespaceKind::kCgroup);
   task->ns_.net = initial_net_;
   task->ns_.pid_for_children = tasks_.first;
   task->creds_ = Ref<const Credentials>(std::move(loaded.creds));

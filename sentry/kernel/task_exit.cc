@@ -56,7 +56,7 @@ void Task::KillGroupLocked(int status) {
   for (Task* t : tg_->threads) {
     t->kill_pending_ = true;
     t->interrupted_.store(true);
-    if (t != Current()) t->Kick();
+    if (t != Current()) t->KickToEnd();
   }
 }
 
@@ -227,27 +227,34 @@ ThreadGroup* TaskLife::NewParent(ThreadGroup& tg) {
   return init != nullptr && init != &tg && !init->dead ? init : nullptr;
 }
 
-void TaskLife::HangUpOrphanedGroups(ThreadGroup& tg) {
-  // A stopped group that this exit leaves without anyone to continue it gets SIGHUP and SIGCONT.
-  std::vector<ProcessGroup*> groups;
-  for (const Ref<ThreadGroup>& c : tg.children) groups.push_back(c->pgrp.get());
-  groups.push_back(tg.pgrp.get());
-  std::sort(groups.begin(), groups.end());
-  groups.erase(std::unique(groups.begin(), groups.end()), groups.end());
-  for (ProcessGroup* pg : groups) {
-    bool stopped = false, any = false;
-    const ThreadGroup* member = nullptr;
-    for (ThreadGroup* m : pg->members) {
-      if (m == &tg || m->dead) continue;
-      any = true;
-      member = m;
-      MutexLock lock(m->siglock);
-      stopped |= (m->stop_flags & kGroupStopped) != 0;
-    }
-    if (!any || !stopped || !IsOrphanedLocked(*member)) continue;
-    SendSignalToProcessGroupLocked(*pg, MakeSigInfo(SIGHUP, SI_KERNEL));
-    SendSignalToProcessGroupLocked(*pg, MakeSigInfo(SIGCONT, SI_KERNEL));
+std::vector<RefPtr<ProcessGroup>> TaskLife::GroupsHeldBy(const ThreadGroup& tg) {
+  const auto links = [](const ThreadGroup& parent, const ThreadGroup& child) {
+    return parent.pgrp && child.pgrp && parent.pgrp != child.pgrp &&
+           parent.pgrp->session == child.pgrp->session;
+  };
+  std::vector<RefPtr<ProcessGroup>> groups;
+  if (tg.parent != nullptr && links(*tg.parent, tg)) groups.push_back(tg.pgrp);
+  for (const Ref<ThreadGroup>& c : tg.children) {
+    if (links(tg, *c)) groups.push_back(c->pgrp);
   }
+  const auto by_address = [](const auto& a, const auto& b) { return a.get() < b.get(); };
+  std::sort(groups.begin(), groups.end(), by_address);
+  groups.erase(std::unique(groups.begin(), groups.end()), groups.end());
+  return groups;
+}
+
+void TaskLife::HangUpIfOrphaned(ProcessGroup& pg) {
+  bool stopped = false;
+  const ThreadGroup* member = nullptr;
+  for (ThreadGroup* m : pg.members) {
+    if (m->dead) continue;
+    member = m;
+    MutexLock lock(m->siglock);
+    stopped |= (m->stop_flags & kGroupStopped) != 0;
+  }
+  if (!stopped || !IsOrphanedLocked(*member)) return;
+  SendSignalToProcessGroupLocked(pg, MakeSigInfo(SIGHUP, SI_KERNEL));
+  SendSignalToProcessGroupLocked(pg, MakeSigInfo(SIGCONT, SI_KERNEL));
 }
 
 void TaskLife::LeaveGroup(ThreadGroup& tg) {
@@ -263,7 +270,9 @@ void TaskLife::GroupDied(ThreadGroup& tg) {
   tg.dead = true;
   // Children go to a subreaper or init; without one they reap themselves.
   ThreadGroup* heir = NewParent(tg);
-  HangUpOrphanedGroups(tg);
+  // Groups that had somebody to continue them only through `tg`. One that was an orphan before stays
+  // as it is: a stopped job of a script is not hung up because the script's next command ends.
+  const std::vector<RefPtr<ProcessGroup>> held = GroupsHeldBy(tg);
   std::list<Ref<ThreadGroup>> children = std::move(tg.children);
   tg.children.clear();
   for (Ref<ThreadGroup>& c : children) {
@@ -285,6 +294,7 @@ void TaskLife::GroupDied(ThreadGroup& tg) {
     }
     for (Task* t : c->threads) t->AnswersChanged();
   }
+  for (const RefPtr<ProcessGroup>& pg : held) HangUpIfOrphaned(*pg);
 
   if (tg.pgrp && tg.pgrp->session->leader == &tg) {
     Session& session = *tg.pgrp->session;

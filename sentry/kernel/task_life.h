@@ -36,7 +36,11 @@ class TaskLife {
   static bool TellParent(ThreadGroup& tg);  // true: nobody will wait
   static void Tell(Task& t, ThreadGroup& to, int signo, int status);
   static ThreadGroup* NewParent(ThreadGroup& tg);
-  static void HangUpOrphanedGroups(ThreadGroup& tg);
+  // The process groups that `tg` links to another group of their session, as a parent outside of its
+  // child's group or as such a child: its end may make orphans of them.
+  static std::vector<RefPtr<ProcessGroup>> GroupsHeldBy(const ThreadGroup& tg);
+  // A stopped group without anyone to continue it gets SIGHUP and SIGCONT.
+  static void HangUpIfOrphaned(ProcessGroup& pg);
   static void LeaveGroup(ThreadGroup& tg);
   static bool IsAwaitedFromOutside(const ThreadGroup& tg);
 };

@@ -230,6 +230,8 @@ void Task::HandleEvent(const Event& e) {
     }
     case EventKind::kStubLost: {
       RW_LOG(kWarning, "task %d lost its stub", tid_);
+      // One that died of the guest's own doing needs no word: the guest sees that signal.
+      if (e.signo != SIGSEGV) kernel_.TellStubLoss(*tg_);
       MutexLock lock(tg_->siglock);
       KillGroupLocked(e.signo == SIGSEGV ? SIGSEGV | CoreFlag(SIGSEGV) : SIGKILL);
       break;

@@ -117,6 +117,7 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   bool is_child_subreaper = false;
   bool from_outside = false;  // made by `runsc exec`: its parent is not in the container
   bool self_owned = false;  // has no parent to reap it: holds a reference to itself
+  bool stub_loss_told = false;  // people know that the stub is gone
   bool zombie = false;  // all threads are gone, the parent has not waited yet
   int exit_signal = SIGCHLD;
   int ptracer = 0;          // PR_SET_PTRACER; -1: anyone

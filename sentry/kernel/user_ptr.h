@@ -59,6 +59,10 @@ class UserOut {
   Result<void> CopyOutLast(Task& t, const T& v) const {
     return t.CopyOutLast(addr_, std::as_bytes(std::span(&v, 1)));
   }
+  Result<void> CopyOutLastArray(Task& t, std::span<const T> v) const {
+    if (v.empty()) return {};
+    return t.CopyOutLast(addr_, std::as_bytes(v));
+  }
 
  private:
   GuestAddr addr_;

@@ -49,6 +49,7 @@ struct MmapRequest {
   RefPtr<File> file;
   uint64_t offset = 0;
   const char* name = nullptr;  // static; nobody but the loader gives one
+  int max_prot = PROT_READ | PROT_WRITE | PROT_EXEC;  // what mprotect may ever give
 };
 
 class MemoryManager : public RefCounted<MemoryManager> {
@@ -142,6 +143,8 @@ class MemoryManager : public RefCounted<MemoryManager> {
   void set_auxv(std::vector<uint64_t> auxv);
 
   // --- Looking.
+  // Whether all of the range is mapped for writing, as far as the map says (the stack may yet grow).
+  bool MayWrite(GuestRange range) const;
   std::optional<Vma> Find(GuestAddr addr) const;  // the vma that holds addr
   // In order of address. The main stack starts at its lowest page in use.
   std::vector<Vma> List() const;
@@ -157,6 +160,9 @@ class MemoryManager : public RefCounted<MemoryManager> {
   Usage usage(bool with_rss = true) const;
   // Resident bytes of one mapping, as above (smaps).
   uint64_t ResidentIn(GuestRange range) const;
+
+  // Whether a shared mapping that may write is of one of these host descriptors.
+  bool WritesTo(const std::vector<int>& host_fds) const;
 
   // Whether a host fault at addr is the guest's SIGSEGV: SEGV_MAPERR or SEGV_ACCERR by the vmas.
   int SegvCode(GuestAddr addr) const;
@@ -203,7 +209,7 @@ class MemoryManager : public RefCounted<MemoryManager> {
   Result<void> FlushLocked() REQUIRES(mu_);
   bool SealedLocked(GuestRange range) const REQUIRES_SHARED(mu_);
   // mlock on the host as far as it lets us; else makes the pages resident once.
-  void LockOnHost(GuestRange range, bool on_fault, int prot) REQUIRES(mu_);
+  bool LockOnHost(GuestRange range, bool on_fault, int prot) REQUIRES(mu_);
   Result<void> SetLockedLocked(GuestRange range, bool locked, bool on_fault) REQUIRES(mu_);
 
   bool OpenPage(GuestAddr addr, int access);

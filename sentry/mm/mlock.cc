@@ -23,16 +23,18 @@ std::optional<GuestRange> WholePages(GuestAddr addr, uint64_t length) {
 
 }  // namespace
 
-void MemoryManager::LockOnHost(GuestRange range, bool on_fault, int prot) {
-  if (as_->Advise(SYS_mlock2, range, on_fault ? kMlockOnFault : 0).ok()) return;
-  if (on_fault || (prot & (PROT_READ | PROT_WRITE)) == 0) return;
+// False: not all of it is resident now, which mlock(2) alone tells its caller.
+bool MemoryManager::LockOnHost(GuestRange range, bool on_fault, int prot) {
+  if (as_->Advise(SYS_mlock2, range, on_fault ? kMlockOnFault : 0).ok() || on_fault) return true;
+  if (prot == PROT_NONE) return false;
+  if ((prot & (PROT_READ | PROT_WRITE)) == 0) return true;
   const int advice = (prot & PROT_WRITE) != 0 ? kMadvPopulateWrite : kMadvPopulateRead;
-  // Nobody hears of a failure: mlock's promise was kept as far as the host lets us.
-  (void)as_->Advise(SYS_madvise, range, advice).ok();
+  return as_->Advise(SYS_madvise, range, advice).ok();
 }
 
-// Applied up to the first hole, as on Linux.
+// Applied up to the first hole, as on Linux. ENOMEM then, and when pages could not be had.
 Result<void> MemoryManager::SetLockedLocked(GuestRange range, bool locked, bool on_fault) {
+  bool resident = true;
   GuestAddr at = range.start;
   while (at < range.end) {
     const Vma* vma = vmas_.Find(at);
@@ -51,13 +53,13 @@ Result<void> MemoryManager::SetLockedLocked(GuestRange range, bool locked, bool 
            it != vmas_.end() && it->second.range.start < there.end; ++it) {
         const GuestRange part{std::max(there.start, it->second.range.start),
                               std::min(there.end, it->second.range.end)};
-        LockOnHost(part, on_fault, it->second.prot);
+        resident &= LockOnHost(part, on_fault, it->second.prot);
       }
     } else {
       (void)as_->Advise(SYS_munlock, there, 0).ok();
     }
   }
-  if (there.end < range.end) return Errno(ENOMEM);
+  if (there.end < range.end || !resident) return Errno(ENOMEM);
   return {};
 }
 
@@ -105,7 +107,8 @@ Result<void> MemoryManager::Mlockall(int flags, const MemoryLimits& limits) {
   for (GuestRange range : ranges) {
     // Not the part of the stack that only we have mapped.
     if (range.start == reserve.start && !reserve.empty()) range.start = reserve.end;
-    if (!range.empty()) TRY(SetLockedLocked(range, true, on_fault));
+    // As __mm_populate(): what cannot be had does not count.
+    if (!range.empty()) (void)SetLockedLocked(range, true, on_fault).ok();
   }
   return {};
 }

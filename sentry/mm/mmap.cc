@@ -93,8 +93,15 @@ Result<GuestAddr> MemoryManager::Mmap(const MmapRequest& request, const MemoryLi
   const uint64_t length = *rounded;
   const bool fixed = IsFixed(request.flags);
   if (fixed) TRY(CheckFixedPlace(request.hint, length));
+  if ((request.flags & MAP_FIXED_NOREPLACE) != 0) {
+    // Linux looks for the place first; PlaceLocked is what counts.
+    MutexLock lock(mu_);
+    if (vmas_.Intersects({request.hint, request.hint + length})) return Errno(EEXIST);
+  }
 
-  Vma vma{.prot = request.prot & (PROT_READ | PROT_WRITE | PROT_EXEC), .name = request.name};
+  Vma vma{.prot = request.prot & (PROT_READ | PROT_WRITE | PROT_EXEC),
+          .max_prot = request.max_prot,
+          .name = request.name};
   int host_flags = request.flags & (MAP_NORESERVE | MAP_STACK);
   const bool droppable = !request.file && (request.flags & MAP_TYPE) == kMapDroppable;
   if (request.file) {

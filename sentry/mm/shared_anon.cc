@@ -9,6 +9,8 @@
 
 #include "fs/vfs/dentry.h"
 #include "fs/vfs/vfs.h"
+#include "sentry/base/file_memory.h"
+#include "sentry/base/guest_addr.h"
 #include "sentry/base/unique_fd.h"
 
 namespace ringwall {
@@ -30,8 +32,11 @@ ShmFileSystem& ShmFs() {
 
 class SharedAnonInode final : public Inode {
  public:
-  SharedAnonInode(UniqueFd memory, uint64_t size)
-      : Inode(ShmFs(), S_IFREG), memory_(std::move(memory)), size_(size) {}
+  SharedAnonInode(UniqueFd memory, uint64_t size, MappedMemory mapped)
+      : Inode(ShmFs(), S_IFREG),
+        memory_(std::move(memory)),
+        size_(size),
+        mapped_(std::move(mapped)) {}
 
   Result<Attr> GetAttr() override {
     return Attr{.ino = ino_, .mode = S_IFREG | 0777, .nlink = 0, .size = size_};
@@ -46,13 +51,14 @@ class SharedAnonInode final : public Inode {
  private:
   const UniqueFd memory_;
   const uint64_t size_;
+  const MappedMemory mapped_;  // gone before its descriptor
   static std::atomic<uint64_t> next_ino_;
   const uint64_t ino_ = next_ino_.fetch_add(1, std::memory_order_relaxed);
 };
 
 std::atomic<uint64_t> SharedAnonInode::next_ino_{1};
 
-Ref<Inode> ShmFileSystem::root() { return MakeRef<SharedAnonInode>(UniqueFd(), 0); }
+Ref<Inode> ShmFileSystem::root() { return MakeRef<SharedAnonInode>(UniqueFd(), 0, MappedMemory()); }
 
 class SharedAnonFile final : public File {
  public:
@@ -72,7 +78,9 @@ Result<Ref<File>> MakeSharedAnonFile(uint64_t size) {
   if (!memory.valid()) return Errno(errno);
   if (::ftruncate(memory.get(), static_cast<off_t>(size)) != 0) return Errno(ENOMEM);
   const int fd = memory.get();
-  Ref<SharedAnonInode> inode = MakeRef<SharedAnonInode>(std::move(memory), size);
+  MappedMemory mapped = TRY(MappedMemory::Create(fd, size / kPageSize, 0));
+  Ref<SharedAnonInode> inode =
+      MakeRef<SharedAnonInode>(std::move(memory), size, std::move(mapped));
   Path path = AnonymousPath(std::move(inode), "/dev/zero (deleted)");
   return Ref<File>(MakeRef<SharedAnonFile>(std::move(path), fd));
 }

@@ -1,4 +1,6 @@
 // Looking at a map: /proc/PID/maps, status, statm, and what a fault was.
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <array>
 
@@ -14,6 +16,17 @@ void MemoryManager::DescribeLocked(Vma& vma) const {
   } else if (!vma.file && vma.range.start < layout_.brk && layout_.start_brk < vma.range.end) {
     vma.name = "[heap]";
   }
+}
+
+bool MemoryManager::MayWrite(GuestRange range) const {
+  ReaderLock lock(mu_);
+  GuestAddr at = range.start;
+  for (auto it = vmas_.FindFrom(at); at < range.end; ++it) {
+    if (it == vmas_.end() || at < it->second.range.start) return false;
+    if ((it->second.prot & PROT_WRITE) == 0) return false;
+    at = it->second.range.end;
+  }
+  return true;
 }
 
 std::optional<Vma> MemoryManager::Find(GuestAddr addr) const {
@@ -56,7 +69,30 @@ GuestAddr MemoryManager::LowestUsedStackLocked(const Vma& stack) const {
   return reserve.end;
 }
 
+namespace {
+// Sanitizers, databases and run-times reserve terabytes of which they use little, and mincore takes a
+// byte for each page: beyond this much, what is in memory is not counted but derived.
+constexpr uint64_t kCountedBytes = uint64_t{4} << 30;
+constexpr uint64_t kCountedInAll = 8 * kCountedBytes;
+
+// Room that is only kept free: nobody can have touched it but before an mprotect.
+bool IsReserve(const Vma& vma) {
+  return vma.prot == PROT_NONE && !vma.file && vma.range.size() > kCountedBytes / 4;
+}
+
+// The host's peak of what the stub has in memory, in bytes; 0 when it cannot be asked.
+uint64_t PeakOnHost(AddressSpace& as) {
+  const Result<AddressSpace::HostUsage> used = as.Usage();
+  return used.ok() ? std::min<uint64_t>(used->maxrss_kib, uint64_t{1} << 40) * 1024 : 0;
+}
+}  // namespace
+
 uint64_t MemoryManager::ResidentLocked(GuestRange range) const {
+  if (range.size() > kCountedBytes / 4) {
+    const Vma* vma = vmas_.Find(range.start);
+    if (vma != nullptr && IsReserve(*vma)) return 0;
+    if (range.size() > kCountedBytes) return std::min(range.size(), PeakOnHost(*as_));
+  }
   std::array<uint8_t, 16384> pages;
   uint64_t resident = 0;
   for (GuestAddr at = range.start; at < range.end;) {
@@ -89,8 +125,14 @@ MemoryManager::Usage MemoryManager::usage(bool with_rss) const {
   if (with_rss) {
     std::vector<GuestRange> ranges;
     std::vector<uint64_t*> sums;
+    uint64_t counted = 0, left_out = 0;
     for (const auto& [end, vma] : vmas_) {
-      if (vma.name != nullptr) continue;
+      if (vma.name != nullptr || IsReserve(vma)) continue;
+      if (vma.range.size() > kCountedBytes || counted + vma.range.size() > kCountedInAll) {
+        left_out += vma.range.size();
+        continue;
+      }
+      counted += vma.range.size();
       ranges.push_back(vma.range);
       const bool shmem = vma.file && vma.file->inode().fs().type_name() == "tmpfs";
       sums.push_back(!vma.file ? &u.rss_anon : shmem ? &u.rss_shmem : &u.rss_file);
@@ -99,12 +141,28 @@ MemoryManager::Usage MemoryManager::usage(bool with_rss) const {
     static_cast<void>(as_->CountResident(ranges, pages).ok());
     for (size_t i = 0; i < pages.size(); ++i) *sums[i] += pages[i] * kPageSize;
     u.rss = u.rss_anon + u.rss_file + u.rss_shmem;
+    if (left_out != 0) {
+      // The host's own peak of the process bounds what the ranges that were left out can hold.
+      const uint64_t on_host = PeakOnHost(*as_);
+      const uint64_t rest = std::min(left_out, on_host > u.rss ? on_host - u.rss : 0);
+      u.rss_anon += rest;
+      u.rss += rest;
+    }
     uint64_t peak = peak_rss_.load(std::memory_order_relaxed);
     while (peak < u.rss && !peak_rss_.compare_exchange_weak(peak, u.rss)) {
     }
   }
   u.peak = peak_rss_.load(std::memory_order_relaxed);
   return u;
+}
+
+bool MemoryManager::WritesTo(const std::vector<int>& host_fds) const {
+  ReaderLock lock(mu_);
+  return std::any_of(vmas_.begin(), vmas_.end(), [&](const auto& entry) {
+    const Vma& vma = entry.second;
+    return vma.file && vma.shared && (vma.max_prot & PROT_WRITE) != 0 &&
+           std::find(host_fds.begin(), host_fds.end(), vma.host.host_fd) != host_fds.end();
+  });
 }
 
 int MemoryManager::SegvCode(GuestAddr addr) const {

@@ -9,7 +9,7 @@ namespace ringwall::test {
 namespace {
 
 // What lies at the stack pointer when rt_sigreturn is called: the rest of an rt_sigframe.
-struct alignas(16) Frame {
+struct Frame {
   ucontext_t uc;
   siginfo_t info;
   alignas(64) unsigned char fp[4096];

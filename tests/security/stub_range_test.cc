@@ -73,17 +73,20 @@ TEST(StubRangeTest, ProtectUnmapMoveAdviseLockAreRefused) {
 TEST(StubRangeTest, UnmapDoesNothingThere) {
   if (!Inside()) GTEST_SKIP() << "natively this would unmap the stack";
   // Success or refusal, the process goes on making calls: nothing was unmapped.
-  for (const auto& [from, size] : std::vector<std::pair<uint64_t, uint64_t>>{
+  struct Range {
+    uint64_t from, size;
+  };
+  for (const Range range : std::vector<Range>{
            {RW_STUB_TEXT, 4096}, {RW_STUB_START, RW_STUB_END - RW_STUB_START},
            {RW_STUB_START - 4096, 8192}, {RW_STUB_REGIONS, RW_REGION_SIZE}}) {
     EXPECT_TRUE(Exited(RunHostile([=] {
-      munmap(At(from), size);
+      munmap(At(range.from), range.size);
       CHECK_CHILD(getppid() > 0);
       void* m = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
       CHECK_CHILD(m != MAP_FAILED);
       memset(m, 1, 4096);
       return InChild([] { return 0; });
-    }))) << std::hex << from;
+    }))) << std::hex << range.from;
   }
   ExpectWell();
 }

@@ -14,7 +14,7 @@ struct OwnerEx {
   int type;
   pid_t pid;
 };
-constexpr int kOwnerTid = 0, kOwnerPid = 1, kOwnerPgrp = 2;
+constexpr int kOwnerTid = 0, kOwnerPgrp = 2;
 
 // The signal that waits, taken; 0 when none does.
 int TakePending(int signo, siginfo_t* info = nullptr) {

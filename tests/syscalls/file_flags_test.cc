@@ -6,7 +6,11 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/sendfile.h>
 #include <sys/xattr.h>
+
+#include <functional>
+#include <vector>
 
 #include "tests/util/test_util.h"
 
@@ -254,6 +258,74 @@ TEST_F(ExecPrivilegeTest, BadFileCapabilitiesAreRefused) {
     CHECK_CHILD(setxattr(file.c_str(), "security.capability", caps, 20, 0) == -1 && errno == EPERM);
     return 0;
   })));
+}
+
+// How contents change, and whether that is so for the file's privileges too.
+struct Change {
+  const char* name;
+  int open_flags;
+  std::function<bool(int fd, const std::string& path)> change;
+  bool drops = true;
+};
+
+const std::vector<Change>& Changes() {
+  static const auto* all = new std::vector<Change>{
+      {"write", 0, [](int fd, const std::string&) { return write(fd, "x", 1) == 1; }},
+      {"write of nothing", 0, [](int fd, const std::string&) { return write(fd, "x", 0) == 0; }, false},
+      {"pwrite", 0, [](int fd, const std::string&) { return pwrite(fd, "x", 1, 2) == 1; }},
+      {"ftruncate", 0, [](int fd, const std::string&) { return ftruncate(fd, 1) == 0; }},
+      {"truncate", 0, [](int, const std::string& path) { return truncate(path.c_str(), 1) == 0; }},
+      {"O_TRUNC", O_TRUNC, [](int, const std::string&) { return true; }},
+      {"fallocate", 0, [](int fd, const std::string&) { return fallocate(fd, 0, 0, 100) == 0; }},
+      {"sendfile", 0, [](int fd, const std::string&) {
+         Fd in(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+         return sendfile(fd, in.get(), nullptr, 10) == 10;
+       }},
+      {"splice", 0, [](int fd, const std::string&) {
+         Pipe p;
+         return write(p.writer.get(), "abc", 3) == 3 && splice(p.reader.get(), nullptr, fd, nullptr, 3, 0) == 3;
+       }},
+  };
+  return *all;
+}
+
+TEST_F(ExecPrivilegeTest, StrangersThatWriteTakeThePrivileges) {
+  for (const Change& c : Changes()) {
+    for (const mode_t mode : {04777, 02777, 02767, 06767}) {
+      const std::string path = CopyOf(dir_, "/bin/true", 0, 0, mode);
+      SetCaps(path, 1u << CAP_NET_RAW, true);
+      EXPECT_TRUE(Exited(InChildAsNobody([&] {
+        Fd fd(open(path.c_str(), O_RDWR | O_CLOEXEC | c.open_flags));
+        CHECK_CHILD(fd.ok() && c.change(fd.get(), path));
+        struct stat st;
+        CHECK_CHILD(fstat(fd.get(), &st) == 0);
+        CHECK_CHILD((st.st_mode & 07777) == (c.drops ? mode & 0777 : mode));
+        char caps[64];
+        const ssize_t n = fgetxattr(fd.get(), "security.capability", caps, sizeof(caps));
+        CHECK_CHILD(c.drops ? n == -1 && errno == ENODATA : n > 0);
+        return 0;
+      }))) << c.name << " " << std::oct << mode;
+      unlink(path.c_str());
+    }
+  }
+}
+
+TEST_F(ExecPrivilegeTest, RootThatWritesTakesOnlyTheFilesCapabilities) {
+  for (const Change& c : Changes()) {
+    const std::string path = CopyOf(dir_, "/bin/true", 0, 0, 06777);
+    // A second time, after they were given anew.
+    for (int round = 0; round < 2; ++round) {
+      SetCaps(path, 1u << CAP_NET_RAW, true);
+      Fd fd(open(path.c_str(), O_RDWR | O_CLOEXEC | c.open_flags));
+      ASSERT_TRUE(fd.ok() && c.change(fd.get(), path)) << c.name;
+      struct stat st;
+      ASSERT_OK(fstat(fd.get(), &st));
+      EXPECT_EQ(st.st_mode & 07777, 06777u) << c.name;
+      char caps[64];
+      EXPECT_EQ(fgetxattr(fd.get(), "security.capability", caps, sizeof(caps)) > 0, !c.drops) << c.name;
+    }
+    unlink(path.c_str());
+  }
 }
 
 }  // namespace

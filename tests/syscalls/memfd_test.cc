@@ -25,6 +25,13 @@ TEST(MemfdTest, FlagsAndNamesAreChecked) {
   EXPECT_EQ(errno, EINVAL);
   EXPECT_EQ(memfd_create("x", 21u << 26), -1);
   EXPECT_EQ(errno, EINVAL);
+  // No processor has pages of 64 KiB or 16 GiB that Linux would call huge.
+  for (const unsigned log : {16u, 34u}) {
+    EXPECT_EQ(memfd_create("x", MFD_HUGETLB | log << 26), -1);
+    EXPECT_EQ(errno, ENODEV);
+  }
+  EXPECT_EQ(memfd_create("x", MFD_HUGETLB | 0x20), -1);
+  EXPECT_EQ(errno, EINVAL);
   EXPECT_EQ(memfd_create("x", kNoExecSeal | kExec), -1);
   EXPECT_EQ(errno, EINVAL);
   EXPECT_EQ(memfd_create(nullptr, 0), -1);

@@ -184,6 +184,23 @@ TEST(MmapTest, DevZeroIsAnonymous) {
   munmap(p, kPage);
 }
 
+TEST(MmapTest, DevZeroKeepsTheDescriptorsRights) {
+  Fd reader(open("/dev/zero", O_RDONLY | O_CLOEXEC)), writer(open("/dev/zero", O_WRONLY | O_CLOEXEC));
+  ASSERT_TRUE(reader.ok() && writer.ok());
+  EXPECT_EQ(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, reader.get(), 0), MAP_FAILED);
+  EXPECT_EQ(errno, EACCES);
+  EXPECT_EQ(mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, writer.get(), 0), MAP_FAILED);
+  EXPECT_EQ(errno, EACCES);
+  void* const shared = mmap(nullptr, 4096, PROT_READ, MAP_SHARED, reader.get(), 0);
+  ASSERT_NE(shared, MAP_FAILED);
+  EXPECT_FAILS(mprotect(shared, 4096, PROT_READ | PROT_WRITE), EACCES);
+  void* const own = mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, reader.get(), 0);
+  ASSERT_NE(own, MAP_FAILED);
+  EXPECT_OK(mprotect(own, 4096, PROT_READ | PROT_WRITE));
+  munmap(shared, 4096);
+  munmap(own, 4096);
+}
+
 TEST(MmapTest, ReadingIntoAMappedFileWorks) {
   TempDir dir;
   Fd in(open(dir.File("in", "from file").c_str(), O_RDONLY));
@@ -273,6 +290,29 @@ TEST(MprotectTest, SystemCallInFreshCodeAndAfterARewrite) {
   munmap(q, kPage);
 }
 
+TEST(MprotectTest, CallsFromFreshCodeKeepTheirResults) {
+  // Many sites, each called often enough to be worth rewriting, by calls that have quick answers.
+  constexpr int kSites = 600, kCalls = 20, kDistance = 64;
+  const struct {
+    unsigned char nr;
+    long result;
+  } calls[] = {{228 /* clock_gettime */, 0}, {39 /* getpid */, getpid()}, {110 /* getppid */, getppid()}};
+  char* p = Map(kSites * kDistance / kPage + 1);
+  for (int i = 0; i < kSites; ++i) {
+    const unsigned char code[] = {0xb8, calls[i % 3].nr, 0, 0, 0, 0x0f, 0x05, 0xc3};
+    memcpy(p + i * kDistance, code, sizeof(code));
+  }
+  ASSERT_OK(mprotect(p, (kSites * kDistance / kPage + 1) * kPage, PROT_READ | PROT_EXEC));
+  timespec now;
+  for (int i = 0; i < kSites; ++i) {
+    const auto call = reinterpret_cast<long (*)(long, timespec*)>(p + i * kDistance);
+    for (int k = 0; k < kCalls; ++k) {
+      ASSERT_EQ(call(CLOCK_MONOTONIC, &now), calls[i % 3].result) << "call " << k << " of site " << i;
+    }
+  }
+  munmap(p, (kSites * kDistance / kPage + 1) * kPage);
+}
+
 TEST(MprotectTest, BadAddressForACallIsEfaultAfterProtection) {
   char* p = Map(1);
   ASSERT_OK(mprotect(p, kPage, PROT_READ));
@@ -339,6 +379,15 @@ TEST(MadviseTest, Errors) {
   EXPECT_OK(madvise(p, kPage, MADV_HUGEPAGE));
   EXPECT_OK(madvise(p, 0, MADV_DONTNEED));
   munmap(p, kPage);
+}
+
+TEST(MadviseTest, MergingIsTakenWhereTheSystemShowsIt) {
+  char* p = Map(2);
+  const bool shown = access("/sys/kernel/mm/ksm/run", F_OK) == 0;
+  for (const int advice : {MADV_MERGEABLE, MADV_UNMERGEABLE}) {
+    EXPECT_EQ(madvise(p, 2 * kPage, advice), shown ? 0 : -1);
+  }
+  munmap(p, 2 * kPage);
 }
 
 TEST(MadviseTest, DontforkAndWipeonfork) {

@@ -382,6 +382,23 @@ TEST(BindTest, ShowsASubtreeElsewhere) {
   })));
 }
 
+TEST(BindTest, NoWayUpFromWhatWasMovedOutOfIt) {
+  EXPECT_TRUE(Exited(InMounts([] {
+    Mkdirs({"a", "a/sub", "a/sub/deep", "b", "elsewhere"});
+    Touch("elsewhere/secret");
+    CHECK_CHILD(mount("a", "b", nullptr, MS_BIND, nullptr) == 0);
+    Fd work(open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    CHECK_CHILD(work.ok() && chdir("b/sub/deep") == 0);
+    CHECK_CHILD(Exists("../../sub"));
+    CHECK_CHILD(renameat(work.get(), "a/sub", work.get(), "elsewhere/sub") == 0);
+    CHECK_FAILS(chdir("../.."), ENOENT);
+    CHECK_FAILS(access("../../secret", F_OK), ENOENT);
+    CHECK_FAILS(open("../../secret", O_RDONLY), ENOENT);
+    CHECK_CHILD(chdir("/") == 0);
+    return 0;
+  })));
+}
+
 TEST(BindTest, FilesBindToFiles) {
   EXPECT_TRUE(Exited(InMounts([] {
     Mkdirs({"d"});

@@ -92,7 +92,8 @@ TEST(UnshareTest, ThreadsCannotLeaveTheirProcess) {
 
 TEST(UnshareTest, NamespacesNeedPrivilege) {
   EXPECT_TRUE(Exited(InChildAsNobody([] {
-    for (const int flag : {CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET}) {
+    for (const int flag : {CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET,
+                           CLONE_NEWCGROUP}) {
       CHECK_CHILD(unshare(flag) == -1 && errno == EPERM);
       CHECK_CHILD(Clone(flag) == -1 && errno == EPERM);
     }
@@ -119,7 +120,8 @@ TEST(UnshareTest, EachKindGetsANewNumber) {
       int flag;
       const char* name;
     } kinds[] = {{CLONE_NEWNS, "mnt"}, {CLONE_NEWUTS, "uts"}, {CLONE_NEWIPC, "ipc"},
-                 {CLONE_NEWNET, "net"}, {CLONE_NEWUSER, "user"}};
+                 {CLONE_NEWNET, "net"}, {CLONE_NEWCGROUP, "cgroup"},
+                 {CLONE_NEWUSER, "user"}};
     for (const auto& kind : kinds) {
       const std::string before = NsName("self", kind.name);
       CHECK_CHILD(!before.empty());
@@ -356,14 +358,15 @@ TEST(SetnsTest, BadDescriptors) {
 
 TEST(SetnsTest, GoesBackToWhatADescriptorHolds) {
   EXPECT_TRUE(Exited(InChild([] {
-    BecomeRootInside(CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET);
-    for (const char* kind : {"uts", "ipc", "net"}) {
+    BecomeRootInside(CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP);
+    for (const char* kind : {"uts", "ipc", "net", "cgroup"}) {
       const std::string path = std::string("/proc/self/ns/") + kind;
       const std::string before = NsName("self", kind);
       Fd old(open(path.c_str(), O_RDONLY | O_CLOEXEC));
       CHECK_CHILD(old.ok());
       const int flag = ioctl(old.get(), kNsGetNstype);
-      CHECK_CHILD(flag == CLONE_NEWUTS || flag == CLONE_NEWIPC || flag == CLONE_NEWNET);
+      CHECK_CHILD(flag == CLONE_NEWUTS || flag == CLONE_NEWIPC || flag == CLONE_NEWNET ||
+                  flag == CLONE_NEWCGROUP);
       CHECK_CHILD(unshare(flag) == 0);
       CHECK_CHILD(NsName("self", kind) != before);
       CHECK_CHILD(setns(old.get(), flag) == 0);
@@ -707,7 +710,7 @@ TEST(CloneFlagsTest, CombinationsThatCannotBe) {
 TEST(CloneFlagsTest, AllNamespacesAtOnce) {
   EXPECT_TRUE(Exited(InChild([&] {
     const pid_t child = Clone(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC |
-                              CLONE_NEWPID | CLONE_NEWNET);
+                              CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWCGROUP);
     if (child == 0) _exit(getpid() == 1 && getuid() == 65534 ? 0 : 1);
     CHECK_CHILD(child > 0);
     return WEXITSTATUS(WaitFor(child));

@@ -4,6 +4,8 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+
 #include "tests/util/inet_util.h"
 
 namespace ringwall::test {
@@ -142,6 +144,34 @@ TEST_P(RingTest, AFullRingDropsAndSaysSo) {
   EXPECT_GE(stats.tp_packets, 500u);
   EXPECT_GT(stats.tp_drops, 0u);
   EXPECT_TRUE(PollFor(packet_.get(), POLLIN, 0) & POLLIN);
+}
+
+// A block whose private part leaves less room than a frame's header takes: nothing may go beyond it.
+TEST_P(RingTest, FramesStayInTheirBlock) {
+  if (!v3()) GTEST_SKIP() << "only blocks have a private part";
+  constexpr uint32_t kSmall = 4096, kPrivate = 3960, kTiny = 80;
+  tpacket_req3 r = {};
+  r.tp_block_size = kSmall, r.tp_block_nr = 2;
+  r.tp_frame_size = kTiny, r.tp_frame_nr = kSmall / kTiny * 2;
+  r.tp_sizeof_priv = kPrivate;
+  ASSERT_OK(setsockopt(packet_.get(), SOL_PACKET, PACKET_RX_RING, &r, sizeof(r)));
+  map_ = mmap(nullptr, 2 * kSmall, PROT_READ | PROT_WRITE, MAP_SHARED, packet_.get(), 0);
+  ASSERT_NE(map_, MAP_FAILED);
+  sockaddr_ll a = {};
+  a.sll_family = AF_PACKET;
+  a.sll_protocol = htons(ETH_P_IP);
+  a.sll_ifindex = kLo;
+  ASSERT_OK(bind(packet_.get(), reinterpret_cast<sockaddr*>(&a), sizeof(a)));
+  UdpPair p;
+  const std::string large(20000, 'x');
+  std::string sink(large.size(), 0);
+  for (int i = 0; i < 4; i++) {
+    ASSERT_EQ(send(p.a.get(), large.data(), large.size(), 0), 20000);
+    ASSERT_EQ(recv(p.b.get(), sink.data(), sink.size(), 0), 20000);
+  }
+  EXPECT_LE(std::count(at(), at() + 2 * kSmall, 'x'), 2 * (kSmall - 48 - kPrivate));
+  munmap(map_, 2 * kSmall);
+  map_ = MAP_FAILED;
 }
 
 TEST(FanoutTest, EachFrameGoesToOne) {

@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -28,6 +29,29 @@ std::string FdInfo(int fd) { return ReadFile("/proc/self/fdinfo/" + std::to_stri
 
 bool Has(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
+}
+
+// What a sanitizer's shadow or a database's address room looks like: terabytes, all but empty. Counting
+// them page by page would take minutes.
+TEST(ProcPidTest, TerabytesOfRoomAreSeenAtOnceInStatAndSmaps) {
+  constexpr size_t kHuge = size_t{8} << 40;
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  void* none = mmap(nullptr, kHuge, PROT_NONE, flags, -1, 0);
+  ASSERT_NE(none, MAP_FAILED);
+  char* shadow = static_cast<char*>(mmap(nullptr, kHuge, PROT_READ | PROT_WRITE, flags, -1, 0));
+  ASSERT_NE(shadow, MAP_FAILED);
+  for (int i = 0; i < 64; ++i) shadow[(size_t{100} << 30) * (i % 64) + 4096 * i] = 1;
+  std::istringstream statm(ReadFile("/proc/self/statm"));
+  uint64_t size = 0, resident = 0;
+  statm >> size >> resident;
+  EXPECT_GE(size, 2 * kHuge / 4096);
+  EXPECT_GE(resident, 64u);
+  EXPECT_LT(resident, (uint64_t{1} << 30) / 4096);
+  EXPECT_TRUE(Has(ReadFile("/proc/self/status"), "VmRSS:"));
+  EXPECT_TRUE(Has(ReadFile("/proc/self/smaps"), "Rss:"));
+  EXPECT_TRUE(Has(ReadFile("/proc/self/smaps_rollup"), "Rss:"));
+  EXPECT_EQ(munmap(none, kHuge), 0);
+  EXPECT_EQ(munmap(shadow, kHuge), 0);
 }
 
 TEST(ProcPidTest, IoCountsWhatIsReadAndWritten) {
@@ -128,6 +152,93 @@ TEST(ProcPidTest, MapFilesNameTheMappings) {
   EXPECT_FAILS(readlink("/proc/self/map_files/1000-2000", target, sizeof(target)), ENOENT);
   EXPECT_FAILS(readlink("/proc/self/map_files/x", target, sizeof(target)), ENOENT);
   munmap(p, 8192);
+}
+
+// struct procmap_query of Linux 6.11.
+struct MapQuery {
+  uint64_t size = 0, flags = 0, addr = 0, start = 0, end = 0, vma_flags = 0, page_size = 0,
+           offset = 0, inode = 0;
+  uint32_t dev_major = 0, dev_minor = 0, name_size = 0, build_id_size = 0;
+  uint64_t name_addr = 0, build_id_addr = 0;
+};
+constexpr unsigned long kQuery = 0xc0686611;
+constexpr uint64_t kRead = 1, kWrite = 2, kExec = 4, kShared = 8, kOrNext = 0x10, kFile = 0x20;
+
+TEST(ProcPidTest, MapsAnswersQuestions) {
+  TempDir dir;
+  const std::string path = dir.path() + "/mapped";
+  Fd file(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  ASSERT_EQ(ftruncate(file.get(), 4 * 4096), 0);
+  struct stat st;
+  ASSERT_EQ(fstat(file.get(), &st), 0);
+  // A hole, two pages of a file that can only be read, and anonymous memory that can be written.
+  char* const base = static_cast<char*>(mmap(nullptr, 8 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(base, MAP_FAILED);
+  ASSERT_EQ(munmap(base, 4096), 0);
+  ASSERT_NE(mmap(base + 4096, 2 * 4096, PROT_READ, MAP_SHARED | MAP_FIXED, file.get(), 4096), MAP_FAILED);
+  ASSERT_EQ(mprotect(base + 3 * 4096, 4096, PROT_READ | PROT_WRITE), 0);
+  Fd maps(open("/proc/self/maps", O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(maps.ok());
+  const uint64_t at = reinterpret_cast<uint64_t>(base);
+  char name[256];
+  const auto ask = [&](uint64_t addr, uint64_t flags) {
+    MapQuery q = {};
+    q.size = sizeof(q), q.flags = flags, q.addr = addr;
+    q.name_size = sizeof(name), q.name_addr = reinterpret_cast<uint64_t>(name);
+    return ioctl(maps.get(), kQuery, &q) == 0 ? q : MapQuery{};
+  };
+  MapQuery q = ask(at + 4096 + 5000, 0);
+  EXPECT_EQ(q.start, at + 4096);
+  EXPECT_EQ(q.end, at + 3 * 4096);
+  EXPECT_EQ(q.vma_flags, kRead | kShared);
+  EXPECT_EQ(q.page_size, 4096u);
+  EXPECT_EQ(q.offset, 4096u);
+  EXPECT_EQ(q.inode, st.st_ino);
+  EXPECT_EQ(makedev(q.dev_major, q.dev_minor), st.st_dev);
+  EXPECT_EQ(q.name_size, path.size() + 1);
+  EXPECT_EQ(std::string(name), path);
+  q = ask(at + 3 * 4096, kRead | kWrite);
+  EXPECT_EQ(q.start, at + 3 * 4096);
+  EXPECT_EQ(q.inode, 0u);
+  EXPECT_EQ(q.name_size, 0u);
+  // What holds the address decides, unless the next will do.
+  EXPECT_EQ(ask(at, 0).size, 0u);
+  EXPECT_EQ(errno, ENOENT);
+  EXPECT_EQ(ask(at + 4096, kWrite).size, 0u);
+  EXPECT_EQ(errno, ENOENT);
+  EXPECT_EQ(ask(at + 3 * 4096, kFile).size, 0u);
+  EXPECT_EQ(errno, ENOENT);
+  EXPECT_EQ(ask(at, kOrNext).start, at + 4096);
+  EXPECT_EQ(ask(at, kOrNext | kWrite).start, at + 3 * 4096);
+  EXPECT_EQ(ask(at, 0x40).size, 0u);
+  EXPECT_EQ(errno, EINVAL);
+  EXPECT_NE(ask(reinterpret_cast<uint64_t>(&FdInfo), kExec).vma_flags & kExec, 0u);
+
+  const auto raw = [&](MapQuery query) { return ioctl(maps.get(), kQuery, &query); };
+  EXPECT_FAILS(raw({.size = 16}), EINVAL);
+  EXPECT_FAILS(raw({.size = 5000}), E2BIG);
+  EXPECT_FAILS(raw({.size = sizeof(MapQuery), .addr = at + 4096, .name_size = 10}), EINVAL);
+  EXPECT_FAILS(raw({.size = sizeof(MapQuery), .addr = at + 4096, .build_id_addr = at}), EINVAL);
+  EXPECT_FAILS(raw({.size = sizeof(MapQuery), .addr = at + 4096, .name_size = 4,
+                    .name_addr = reinterpret_cast<uint64_t>(name)}), ENAMETOOLONG);
+  EXPECT_FAILS(ioctl(maps.get(), kQuery, nullptr), EFAULT);
+  // One that knows less gets less.
+  struct {
+    MapQuery q;
+    uint64_t more;
+  } longer = {};
+  longer.q.size = sizeof(longer);
+  longer.q.addr = at + 4096;
+  longer.more = 0;
+  EXPECT_OK(ioctl(maps.get(), kQuery, &longer));
+  EXPECT_EQ(longer.q.start, at + 4096);
+  longer.more = 1;
+  EXPECT_FAILS(ioctl(maps.get(), kQuery, &longer), E2BIG);
+  MapQuery shorter = {.size = 32, .addr = at + 4096, .end = 77};
+  EXPECT_OK(ioctl(maps.get(), kQuery, &shorter));
+  EXPECT_EQ(shorter.start, at + 4096);
+  EXPECT_EQ(shorter.end, 77u);
+  munmap(base + 4096, 7 * 4096);
 }
 
 TEST(ProcPidTest, SyscallIsTheOneThatReads) {

@@ -59,6 +59,29 @@ TEST(EpollEdgeTest, SameFileTwiceByTwoNumbers) {
   EXPECT_EQ(epoll_wait(ep.get(), e, 4, 0), 0);
 }
 
+TEST(EpollEdgeTest, AllThatAreReadyComeAtOnce) {
+  constexpr int kFiles = 5000;
+  rlimit limit;
+  ASSERT_OK(getrlimit(RLIMIT_NOFILE, &limit));
+  if (limit.rlim_max < kFiles + 100) GTEST_SKIP() << "too few descriptors";
+  EXPECT_TRUE(Exited(InChild([&] {
+    limit.rlim_cur = limit.rlim_max;
+    CHECK_CHILD(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    Fd epoll(epoll_create1(EPOLL_CLOEXEC)), ready(eventfd(1, EFD_CLOEXEC));
+    for (int i = 0; i < kFiles; ++i) {
+      const int fd = dup(ready.get());
+      epoll_event event = {};
+      event.events = EPOLLIN;
+      event.data.fd = fd;
+      CHECK_CHILD(fd >= 0 && epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) == 0);
+    }
+    std::vector<epoll_event> events(kFiles + 10);
+    CHECK_CHILD(epoll_wait(epoll.get(), events.data(), kFiles + 10, -1) == kFiles);
+    CHECK_CHILD(epoll_wait(epoll.get(), events.data(), kFiles - 1, -1) == kFiles - 1);
+    return 0;
+  })));
+}
+
 TEST(EpollEdgeTest, ModifyRearmsEdgesAndShots) {
   Fd ep(epoll_create1(0));
   Pipe p;

@@ -2,6 +2,7 @@
 #include <poll.h>
 #include <pty.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <termios.h>
 
 #include "tests/util/test_util.h"
@@ -225,8 +226,9 @@ TEST_F(PtyTest, OrphanedGroupReadsEio) {
     const pid_t middle = fork();
     if (middle == 0) {
       setpgid(0, 0);
+      const pid_t parent = getpid();
       if (fork() == 0) {
-        while (getppid() == middle) usleep(500);
+        while (getppid() == parent) usleep(500);
         char b;
         signal(SIGTTIN, SIG_DFL);
         const char eio = read(slave_.get(), &b, 1) == -1 && errno == EIO ? 'y' : 'n';
@@ -244,6 +246,91 @@ TEST_F(PtyTest, OrphanedGroupReadsEio) {
   int status;
   ASSERT_EQ(waitpid(pid, &status, 0), pid);
   EXPECT_TRUE(Exited(status));
+}
+
+// In a session of its own, so that what the tests run in plays no part.
+template <typename Body>
+bool InNewSession(Body body) {
+  return Exited(InChild([&] {
+    CHECK_CHILD(setsid() == getpid());
+    return body();
+  }));
+}
+
+bool IsStopped(pid_t pid) {
+  int status = 0;
+  return waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status);
+}
+
+TEST(OrphanedGroupTest, StoppedMemberIsNotHungUpByTheEndOfAnother) {
+  EXPECT_TRUE(InNewSession([] {
+    const pid_t stopped = fork();
+    if (stopped == 0) {
+      raise(SIGSTOP);
+      _exit(0);
+    }
+    CHECK_CHILD(IsStopped(stopped));
+    int status = 0;
+    const pid_t other = fork();
+    if (other == 0) _exit(3);
+    CHECK_CHILD(waitpid(other, &status, 0) == other && Exited(status, 3));
+    CHECK_CHILD(waitpid(stopped, &status, WNOHANG | WCONTINUED) == 0);
+    CHECK_CHILD(kill(stopped, SIGCONT) == 0);
+    CHECK_CHILD(waitpid(stopped, &status, 0) == stopped && Exited(status));
+    return 0;
+  }));
+}
+
+TEST(OrphanedGroupTest, StoppedGroupStaysAsItIsWhileTheNewParentCanContinueIt) {
+  EXPECT_TRUE(InNewSession([] {
+    CHECK_CHILD(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
+    Pipe told;
+    const pid_t middle = fork();
+    if (middle == 0) {
+      const pid_t job = fork();
+      if (job == 0) {
+        setpgid(0, 0);
+        raise(SIGSTOP);
+        for (;;) pause();
+      }
+      if (!IsStopped(job) || write(told.writer.get(), &job, sizeof(job)) != sizeof(job)) _exit(1);
+      _exit(0);
+    }
+    int status = 0;
+    pid_t job = 0;
+    CHECK_CHILD(read(told.reader.get(), &job, sizeof(job)) == sizeof(job));
+    CHECK_CHILD(waitpid(middle, &status, 0) == middle && Exited(status));
+    // The new parent is of another group of this session, too: not an orphan, so it stays stopped.
+    CHECK_CHILD(waitpid(job, &status, WNOHANG | WCONTINUED) == 0);
+    kill(job, SIGKILL);
+    CHECK_CHILD(waitpid(job, &status, 0) == job && KilledBy(status, SIGKILL));
+    return 0;
+  }));
+}
+
+TEST(OrphanedGroupTest, StoppedJobIsHungUpWhenItsShellEnds) {
+  EXPECT_TRUE(Exited(InChild([] {
+    // The reaper is of another session, so nobody is left who could continue the job.
+    CHECK_CHILD(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
+    Pipe told;
+    const pid_t shell = fork();
+    if (shell == 0) {
+      setsid();
+      const pid_t job = fork();
+      if (job == 0) {
+        setpgid(0, 0);
+        raise(SIGSTOP);
+        for (;;) pause();
+      }
+      _exit(IsStopped(job) && write(told.writer.get(), &job, sizeof(job)) == sizeof(job) ? 0 : 1);
+    }
+    pid_t job = 0;
+    int status = 0;
+    CHECK_CHILD(read(told.reader.get(), &job, sizeof(job)) == sizeof(job));
+    CHECK_CHILD(waitpid(shell, &status, 0) == shell && Exited(status));
+    CHECK_CHILD(waitpid(job, &status, 0) == job && KilledBy(status, SIGHUP));
+    return 0;
+  })));
 }
 
 TEST_F(PtyTest, HangupReachesTheSession) {

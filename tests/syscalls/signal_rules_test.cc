@@ -125,12 +125,23 @@ TEST(SignalRulesTest, PidfdSendSignal) {
   info.si_code = SI_USER;
   EXPECT_FAILS(syscall(SYS_pidfd_send_signal, fd, SIGUSR1, &info, 0), EPERM);
   EXPECT_FAILS(syscall(SYS_pidfd_send_signal, 0, SIGUSR1, nullptr, 0), EBADF);
+  // A directory of /proc stands for its process too, but not that of a thread, nor any other.
+  const std::string proc = "/proc/" + std::to_string(child);
+  Fd process(open(proc.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  EXPECT_OK(syscall(SYS_pidfd_send_signal, process.get(), 0, nullptr, 0));
+  Fd by_path(open(proc.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  EXPECT_FAILS(syscall(SYS_pidfd_send_signal, by_path.get(), 0, nullptr, 0), EBADF);
+  Fd threads(open((proc + "/task").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  EXPECT_FAILS(syscall(SYS_pidfd_send_signal, threads.get(), 0, nullptr, 0), EBADF);
+  Fd thread(open((proc + "/task/" + std::to_string(child)).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  EXPECT_FAILS(syscall(SYS_pidfd_send_signal, thread.get(), 0, nullptr, 0), EBADF);
   EXPECT_FAILS(syscall(SYS_pidfd_send_signal, fd, SIGUSR1, nullptr, 0x1000), EINVAL);
   EXPECT_OK(syscall(SYS_pidfd_send_signal, fd, SIGTERM, nullptr, 0));
   int status = 0;
   EXPECT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(status, SIGTERM);
   EXPECT_FAILS(syscall(SYS_pidfd_send_signal, fd, SIGTERM, nullptr, 0), ESRCH);
+  EXPECT_FAILS(syscall(SYS_pidfd_send_signal, process.get(), SIGTERM, nullptr, 0), ESRCH);
   close(fd);
 }
 

@@ -1,0 +1,62 @@
+# needs: sshd ssh scp ssh-keygen python3 ip unshare
+# OpenSSH: a command, a login with a pseudo-terminal, scp both ways, ports forwarded each way, a refusal.
+set -eu
+if [ -z "${RW_NET:-}" ]; then
+  RW_NET=1 exec unshare -nm bash "$0"
+fi
+ip link set lo up
+mkdir -p /run/sshd 2>/dev/null || true
+mount -t tmpfs none /root 2>/dev/null || true
+export HOME=/root
+ssh-keygen -q -t ed25519 -N '' -f hostkey; ssh-keygen -q -t ed25519 -N '' -f key
+cp key.pub allowed && chmod 600 allowed
+cat >conf <<CONF
+Port 2222
+ListenAddress 127.0.0.1
+HostKey $PWD/hostkey
+AuthorizedKeysFile $PWD/allowed
+StrictModes no
+PermitRootLogin yes
+UsePAM no
+PidFile none
+PrintMotd no
+PrintLastLog no
+Subsystem sftp internal-sftp
+CONF
+$(command -v sshd) -D -f "$PWD/conf" -E log &
+server=$!
+opts="-F /dev/null -i $PWD/key -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+for _ in $(seq 100); do ssh $opts -p 2222 root@127.0.0.1 true 2>/dev/null && break; sleep 0.1; done
+ssh $opts -p 2222 root@127.0.0.1 'echo over $((6*7)); exit 3' || echo "status $?"
+ssh $opts -p 2222 -tt root@127.0.0.1 'test -t 0 && echo terminal; stty size' </dev/null | tr -d '\r'
+head -c 3000000 /dev/zero | tr '\0' 's' >big
+scp -q $opts -P 2222 big root@127.0.0.1:"$PWD/there" && cmp big there && echo sent
+scp -q $opts -P 2222 root@127.0.0.1:"$PWD/there" back && cmp big back && echo fetched
+head -c 1000000 big | ssh $opts -p 2222 root@127.0.0.1 'wc -c'
+python3 - <<'PY' &
+import socket
+s = socket.create_server(("127.0.0.1", 7000))
+for _ in range(2):
+    c, _ = s.accept()
+    c.sendall(c.recv(100).upper())
+    c.close()
+PY
+echoer=$!
+ssh $opts -p 2222 -N -L 7001:127.0.0.1:7000 -R 7002:127.0.0.1:7000 root@127.0.0.1 & tunnel=$!
+python3 - <<'PY'
+import socket, time
+for port in (7001, 7002):
+    for _ in range(100):
+        try:
+            c = socket.create_connection(("127.0.0.1", port))
+            break
+        except OSError:
+            time.sleep(0.05)
+    c.sendall(b"through")
+    print(port, c.recv(100))
+PY
+kill $tunnel; wait $echoer
+rm key; ssh-keygen -q -t ed25519 -N '' -f key
+ssh $opts -o BatchMode=yes -p 2222 root@127.0.0.1 true 2>&1 || echo "refused $?"
+kill $server
+rm -f hostkey* key* allowed conf log big there back
