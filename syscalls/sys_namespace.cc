@@ -95,6 +95,7 @@ Result<void> EnterAllOf(Task& t, ThreadGroup& tg, uint64_t flags, Entry& entry) 
   }
   if (!MayTrace(t, *leader, TraceAccess::kRead | TraceAccess::kRealCreds)) return Errno(EPERM);
   const NsProxy theirs = leader->nsproxy_ref();
+  if (!theirs.mounts) return Errno(ESRCH);
   Ref<const Credentials> creds = leader->creds_ref();
   // The user namespace first: it may give the right to enter the others.
   if ((flags & CLONE_NEWUSER) != 0) TRY(entry.Enter(creds->user_ns()));

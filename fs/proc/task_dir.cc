@@ -227,17 +227,17 @@ Result<std::string> NameFor(Task& looker, const Path& path) {
 constexpr const char* kNamespaces[] = {"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children",
                                        "user", "uts"};
 
-// ESRCH when the task has exited; ENOENT for pid_for_children before there is any child in it.
+// ENOENT when the task has exited, and for pid_for_children before there is any child in it.
 Result<Ref<Namespace>> NamespaceOfTask(Task& task, std::string_view name) {
   if (name == "user") return Ref<Namespace>(task.creds_ref()->user_ns());
-  if (task.state() == 'Z') return Errno(ESRCH);
+  if (name == "pid") return Ref<Namespace>(task.pid_ns());
   const NsProxy ns = task.nsproxy_ref();
+  if (!ns.mounts) return Errno(ENOENT);
   if (name == "mnt") return Ref<Namespace>(*ns.mounts);
   if (name == "uts") return Ref<Namespace>(*ns.uts);
   if (name == "ipc") return Ref<Namespace>(ns.ipc);
   if (name == "net") return Ref<Namespace>(ns.net);
   if (name == "cgroup") return Ref<Namespace>(ns.cgroup);
-  if (name == "pid") return Ref<Namespace>(task.pid_ns());
   MutexLock lock(task.kernel().tasks().mu);
   if (ns.pid_for_children->level() != 0 && !ns.pid_for_children->had_init) return Errno(ENOENT);
   return Ref<Namespace>(*ns.pid_for_children);
@@ -450,9 +450,10 @@ class TaskDirectory final : public SyntheticDirectory {
       // The files about mounts.
       ops.watch = [s = s_]() -> Result<TextOps::Watch> {
         Ref<Task> task = TRY(s.Get());
-        Ref<MountNamespace> mounts = task->mounts_ref();
+        RefPtr<MountNamespace> mounts = task->mounts_ref();
+        if (!mounts) return Errno(EINVAL);
         MountNamespace* const ns = mounts.get();
-        return TextOps::Watch{std::move(mounts), &ns->changes(), [ns] { return ns->generation(); }};
+        return TextOps::Watch{Ref<MountNamespace>(mounts), &ns->changes(), [ns] { return ns->generation(); }};
       };
     }
     return MakeRef<TextInode>(fs(), ino, row.permissions, std::move(ops));

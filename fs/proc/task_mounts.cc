@@ -42,7 +42,8 @@ Result<void> ForEachMount(Task& t, F&& f) {
   RefPtr<FsContext> context = t.fs_ref();
   if (!context) return Errno(EINVAL);
   const Path root = context->root();
-  Ref<MountNamespace> ns = t.mounts_ref();
+  RefPtr<MountNamespace> ns = t.mounts_ref();
+  if (!ns) return Errno(EINVAL);
   for (const MountNamespace::Info& info : ns->List()) {
     const Path top(RefPtr<Mount>(info.mount), RefPtr<Dentry>(&info.mount->root()));
     const std::string name = Vfs::FullName(top, root, *ns);

@@ -225,7 +225,7 @@ class GoferClient final : public RefCounted<GoferClient> {
   std::unique_ptr<ClientChannel> control_;
   Mutex<LockClass::kGofer> control_mu_;  // one opening at a time
 
-  Mutex<LockClass::kGofer> mu_;
+  Mutex<LockClass::kLeaf> mu_;
   CondVar idle_changed_;
   std::vector<ClientChannel*> idle_ GUARDED_BY(mu_);
   std::vector<std::unique_ptr<ClientChannel>> channels_ GUARDED_BY(mu_);

@@ -19,6 +19,12 @@ enum class LockClass : uint8_t {
   kOverlayCopyUp,    // overlay: copying one file up
   kFileOffset,       // a file description's offset (f_pos_lock)
   kInodeData,        // a regular file's pages and size
+  kEpollGraph,       // which epolls watch which: one change at a time
+  kEpoll,            // an epoll instance
+  kUnixInFlight,     // descriptors of sockets that are on their way through sockets
+  kSocket,           // a socket
+  kPipe,             // a pipe's buffer
+  kTty,              // a terminal's line discipline
   kMm,               // a memory map's list of vmas (mmap_lock)
   kFutex,            // a futex hash bucket; the guest's word is changed under it
   kCodePatches,      // an address space's patched system-call sites
@@ -32,12 +38,6 @@ enum class LockClass : uint8_t {
   kIpcIds,           // one table of System V IPC objects
   kIpcObject,        // a semaphore set, a message queue, a shared segment, a POSIX queue
   kAio,              // an io_setup context
-  kEpollGraph,       // which epolls watch which: one change at a time
-  kEpoll,            // an epoll instance
-  kUnixInFlight,     // descriptors of sockets that are on their way through sockets
-  kSocket,           // a socket
-  kPipe,             // a pipe's buffer
-  kTty,              // a terminal's line discipline
   kFileLocks,        // POSIX, OFD and flock lists of an inode
   kDentry,           // a dentry's children and parent pointer
   kInode,            // an inode's attributes

@@ -2,8 +2,12 @@
 #include "sentry/base/mutex.h"
 
 #ifdef RINGWALL_LOCKDEP
-#include <cstdio>
+#include <cstdint>
 #include <cstdlib>
+
+#include "sentry/base/log.h"
+
+extern "C" const char __executable_start;
 
 namespace ringwall::lockdep {
 
@@ -19,8 +23,18 @@ constexpr int kMaxHeld = 32;
 thread_local Held held[kMaxHeld];
 thread_local int depth = 0;
 
+// Names what was wrong and the callers' addresses in the binary, for addr2line: in the Sentry nothing
+// could look up their names.
 [[noreturn]] void Breach(const char* what, int a, int b) {
-  fprintf(stderr, what, a, b);
+  LogMessage(LogLevel::kError, what, a, b);
+  constexpr int kMostFrames = 16;
+  constexpr uintptr_t kMostOfAFrame = 1 << 20;
+  const uintptr_t* frame = static_cast<const uintptr_t*>(__builtin_frame_address(0));
+  for (int i = 0; i < kMostFrames; i++) {
+    LogMessage(LogLevel::kError, "  %#lx", frame[1] - reinterpret_cast<uintptr_t>(&__executable_start));
+    if (frame[0] - reinterpret_cast<uintptr_t>(frame) > kMostOfAFrame) break;
+    frame = reinterpret_cast<const uintptr_t*>(frame[0]);
+  }
   abort();
 }
 
@@ -28,12 +42,12 @@ thread_local int depth = 0;
 
 void BeforeLock(const void* mutex, LockClass c, Hold hold, bool same_class_allowed) {
   for (int i = 0; i < depth; i++) {
-    if (held[i].mutex == mutex) Breach("lock order: taking a lock of class %d twice\n", static_cast<int>(c), 0);
+    if (held[i].mutex == mutex) Breach("lock order: taking a lock of class %d twice", static_cast<int>(c), 0);
     if (held[i].lock_class < c || (same_class_allowed && held[i].lock_class == c)) continue;
-    Breach("lock order: taking class %d while holding class %d\n", static_cast<int>(c),
+    Breach("lock order: taking class %d while holding class %d", static_cast<int>(c),
            static_cast<int>(held[i].lock_class));
   }
-  if (depth == kMaxHeld) Breach("lock order: %d locks held at once\n", depth, 0);
+  if (depth == kMaxHeld) Breach("lock order: %d locks held at once", depth, 0);
   held[depth++] = {mutex, c, hold};
 }
 
@@ -44,20 +58,20 @@ void AfterUnlock(const void* mutex) {
     depth--;
     return;
   }
-  Breach("lock order: giving back a lock that is not held (of %d)\n", depth, 0);
+  Breach("lock order: giving back a lock that is not held (of %d)", depth, 0);
 }
 
 void AssertHeld(const void* mutex) {
   for (int i = 0; i < depth; i++) {
     if (held[i].mutex == mutex && held[i].hold == Hold::kExclusive) return;
   }
-  Breach("lock order: a lock that must be held is not (of %d)\n", depth, 0);
+  Breach("lock order: a lock that must be held is not (of %d)", depth, 0);
 }
 
 void BeforeWait(const void* mutex) {
   AssertHeld(mutex);
   if (held[depth - 1].mutex == mutex) return;
-  Breach("lock order: waiting with a lock of class %d that was taken inside\n",
+  Breach("lock order: waiting with a lock of class %d that was taken inside",
          static_cast<int>(held[depth - 1].lock_class), 0);
 }
 

@@ -61,10 +61,14 @@ IpcNamespace::~IpcNamespace() {
     set->RemoveLocked();
   }
   for (const Ref<ShmSegment>& segment : segments.List()) segment->Orphan();
-  MutexLock lock(mu_);
-  if (mqueue_ == nullptr) return;
-  mqueue_->Detach();
-  mqueue_->counted().Release();
+  IpcNamespacePart* mqueue = nullptr;
+  {
+    MutexLock lock(mu_);
+    mqueue = std::exchange(mqueue_, nullptr);
+  }
+  if (mqueue == nullptr) return;
+  mqueue->Detach();
+  mqueue->counted().Release();
 }
 
 }  // namespace ringwall

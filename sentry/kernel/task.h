@@ -100,7 +100,7 @@ class Task : public RefCounted<Task> {
   RefPtr<FdTable> fds_ref() const;
   RefPtr<FsContext> fs_ref() const;
   Ref<const Credentials> creds_ref() const;
-  Ref<MountNamespace> mounts_ref() const;
+  RefPtr<MountNamespace> mounts_ref() const;
   RefPtr<NetNamespaceBase> net_ref() const;
 
   // --- Copies between guest and Sentry, through the platform's data window when it has the bytes.

@@ -129,6 +129,8 @@ void Task::DoExit() {
   }
   fds.reset();
   fs.reset();
+  // A zombie has no namespaces but its pid's and its user's; the last of one goes with locks of its own.
+  set_nsproxy({});
   SendPendingAsync();
   FinishExit();
 }

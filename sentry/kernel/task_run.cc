@@ -53,9 +53,9 @@ Ref<const Credentials> Task::creds_ref() const {
   MutexLock lock(mu_);
   return Ref<const Credentials>(*creds_);
 }
-Ref<MountNamespace> Task::mounts_ref() const {
+RefPtr<MountNamespace> Task::mounts_ref() const {
   MutexLock lock(mu_);
-  return Ref<MountNamespace>(*ns_.mounts);
+  return ns_.mounts;
 }
 NsProxy Task::nsproxy_ref() const {
   MutexLock lock(mu_);
