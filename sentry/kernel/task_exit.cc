@@ -166,6 +166,8 @@ void Task::FinishExit() {
   for (;;) {
     {
       MutexLock lock(kernel_.tasks().mu);
+      // First, or an init would wait for the dead that only it, their tracer, could bury.
+      Ptrace::TracerExitsLocked(*this);
       if (!WaitsForPidNamespaceLocked()) {
         if (!LeaveGroupLocked()) return;
         break;
@@ -195,7 +197,6 @@ bool Task::LeaveGroupLocked() NO_THREAD_SAFETY_ANALYSIS {
     if (tg.exec_task != nullptr) tg.exec_task->Wake();
   }
   if (stopped) NotifyParentOfStopLocked(*this, false, CLD_STOPPED);
-  Ptrace::TracerExitsLocked(*this);
   tg.exited_threads.Add(OwnRusage());
   tg.exited_io.Add(io);
   state_.store('Z');
@@ -371,10 +372,11 @@ bool TaskLife::TellParent(ThreadGroup& tg) {
     tg.child_queue.Notify(EPOLLIN | EPOLLHUP);
     return tg.self_owned;
   }
-  bool nobody = false;
+  // An init that is ending buries all its children, whatever they would have told.
+  bool nobody = tg.leader->trace.tracer == nullptr && parent->pid_ns().dead && parent->pid_ns().init == parent;
   if (tg.exit_signal == SIGCHLD && tg.leader->trace.tracer == nullptr) {
     const abi::SigAction a = parent->actions().Get(SIGCHLD);
-    nobody = a.handler == kIgn || (a.flags & static_cast<uint64_t>(SA_NOCLDWAIT)) != 0;
+    nobody |= a.handler == kIgn || (a.flags & static_cast<uint64_t>(SA_NOCLDWAIT)) != 0;
   }
   Tell(*tg.leader, *parent, tg.exit_signal, tg.exit_status);
   return nobody;

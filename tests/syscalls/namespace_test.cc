@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/utsname.h>
 
 #include <thread>
@@ -461,6 +462,26 @@ TEST(NsIoctlTest, TypesParentsAndOwners) {
 
 // --- pid namespaces
 
+// What is left of a process that nobody has waited for: its numbers and its user.
+TEST(NamespaceFileTest, ZombieHasThoseOfItsPidAndUserOnly) {
+  const pid_t child = fork();
+  ASSERT_OK(child);
+  if (child == 0) _exit(0);
+  siginfo_t info;
+  ASSERT_OK(waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT));
+  const std::string zombie = std::to_string(child);
+  for (const char* gone : {"mnt", "uts", "ipc", "net", "cgroup", "pid_for_children"}) {
+    EXPECT_EQ(NsName(zombie, gone), "") << gone;
+    EXPECT_EQ(errno, ENOENT) << gone;
+  }
+  EXPECT_EQ(NsName(zombie, "pid"), NsName("self", "pid"));
+  EXPECT_EQ(NsName(zombie, "user"), NsName("self", "user"));
+  EXPECT_FAILS(open(("/proc/" + zombie + "/mountinfo").c_str(), O_RDONLY), EINVAL);
+  Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, child, 0)));
+  EXPECT_FAILS(setns(pidfd.get(), CLONE_NEWUTS), ESRCH);
+  EXPECT_EQ(WaitFor(child), 0);
+}
+
 TEST(PidNamespaceTest, TheFirstChildIsOne) {
   EXPECT_TRUE(Exited(InChild([] {
     BecomeRootInside();
@@ -503,6 +524,40 @@ TEST(PidNamespaceTest, UnshareIsForChildrenOnly) {
     CHECK_CHILD(WaitFor(child) == 0);
     // Its init is gone, and with it the namespace.
     CHECK_CHILD(fork() == -1 && errno == ENOMEM);
+    return 0;
+  })));
+}
+
+TEST(PidNamespaceTest, InitThatTracedItsDeadGoesAllTheSame) {
+  EXPECT_TRUE(Exited(InChild([] {
+    BecomeRootInside();
+    const pid_t child = Clone(CLONE_NEWPID);
+    if (child == 0) {
+      const pid_t traced = fork();
+      if (traced == 0) _exit(ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) == 0 ? 3 : 1);
+      siginfo_t info;
+      CHECK_CHILD(waitid(P_PID, traced, &info, WEXITED | WNOWAIT) == 0 && info.si_status == 3);
+      _exit(7);
+    }
+    const int status = WaitFor(child);
+    CHECK_CHILD(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    return 0;
+  })));
+}
+
+TEST(PidNamespaceTest, InitBuriesChildrenThatTellNothing) {
+  EXPECT_TRUE(Exited(InChild([] {
+    BecomeRootInside();
+    const pid_t child = Clone(CLONE_NEWPID);
+    if (child == 0) {
+      clone_args args = {};  // no signal at its end
+      if (syscall(SYS_clone3, &args, sizeof(args)) == 0) {
+        for (;;) pause();
+      }
+      _exit(7);
+    }
+    const int status = WaitFor(child);
+    CHECK_CHILD(WIFEXITED(status) && WEXITSTATUS(status) == 7);
     return 0;
   })));
 }
