@@ -110,8 +110,10 @@ Result<int64_t> DeadlineFromTime(Task& t, GuestAddr addr, int64_t per_sub) {
   const TimeAbi v = TRY(UserIn<TimeAbi>(addr).CopyIn(t));
   // select's timeval may carry more than a second of microseconds; ppoll's timespec may not.
   if (v.sec < 0 || v.sub < 0 || (per_sub == 1 && v.sub >= 1'000'000'000)) return Errno(EINVAL);
-  if (v.sec > INT64_MAX / 2'000'000'000) return kNoDeadline;
-  return DeadlineAfter(v.sec * 1'000'000'000 + v.sub * per_sub);
+  constexpr int64_t kForEver = INT64_MAX / 2'000'000'000;
+  const int64_t subs = 1'000'000'000 / per_sub;
+  if (v.sec > kForEver || v.sub / subs > kForEver - v.sec) return kNoDeadline;
+  return DeadlineAfter((v.sec + v.sub / subs) * 1'000'000'000 + v.sub % subs * per_sub);
 }
 
 void PutTimeLeft(Task& t, GuestAddr addr, int64_t deadline, int64_t per_sub) {

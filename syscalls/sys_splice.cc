@@ -195,6 +195,13 @@ Result<size_t> PipeToPipe(Task& t, Pipe& from, Pipe& to, size_t count, bool keep
 }
 
 // Moves up to `count` bytes from a seekable file to any other, as much as one buffer a turn.
+// Two gigabytes of /dev/urandom take too long for that.
+bool BeingKilled(Task& t) {
+  if (!t.Interrupted()) return false;
+  MutexLock lock(t.tg().siglock);
+  return t.tg().group_exit;
+}
+
 Result<size_t> FileToFile(Task& t, File& in, uint64_t* in_pos, File& out, uint64_t* out_pos,
                           size_t count) {
   if (count != 0) TRY(Vfs::DropPrivilegesForWrite(t.creds(), out.inode()));
@@ -216,7 +223,7 @@ Result<size_t> FileToFile(Task& t, File& in, uint64_t* in_pos, File& out, uint64
     }
     if (*in_pos != File::kOwnOffset) *in_pos += sent;
     done += sent;
-    if (sent == *got) continue;
+    if (sent == *got && !BeingKilled(t)) continue;
     if (in.keeps_own_offset()) {
       // What was read and did not go out is given back.
       MutexLock lock(in.offset_lock());

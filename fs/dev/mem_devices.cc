@@ -45,6 +45,8 @@ class MemDevice final : public File {
       }
       done += *n;
       if (*n < room.size()) break;
+      // As much as fits would take long; a signal ends it with what there is.
+      if (const Task* t = Task::Current(); t != nullptr && t->Interrupted()) break;
     }
     return done;
   }
