@@ -107,6 +107,7 @@ constexpr Row kRows[] = {
     {SYS_write, When::kAlways, Args::kLogFd, "the log"},
 #if defined(__SANITIZE_ADDRESS__)
     {SYS_sigaltstack, When::kAlways, Args::kAny, "the sanitizer at the end of a thread"},
+    {SYS_sched_yield, When::kAlways, Args::kAny, "the locks of the sanitizer"},
 #endif
     {SYS_exit, When::kAlways, Args::kAny, "the end of a thread"},
     {SYS_exit_group, When::kAlways, Args::kAny, "the end"},

@@ -112,7 +112,7 @@ struct ExtAck {
   }
   Errno FailAt(int error, const char* why, const Attr* at) {
     message = why;
-    bad_attr = at == nullptr ? nullptr : at->data.data() - sizeof(nlattr);
+    bad_attr = at == nullptr || at->data.data() == nullptr ? nullptr : at->data.data() - sizeof(nlattr);
     return Errno(error);
   }
 };

@@ -555,6 +555,7 @@ TEST_P(GoferTest, HandlesAreBounded) {
 }
 
 TEST_P(GoferTest, NoDescriptorIsLeakedByAnySideOfACall) {
+  Connect(/*channels=*/1);  // another processor would open a channel of its own
   WriteFile(dir_ / "f", "x");
   auto round = [&] {
     client_->Walk(root_, Names{"f"}, kWalkHandleLast | kWalkOpen).ok();
@@ -568,7 +569,7 @@ TEST_P(GoferTest, NoDescriptorIsLeakedByAnySideOfACall) {
   round();
   const size_t before = CountFds();
   for (int i = 0; i < 20; ++i) round();
-  EXPECT_EQ(CountFds(), before);
+  EXPECT_LE(CountFds(), before);  // one may have been on its way when they were counted first
 }
 
 TEST_P(GoferTest, WorksWithoutProcForWhatIsReachedByName) {

@@ -1,6 +1,7 @@
 // libFuzzer: tables as iptables could give them, and packets through those that are taken. Input: a byte
 // that chooses the table, then rules: match, its revision and data, target, its revision and data; or the
 // table's bytes as they are.
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -56,7 +57,7 @@ void PutRule(std::vector<uint8_t>& blob, const XtLayout& l, const std::vector<ui
              const std::vector<uint8_t>& matches, const std::vector<uint8_t>& target) {
   const size_t at = blob.size();
   blob.resize(at + l.entry);
-  std::memcpy(&blob[at], ip.data(), std::min(ip.size(), l.target_offset - 4));
+  std::copy_n(ip.begin(), std::min(ip.size(), l.target_offset - 4), &blob[at]);
   Put16(blob, at + l.target_offset, l.entry + matches.size());
   Put16(blob, at + l.target_offset + 2, l.entry + matches.size() + target.size());
   blob.insert(blob.end(), matches.begin(), matches.end());

@@ -695,6 +695,7 @@ bool SystrapContext::ReadWindow(GuestAddr addr, std::span<std::byte> out) {
     if (addr.value() < input.addr || addr.value() - input.addr > input.size) continue;
     const uint64_t skip = addr.value() - input.addr;
     if (out.size() > input.size - skip) continue;
+    if (out.empty()) return true;
     memcpy(out.data(), At(region_, RW_REGION_WINDOW + input.offset + skip), out.size());
     return true;
   }
@@ -746,7 +747,7 @@ void SystrapContext::QueueReserved(GuestAddr addr, size_t n) {
 bool SystrapContext::WriteWindow(GuestAddr addr, std::span<const std::byte> in) {
   const std::span<std::byte> to = ReserveWindow(in.size());
   if (to.data() == nullptr) return false;
-  memcpy(to.data(), in.data(), in.size());
+  std::copy(in.begin(), in.end(), to.begin());
   QueueReserved(addr, in.size());
   return true;
 }

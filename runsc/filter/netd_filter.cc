@@ -59,6 +59,9 @@ constexpr FilterRule kRules[] = {
     Allow(SYS_restart_syscall, "waiting goes on after SIGSTOP and SIGCONT"),
     Allow(SYS_write, "log"),
     Allow(SYS_exit_group, "the end, with the Sentry's"),
+#if defined(__SANITIZE_ADDRESS__)
+    Allow(SYS_sigaltstack, "the sanitizer at the end of a thread"),
+#endif
 };
 
 // With --network=host beside the above.

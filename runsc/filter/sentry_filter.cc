@@ -14,6 +14,10 @@
 #include <termios.h>
 #include <unistd.h>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
+
 #include "sentry/base/log.h"
 
 namespace ringwall {
@@ -84,6 +88,13 @@ constexpr FilterRule kRules[] = {
     Allow(SYS_get_robust_list, "what a stub's memory thread answers"),
     Allow(SYS_sched_setaffinity, "a stub's threads beside their Sentry thread; guest's affinity"),
     Allow(SYS_sched_setattr, "time slices of memory threads"),
+#if defined(__SANITIZE_ADDRESS__)
+    Allow(SYS_gettid, "the sanitizer at the start of a thread"),
+    Allow(SYS_sched_getaffinity, "the same"),
+    Allow(SYS_getpid, "the number before each line of its reports"),
+    Allow(SYS_pipe2, "the sanitizer asks whether memory may be read"),
+    Allow(SYS_sigaltstack, "the sanitizer at the start and end of a thread"),
+#endif
 };
 
 constexpr size_t AllowedCalls() {
@@ -91,7 +102,9 @@ constexpr size_t AllowedCalls() {
   for (const FilterRule& rule : kRules) count += rule.error == 0 ? 1 : 0;
   return count;
 }
+#if !defined(__SANITIZE_ADDRESS__)
 static_assert(AllowedCalls() <= kSentryFilterMaxCalls);
+#endif
 
 extern "C" const char __executable_start;
 
@@ -104,8 +117,8 @@ void OnUnlistedCall(int, siginfo_t* info, void* context) {
   // What looks like return addresses, for addr2line.
   const ucontext_t* uc = static_cast<const ucontext_t*>(context);
   const uint64_t* stack = reinterpret_cast<const uint64_t*>(uc->uc_mcontext.gregs[REG_RSP]);
-  constexpr int kWords = 200;
-  constexpr uint64_t kImage = 32 << 20;
+  constexpr int kWords = 1000;
+  constexpr uint64_t kImage = 256 << 20;  // a sanitizer's build is large
   for (int i = 0; i < kWords; i++) {
     if (offset(stack[i]) < kImage) LogMessage(LogLevel::kDebug, "  %#lx", offset(stack[i]));
   }
@@ -117,6 +130,9 @@ void OnUnlistedCall(int, siginfo_t* info, void* context) {
 std::span<const FilterRule> SentryFilterRules() { return kRules; }
 
 HostResult<void> InstallSentryFilter() {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_set_report_fd(reinterpret_cast<void*>(static_cast<intptr_t>(GetLogConfig().fd)));
+#endif
   const bool trap = LogEnabled(LogLevel::kDebug);
   if (trap) {
     struct sigaction action = {};

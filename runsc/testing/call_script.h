@@ -31,7 +31,8 @@ class FuzzBytes {
   uint32_t U32() { return U16() | uint32_t{U16()} << 16; }
   // A length byte, and as many bytes.
   std::span<const uint8_t> Some() {
-    const size_t n = std::min<size_t>(Byte(), left_.size());
+    const size_t want = Byte();
+    const size_t n = std::min(want, left_.size());
     const std::span<const uint8_t> some = left_.first(n);
     left_ = left_.subspan(n);
     return some;
