@@ -42,6 +42,7 @@
 #define RW_FLAG_VSYSCALL 0x1000    // emulated by the host, for the vsyscall page
 #define RW_FLAG_LOCAL 0x2000       // a report of a call that the stub goes on with by itself
 #define RW_FLAG_FRAME_FAILED 0x4000  // with EVENT_DONE: a signal frame could not be written or read
+#define RW_FLAG_SAVED 0x8000         // the xstate is in the region, since the call will want it
 
 // How many inputs the window holds.
 #define RW_INPUTS_SHIFT 24

@@ -110,11 +110,11 @@ static uint64_t Argument(const struct Region* region, int which) {
   }
 }
 
-// What getrusage tells of memory and switches is the host's count for this process, which the Sentry
-// would otherwise have to ask the memory thread for.
+// What getrusage tells of memory and switches, and a parent of a process that ended, is the host's count
+// for this process, which the Sentry would otherwise have to ask the memory thread for.
 static uint32_t FillUsage(struct Region* region) {
   enum { kSelf = 0, kRusageSize = 144 };
-  if ((int)region->rdi < kSelf ||
+  if ((region->rax == SYS_getrusage && (int)region->rdi < kSelf) ||
       stub_call(SYS_getrusage, kSelf, (long)region + RW_REGION_WINDOW, 0, 0) != 0) {
     return 0;
   }
@@ -123,7 +123,7 @@ static uint32_t FillUsage(struct Region* region) {
 }
 
 uint32_t stub_fill_window(struct Region* region) {
-  if (region->rax == SYS_getrusage) return FillUsage(region);
+  if (region->rax == SYS_getrusage || region->rax == SYS_exit_group) return FillUsage(region);
   const struct Call* const call = Find(region->rax);
   if (call == 0) return 0;
   uint8_t* const window = (uint8_t*)region + RW_REGION_WINDOW;

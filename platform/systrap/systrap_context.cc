@@ -100,6 +100,7 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
   Store(region_->rseq_area, uint64_t{0});
   for (uint32_t& count : region_->local_count) Store(count, 0U);
   affinity_ = as_->core().all_cpus();
+  if (std::exchange(thread_.held, false)) ::sched_setaffinity(thread_.tid, sizeof affinity_, &affinity_);
   const SystrapCore::SpinScores scores = as_->core().spin_scores();
   spin_score_ = scores.sentry;
   stub_spin_score_ = scores.stub;
@@ -115,7 +116,9 @@ SystrapContext::~SystrapContext() {
   as_->core().NoteSpinScores({std::min(spin_score_, kSpinScoreFirst),
                               std::min(stub_spin_score_, kSpinScoreFirst)});
   as_->core().Remove(this);
-  Unpair();
+  // The guest's thread stays where it is: mostly it ends now, else its next task has it let go.
+  LetGo();
+  thread_.held = cpu_ >= 0;
   if (debug_used_ && !lost_) static_cast<void>(SetDebugRegister(7, 0).ok());
   if (lost_ || (!ready_ && !Await())) return;
   // The host would go on writing to an area that is still registered: not for the next task.
@@ -221,12 +224,17 @@ uint32_t SystrapContext::PrepareState() {
 }
 
 void SystrapContext::Give(uint32_t command) {
+  if (command != RW_CMD_ORDER) message_ &= ~static_cast<uint32_t>(RW_FLAG_SAVED);  // others change it
   // One look at the clock and the load for both sides' waits.
   given_at_ = __builtin_ia32_rdtsc();
-  const bool may_spin = as_->core().MaySpin(given_at_, *this, std::exchange(slept_, false));
+  const bool may_spin = as_->core().MaySpin(given_at_, *this, slept_);
   if (!may_spin && trial_ != 0) EndTrial(false);
+  // Both sides slept: a wake of another processor takes longer than the next few hand-overs on this one.
+  const bool slept = std::exchange(slept_, false);
+  const bool both_slept = slept && trial_ == 0 && (Load(region_->state) & RW_STATE_STUB_SLEEPS) != 0;
+  if (both_slept) PairHere();
   const bool was_paired = cpu_ >= 0;
-  const bool paired = was_paired && trial_ == 0 && StaysPaired(may_spin);
+  const bool paired = was_paired && trial_ == 0 && (both_slept || StaysPaired(may_spin));
   const bool probe = ++waits_ % kProbeEvery == 0 || trial_ != 0;
   spins_ = may_spin && !paired && (spin_score_ > 0 || probe);
   const bool stub_spins = may_spin && !paired && (stub_spin_score_ > 0 || probe);
@@ -303,6 +311,21 @@ void SystrapContext::Pair() {
   if (self_held_) return;
   const cpu_set_t one = Only(static_cast<uint32_t>(cpu_));
   self_held_ = ::sched_setaffinity(0, sizeof one, &one) == 0;
+}
+
+void SystrapContext::PairHere() {
+  if (as_->core().cpus() == 1) return;
+  const int cpu = ::sched_getcpu();
+  if (cpu < 0 || cpu >= CPU_SETSIZE) return;
+  if (cpu != cpu_) {
+    const cpu_set_t one = Only(static_cast<uint32_t>(cpu));
+    MutexLock lock(affinity_mu_);
+    if (!CPU_ISSET(cpu, &affinity_)) return;
+    if (::sched_setaffinity(thread_.tid, sizeof one, &one) != 0) return;
+    cpu_ = cpu;
+  }
+  paired_at_ = given_at_;
+  trial_at_ = std::max(trial_at_, given_at_ + Cycles(kTrialGapUs));
 }
 
 void SystrapContext::Unpair() {
@@ -630,7 +653,8 @@ size_t SystrapContext::xstate_size() const { return xstate_.size(); }
 Result<void> SystrapContext::GetXState(std::span<std::byte> out) {
   if (out.size() != xstate_.size()) return Errno(EINVAL);
   if (!xstate_dirty_ && !xstate_fresh_) {
-    if (!Command(RW_CMD_SAVE)) return Errno(ESRCH);
+    const bool saved = (message_ & (RW_FLAG_SAVED | RW_FLAG_IN_HANDLER)) == RW_FLAG_SAVED;
+    if (!saved && !Command(RW_CMD_SAVE)) return Errno(ESRCH);
     memcpy(xstate_.data(), At(region_, RW_REGION_XSTATE), xstate_.size());
     // What the processor leaves as it was, and Linux's notes in a signal frame, are not state.
     constexpr size_t kSwBytes = 464, kSwEnd = 512, kHeaderRest = 520, kHeaderEnd = 576;

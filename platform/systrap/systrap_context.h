@@ -110,6 +110,8 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   void LetGo();
   // Whether this wait goes without spinning, on one processor.
   bool StaysPaired(bool may_spin);
+  // Has the guest's thread, which sleeps, wake where this thread runs.
+  void PairHere() EXCLUDES(affinity_mu_);
   // Begins and ends a trial of spinning on two processors. Part() binds the guest's thread to one.
   void Part() EXCLUDES(affinity_mu_);
   void EndTrial(bool paid);
