@@ -186,7 +186,7 @@ Result<void> Task::Exec(ExecArgs args) {
   trace.debug_used = false;
   NoteSignalsPending();
   dispatch.on.store(false);
-  clear_child_tid = robust_list = rseq_area = GuestAddr();
+  clear_child_tid = rseq_area = GuestAddr();
   alt_stack = abi::StackT{};
   set_comm(image.comm);
 
