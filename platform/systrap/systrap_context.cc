@@ -582,7 +582,8 @@ bool SystrapContext::RunAhead() {
   }
   given_at_ = __builtin_ia32_rdtsc();
   const bool may_spin = as_->core().MaySpin(given_at_, *this, false);
-  spins_ = may_spin && spin_score_ > 0;
+  // The start of a thread takes longer than a spin that pays.
+  spins_ = may_spin && spin_score_ > 0 && state != RW_STATE_STARTING;
   wait_limit_ = spin_limit_;
   stub_spin_ = may_spin && stub_spin_score_ > 0 ? spin_limit_ : 1;
   Store(region_->spin, stub_spin_);

@@ -138,6 +138,7 @@ MemoryManager* Task::ReplaceableMm() {
 }
 
 Result<void> Task::Exec(ExecArgs args) {
+  context_->BeforeSleep();  // the guest's thread need not spin for what comes
   const Path root = fs_->root(), cwd = fs_->cwd();
   const Walk walk{creds(), mounts(), root, cwd, this};
   Loaded loaded = TRY(Load(kernel_, walk, *tg_, args, (personality & kAddrNoRandomize) == 0,
