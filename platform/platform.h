@@ -20,6 +20,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "sentry/abi/registers.h"
 #include "sentry/base/guest_addr.h"
@@ -130,6 +131,8 @@ struct LocalAnswers {
   bool enabled = false;
   // Whether private futex calls are among them; see Context::HostFutex().
   bool futex = false;
+  // ... and set_robust_list and rseq; see Context::robust_list() and TakeLocalRseq().
+  bool setup = false;
 };
 
 enum class EventKind : uint8_t {
@@ -246,6 +249,11 @@ class Context {
     return Errno(EIO);
   }
 
+  // Lets the guest code of a new context run before the thread that is to call Switch(), which then only
+  // waits for the event. False: nothing has happened. Called once, by the thread that made the context;
+  // from then on only Interrupt calls and Switch may be made. Does not block.
+  virtual bool RunAhead() { return false; }
+
   // Makes a running or the next Switch return kInterrupted soon. Async, any thread.
   virtual void Interrupt() = 0;
   // The same by one who ends the task: a stub thread that does not answer within seconds is given up,
@@ -260,6 +268,9 @@ class Context {
     static_cast<void>(area), static_cast<void>(signature);
     return Errno(ENOSYS);
   }
+  // An area and its signature that the stub has registered by itself since it was asked last, with the
+  // original length of 32 bytes; guest code can forge both.
+  virtual std::optional<std::pair<GuestAddr, uint32_t>> TakeLocalRseq() { return std::nullopt; }
   // Whether an event has already ended the critical section that it came in, as a signal does. If not,
   // the Sentry does before it builds a signal frame.
   virtual bool events_abort_rseq() const { return true; }
@@ -297,8 +308,13 @@ class Context {
     return Errno(ENOSYS);
   }
 
+  // The head of the task's robust list (set_robust_list), which the stub may note by itself: guest code
+  // can forge it. Null when there is none.
+  virtual GuestAddr robust_list() const { return robust_list_; }
+  virtual void set_robust_list(GuestAddr head) { robust_list_ = head; }
+
   // What the guest's process has used (AddressSpace::Usage), when the stub brought it along with the
-  // getrusage that the last event is; guest code can forge it.
+  // getrusage or exit_group that the last event is; guest code can forge it.
   virtual std::optional<AddressSpace::HostUsage> BroughtUsage() { return std::nullopt; }
 
   // CPU time of the stub thread, in nanoseconds, user and system.
@@ -308,6 +324,9 @@ class Context {
 
  protected:
   Context() = default;
+
+ private:
+  GuestAddr robust_list_;
 };
 
 struct PlatformStats {

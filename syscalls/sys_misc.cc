@@ -314,18 +314,18 @@ SysResult SysSetTidAddress(Task& t, GuestAddr addr) {
 
 SysResult SysSetRobustList(Task& t, GuestAddr head, uint64_t size) {
   if (size != 24) return Errno(EINVAL);
-  t.robust_list = head;
+  t.context().set_robust_list(head);
   return 0;
 }
 
 SysResult SysGetRobustList(Task& t, int pid, GuestAddr head, GuestAddr size) {
-  GuestAddr list = t.robust_list;
+  GuestAddr list = t.RobustList();
   if (pid != 0 && pid != t.vtid()) {
     MutexLock lock(t.kernel().tasks().mu);
     Task* target = t.pid_ns().FindTask(pid);
     if (target == nullptr) return Errno(ESRCH);
     if (&target->tg() != &t.tg() && !t.creds().Has(Capability::kSysPtrace)) return Errno(EPERM);
-    list = target->robust_list;
+    list = target->RobustList();
   }
   TRY(UserOut<uint64_t>(size).CopyOut(t, 24));
   return Zero(UserOut<uint64_t>(head).CopyOut(t, list.value()));

@@ -5,6 +5,8 @@
 #include <sys/wait.h>
 
 #include <array>
+#include <memory>
+#include <vector>
 
 #include "sentry/kernel/pidfd.h"
 #include "syscalls/handlers.h"
@@ -29,7 +31,8 @@ SysResult DoClone(Task& t, const CloneArgs& args) {
   return pid->In(t.pid_ns());
 }
 
-// The strings that exec takes mostly lie side by side, so memory is read by the page and a page once.
+// The strings that exec takes lie side by side or, a shell's environment, here and there in a few pages:
+// memory is read by the page, and the last few are kept.
 class StringReader {
  public:
   explicit StringReader(Task& t) : task_(t) {}
@@ -38,10 +41,10 @@ class StringReader {
   Result<std::string> Read(GuestAddr at, size_t limit) {
     std::string text;
     for (;;) {
-      if (page_.IsNull() || at.PageDown() != page_) TRY(Load(at.PageDown()));
+      const Page* const page = TRY(Load(at.PageDown()));
       const size_t skip = at.value() & kPageMask;
-      const size_t most = std::min(bytes_.size() - skip, limit - text.size());
-      const char* const from = bytes_.data() + skip;
+      const size_t most = std::min(page->bytes.size() - skip, limit - text.size());
+      const char* const from = page->bytes.data() + skip;
       const size_t n = strnlen(from, most);
       text.append(from, n);
       if (n < most) return text;
@@ -51,16 +54,26 @@ class StringReader {
   }
 
  private:
-  Result<void> Load(GuestAddr page) {
-    page_ = GuestAddr();
-    TRY(task_.mm().CopyIn(page, std::as_writable_bytes(std::span(bytes_))));
-    page_ = page;
-    return {};
+  static constexpr size_t kPages = 8;
+  struct Page {
+    GuestAddr at;
+    std::array<char, kPageSize> bytes;
+  };
+
+  Result<const Page*> Load(GuestAddr at) {
+    for (const std::unique_ptr<Page>& page : pages_) {
+      if (page->at == at) return page.get();
+    }
+    auto page = std::make_unique<Page>();
+    TRY(task_.mm().CopyIn(at, std::as_writable_bytes(std::span(page->bytes))));
+    page->at = at;
+    if (pages_.size() == kPages) pages_.erase(pages_.begin());
+    pages_.push_back(std::move(page));
+    return pages_.back().get();
   }
 
   Task& task_;
-  GuestAddr page_;  // null: none
-  std::array<char, kPageSize> bytes_;
+  std::vector<std::unique_ptr<Page>> pages_;
 };
 
 // argv or envp: an array of string pointers up to a null one. E2BIG as Linux bounds it.

@@ -7,6 +7,7 @@
 
 #include "platform/xstate.h"
 #include "sentry/kernel/ptrace.h"
+#include "sentry/kernel/task_rseq.h"
 #include "syscalls/handlers.h"
 #include "syscalls/handlers_misc.h"
 
@@ -371,6 +372,7 @@ SysResult Examine(Task& t, Task& tracee, int request, uint64_t addr, uint64_t ra
     case PTRACE_SECCOMP_GET_METADATA:
       return GetSeccompMetadata(t, tracee, addr, data);
     case kGetRseqConfiguration: {
+      NoteLocalRseq(tracee);
       struct {
         uint64_t pointer;
         uint32_t size, signature, flags, pad;

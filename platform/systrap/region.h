@@ -25,10 +25,10 @@
 #define RW_STATE_DIED 0x40000000
 #define RW_STATE_SENTRY 0x20000000
 #define RW_STATE_STUB_SLEEPS 1  // with SENTRY: the stub sleeps on it
-#define RW_STATE_STARTING 0x10000000
+#define RW_STATE_STARTING 0x10000000  // the Sentry may give the first command before the thread is up
 
 // Region::message from the stub: what happened ...
-#define RW_EVENT_READY 1  // the thread has started
+#define RW_EVENT_READY 1  // the thread has started; not written, since a command may be there already
 #define RW_EVENT_SYSCALL 2
 #define RW_EVENT_FAULT 3
 #define RW_EVENT_INTERRUPTED 4
@@ -42,6 +42,7 @@
 #define RW_FLAG_VSYSCALL 0x1000    // emulated by the host, for the vsyscall page
 #define RW_FLAG_LOCAL 0x2000       // a report of a call that the stub goes on with by itself
 #define RW_FLAG_FRAME_FAILED 0x4000  // with EVENT_DONE: a signal frame could not be written or read
+#define RW_FLAG_SAVED 0x8000         // the xstate is in the region, since the call will want it
 
 // How many inputs the window holds.
 #define RW_INPUTS_SHIFT 24
@@ -141,7 +142,10 @@ struct Region {
   uint64_t vdso_clock_gettime, vdso_gettimeofday;
   // Line 5.
   uint64_t vdso_time, xstate_mask;
-  uint64_t pad5[6];
+  uint64_t guest_robust;  // the guest's robust list
+  uint32_t local_setup;   // not 0: set_robust_list and rseq too
+  uint32_t pad5a;
+  uint64_t pad5[4];
   // Line 6: the stub's own.
   uint64_t abort_rsp;  // the stack of a call into the vDSO, not 0 during it
   uint64_t signal_mask;
@@ -188,7 +192,8 @@ inline constexpr uint16_t kLocalCalls[] = {
     39 /*getpid*/,         186 /*gettid*/, 110 /*getppid*/,    102 /*getuid*/,
     107 /*geteuid*/,       104 /*getgid*/, 108 /*getegid*/,    228 /*clock_gettime*/,
     96 /*gettimeofday*/,   201 /*time*/,   24 /*sched_yield*/, 309 /*getcpu*/,
-    14 /*rt_sigprocmask*/, 202 /*futex*/,  15 /*rt_sigreturn*/,
+    14 /*rt_sigprocmask*/, 202 /*futex*/,  15 /*rt_sigreturn*/, 273 /*set_robust_list*/,
+    334 /*rseq*/,
 };
 }  // namespace ringwall::systrap
 #endif

@@ -10,7 +10,8 @@
 // Indices of Region::local_count (kLocalCalls).
 enum {
   kGetpid, kGettid, kGetppid, kGetuid, kGeteuid, kGetgid, kGetegid, kClockGettime, kGettimeofday,
-  kTime, kSchedYield, kGetcpu, kSigprocmask, kFutex, kSigreturn
+  kTime, kSchedYield, kGetcpu, kSigprocmask, kFutex, kSigreturn,
+  kRobustList, kRseq
 };
 
 static int Done(struct Region* region, int which, long result) {
@@ -123,6 +124,28 @@ static int Futex(struct Region* region, uint32_t* flags) {
   return Done(region, kFutex, result);
 }
 
+static int SetRobustList(struct Region* region) {
+  if (region->local_setup == 0) return 0;
+  if (region->rsi != 24) return Done(region, kRobustList, -EINVAL);
+  region->guest_robust = region->rdi;
+  return Done(region, kRobustList, 0);
+}
+
+// The first registration of an area of the original size, as each thread of the C library makes it. The
+// write proves that the host can fill the area in.
+static int Rseq(struct Region* region) {
+  enum { kSize = 32, kCsOffset = 8 };
+  const uint64_t area = region->rdi, none = 0;
+  if (region->local_setup == 0 || region->rseq_area != 0 || region->rsi != kSize || (int)region->rdx != 0 || area % kSize != 0 ||
+      !stub_is_user(area, kSize) || !CopyOut(area + kCsOffset, &none, sizeof none)) {
+    return 0;
+  }
+  if (stub_call(SYS_rseq, (long)area, kSize, 0, (long)region->r10) != 0) return 0;
+  region->rseq_area = area;
+  region->rseq_signature = (uint32_t)region->r10;
+  return Done(region, kRseq, 0);
+}
+
 int stub_answer_locally(struct Region* region, uint32_t* flags) {
   switch (region->rax) {
     case SYS_getpid: return Done(region, kGetpid, region->pid);
@@ -139,6 +162,8 @@ int stub_answer_locally(struct Region* region, uint32_t* flags) {
     case SYS_getcpu: return Getcpu(region);
     case SYS_rt_sigprocmask: return Sigprocmask(region);
     case SYS_futex: return Futex(region, flags);
+    case SYS_set_robust_list: return SetRobustList(region);
+    case SYS_rseq: return Rseq(region);
     case SYS_rt_sigreturn:
       return stub_sigreturn(region) && Done(region, kSigreturn, (long)region->rax);
     default: return 0;
@@ -150,7 +175,7 @@ int stub_is_local(uint64_t nr) {
     case SYS_getpid: case SYS_gettid: case SYS_getppid: case SYS_getuid: case SYS_geteuid:
     case SYS_getgid: case SYS_getegid: case SYS_clock_gettime: case SYS_gettimeofday:
     case SYS_time: case SYS_sched_yield: case SYS_getcpu: case SYS_rt_sigprocmask: case SYS_futex:
-    case SYS_rt_sigreturn:
+    case SYS_rt_sigreturn: case SYS_set_robust_list: case SYS_rseq:
       return 1;
     default:
       return 0;

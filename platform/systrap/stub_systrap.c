@@ -51,8 +51,17 @@ static int IsUserAddress(uint64_t addr) { return addr >> 47 == 0; }
 
 // Gives the region to the Sentry and waits until it comes back.
 static void HandOver(struct Region* region, uint32_t message) {
-  region->message = message;
-  const uint32_t before = __atomic_exchange_n(&region->state, RW_STATE_SENTRY, __ATOMIC_SEQ_CST);
+  uint32_t before;
+  if (message == RW_EVENT_READY) {
+    before = __atomic_load_n(&region->state, __ATOMIC_ACQUIRE);
+    do {
+      if ((before & RW_STATE_STARTING) == 0) return;  // the first command is there
+    } while (!__atomic_compare_exchange_n(&region->state, &before, RW_STATE_SENTRY, 0,
+                                          __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE));
+  } else {
+    region->message = message;
+    before = __atomic_exchange_n(&region->state, RW_STATE_SENTRY, __ATOMIC_SEQ_CST);
+  }
   if ((before & RW_STATE_WAITERS) != 0) {
     stub_call(SYS_futex, (long)&region->state, FUTEX_WAKE, 1, 0);
   }
@@ -219,12 +228,24 @@ static long NeedsFrame(const struct Region* region) {
 }
 
 // The Sentry hears of trapped calls also when they could be answered here, so that it patches their
-// sites: of the first ones always, then now and then, for sites that cannot be patched.
+// sites: not of the very first, which a short program does not make often; then always, then now and
+// then, for sites that cannot be patched.
 static int ReportTrap(struct Region* region, uint32_t flags) {
   if ((flags & RW_FLAG_TRAPPED) == 0 || (flags & RW_FLAG_VSYSCALL) != 0) return 0;
   if (!stub_is_local(region->rax)) return 0;
   const uint32_t n = region->local_traps++;
-  return n < 64 || n % 8 == 0;
+  return n >= 8 && (n < 72 || n % 8 == 0);
+}
+
+// A new task begins with its parent's xstate: one hand-over less than when the Sentry has to ask for it.
+static uint32_t SaveForClone(struct Region* region) {
+  switch (region->rax) {
+    case SYS_clone: case SYS_fork: case SYS_vfork: case SYS_clone3:
+      XSave(region);
+      return RW_FLAG_SAVED;
+    default:
+      return 0;
+  }
 }
 
 long stub_systrap_syscall(struct Region* region, uint32_t flags) {
@@ -239,6 +260,7 @@ long stub_systrap_syscall(struct Region* region, uint32_t flags) {
     if (region->rax == SYS_exit && Rseq(region, RSEQ_UNREGISTER) == 0) region->rseq_area = 0;
   }
   const uint32_t inputs = stub_fill_window(region);
+  flags |= SaveForClone(region);
   region->fs_base = ReadFs();
   Serve(region, RW_EVENT_SYSCALL | flags | inputs << RW_INPUTS_SHIFT, 0);
   return NeedsFrame(region);

@@ -110,11 +110,11 @@ static uint64_t Argument(const struct Region* region, int which) {
   }
 }
 
-// What getrusage tells of memory and switches is the host's count for this process, which the Sentry
-// would otherwise have to ask the memory thread for.
+// What getrusage tells of memory and switches, and a parent of a process that ended, is the host's count
+// for this process, which the Sentry would otherwise have to ask the memory thread for.
 static uint32_t FillUsage(struct Region* region) {
   enum { kSelf = 0, kRusageSize = 144 };
-  if ((int)region->rdi < kSelf ||
+  if ((region->rax == SYS_getrusage && (int)region->rdi < kSelf) ||
       stub_call(SYS_getrusage, kSelf, (long)region + RW_REGION_WINDOW, 0, 0) != 0) {
     return 0;
   }
@@ -122,8 +122,23 @@ static uint32_t FillUsage(struct Region* region) {
   return 1;
 }
 
+// What the Sentry wants to know when a task ends: usually that it holds no lock.
+static uint32_t FillForExit(struct Region* region) {
+  enum { kAt = 192, kHeadSize = 24 };
+  uint32_t count = region->rax == SYS_exit_group ? FillUsage(region) : 0;
+  const uint64_t head = region->guest_robust;
+  if (head != 0 && stub_is_user(head, kHeadSize) &&
+      stub_copy((uint8_t*)region + RW_REGION_WINDOW + kAt, (const void*)head, kHeadSize) == 0) {
+    struct RegionCopy* const copy = count == 0 ? &region->input[0] : &region->more_input[0];
+    *copy = (struct RegionCopy){head, kHeadSize, kAt};
+    ++count;
+  }
+  return count;
+}
+
 uint32_t stub_fill_window(struct Region* region) {
   if (region->rax == SYS_getrusage) return FillUsage(region);
+  if (region->rax == SYS_exit_group || region->rax == SYS_exit) return FillForExit(region);
   const struct Call* const call = Find(region->rax);
   if (call == 0) return 0;
   uint8_t* const window = (uint8_t*)region + RW_REGION_WINDOW;

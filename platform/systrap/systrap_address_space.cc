@@ -68,6 +68,7 @@ Result<uint32_t> SystrapAddressSpace::StartCalls(SystrapCore& core, std::span<St
   const uint32_t index = TRY(core.regions().Take());
   Region* const region = core.regions().At(index);
   memset(region, 0, sizeof *region);
+  region->message = RW_EVENT_READY;
   region->state = RW_STATE_STARTING;
   const uint64_t at = RegionPool::StubAddress(index);
   calls[0] = {SYS_mmap,

@@ -98,8 +98,10 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
   Store(region_->spin, 0U);
   Store(region_->signal_mask, uint64_t{0});
   Store(region_->rseq_area, uint64_t{0});
+  Store(region_->guest_robust, uint64_t{0});
   for (uint32_t& count : region_->local_count) Store(count, 0U);
   affinity_ = as_->core().all_cpus();
+  if (std::exchange(thread_.held, false)) ::sched_setaffinity(thread_.tid, sizeof affinity_, &affinity_);
   const SystrapCore::SpinScores scores = as_->core().spin_scores();
   spin_score_ = scores.sentry;
   stub_spin_score_ = scores.stub;
@@ -115,7 +117,9 @@ SystrapContext::~SystrapContext() {
   as_->core().NoteSpinScores({std::min(spin_score_, kSpinScoreFirst),
                               std::min(stub_spin_score_, kSpinScoreFirst)});
   as_->core().Remove(this);
-  Unpair();
+  // The guest's thread stays where it is: mostly it ends now, else its next task has it let go.
+  LetGo();
+  thread_.held = cpu_ >= 0;
   if (debug_used_ && !lost_) static_cast<void>(SetDebugRegister(7, 0).ok());
   if (lost_ || (!ready_ && !Await())) return;
   // The host would go on writing to an area that is still registered: not for the next task.
@@ -221,12 +225,17 @@ uint32_t SystrapContext::PrepareState() {
 }
 
 void SystrapContext::Give(uint32_t command) {
+  if (command != RW_CMD_ORDER) message_ &= ~static_cast<uint32_t>(RW_FLAG_SAVED);  // others change it
   // One look at the clock and the load for both sides' waits.
   given_at_ = __builtin_ia32_rdtsc();
-  const bool may_spin = as_->core().MaySpin(given_at_, *this, std::exchange(slept_, false));
+  const bool may_spin = as_->core().MaySpin(given_at_, *this, slept_);
   if (!may_spin && trial_ != 0) EndTrial(false);
+  // Both sides slept: a wake of another processor takes longer than the next few hand-overs on this one.
+  const bool slept = std::exchange(slept_, false);
+  const bool both_slept = slept && trial_ == 0 && (Load(region_->state) & RW_STATE_STUB_SLEEPS) != 0;
+  if (both_slept) PairHere();
   const bool was_paired = cpu_ >= 0;
-  const bool paired = was_paired && trial_ == 0 && StaysPaired(may_spin);
+  const bool paired = was_paired && trial_ == 0 && (both_slept || StaysPaired(may_spin));
   const bool probe = ++waits_ % kProbeEvery == 0 || trial_ != 0;
   spins_ = may_spin && !paired && (spin_score_ > 0 || probe);
   const bool stub_spins = may_spin && !paired && (stub_spin_score_ > 0 || probe);
@@ -303,6 +312,21 @@ void SystrapContext::Pair() {
   if (self_held_) return;
   const cpu_set_t one = Only(static_cast<uint32_t>(cpu_));
   self_held_ = ::sched_setaffinity(0, sizeof one, &one) == 0;
+}
+
+void SystrapContext::PairHere() {
+  if (as_->core().cpus() == 1) return;
+  const int cpu = ::sched_getcpu();
+  if (cpu < 0 || cpu >= CPU_SETSIZE) return;
+  if (cpu != cpu_) {
+    const cpu_set_t one = Only(static_cast<uint32_t>(cpu));
+    MutexLock lock(affinity_mu_);
+    if (!CPU_ISSET(cpu, &affinity_)) return;
+    if (::sched_setaffinity(thread_.tid, sizeof one, &one) != 0) return;
+    cpu_ = cpu;
+  }
+  paired_at_ = given_at_;
+  trial_at_ = std::max(trial_at_, given_at_ + Cycles(kTrialGapUs));
 }
 
 void SystrapContext::Unpair() {
@@ -542,40 +566,74 @@ Event SystrapContext::TakeEvent() {
   return event;
 }
 
+bool SystrapContext::RunAhead() {
+  uint32_t state = __atomic_load_n(&region_->state, __ATOMIC_ACQUIRE);
+  if (lost_ || (state != RW_STATE_STARTING && (state & RW_STATE_SENTRY) == 0)) return false;
+  if (kicked_.load(std::memory_order_relaxed)) {
+    kicked_.store(false);
+    Store(region_->kick, 0U);
+  }
+  const uint32_t command = PrepareResume();
+  in_guest_.store(true);
+  if (as_->stopped() || as_->patcher().generation() != generation_ || interrupted_.load()) {
+    in_guest_.store(false);
+    KeepCommand(command);
+    return false;
+  }
+  given_at_ = __builtin_ia32_rdtsc();
+  const bool may_spin = as_->core().MaySpin(given_at_, *this, false);
+  // The start of a thread takes longer than a spin that pays.
+  spins_ = may_spin && spin_score_ > 0 && state != RW_STATE_STARTING;
+  wait_limit_ = spin_limit_;
+  stub_spin_ = may_spin && stub_spin_score_ > 0 ? spin_limit_ : 1;
+  Store(region_->spin, stub_spin_);
+  Store(region_->message, command);
+  const auto tid = static_cast<uint32_t>(thread_.tid);
+  if (!__atomic_compare_exchange_n(&region_->state, &state, tid, false, __ATOMIC_SEQ_CST,
+                                   __ATOMIC_SEQ_CST)) {
+    state = __atomic_exchange_n(&region_->state, tid, __ATOMIC_SEQ_CST);  // it has come up, or gone to sleep
+  }
+  if ((state & RW_STATE_STUB_SLEEPS) != 0) Futex(&region_->state, FUTEX_WAKE, 1);
+  ahead_ = true;
+  return true;
+}
+
 Event SystrapContext::Switch() {
-  if (lost_ || (!ready_ && !Await())) return Lost();
+  if (lost_ || (!ahead_ && !ready_ && !Await())) return Lost();
   MakeCurrent();
   if (frame_failed_) return {.kind = EventKind::kInterrupted};
   for (;;) {
-    if (kicked_.load(std::memory_order_relaxed)) {
-      kicked_.store(false);
-      Store(region_->kick, 0U);
-    }
-    const uint32_t command = PrepareResume();
-    // Patches made above may have had this thread pass on their orders: it must be back before it is
-    // given the next command, or takes none of it and comes back as if it had been interrupted.
-    if (!ready_ && !Await()) return Lost();
-    in_guest_.store(true);
-    if (as_->stopped() || as_->patcher().generation() != generation_) {
-      in_guest_.store(false);
-      if (as_->stopped()) as_->AwaitStart();
-      KeepCommand(command);
-      continue;
-    }
-    if (interrupted_.load()) {
-      in_guest_.store(false);
-      interrupted_.store(false);
-      KeepCommand(command);
-      if (std::exchange(local_pending_, false)) {
-        // As if it had come before the system call.
-        regs_.rip -= 2;
-        regs_.orig_rax = ~uint64_t{0};
-        regs_dirty_ = true;
+    if (!std::exchange(ahead_, false)) {
+      if (kicked_.load(std::memory_order_relaxed)) {
+        kicked_.store(false);
+        Store(region_->kick, 0U);
       }
-      return {.kind = EventKind::kInterrupted};
+      const uint32_t command = PrepareResume();
+      // Patches made above may have had this thread pass on their orders: it must be back before it is
+      // given the next command, or takes none of it and comes back as if it had been interrupted.
+      if (!ready_ && !Await()) return Lost();
+      in_guest_.store(true);
+      if (as_->stopped() || as_->patcher().generation() != generation_) {
+        in_guest_.store(false);
+        if (as_->stopped()) as_->AwaitStart();
+        KeepCommand(command);
+        continue;
+      }
+      if (interrupted_.load()) {
+        in_guest_.store(false);
+        interrupted_.store(false);
+        KeepCommand(command);
+        if (std::exchange(local_pending_, false)) {
+          // As if it had come before the system call.
+          regs_.rip -= 2;
+          regs_.orig_rax = ~uint64_t{0};
+          regs_dirty_ = true;
+        }
+        return {.kind = EventKind::kInterrupted};
+      }
+      frame_given_ = (command & RW_CMD_FRAME) != 0;
+      Give(command | (std::exchange(local_pending_, false) ? RW_CMD_LOCAL : 0));
     }
-    frame_given_ = (command & RW_CMD_FRAME) != 0;
-    Give(command | (std::exchange(local_pending_, false) ? RW_CMD_LOCAL : 0));
     if (!Await()) return Lost();
     const Event event = TakeEvent();
     in_guest_.store(false);
@@ -630,7 +688,8 @@ size_t SystrapContext::xstate_size() const { return xstate_.size(); }
 Result<void> SystrapContext::GetXState(std::span<std::byte> out) {
   if (out.size() != xstate_.size()) return Errno(EINVAL);
   if (!xstate_dirty_ && !xstate_fresh_) {
-    if (!Command(RW_CMD_SAVE)) return Errno(ESRCH);
+    const bool saved = (message_ & (RW_FLAG_SAVED | RW_FLAG_IN_HANDLER)) == RW_FLAG_SAVED;
+    if (!saved && !Command(RW_CMD_SAVE)) return Errno(ESRCH);
     memcpy(xstate_.data(), At(region_, RW_REGION_XSTATE), xstate_.size());
     // What the processor leaves as it was, and Linux's notes in a signal frame, are not state.
     constexpr size_t kSwBytes = 464, kSwEnd = 512, kHeaderRest = 520, kHeaderEnd = 576;
@@ -778,6 +837,7 @@ void SystrapContext::SetLocalAnswers(const LocalAnswers& answers) {
   Store(r.uid, answers.uid), Store(r.euid, answers.euid);
   Store(r.gid, answers.gid), Store(r.egid, answers.egid);
   Store(r.local_futex, answers.futex ? 1U : 0U);
+  Store(r.local_setup, answers.setup ? 1U : 0U);
   __atomic_store_n(&r.local_enabled, answers.enabled ? 1U : 0U, __ATOMIC_RELEASE);
 }
 
@@ -864,6 +924,18 @@ Result<int64_t> SystrapContext::HostFutex(const HostFutexCall& call) {
     return result;
   }
 }
+
+std::optional<std::pair<GuestAddr, uint32_t>> SystrapContext::TakeLocalRseq() {
+  if (rseq_area_ != 0 || rseq_due_) return std::nullopt;
+  rseq_area_ = Load(region_->rseq_area);
+  rseq_signature_ = Load(region_->rseq_signature);
+  if (rseq_area_ == 0) return std::nullopt;
+  return std::pair(GuestAddr(rseq_area_), rseq_signature_);
+}
+
+GuestAddr SystrapContext::robust_list() const { return GuestAddr(Load(region_->guest_robust)); }
+
+void SystrapContext::set_robust_list(GuestAddr head) { Store(region_->guest_robust, head.value()); }
 
 Result<void> SystrapContext::SetRseq(GuestAddr area, uint32_t signature) {
   if (!area.IsNull()) {

@@ -27,6 +27,7 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   Result<void> CopyFrom(SystrapContext& parent);
 
   Event Switch() override;
+  bool RunAhead() override;
   abi::Registers& regs() override {
     if (!regs_taken_) TakeRegs();
     return regs_;
@@ -59,6 +60,9 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   bool has_host_futex() const override { return true; }
   Result<int64_t> HostFutex(const HostFutexCall& call) override;
   Result<void> SetRseq(GuestAddr area, uint32_t signature) override;
+  std::optional<std::pair<GuestAddr, uint32_t>> TakeLocalRseq() override;
+  GuestAddr robust_list() const override;
+  void set_robust_list(GuestAddr head) override;
   void CpuTime(uint64_t* user_ns, uint64_t* system_ns) override;
   pid_t host_tid() const override { return thread_.tid; }
   std::optional<AddressSpace::HostUsage> BroughtUsage() override;
@@ -110,6 +114,8 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   void LetGo();
   // Whether this wait goes without spinning, on one processor.
   bool StaysPaired(bool may_spin);
+  // Has the guest's thread, which sleeps, wake where this thread runs.
+  void PairHere() EXCLUDES(affinity_mu_);
   // Begins and ends a trial of spinning on two processors. Part() binds the guest's thread to one.
   void Part() EXCLUDES(affinity_mu_);
   void EndTrial(bool paid);
@@ -138,6 +144,7 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   bool xstate_dirty_ = true;
   bool xstate_fresh_ = false;
   bool lost_ = false;
+  bool ahead_ = false;  // RunAhead has let the guest run
   bool ready_ = false;
   bool ready_once_ = false;
   // How the last event came.

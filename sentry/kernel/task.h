@@ -228,6 +228,8 @@ class Task : public RefCounted<Task> {
   // /proc/PID/stat's letter: R, S, D, T, t, Z.
   char state() const { return state_.load(std::memory_order_relaxed); }
   Rusage OwnRusage() const;
+  // Null when there is none.
+  GuestAddr RobustList() const;
   // What /proc/PID/status shows: its own pending signals, the process's, and its mask as it was a
   // moment ago.
   struct SignalSets {
@@ -254,7 +256,6 @@ class Task : public RefCounted<Task> {
   void set_fs(Ref<FsContext> fs);
 
   GuestAddr clear_child_tid;       // task thread only
-  GuestAddr robust_list;           // task thread only
   // rseq(2): null when none is registered. Task thread only.
   GuestAddr rseq_area;
   uint32_t rseq_length = 0, rseq_signature = 0;
@@ -285,6 +286,8 @@ class Task : public RefCounted<Task> {
   // task_run.cc
   static void ThreadMain(void* self);
   void StartThread();
+  // Lets the guest code of a task that nobody runs yet begin, if nothing is to be looked at first.
+  void RunAhead();
   void Run();
   void HandleEvent(const Event& e);
   void DoSyscall(bool compat, bool vsyscall, bool redo);
@@ -333,6 +336,9 @@ class Task : public RefCounted<Task> {
   bool EnterSyscall(SyscallRequest* request);  // false: the call is not made
   bool CheckSeccomp(SyscallRequest* request, bool again);
   bool SeccompSeesLocalCalls() const;
+  // The same of the two that set threads up.
+  bool SeccompSeesSetupCalls() const;
+  bool SeccompSees(std::span<const int> calls) const;
   void Rollback(const SyscallRequest& request);
   // Whether the call is the user's to answer, who has then got SIGSYS.
   bool DispatchToUser(const SyscallRequest& request);
@@ -382,6 +388,7 @@ class Task : public RefCounted<Task> {
   // Wait word: bit 0 says that the thread sleeps, the rest counts wakes.
   std::atomic<uint32_t> wake_{0};
   uint32_t wake_seen_ = 0;
+  bool ran_ahead_ = false;
   std::atomic<bool> in_guest_{false};  // in or about to enter Context::Switch
 
   // The call.

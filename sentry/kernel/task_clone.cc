@@ -69,6 +69,7 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
   // Parts that may fail, before the child has a name.
   RefPtr<MemoryManager> mm = mm_;
   if ((flags & CLONE_VM) == 0) {
+    context_->BeforeSleep();  // a fork takes longer than a spin that pays
     mm = TRY(mm_->Fork());
   }
   std::unique_ptr<Context> context =

@@ -138,6 +138,7 @@ MemoryManager* Task::ReplaceableMm() {
 }
 
 Result<void> Task::Exec(ExecArgs args) {
+  context_->BeforeSleep();  // the guest's thread need not spin for what comes
   const Path root = fs_->root(), cwd = fs_->cwd();
   const Walk walk{creds(), mounts(), root, cwd, this};
   Loaded loaded = TRY(Load(kernel_, walk, *tg_, args, (personality & kAddrNoRandomize) == 0,
@@ -186,7 +187,7 @@ Result<void> Task::Exec(ExecArgs args) {
   trace.debug_used = false;
   NoteSignalsPending();
   dispatch.on.store(false);
-  clear_child_tid = robust_list = rseq_area = GuestAddr();
+  clear_child_tid = rseq_area = GuestAddr();
   alt_stack = abi::StackT{};
   set_comm(image.comm);
 

@@ -106,6 +106,7 @@ void Task::DoExit() {
   state_.store('R');
   if (Current() == this && context_ != nullptr) TraceEvent(PTRACE_EVENT_EXIT, static_cast<uint64_t>(exit_status_));
   if (mm_ && context_ != nullptr) {
+    if (Current() == this) context_->BeforeSleep();  // no answer comes any more
     LeaveRseq(*this);
     ExitFutexes(*this);
     if (!clear_child_tid.IsNull() && mm_->ref_count_for_test() > 1) {

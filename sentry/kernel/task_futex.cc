@@ -7,7 +7,12 @@ namespace ringwall {
 
 void ExitFutexes(Task& t) {
   FutexTable& table = t.kernel().futexes();
-  if (!t.robust_list.IsNull()) table.ExitRobustList(t.mm(), t.robust_list, t.vtid());
+  const GuestAddr list = t.context().robust_list();
+  // Mostly the stub has brought the head along, and the list is empty.
+  uint64_t head[3] = {};
+  const bool empty = list.IsNull() || !t.CopyIn(list, std::as_writable_bytes(std::span(head))).ok() ||
+                     (head[0] == list.value() && head[2] == 0);
+  if (!empty) table.ExitRobustList(t.mm(), list, t.vtid());
   table.ExitPi(t.vtid());
 }
 

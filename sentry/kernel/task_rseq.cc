@@ -17,7 +17,17 @@ struct CriticalSection {
 
 }  // namespace
 
+void NoteLocalRseq(Task& t) {
+  if (!t.rseq_area.IsNull()) return;
+  const auto registered = t.context().TakeLocalRseq();
+  if (!registered || registered->first >= kTaskSize || registered->first.value() % kRseqAlign != 0) return;
+  t.rseq_area = registered->first;
+  t.rseq_length = kOriginalSize;
+  t.rseq_signature = registered->second;
+}
+
 Result<void> RegisterRseq(Task& t, GuestAddr area, uint32_t length, uint32_t signature) {
+  NoteLocalRseq(t);
   if (t.kernel().platform().rseq_feature_size() == 0) return Errno(ENOSYS);
   if (!t.rseq_area.IsNull()) {
     if (t.rseq_area != area || t.rseq_length != length) return Errno(EINVAL);
@@ -45,6 +55,7 @@ Result<void> RegisterRseq(Task& t, GuestAddr area, uint32_t length, uint32_t sig
 }
 
 Result<void> UnregisterRseq(Task& t, GuestAddr area, uint32_t length, uint32_t signature) {
+  NoteLocalRseq(t);
   if (t.rseq_area.IsNull() || t.rseq_area != area || t.rseq_length != length) return Errno(EINVAL);
   if (t.rseq_signature != signature) return Errno(EPERM);
   TRY(t.context().SetRseq(GuestAddr(), 0));
@@ -52,7 +63,8 @@ Result<void> UnregisterRseq(Task& t, GuestAddr area, uint32_t length, uint32_t s
   return {};
 }
 
-void InheritRseq(Task& child, Context& context, const Task& parent) {
+void InheritRseq(Task& child, Context& context, Task& parent) {
+  NoteLocalRseq(parent);
   if (parent.rseq_area.IsNull()) return;
   if (!context.SetRseq(parent.rseq_area, parent.rseq_signature).ok()) return;
   child.rseq_area = parent.rseq_area;
@@ -61,6 +73,7 @@ void InheritRseq(Task& child, Context& context, const Task& parent) {
 }
 
 void LeaveRseq(Task& t, bool in_place) {
+  NoteLocalRseq(t);
   if (t.rseq_area.IsNull()) return;
   if (!in_place) {
     // With the last one the address space goes, and the host's thread with it.
@@ -73,6 +86,7 @@ void LeaveRseq(Task& t, bool in_place) {
 }
 
 bool AbortRseq(Task& t) {
+  NoteLocalRseq(t);
   if (t.rseq_area.IsNull() || t.context().events_abort_rseq()) return true;
   const GuestAddr at = t.rseq_area + kCsOffset;
   uint64_t pointer = 0;

@@ -110,6 +110,11 @@ Rusage Task::OwnRusage() const {
   return r;
 }
 
+GuestAddr Task::RobustList() const {
+  MutexLock lock(mu_);
+  return context_ != nullptr ? context_->robust_list() : GuestAddr();
+}
+
 Result<void> Task::CopyIn(GuestAddr from, std::span<std::byte> to) {
   if (context_->ReadWindow(from, to)) return {};
   return mm_->CopyIn(from, to);
@@ -142,8 +147,20 @@ void Task::ThreadMain(void* self) {
   current_task = nullptr;
 }
 
+void Task::RunAhead() {
+  UpdateLocalAnswers();
+  ApplyScheduling();
+  if (trace.step || restart_errno_ != 0 || saved_mask_) return;
+  // The same looks, in the same order, as in Run().
+  in_guest_.store(true);
+  if (answers_stale_.exchange(false)) UpdateLocalAnswers();
+  ran_ahead_ = !Interrupted() && !kernel_.paused() && context_->RunAhead();
+  if (!ran_ahead_) in_guest_.store(false);
+}
+
 void Task::StartThread() {
   AddRef();
+  RunAhead();
   if (RunOnIdleThread(&Task::ThreadMain, this)) return;
   if (current_task != nullptr && current_task->context_ != nullptr) current_task->context_->BeforeSleep();
   const int error = RunOnNewThread(&Task::ThreadMain, this);
@@ -157,8 +174,11 @@ void Task::StartThread() {
 }
 
 void Task::Run() {
-  UpdateLocalAnswers();
-  ApplyScheduling();
+  if (std::exchange(ran_ahead_, false)) {
+    const Event e = context_->Switch();
+    in_guest_.store(false, std::memory_order_relaxed);
+    HandleEvent(e);
+  }
   while (!exiting_) {
     if (Interrupted() || restart_errno_ != 0 || saved_mask_) {
       if (!PrepareToReturn()) break;
@@ -340,6 +360,7 @@ void Task::UpdateLocalAnswers() {
   a.uid = user.ShowUid(creds_->ruid), a.euid = user.ShowUid(creds_->euid);
   a.gid = user.ShowGid(creds_->rgid), a.egid = user.ShowGid(creds_->egid);
   a.enabled = !kernel_.strace() && !traced() && !SeccompSeesLocalCalls() && !dispatch.on.load();
+  a.setup = a.enabled && !SeccompSeesSetupCalls();
   context_->SetLocalAnswers(a);
 }
 

@@ -24,6 +24,8 @@ constexpr int kLocalCalls[] = {SYS_getpid,  SYS_gettid,        SYS_getppid,     
                                SYS_geteuid, SYS_getgid,        SYS_getegid,      SYS_clock_gettime,
                                SYS_time,    SYS_gettimeofday,  SYS_sched_yield,  SYS_getcpu,
                                SYS_futex,   SYS_rt_sigprocmask, SYS_rt_sigreturn};
+// Those with LocalAnswers::setup, which older profiles do not know.
+constexpr int kSetupCalls[] = {SYS_set_robust_list, SYS_rseq};
 
 // The action of highest precedence, the newest filter's among equals.
 uint32_t RunFilters(const SeccompChain* chain, const bpf::SeccompData& data) {
@@ -55,12 +57,16 @@ RefPtr<const SeccompChain> Task::seccomp_chain() const {
   return seccomp.chain;
 }
 
-bool Task::SeccompSeesLocalCalls() const {
+bool Task::SeccompSeesLocalCalls() const { return SeccompSees(kLocalCalls); }
+
+bool Task::SeccompSeesSetupCalls() const { return SeccompSees(kSetupCalls); }
+
+bool Task::SeccompSees(std::span<const int> calls) const {
   if (seccomp.mode.load() == SECCOMP_MODE_DISABLED) return false;
   if (seccomp.mode.load() == SECCOMP_MODE_STRICT) return true;
   RefPtr<const SeccompChain> chain = seccomp_chain();
   for (const SeccompChain* c = chain.get(); c != nullptr; c = c->previous.get()) {
-    for (const int nr : kLocalCalls) {
+    for (const int nr : calls) {
       if (c->filter.ConstantResult(nr, AUDIT_ARCH_X86_64) != SECCOMP_RET_ALLOW) return true;
     }
   }
