@@ -83,6 +83,8 @@ static const struct Call kCalls[] = {
 };
 
 #define PATH_MAX 4096
+// Longer input the Sentry reads by itself: one copy instead of two.
+enum { kLargest = 32 << 10 };
 #define COUNT (sizeof kCalls / sizeof kCalls[0])
 
 static const struct Call* Find(uint64_t nr) {
@@ -148,7 +150,7 @@ uint32_t stub_fill_window(struct Region* region) {
         if (units == 0 || units > RW_REGION_WINDOW_SIZE) continue;
         size *= units;
       }
-      if (size > room || size > RW_STUB_START - addr) continue;
+      if (size > kLargest || size > room || size > RW_STUB_START - addr) continue;
       if (stub_copy(window + used, (const void*)addr, size) != 0) continue;
     }
     struct RegionCopy* const copy = count == 0 ? &region->input[0] : &region->more_input[0];
