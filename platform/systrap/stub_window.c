@@ -48,6 +48,7 @@ static const struct Call kCalls[] = {
     {SYS_writev, {VECTOR(1, 2)}},
     {SYS_access, {STRING(0)}},
     {SYS_nanosleep, {BYTES(0, 16)}},
+    {SYS_setitimer, {BYTES(1, 32)}},
     {SYS_sendfile, {BYTES(2, 8)}},
     {SYS_connect, {SIZED(1, 2, 1)}},
     {SYS_accept, {BYTES(2, 4)}},
@@ -61,6 +62,7 @@ static const struct Call kCalls[] = {
     {SYS_setsockopt, {SIZED(3, 4, 1)}},
     {SYS_getsockopt, {BYTES(4, 4)}},
     {SYS_execve, {STRING(0)}},
+    {SYS_semop, {SIZED(1, 2, 6)}},
     {SYS_truncate, {STRING(0)}},
     {SYS_chdir, {STRING(0)}},
     {SYS_rename, {STRING(0), STRING(1)}},
@@ -74,10 +76,13 @@ static const struct Call kCalls[] = {
     {SYS_chmod, {STRING(0)}},
     {SYS_chown, {STRING(0)}},
     {SYS_lchown, {STRING(0)}},
+    {SYS_rt_sigtimedwait, {BYTES(0, 8), BYTES(2, 16)}},
+    {SYS_rt_sigsuspend, {BYTES(0, 8)}},
     {SYS_statfs, {STRING(0)}},
     {SYS_getxattr, {STRING(0), STRING(1)}},
     {SYS_lgetxattr, {STRING(0), STRING(1)}},
     {SYS_futex, {BYTES(3, 16)}},
+    {SYS_timer_settime, {BYTES(2, 32)}},
     {SYS_clock_nanosleep, {BYTES(2, 16)}},
     {SYS_epoll_ctl, {BYTES(3, 12)}},
     {SYS_openat, {STRING(1)}},
@@ -92,6 +97,7 @@ static const struct Call kCalls[] = {
     {SYS_faccessat, {STRING(1)}},
     {SYS_ppoll, {SIZED(0, 1, 8), BYTES(2, 16)}},
     {SYS_utimensat, {STRING(1), BYTES(2, 32)}},
+    {SYS_epoll_pwait, {BYTES(4, 8)}},
     {SYS_timerfd_settime, {BYTES(2, 32)}},
     {SYS_accept4, {BYTES(2, 4)}},
     {SYS_preadv, {SIZED(1, 2, 16)}},
@@ -199,11 +205,40 @@ static void AddVector(struct Region* region, struct Filled* filled, uint64_t add
   }
 }
 
+// The sets of select, and the time limit when one of them is not there.
+static void AddSets(struct Region* region, struct Filled* filled) {
+  enum { kMostFds = 4096 };
+  const uint64_t count = (uint32_t)region->rdi;
+  const uint64_t size = (count + 63) / 64 * 8;
+  if (count > kMostFds) return;
+  Add(region, filled, region->rsi, size);
+  Add(region, filled, region->rdx, size);
+  Add(region, filled, region->r10, size);
+  Add(region, filled, region->r8, 16);
+}
+
+static int IsLockCommand(uint64_t cmd) {
+  enum { kGetLock = 5, kSetLockWait = 7, kGetOwnedLock = 36, kSetOwnedLockWait = 38 };  // F_*LK*
+  return (cmd >= kGetLock && cmd <= kSetLockWait) || (cmd >= kGetOwnedLock && cmd <= kSetOwnedLockWait);
+}
+
 uint32_t stub_fill_window(struct Region* region) {
-  if (region->rax == SYS_getrusage) return FillUsage(region);
+  struct Filled filled = {0, 0};
+  switch (region->rax) {
+    case SYS_getrusage:
+      return FillUsage(region);
+    case SYS_select:
+    case SYS_pselect6:
+      AddSets(region, &filled);
+      return filled.count;
+    case SYS_fcntl:
+      if (IsLockCommand(region->rsi)) Add(region, &filled, region->rdx, 32);  // struct flock
+      return filled.count;
+    default:
+      break;
+  }
   const struct Call* const call = Find(region->rax);
   if (call == 0) return 0;
-  struct Filled filled = {0, 0};
   for (int i = 0; i < 2 && call->input[i].kind != kNone; ++i) {
     const struct Input* const input = &call->input[i];
     const uint64_t addr = Argument(region, input->address);
