@@ -22,7 +22,9 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 import chart  # noqa: E402
+import network  # noqa: E402
 import programs  # noqa: E402
+import servers  # noqa: E402
 
 
 class Cgroup:
@@ -163,9 +165,16 @@ def run_program(runner, system, binary, program, work, note):
         folder = os.path.join(work, "program")
         shutil.rmtree(folder, ignore_errors=True)
         os.mkdir(folder)
-        program.prepare(folder)
-        argv = [binary, "--time", str(program.repeat), "/bin/sh", "-c", program.script]
-        status, _, err, _, cpu = runner.run(system.command(argv), folder, limit=600)
+        try:
+            program.prepare(folder)
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            note(f"{program.name}: {error}")
+            return
+        argv = ["/bin/sh", "-c", program.script]
+        if not program.timed_inside:
+            argv = [binary, "--time", str(program.repeat)] + argv
+        status, _, err, _, cpu = runner.run(system.command(argv), folder,
+                                            dict(os.environ, MICRO=binary), limit=120)
         timed = [line for line in err.splitlines() if line.startswith("timed ") and
                  line.split()[1].isdigit()]
         if status != 0 or not timed:
@@ -257,6 +266,10 @@ def run_idle(runner, system, work, note):
         child.wait()
 
 
+OTHERS = ["held_connection_end", "held_connections_cpu_5s", "do_true", "oci_run_true", "idle_memory",
+          "idle_cpu_10s"]
+
+
 def geometric_mean(values):
     values = [v for v in values if v and v > 0]
     return math.exp(sum(map(math.log, values)) / len(values)) if values else None
@@ -269,7 +282,9 @@ def shown(result, key="wall"):
     if unit == "ns":
         return f"{value:,.0f} ns" if value >= 100 else f"{value:.1f} ns"
     if unit == "KiB":
-        return f"{value:,.0f} KiB"
+        return f"{value:,.0f} KiB" if value >= 100 else f"{value:.1f} KiB"
+    if unit == "s/GB":
+        return f"{8 / value:.1f} Gb/s" if key == "wall" else f"{value:.2f} s/GB"
     return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.1f} ms"
 
 
@@ -319,12 +334,16 @@ def main():
     parser.add_argument("--platform", default="systrap", help="Ringwall's platform, or 'both'")
     parser.add_argument("--only", action="append", default=[],
                         help="only subjects whose name holds this (repeatable)")
-    parser.add_argument("--parts", default="micro,programs,startup,idle",
-                        help="comma list of micro, programs, startup, idle")
+    parser.add_argument("--parts", default="micro,programs,servers,network,startup,idle",
+                        help="comma list of micro, programs, servers, network (veth, held "
+                             "connections), startup, idle")
+    parser.add_argument("--list", action="store_true", help="names the subjects and ends")
     parser.add_argument("--out", help="where JSON and SVG go (default: the build folder)")
     args = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)
 
+    parts = args.parts.split(",")
+    wanted = lambda name: not args.only or any(o in name for o in args.only)
     build = os.path.abspath(args.build)
     out = os.path.abspath(args.out or build)
     binary = os.path.join(build, "benchmarks", "ringwall_micro")
@@ -341,6 +360,14 @@ def main():
     else:
         print(f"{runsc} is not there: measuring without it", file=sys.stderr)
 
+    chosen = [p for part, some in (("programs", programs.PROGRAMS), ("servers", servers.SERVERS))
+              if part in parts for p in some if wanted(p.name)]
+    if args.list:
+        subprocess.run([binary, "--list"], check=True)
+        for name in [p.name for p in chosen] + [n for n, _ in network.STREAMS] + OTHERS:
+            print(name)
+        return 0
+
     notes = []
     note = lambda text: (notes.append(text), print("  ! " + text))
     group = Cgroup.create()
@@ -348,17 +375,25 @@ def main():
         group.kind if group else "", "usage of reaped children only (no cgroup to be had)")
     runner = Runner(group)
     work = tempfile.mkdtemp(prefix="ringwall-bench-")
-    parts = args.parts.split(",")
-    wanted = lambda name: not args.only or any(o in name for o in args.only)
+    os.chmod(work, 0o755)  # PostgreSQL runs as another user
+    for program in chosen:
+        if program.missing():
+            note(f"skipped: {program.name}: not installed: {' '.join(program.missing())}")
+    if "network" in parts and network.missing():
+        note(f"skipped: the streams over veth: {network.missing()}")
     try:
         for system in systems:
             print(f"== {system.name}")
             if "micro" in parts:
                 run_micro(runner, system, binary, args.only, work, note)
-            if "programs" in parts:
-                for program in programs.PROGRAMS:
-                    if wanted(program.name) and program.available():
-                        run_program(runner, system, binary, program, work, note)
+            for program in chosen:
+                if not program.missing():
+                    run_program(runner, system, binary, program, work, note)
+            if "network" in parts:
+                if not network.missing():
+                    network.run_streams(runner, system, work, wanted, note)
+                if wanted("held_connection"):
+                    network.run_held(runner, system, binary, work, pss_kib, note)
             if "startup" in parts and wanted("do_true"):
                 run_startup(runner, system, binary, work, note)
                 run_oci(runner, system, binary, work, note)

@@ -5,13 +5,15 @@ import shutil
 
 
 class Program:
-    def __init__(self, name, script, needs, prepare=None, repeat=1, rounds=3):
+    """A shell script whose wall time is taken; with `timed_inside` it times a part of itself."""
+
+    def __init__(self, name, script, needs, prepare=None, repeat=1, rounds=3, timed_inside=False):
         self.name, self.script, self.needs = name, script, needs
         self.prepare = prepare or (lambda folder: None)
-        self.repeat, self.rounds = repeat, rounds
+        self.repeat, self.rounds, self.timed_inside = repeat, rounds, timed_inside
 
-    def available(self):
-        return all(shutil.which(n) or os.path.exists(n) for n in self.needs)
+    def missing(self):
+        return [n for n in self.needs if not (shutil.which(n) or os.path.exists(n))]
 
 
 def c_project(folder):

@@ -53,7 +53,7 @@ SysResult GetLock(Task& t, File& file, RangeLock& lock, FlockAbi f, GuestAddr ad
                 : static_cast<int64_t>(in_way->last - in_way->start + 1);
     f.pid = in_way->pid;
   }
-  return Zero(UserOut<FlockAbi>(addr).CopyOut(t, f));
+  return Zero(UserOut<FlockAbi>(addr).CopyOutLast(t, f));
 }
 
 }  // namespace

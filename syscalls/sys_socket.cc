@@ -32,9 +32,16 @@ Result<void> CopyOutAddress(Task& t, const SocketAddress& a, GuestAddr addr, Gue
   if (room < 0) return Errno(EINVAL);
   const size_t n = std::min<size_t>(a.size, static_cast<size_t>(room));
   if (n > 0) {
-    TRY(t.CopyOut(addr, std::span<const std::byte>(a.bytes).first(n)));
+    TRY(CopyOutMapped(t, addr, std::span<const std::byte>(a.bytes).first(n)));
   }
-  return UserOut<int32_t>(length).CopyOut(t, static_cast<int32_t>(a.size));
+  const int32_t size = static_cast<int32_t>(a.size);
+  return CopyOutMapped(t, length, std::as_bytes(std::span(&size, 1)));
+}
+
+Result<void> CopyOutMapped(Task& t, GuestAddr to, std::span<const std::byte> from) {
+  const std::optional<GuestRange> range = GuestRange::Make(to, from.size());
+  if (!from.empty() && range && std::as_const(t.mm()).MayWrite(*range)) return t.CopyOutLast(to, from);
+  return t.CopyOut(to, from);
 }
 
 namespace {
@@ -173,9 +180,9 @@ SysResult SysGetsockopt(Task& t, int fd, int level, int option, GuestAddr value,
     return got.error();
   }
   if (room < 0 && !v6) return Errno(EINVAL);
-  TRY(t.CopyOut(value, out.value()));
-  return Zero(
-      UserOut<int32_t>(length_addr).CopyOut(t, static_cast<int32_t>(out.length())));
+  TRY(CopyOutMapped(t, value, out.value()));
+  const int32_t size = static_cast<int32_t>(out.length());
+  return Zero(CopyOutMapped(t, length_addr, std::as_bytes(std::span(&size, 1))));
 }
 
 }  // namespace ringwall

@@ -97,7 +97,7 @@ class Position {
     return {};
   }
   Result<void> Store(Task& t, File& file) {
-    if (!addr_.IsNull()) return UserOut<int64_t>(addr_).CopyOut(t, static_cast<int64_t>(at));
+    if (!addr_.IsNull()) return UserOut<int64_t>(addr_).CopyOutLast(t, static_cast<int64_t>(at));
     if (file.seekable() && !file.keeps_own_offset()) {
       MutexLock lock(file.offset_lock());
       file.set_offset(static_cast<int64_t>(at));

@@ -36,6 +36,9 @@ const std::string& Dir();
 // Ties the calling thread to one of the CPUs we may use, the first or the second.
 void PinTo(int which);
 
+// Holds that many connections of this process to itself, with all of it idle, for ever.
+[[noreturn]] void HoldConnections(int count);
+
 struct Registrar {
   Registrar(const char* name, Body body, double per = 1) { Register({name, body, per}); }
 };

@@ -1,6 +1,8 @@
 // ringwall_micro [NAME...]: prints "NAME ns" per subject, or "NAME failed: why".
 // ringwall_micro --time N CMD...: runs CMD N times, prints the wall times in ns, best first.
 // ringwall_micro --true: returns at once; what the exec subject runs.
+// ringwall_micro --hold N: makes N connections over the loopback, says "held" and sleeps.
+// ringwall_micro --list: the subjects' names.
 #include <errno.h>
 #include <ftw.h>
 #include <math.h>
@@ -150,6 +152,11 @@ void PinTo(int which) {
 int main(int argc, char** argv) {
   using namespace ringwall::bench;
   if (argc == 2 && strcmp(argv[1], "--true") == 0) return 0;
+  if (argc == 3 && strcmp(argv[1], "--hold") == 0) HoldConnections(atoi(argv[2]));
+  if (argc == 2 && strcmp(argv[1], "--list") == 0) {
+    for (const Subject& subject : Subjects()) puts(subject.name);
+    return 0;
+  }
   if (argc > 3 && strcmp(argv[1], "--time") == 0) return TimeCommand(atoi(argv[2]), argv + 3);
   const char* base = getenv("TMPDIR");
   g_dir = std::string(base != nullptr ? base : "/tmp") + "/ringwall-micro-XXXXXX";

@@ -1,7 +1,9 @@
 // Sockets over the loopback interface.
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -116,4 +118,18 @@ BENCH(udp_512) {
 }
 
 }  // namespace
+
+void HoldConnections(int count) {
+  const rlimit files = {static_cast<rlim_t>(2 * count + 100), static_cast<rlim_t>(2 * count + 100)};
+  if (setrlimit(RLIMIT_NOFILE, &files) != 0) printf("setrlimit: %m\n");
+  const Listener l = Listen(SOCK_STREAM);
+  for (int i = 0; i < count; ++i) {
+    Connect(l.address);
+    if (accept(l.fd, nullptr, nullptr) < 0) printf("connection %d: %m\n", i);
+  }
+  printf("held\n");
+  fflush(stdout);
+  for (;;) pause();
+}
+
 }  // namespace ringwall::bench

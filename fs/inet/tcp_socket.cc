@@ -285,7 +285,7 @@ Result<int64_t> TcpSocket::DoIoctl(Task& t, uint32_t cmd, uint64_t arg) {
     default:
       return StampIoctl(t, cmd, arg, last_stamp_ns_);
   }
-  TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(t, n));
+  TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOutLast(t, n));
   return 0;
 }
 

@@ -87,7 +87,7 @@ bool PipeFile::open_complete() const {
 Result<int64_t> PipeFile::Ioctl(Task& task, uint32_t cmd, uint64_t arg) {
   if (cmd != FIONREAD) return Errno(ENOTTY);
   const int32_t n = static_cast<int32_t>(pipe_->used());
-  TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(task, n));
+  TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOutLast(task, n));
   return 0;
 }
 

@@ -505,7 +505,7 @@ Result<int64_t> UnixSocket::DoIoctl(Task& task, uint32_t cmd, uint64_t arg) {
   } else {
     return Errno(ENOTTY);
   }
-  TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(task, n));
+  TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOutLast(task, n));
   return 0;
 }
 

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "platform/systrap/systrap_context.h"
+#include "sentry/base/bulk_work.h"
 
 namespace ringwall {
 namespace {
@@ -112,7 +113,8 @@ bool SystrapCore::MaySpin(uint64_t now_tsc, const SystrapContext& asks, bool at_
   const uint64_t interval = 200 * cycles_per_us_;
   if (!next_look_.compare_exchange_strong(next, now_tsc + interval)) return may_spin();
   MutexLock lock(mu_);
-  uint32_t active = 0;
+  constexpr uint64_t kBulkUs = 500;
+  uint32_t active = BulkWork::Since(now_tsc - kBulkUs * cycles_per_us_) ? 1 : 0;
   const auto count = [&](const SystrapContext* c) { active += c == &asks || c->active() ? 1 : 0; };
   if (contexts_.size() <= 4 * cpus_) {
     for (const SystrapContext* context : contexts_) count(context);

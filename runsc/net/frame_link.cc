@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "netstack/wire/ethernet.h"
+#include "sentry/base/bulk_work.h"
 
 namespace ringwall {
 namespace {
@@ -17,6 +18,7 @@ constexpr uint8_t kGsoTcp4 = 1;        // VIRTIO_NET_HDR_GSO_*
 constexpr uint8_t kGsoTcp6 = 4;
 constexpr uint8_t kGsoUdp = 5;
 constexpr size_t kWriteBatch = 16;
+constexpr size_t kBulk = 32 << 10;  // bytes at once that tell of a stream
 
 VnetHeader HeaderOf(const net::Packet& packet) {
   VnetHeader h;
@@ -111,6 +113,7 @@ bool FrameLink::WriteSome() {
   std::array<std::array<iovec, kMostSlices + 2>, kWriteBatch> vectors;
   std::array<mmsghdr, kWriteBatch> messages;
   const size_t count = sending_.size() - sent_;
+  size_t bytes = 0;
   for (size_t i = 0; i < count; i++) {
     Outgoing& out = sending_[sent_ + i];
     auto& v = vectors[i];
@@ -121,10 +124,12 @@ bool FrameLink::WriteSome() {
     for (const net::Slice& s : out.packet.payload.slices()) {
       v[n++] = {const_cast<uint8_t*>(s.data()), s.size()};
     }
+    bytes += out.packet.size();
     messages[i] = {};
     messages[i].msg_hdr.msg_iov = v.data();
     messages[i].msg_hdr.msg_iovlen = n;
   }
+  if (bytes >= kBulk) BulkWork::Note();
   const int n = ::sendmmsg(fd_.get(), messages.data(), static_cast<unsigned>(count),
                            MSG_DONTWAIT | MSG_NOSIGNAL);
   if (n >= 0) {
@@ -162,12 +167,14 @@ FrameLink::Got FrameLink::ReceiveInto(std::vector<net::RxFrame>* out) {
     // A packet socket tells that its interface went down; it may come back.
     return errno == EAGAIN || errno == ENETDOWN ? Got::kNothing : Got::kEnd;
   }
+  size_t total = 0;
   for (size_t i = 0; i < static_cast<size_t>(n); i++) {
     const size_t size = messages_[i].msg_len;
     if (size == 0) return Got::kEnd;  // the end of a SOCK_SEQPACKET peer
     if (size < sizeof(VnetHeader) + net::kEthHeader) continue;
     const VnetHeader& h = headers_[i];
     const size_t bytes = std::min(size - sizeof(VnetHeader), kLargest);
+    total += bytes;
     net::RxFrame& frame = out->emplace_back();
     if (bytes < kCopyBelow) {
       frame.data = net::Slice::Copy({buffers_[i]->data(), bytes});
@@ -177,6 +184,7 @@ FrameLink::Got FrameLink::ReceiveInto(std::vector<net::RxFrame>* out) {
     frame.checksum_valid = (h.flags & (kNeedsChecksum | kDataValid)) != 0;
     frame.gso_size = h.gso_type != 0 ? h.gso_size : 0;
   }
+  if (total >= kBulk) BulkWork::Note();
   if (n == 0) return Got::kNothing;
   return static_cast<size_t>(n) == kBatch ? Got::kFrames : Got::kSome;
 }

@@ -93,6 +93,10 @@ void GuestBuffers::Cut(size_t n) {
 
 namespace {
 
+// More than this goes straight to guest memory: one copy by the host costs less than two, the second of
+// them from another processor's cache. The stub has the same limit for input.
+constexpr size_t kMostByWindow = 32 << 10;
+
 // Below vm.mmap_min_addr nothing is mapped: a program that hands in NULL learns so before a socket or
 // a pipe has parted with its bytes.
 constexpr uint64_t kFirstMapped = 64 << 10;
@@ -101,7 +105,7 @@ constexpr uint64_t kFirstMapped = 64 << 10;
 
 // Whether bytes for r may go by the stub, which tells of a fault when it is too late to keep them.
 bool GuestDst::MayWindow(GuestRange r) const {
-  if (when_ == When::kAtOnce || r.start.value() < kFirstMapped) return false;
+  if (when_ == When::kAtOnce || r.start.value() < kFirstMapped || r.size() > kMostByWindow) return false;
   return when_ == When::kLater || task_.mm().MayWrite(r);
 }
 
