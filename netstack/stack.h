@@ -100,6 +100,7 @@ struct IpReceived {
   bool dst_is_group = false;  // multicast or broadcast
   bool dst_is_broadcast = false;
   uint16_t gso_size = 0;
+  uint32_t largest_part = 0;  // of a datagram put together for the filter: its longest fragment
   Slice header;               // the IP header with its options
   PacketMeta meta = {};       // the filter's
 };
@@ -376,6 +377,11 @@ class Stack final : public RefCounted<Stack> {
   void Ipv4In(Interface& iface, Slice datagram, const RxFrame& frame, bool link_group);
   void Ipv6In(Interface& iface, Slice datagram, const RxFrame& frame);
   void Ipv6Continue(Interface& iface, const Slice& datagram, IpReceived& rx, const Ipv6Walk& from);
+  // A fragment: the datagram once it is whole.
+  std::optional<Slice> Reassemble4(Interface& iface, const Slice& datagram, IpReceived& rx);
+  std::optional<Slice> Reassemble6(Interface& iface, const Slice& datagram, IpReceived& rx,
+                                   const Ipv6Walk& walk);
+  void ForwardInParts(const Route& route, const IpReceived& rx, const Slice& datagram, uint32_t mtu);
   void Deliver(IpReceived& rx, Slice transport, const Slice& datagram);
   void Forward(Interface& iface, const IpReceived& rx, const Slice& datagram);
   void IcmpIn(const IpReceived& rx, const Slice& message);

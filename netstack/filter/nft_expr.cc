@@ -473,6 +473,7 @@ class Nat final : public Base {
     if (s.kind != "nat") {
       source = s.kind == "masq";
       range.min = range.max = NftNatAddress(source, p);
+      if (source) range.masquerade = p.packet.out;
       if (range.min.IsNone()) {
         r.Decide(kNftDrop);
         return true;

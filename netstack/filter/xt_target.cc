@@ -78,6 +78,7 @@ NatRange RangeOf(ByteSpan d, XtPacket& x) {
 Verdict Masquerade(ByteSpan d, XtPacket& x) {
   NatRange r = RangeOf(d, x);
   r.min = r.max = XtMasqueradeAddress(x);
+  r.masquerade = x.packet.out;
   if (r.min.IsNone()) return Verdict::kDrop;
   return Nat(x, r, true);
 }

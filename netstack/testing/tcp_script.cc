@@ -103,81 +103,16 @@ const std::map<std::string, Option>& Options() {
 
 }  // namespace
 
-namespace {
-
-// "RFC 9293 3.10.7.1" and what holds, as one word.
-std::string TestName(const TcpRule& rule) {
-  std::string s;
-  for (char c : rule.section) {
-    if (std::isalnum(static_cast<unsigned char>(c))) {
-      s += c;
-    } else if (!s.empty() && s.back() != '_' && s != "RFC") {
-      s += '_';
-    }
-  }
-  return s + "_" + rule.name;
-}
-
-void RegisterFile(const std::string& path) {
-  std::ifstream in(path);
-  std::string line, suite;
-  TcpRule rule;
-  int number = 0, first = 0;
-  const auto finish = [&] {
-    if (rule.name.empty()) return;
-    RW_CHECK(!suite.empty());
-    ::testing::RegisterTest(suite.c_str(), TestName(rule).c_str(), nullptr, nullptr, path.c_str(),
-                            first, [rule]() -> TcpTest* { return new TcpRuleTest(rule); });
-    rule = {};
-  };
-  while (std::getline(in, line)) {
-    number++;
-    if (line.empty() || line[0] == '#') continue;
-    if (line[0] == ' ') {
-      rule.script += line + "\n";
-      continue;
-    }
-    finish();
-    if (line.rfind("suite ", 0) == 0) {
-      suite = line.substr(6);
-      continue;
-    }
-    const size_t close = line.find("] ");
-    RW_CHECK(line[0] == '[' && close != std::string::npos);
-    rule.section = line.substr(1, close - 1);
-    rule.name = line.substr(close + 2);
-    first = number;
-  }
-  finish();
-}
-
-}  // namespace
-
 void RegisterTcpRules(const std::string& folder) {
-  std::vector<std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (entry.path().extension() == ".rules") files.push_back(entry.path().string());
-  }
-  RW_CHECK(!files.empty());
-  std::sort(files.begin(), files.end());
-  for (const std::string& f : files) RegisterFile(f);
+  ReadRules(folder, [](const std::string& suite, const std::string& test, const std::string& file,
+                       int line, const TcpRule& rule) {
+    ::testing::RegisterTest(suite.c_str(), test.c_str(), nullptr, nullptr, file.c_str(), line,
+                            [rule]() -> TcpTest* { return new TcpRuleTest(rule); });
+  });
 }
 
-void TcpRuleTest::Play(const std::string& script) {
-  SCOPED_TRACE(rule_.section + ": " + rule_.name);
-  std::string steps = script;
-  std::replace(steps.begin(), steps.end(), ';', '\n');
-  std::stringstream lines(steps);
-  std::string line;
-  int number = 0;
-  while (std::getline(lines, line)) {
-    number++;
-    if (const size_t hash = line.find('#'); hash != std::string::npos) line.resize(hash);
-    std::stringstream in(line);
-    Words words;
-    for (std::string w; in >> w;) words.push_back(w);
-    if (words.empty()) continue;
-    SCOPED_TRACE("step " + std::to_string(number) + ": " + line);
+void TcpRuleTest::Play() {
+  ForEachStep(rule_, [this](Words words) {
     int64_t times = 1;
     if (words[0].size() > 1 && words[0][0] == 'x' && std::isdigit(words[0][1])) {
       times = Number(words[0].substr(1));
@@ -192,8 +127,7 @@ void TcpRuleTest::Play(const std::string& script) {
         }
       }
     }
-    if (HasFatalFailure()) return;
-  }
+  });
 }
 
 void TcpRuleTest::Step(Words w) {

@@ -31,23 +31,20 @@
 #include <map>
 #include <string>
 
+#include "netstack/testing/rule_files.h"
 #include "netstack/testing/tcp_test_base.h"
 
 namespace ringwall::net::testing {
 
-struct TcpRule {
-  std::string section;  // "RFC 9293 3.10.7.1"
-  std::string name;     // what holds
-  std::string script;
-};
+using TcpRule = ScriptedRule;
 
 class TcpRuleTest : public TcpTest {
  public:
   explicit TcpRuleTest(TcpRule rule) : rule_(std::move(rule)) {}
-  void TestBody() override { Play(rule_.script); }
+  void TestBody() override { Play(); }
 
  protected:
-  void Play(const std::string& script);
+  void Play();
 
  private:
   using Words = std::vector<std::string>;
@@ -79,8 +76,7 @@ class TcpRuleTest : public TcpTest {
   std::map<uint16_t, uint32_t> iss_of_;  // by the peer's port
 };
 
-// Makes a test of every rule in the files of `folder`. A file: "suite NAME", then for each rule
-// "[section] name" and indented lines of steps, which ";" parts.
+// Makes a test of every rule in the files of `folder`.
 void RegisterTcpRules(const std::string& folder);
 
 }  // namespace ringwall::net::testing
