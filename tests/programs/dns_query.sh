@@ -10,7 +10,7 @@ echo nameserver 127.0.0.1 >resolv.conf
 mount --bind resolv.conf /etc/resolv.conf
 dnsmasq --no-daemon --no-resolv --no-hosts --user=root --pid-file --listen-address=127.0.0.1,::1 --bind-interfaces \
   --address=/one.test/192.0.2.1 --address=/one.test/2001:db8::1 --txt-record=big.test,"$(printf 'x%.0s' $(seq 200))","$(printf 'y%.0s' $(seq 200))","$(printf 'z%.0s' $(seq 200))" \
-  --address=/two.test/192.0.2.2 --log-facility=/dev/null 2>/dev/null &
+  --address=/two.test/192.0.2.2 --local=/absent.test/ --local=/two.test/ --log-facility=/dev/null 2>/dev/null &
 server=$!
 for _ in $(seq 100); do dig +short +timeout=1 +tries=1 @127.0.0.1 one.test >/dev/null 2>&1 && break; sleep 0.05; done
 dig +short @127.0.0.1 one.test A

@@ -24,13 +24,13 @@ inb ip route add default via 10.2.0.1; inb ip -6 route add default via fd02::1
 ina ping -q -c 3 -i 0.2 -W 2 10.2.0.2 | grep -o '3 packets.*loss'
 ina ping -q -c 2 -i 0.2 -W 2 fd02::2 | grep -o '2 packets.*loss'
 ina ping -q -c 2 -i 0.2 -W 2 -s 4000 10.2.0.2 | grep -o '2 packets.*loss'
-ina ping -c 1 -W 1 -t 1 10.2.0.2 | grep -o 'From.*exceeded' || true
-ina ping -c 1 -W 1 10.3.0.1 2>&1 | grep -o 'From.*nreachable' || true
-ina ping -M do -c 1 -W 1 -s 2000 10.2.0.2 2>&1 | grep -o 'essage too long.*' || true
-ina traceroute -n -q 1 -w 1 10.2.0.2 | awk '{print $1, $2}' | tail -n +2
-ina traceroute -6 -n -q 1 -w 1 fd02::2 | awk '{print $1, $2}' | tail -n +2
-ina traceroute -I -n -q 1 -w 1 10.2.0.2 | awk '{print $1, $2}' | tail -n +2
-ina mtr -n -r -c 2 -i 0.2 10.2.0.2 | awk 'NR > 2 {print $2, $3}'
+ina ping -c 1 -W 0.3 -t 1 10.2.0.2 | grep -o 'From.*exceeded' || true
+ina ping -c 1 -W 0.3 10.3.0.1 2>&1 | grep -o 'From.*nreachable' || true
+ina ping -M do -c 1 -W 0.3 -s 2000 10.2.0.2 2>&1 | grep -o 'essage too long.*' || true
+ina traceroute -n -q 1 -N 1 -w 1 10.2.0.2 | awk '{print $1, $2}' | tail -n +2
+ina traceroute -6 -n -q 1 -N 1 -w 1 fd02::2 | awk '{print $1, $2}' | tail -n +2
+ina traceroute -I -n -q 1 -N 1 -w 1 10.2.0.2 | awk '{print $1, $2}' | tail -n +2
+ina mtr -n -r -c 2 -i 0.2 -G 0.5 -Z 1 10.2.0.2 | awk 'NR > 2 {print $2}'
 inb timeout 5 tcpdump -n -l -t -c 4 -i eb 'icmp and host 10.1.0.2' >heard 2>/dev/null & dump=$!
 sleep 0.7
 ina ping -q -c 2 -i 0.2 10.2.0.2 >/dev/null

@@ -24,5 +24,5 @@ as "$bin/psql" -qAtc "set statement_timeout = 200; select pg_sleep(10)" 2>&1 || 
 as "$bin/psql" -qAtc 'listen a; notify a' | grep -c notification || true
 as "$bin/pgbench" -i -q -s 1 >/dev/null 2>&1
 as "$bin/pgbench" -n -c 4 -t 20 2>/dev/null | grep -o 'transactions actually processed.*'
-kill -INT $server; wait $server || true
+as "$bin/pg_ctl" -D data -m fast -s -w stop; wait $server || true
 cd .. && rm -rf db
