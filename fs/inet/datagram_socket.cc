@@ -140,7 +140,19 @@ Result<size_t> DatagramSocket::SendMsg(Task& t, SendArgs& args) {
     return Errno(!params.to && !connected ? EDESTADDRREQ : EMSGSIZE);
   }
   params.gso_size = static_cast<uint16_t>(gso_size_.load());
-  TRY(ReadInetControl(t, is_v6(), args.control, &params));
+  if ((args.flags & MSG_OOB) != 0) {
+    // udpv6_sendmsg() hands what goes to IPv4 to udp_sendmsg(), which refuses it.
+    net::NetResult<net::SockAddr> peer = endpoint().RemoteAddress();
+    const bool v4 = params.to ? params.to->addr.Unmapped().is_v4()
+                              : peer.ok() && peer->addr.Unmapped().is_v4();
+    if (v4) return Errno(EOPNOTSUPP);
+  }
+  Result<void> control = ReadInetControl(t, is_v6(), args.control, &params);
+  if (!control.ok()) {
+    // Whom it is for is looked at first.
+    if (!params.to && !endpoint().RemoteAddress().ok()) return Errno(EDESTADDRREQ);
+    return control.error();
+  }
   params.dont_route = (args.flags & MSG_DONTROUTE) != 0;
   if (udp_ && (args.flags & kProbe) != 0) {
     params.probe = true;
@@ -332,6 +344,10 @@ Result<void> DatagramSocket::GetOption(int level, int name, OptionOut& out) {
     if (protocol() != IPPROTO_ICMP) return Errno(EOPNOTSUPP);
     out.Put(raw_->IcmpFilter()[0]);
     return {};
+  }
+  if (raw_ && type() == SOCK_RAW && is_v6() && level == kSolRaw &&
+      (name == IPV6_CHECKSUM || name == IPV6_HDRINCL)) {
+    return InetSocket::GetOption(IPPROTO_IPV6, name, out);  // do_rawv6_getsockopt() takes both levels
   }
   if (raw_ && type() == SOCK_RAW && is_v6() && level == IPPROTO_ICMPV6) {
     if (protocol() != IPPROTO_ICMPV6) return Errno(EOPNOTSUPP);

@@ -105,6 +105,7 @@ Connection* Conntrack::Find(const CtTuple& t, TimePoint now, bool* reply) {
 }
 
 void Conntrack::Drop(const Connection& c) {
+  Tell(c, Event::kDestroy);
   const std::array<CtTuple, 2> tuples = c.tuples;
   for (const CtTuple& t : tuples) {
     auto it = table_.find(t);
@@ -112,13 +113,24 @@ void Conntrack::Drop(const Connection& c) {
   }
 }
 
+template <typename F>
+void Conntrack::DropIf(F which) {
+  std::vector<Ref<Connection>> gone;
+  for (const auto& [tuple, entry] : table_) {
+    if (!entry.second && which(*entry.first)) gone.push_back(Ref<Connection>(entry.first));
+  }
+  for (const Ref<Connection>& c : gone) Drop(*c);
+}
+
+void Conntrack::Flush(TimePoint) {
+  DropIf([](const Connection&) { return true; });
+}
+
 void Conntrack::MakeRoom(TimePoint now) {
-  absl::erase_if(table_, [&](const auto& kv) { return kv.second.first->expires <= now; });
+  DropIf([&](const Connection& c) { return c.expires <= now; });
   if (size() < kMax) return;
   // Those that nobody answered go before those that work (early_drop()).
-  absl::erase_if(table_, [&](const auto& kv) {
-    return (kv.second.first->status & kCtAssured) == 0;
-  });
+  DropIf([](const Connection& c) { return (c.status & kCtAssured) == 0; });
 }
 
 // The checks of tcp_error(), udp_error() and icmp_error(): whoever receives it drops it anyway.
@@ -158,6 +170,8 @@ void Conntrack::In(FilterPacket& p, TimePoint now, uint64_t) {
   bool reply = false;
   RefPtr<Connection> c(Find(*tuple, now, &reply));
   CtVerdict verdict = CtVerdict::kAgain;
+  const uint32_t status = c ? c->status : 0;
+  const uint8_t state = c ? c->tcp_state : 0;
   if (c) verdict = Update(*c, p, reply, now);
   if (verdict == CtVerdict::kAgain) {
     if (c) Drop(*c);
@@ -177,7 +191,8 @@ void Conntrack::In(FilterPacket& p, TimePoint now, uint64_t) {
   p.meta.reply = reply;
   p.meta.info = reply || (c->status & kCtSeenReply) != 0 ? CtInfo::kEstablished : CtInfo::kNew;
   if (reply) c->status |= kCtSeenReply;
-  if (verdict == CtVerdict::kGone) Drop(*c);
+  if (verdict == CtVerdict::kGone) return Drop(*c);
+  if (c->status != status || c->tcp_state != state) Tell(*c, Event::kUpdate);
 }
 
 CtVerdict Conntrack::Update(Connection& c, const FilterPacket& p, bool reply, TimePoint now) {
@@ -237,14 +252,34 @@ bool Conntrack::Confirm(FilterPacket& p, TimePoint now) {
   c->status |= kCtConfirmed;
   table_[c->tuples[0]] = {p.meta.connection, false};
   table_[c->tuples[1]] = {p.meta.connection, true};
+  Tell(*c, Event::kNew);
+  return true;
+}
+
+bool Conntrack::Change(const CtTuple& tuple, TimePoint now,
+                       const std::function<void(Connection&)>& change) {
+  bool reply;
+  RefPtr<Connection> c(Find(tuple, now, &reply));
+  if (!c) return false;
+  change(*c);
+  Tell(*c, Event::kUpdate);
+  return true;
+}
+
+bool Conntrack::Forget(const CtTuple& tuple, TimePoint now) {
+  bool reply;
+  RefPtr<Connection> c(Find(tuple, now, &reply));
+  if (!c) return false;
+  Drop(*c);
   return true;
 }
 
 void Conntrack::ForgetMasqueraded(IfIndex iface) {
-  absl::erase_if(table_, [&](const auto& kv) { return kv.second.first->masquerade == iface; });
+  DropIf([&](const Connection& c) { return c.masquerade == iface; });
 }
 
 std::vector<Ref<Connection>> Conntrack::List(TimePoint now) {
+  DropIf([&](const Connection& c) { return c.expires <= now; });
   std::vector<Ref<Connection>> out;
   for (const auto& [tuple, entry] : table_) {
     if (!entry.second && entry.first->expires > now) out.push_back(Ref<Connection>(entry.first));

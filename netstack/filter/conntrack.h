@@ -8,6 +8,7 @@
 
 #include <array>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -101,6 +102,13 @@ struct NatRange {
 class Conntrack {
  public:
   static constexpr size_t kMax = 65536;  // nf_conntrack_max
+  // Hears of connections that are new, have another state, or are gone.
+  enum class Event : uint8_t { kNew, kUpdate, kDestroy };
+  using Observer = void (*)(void* context, const Connection& c, Event event);
+  void SetObserver(Observer observer, void* context) {
+    observer_ = observer;
+    context_ = context;
+  }
 
   // Finds or makes the packet's connection and says how it stands (nf_conntrack_in()).
   void In(FilterPacket& p, TimePoint now, uint64_t random);
@@ -115,9 +123,20 @@ class Conntrack {
 
   // Where the first packet of the connection with this tuple, in either direction, was to go.
   std::optional<CtTuple> Original(const CtTuple& t, TimePoint now);
+  // Whether another line may go to the log: so many a second.
+  bool MayLog(TimePoint now, size_t most) {
+    if (now - log_since_ >= Duration::Seconds(1)) {
+      log_since_ = now;
+      logged_ = 0;
+    }
+    return logged_++ < most;
+  }
   std::vector<Ref<Connection>> List(TimePoint now);
   size_t size() const { return table_.size() / 2; }
-  void Flush() { table_.clear(); }
+  // By a tuple of either direction.
+  bool Forget(const CtTuple& tuple, TimePoint now);
+  bool Change(const CtTuple& tuple, TimePoint now, const std::function<void(Connection&)>& change);
+  void Flush(TimePoint now);
   // The interface went down or lost its address: what borrowed that one ends (nf_nat_masquerade.c).
   void ForgetMasqueraded(IfIndex iface);
 
@@ -131,10 +150,20 @@ class Conntrack {
   Connection* Find(const CtTuple& t, TimePoint now, bool* reply);
   bool Taken(const CtTuple& t, const Connection& self) const;
   void Drop(const Connection& c);
+  template <typename F>
+  void DropIf(F which);
   void MakeRoom(TimePoint now);
   void TranslateQuoted(FilterPacket& p, size_t at, const CtTuple& wanted, bool source) const;
 
   absl::flat_hash_map<CtTuple, std::pair<RefPtr<Connection>, bool>> table_;
+  void Tell(const Connection& c, Event event) const {
+    if (observer_ != nullptr && (c.status & kCtConfirmed) != 0) observer_(context_, c, event);
+  }
+
+  Observer observer_ = nullptr;
+  void* context_ = nullptr;
+  TimePoint log_since_;
+  size_t logged_ = 0;
   uint32_t next_id_ = 1;
   TimePoint now_;  // of the packet under way
 };

@@ -24,6 +24,8 @@
 //   state NAME | error NAME|none | poll BITS (in out err hup rdhup pri; exactly)
 //   info FIELD OP N | count FIELD OP N      OP: = < > <= >=
 //   icmp TYPE CODE SEQ [MTU]
+//   fast N M [= ERROR] | fastconnect done|begun | keys K...     Fast Open; "cookie req|any|good|bad|TEXT"
+//                           is its option in a segment
 //   xN STEP                 the step N times; with data, each time further on
 #ifndef RINGWALL_NETSTACK_TESTING_TCP_SCRIPT_H_
 #define RINGWALL_NETSTACK_TESTING_TCP_SCRIPT_H_
@@ -73,6 +75,8 @@ class TcpRuleTest : public TcpTest {
   RefPtr<TcpEndpoint> endpoint_;
   size_t written_ = 0;
   size_t read_ = 0;
+  std::array<uint8_t, 16> cookie_ = {};  // what the stack gave
+  uint8_t cookie_size_ = 0;
   std::map<uint16_t, uint32_t> iss_of_;  // by the peer's port
 };
 
