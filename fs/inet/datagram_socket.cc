@@ -70,9 +70,7 @@ Result<void> DatagramSocket::Connect(Task&, const SocketAddress& a, bool) {
 }
 
 Result<SocketAddress> DatagramSocket::LocalName() {
-  net::SockAddr a = TRY(FromNet(endpoint().LocalAddress()));
-  // The port of a raw socket is its protocol (inet_num).
-  if (raw_ && type() == SOCK_RAW) a.port = static_cast<uint16_t>(protocol());
+  const net::SockAddr a = TRY(FromNet(endpoint().LocalAddress()));
   return ToSocketAddress(family(), a);
 }
 
@@ -129,6 +127,8 @@ Result<void> DatagramSocket::Uncork() {
 
 Result<size_t> DatagramSocket::SendMsg(Task& t, SendArgs& args) {
   const size_t size = args.src.remaining();
+  // inet_send_prepare(): whatever comes of the call, the socket has a port from here on.
+  if (udp_) TRY(FromNet(udp_->Autobind()));
   const bool udp6 = udp_ && is_v6();  // which looks at its arguments in another order
   const bool raw6 = raw_ && is_v6() && type() == SOCK_RAW;
   if (size > kMaxDatagram && !udp6 && !raw6) return Errno(EMSGSIZE);

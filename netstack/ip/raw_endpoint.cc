@@ -14,6 +14,8 @@ constexpr uint8_t kProtoRaw = 255;  // IPPROTO_RAW: sends only
 
 RawEndpoint::RawEndpoint(Ref<Stack> stack, Family family, uint8_t protocol, bool ping)
     : Endpoint(std::move(stack), family), protocol_(protocol), ping_(ping) {
+  if (!ping) local_.port = protocol;  // inet_num, until it is disconnected
+
   Store(options_, Option::kHeaderIncluded, protocol == kProtoRaw && !ping);
 }
 
@@ -116,8 +118,6 @@ uint32_t RawEndpoint::DoPoll() {
 NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
   StackEntry entry(*stack_);
   if (std::optional<NetError> e = TakeErrorLocked()) return *e;
-  // Linux looks at the shut side where it allocates for one message, which plain raw ones do not.
-  if (write_shut_ && (ping_ || flag(Option::kHeaderIncluded))) return NetError::kPipe;
   SockAddr to;
   if (params.to) {
     to = TRY(Normalise(*params.to));
@@ -142,6 +142,8 @@ NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
   Route route = TRY(stack_->FindRoute({.src = src, .dst = to.addr, .oif = oif,
                                        .mark = static_cast<uint32_t>(opt(Option::kMark))}));
   if (route.kind == Route::Kind::kBroadcast && !flag(Option::kBroadcast)) return NetError::kAccess;
+  // Linux looks at the shut side where it allocates for one message, which plain raw ones do not.
+  if (write_shut_ && (ping_ || included)) return NetError::kPipe;
   if (included) {
     // Linux fills in the length, the checksum, and a source or identifier of 0: raw_send_hdrinc().
     const Slice flat = Slice::Copy(data.Flatten().span());

@@ -162,7 +162,7 @@ NetResult<void> TcpEndpoint::DoConnect(const SockAddr& given) {
         return *e;
       }
       if (connection_->state() == TcpState::kClosed && !was_connected_) {
-        connection_.reset();
+        TRY(Disconnect());
         return NetError::kAborted;
       }
       return {};
@@ -283,7 +283,7 @@ NetResult<void> TcpEndpoint::Disconnect() {
   }
   remote_.reset();
   connecting_ = was_connected_ = false;
-  error_ = left;
+  if (left) error_ = left;  // else what is there stays
   return {};
 }
 
@@ -296,7 +296,9 @@ NetResult<void> TcpEndpoint::Listen(int backlog) {
   if (!bound_) {
     // Linux: listen without bind takes an ephemeral port.
     Store(options_, Option::kBindNoPort, 0);
-    TRY(DoBind({bound_by_user_ ? local_.addr : IpAddr::Any(family_), 0, local_.scope}));
+    const bool by_user = bound_by_user_;
+    TRY(DoBind({by_user ? local_.addr : IpAddr::Any(family_), 0, local_.scope}));
+    bound_by_user_ = by_user;
   }
   PortBinding to = Binding();
   to.listening = true;
@@ -439,10 +441,16 @@ NetResult<void> TcpEndpoint::DoShutdown(bool read, bool write) {
     // Linux: a listener shut for reading stops listening but keeps its port.
     listener_.reset();
     stack_->tcp().RemoveListener(this, local_.port);
-    PortBinding to = *bound_;
-    to.listening = false;
-    stack_->tcp().Rebind(local_.port, *bound_, to);
-    bound_ = to;
+    // tcp_disconnect(): as it was before; a port that nobody asked for goes.
+    shut_read_ = shut_write_ = false;
+    if (port_by_user_) {
+      PortBinding to = *bound_;
+      to.listening = false;
+      stack_->tcp().Rebind(local_.port, *bound_, to);
+      bound_ = to;
+    } else {
+      Unbind();
+    }
     Notify(kReadable | kHangup);
     return {};
   }
@@ -696,7 +704,7 @@ NetResult<Chain> TcpEndpoint::Peek(size_t n, size_t skip) {
   }
   if (std::optional<NetError> e = TakeErrorLocked()) return *e;
   if (deferred_) return NetError::kWouldBlock;
-  if (!connection_ && shut_read_) return Chain();
+  if (!connection_ && !listener_ && shut_read_) return Chain();
   if (!connection_) return NetError::kNotConnected;
   // What was refused is shut both ways, too: tcp_done().
   if (connection_->read_shut() || connection_->state() == TcpState::kClosed) return Chain();
