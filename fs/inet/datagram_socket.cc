@@ -103,6 +103,11 @@ Result<std::optional<net::SockAddr>> DatagramSocket::ParseDestination(
       return std::optional(FromSockAddrIn(*to));
     case AF_UNSPEC:
       if (raw_) return Errno(type() == SOCK_RAW ? EAFNOSUPPORT : EINVAL);
+      // The peer's address is taken as it is then: a mapped one has no way by IPv6.
+      if (net::NetResult<net::SockAddr> peer = endpoint().RemoteAddress();
+          peer.ok() && peer->addr.Unmapped().is_v4()) {
+        return Errno(ENETUNREACH);
+      }
       return std::optional<net::SockAddr>();
     default:
       return Errno(raw_ && type() == SOCK_RAW ? EAFNOSUPPORT : EINVAL);

@@ -45,6 +45,7 @@ NetResult<void> RawEndpoint::DoBind(const SockAddr& given) {
   if (!ping_ && remote_ && family_ == Family::kV4) return NetError::kInvalid;
   SockAddr a = TRY(Normalise(given));
   if (a.addr.family() != family_) return NetError::kAddrNotAvail;
+  if (!ping_ && remote_) return NetError::kInvalid;
   if (ping_ && ident_ != 0) return NetError::kInvalid;
   if (NeedsScope(a.addr)) {
     if (a.scope == 0) a.scope = static_cast<IfIndex>(opt(Option::kBindToDevice));
@@ -71,12 +72,15 @@ NetResult<void> RawEndpoint::DoConnect(const SockAddr& given) {
     return {};
   }
   SockAddr a = TRY(Normalise(given));
-  if (a.addr.family() != family_) return NetError::kAfNoSupport;
+  // ip6_datagram_connect() takes mapped addresses for raw sockets, too, though nothing can be sent.
+  const bool mapped = family_ == Family::kV6 && !ping_ && a.addr.is_v4();
+  if (a.addr.family() != family_ && !mapped) return NetError::kAfNoSupport;
   if (NeedsScope(a.addr)) {
     if (a.scope == 0) a.scope = static_cast<IfIndex>(opt(Option::kBindToDevice));
     if (a.scope == 0) return NetError::kInvalid;
   }
-  const Route route = TRY(stack_->FindRoute({.src = local_.addr, .dst = a.addr, .oif = a.scope}));
+  const IpAddr from = local_.addr.family() == a.addr.family() ? local_.addr : IpAddr();
+  const Route route = TRY(stack_->FindRoute({.src = from, .dst = a.addr, .oif = a.scope}));
   if (route.kind == Route::Kind::kBroadcast && !flag(Option::kBroadcast)) return NetError::kAccess;
   TRY(TakeIdent(0));
   if (local_.addr.IsNone() || local_.addr.IsAny()) {
@@ -128,6 +132,7 @@ NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
     if (to.addr.family() != family_) return NetError::kNetUnreach;
   } else if (remote_) {
     to = *remote_;
+    if (to.addr.family() != family_) return NetError::kNetUnreach;
   } else {
     return NetError::kDestAddrRequired;
   }

@@ -182,7 +182,10 @@ NetResult<void> TcpEndpoint::DoConnect(const SockAddr& given) {
   if (!src.IsNone() && !src.IsAny() && src.family() != a.addr.family()) {
     return a.addr.is_v4() ? NetError::kNetUnreach : NetError::kAfNoSupport;
   }
-  if (!src.IsNone() && src.IsAny()) src = IpAddr();
+  // __inet_bind(): what is bound to a group or a broadcast address sends from the interface's.
+  if (!src.IsNone() && (src.IsAny() || src.IsMulticast() || (src.is_v4() && stack_->IsBroadcast(src)))) {
+    src = IpAddr();
+  }
   Route route = TRY(stack_->FindRoute({.src = src, .dst = a.addr, .oif = oif,
                                        .mark = static_cast<uint32_t>(opt(Option::kMark))}));
   if (route.kind == Route::Kind::kBroadcast || route.kind == Route::Kind::kMulticast) {

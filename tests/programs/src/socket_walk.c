@@ -248,13 +248,14 @@ static void Ioctl(int i) {
   else printf("%ld %d\n", r, n);
 }
 
+// walk TURNS SEED...
 int main(int argc, char **argv) {
-  unsigned first = argc > 1 ? (unsigned)atoi(argv[1]) : 1, last = argc > 2 ? (unsigned)atoi(argv[2]) : first;
-  int turns = argc > 3 ? atoi(argv[3]) : 200;
+  int turns = argc > 1 ? atoi(argv[1]) : 200;
   setvbuf(stdout, NULL, _IOFBF, 1 << 16);
-  for (unsigned seed = first; seed <= last; seed++) {
+  for (int k = 2; k < argc; k++) {
+    unsigned seed = (unsigned)atoi(argv[k]);
     state = seed * 2654435761u + 12345;
-    for (int k = 0; k < 20; k++) Next(2);
+    for (int n = 0; n < 20; n++) Next(2);
     for (int i = 0; i < kMost; i++) s[i].fd = -1;
     printf("== seed %u\n", seed);
     for (int turn = 0; turn < turns; turn++) {
