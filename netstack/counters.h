@@ -35,6 +35,8 @@ struct TcpCounters {
   uint64_t ofo_queued = 0, sack_reneging = 0, loss_probes = 0, timeouts = 0, spurious_rtos = 0;
   uint64_t fast_retrans = 0, dsack_sent = 0, dsack_recv = 0, abort_on_timeout = 0;
   uint64_t abort_on_data = 0, abort_on_linger = 0, rcv_q_drop = 0, zero_window_drop = 0;
+  uint64_t fast_open_active = 0, fast_open_active_fail = 0, fast_open_passive = 0;
+  uint64_t fast_open_passive_fail = 0, fast_open_overflow = 0, fast_open_asked = 0;
 };
 
 struct Counters {

@@ -44,7 +44,7 @@ constexpr OptionRange kRanges[] = {
     {Option::kWindowClamp, 0, INT32_MAX},
     {Option::kUserTimeout, 0, INT32_MAX},
     {Option::kNotSentLowat, 0, INT64_MAX},
-    {Option::kCongestion, 0, 1},
+    {Option::kCongestion, 0, 2},
     {Option::kFastOpen, 0, INT32_MAX},
 };
 
@@ -75,7 +75,7 @@ Endpoint::Endpoint(Ref<Stack> stack, Family family) : stack_(std::move(stack)), 
   set(Option::kKeepCount, c.tcp_keepalive_probes);
   set(Option::kSynCount, c.tcp_syn_retries);
   set(Option::kNotSentLowat, UINT32_MAX);
-  set(Option::kCongestion, c.tcp_cubic ? kCongestionCubic : kCongestionReno);
+  set(Option::kCongestion, c.tcp_congestion);
 }
 
 Endpoint::~Endpoint() = default;

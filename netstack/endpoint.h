@@ -42,6 +42,9 @@ enum class Option : uint8_t {
 // Values of kCongestion.
 inline constexpr int64_t kCongestionReno = 0;
 inline constexpr int64_t kCongestionCubic = 1;
+inline constexpr int64_t kCongestionBbr = 2;
+// Their names, by number.
+inline constexpr const char* kCongestionNames[] = {"reno", "cubic", "bbr"};
 
 // SO_EE_ORIGIN_*: who made an entry of the error queue.
 inline constexpr uint8_t kOriginLocal = 1, kOriginIcmp = 2, kOriginIcmp6 = 3, kOriginStamp = 4,

@@ -3,6 +3,7 @@
 #ifndef RINGWALL_NETSTACK_HOST_H_
 #define RINGWALL_NETSTACK_HOST_H_
 
+#include <string_view>
 #include <cstdint>
 #include <string>
 
@@ -20,6 +21,7 @@ struct InterfaceInfo;
 struct NeighbourInfo;
 struct RouteEntry;
 struct RuleEntry;
+class Connection;
 
 // All methods may be called from any thread that enters the stack, with the stack's lock held.
 // They must not call back into the stack.
@@ -35,7 +37,7 @@ class StackHost {
   virtual void DeadlineChanged(TimePoint next) = 0;
   // Links, addresses, routes or neighbours changed: netlink's multicast groups are fed from it.
   struct Change {
-    enum class Kind : uint8_t { kLink, kAddress, kRoute, kNeighbour, kRule } kind;
+    enum class Kind : uint8_t { kLink, kAddress, kRoute, kNeighbour, kRule, kConnection } kind;
     bool removed = false;
     IfIndex iface = 0;
     // What changed, as it is now or was until now; null where the kind differs or when so much
@@ -45,8 +47,12 @@ class StackHost {
     const RouteEntry* route = nullptr;
     const NeighbourInfo* neighbour = nullptr;
     const RuleEntry* rule = nullptr;
+    const Connection* connection = nullptr;  // tracked
+    bool fresh = false;                      // it is new; else it changed or was removed
   };
   virtual void OnChange(const Change&) {}
+  // A line for the kernel's log (iptables' LOG, nftables' log); level as syslog's.
+  virtual void OnLog(uint8_t level, std::string_view text) { (void)level, (void)text; }
 };
 
 // The outgoing side of a link. Counted: the stack keeps it until the interface is removed.

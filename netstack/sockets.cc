@@ -30,7 +30,7 @@ SocketInfo Endpoint::Describe() {
   info.traffic_class = tclass < 0 ? 0 : static_cast<uint8_t>(tclass);
   info.receive_buffer = static_cast<uint32_t>(opt(Option::kReceiveBuffer));
   info.send_buffer = static_cast<uint32_t>(opt(Option::kSendBuffer));
-  info.cubic = opt(Option::kCongestion) == kCongestionCubic;
+  info.congestion = static_cast<uint8_t>(opt(Option::kCongestion));
   info.cookie = this;
   info.local.addr = IpAddr::Any(family_);
   info.remote.addr = IpAddr::Any(family_);

@@ -81,6 +81,16 @@ uint64_t Stack::Random64() {
   return SipHash(key_, in);
 }
 
+void Stack::SetFastOpenKeys(std::vector<SipKey> keys) {
+  StackEntry entry(*this);
+  tcp_->SetFastOpenKeys(std::move(keys));
+}
+
+std::vector<SipKey> Stack::FastOpenKeys() {
+  StackEntry entry(*this);
+  return tcp_->FastOpenKeys();
+}
+
 StackConfig Stack::Config() {
   StackEntry entry(*this);
   return config_;

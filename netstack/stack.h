@@ -7,6 +7,7 @@
 #define RINGWALL_NETSTACK_STACK_H_
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -70,7 +71,10 @@ struct StackConfig {
   int tcp_keepalive_time = 7200, tcp_keepalive_intvl = 75, tcp_keepalive_probes = 9;
   size_t tcp_max_tw_buckets = 32768, tcp_max_orphans = 8192;
   int tcp_challenge_ack_limit = 1000;
-  bool tcp_cubic = true;  // the default congestion control; else Reno
+  uint8_t tcp_congestion = 1;  // the default's kind: kCongestionCubic
+  uint32_t tcp_fastopen = 1;   // TFO_*: 1 client, 2 server, 4 and 0x200 without cookies, 0x400 all
+  int tcp_mtu_probing = 0;     // 1: after a black hole, 2: from the start
+  uint32_t tcp_base_mss = 1024;
   bool tcp_abort_on_overflow = false;
 };
 
@@ -100,6 +104,7 @@ struct IpReceived {
   bool dst_is_group = false;  // multicast or broadcast
   bool dst_is_broadcast = false;
   uint16_t gso_size = 0;
+  uint32_t largest_part = 0;  // of a datagram put together for the filter: its longest fragment
   Slice header;               // the IP header with its options
   PacketMeta meta = {};       // the filter's
 };
@@ -162,7 +167,7 @@ struct SocketInfo {
   bool raw = false;                   // likewise: SOCK_RAW
   const void* cookie = nullptr;       // identity, never followed
   std::optional<TcpInfo> tcp;
-  bool cubic = true;
+  uint8_t congestion = 1;
 };
 
 // A filter table as iptables reads it.
@@ -238,6 +243,14 @@ class Stack final : public RefCounted<Stack> {
   auto LookAtNft(F look);
   // Tracked connections, copied.
   std::vector<Ref<Connection>> Connections();
+  // Takes one away, by the tuple of either direction; false: there is none.
+  bool ForgetConnection(const CtTuple& tuple);
+  void FlushConnections();
+  // The change sees the connection itself; false: there is none.
+  bool ChangeConnection(const CtTuple& tuple, const std::function<void(Connection&)>& change);
+  // The keys of Fast Open's cookies; the second is of those that are still good.
+  void SetFastOpenKeys(std::vector<SipKey> keys);
+  std::vector<SipKey> FastOpenKeys();
 
   // Frames from a link. The batch form takes the lock once.
   void Input(IfIndex iface, RxFrame frame);
@@ -288,6 +301,9 @@ class Stack final : public RefCounted<Stack> {
   void NotifyLink(Interface& i);
   void NotifyAddress(Interface& i, const InterfaceAddress& a, bool removed);
   void NotifyRoute(const RouteEntry& r, bool removed);
+  void Log(uint8_t level, std::string_view text) {
+    if (!shut_down_) host_.OnLog(level, text);
+  }
 
   NetResult<Route> FindRoute(const RouteQuery& q, const RouteEntry** entry = nullptr);
   void ChooseNextHop(const RouteEntry& route, const RouteQuery& q, IpAddr* gateway, IfIndex* oif);
@@ -323,6 +339,9 @@ class Stack final : public RefCounted<Stack> {
 
   // rx: the packet that provoked the error, from its IP header on. Rate limited; sends nothing
   // about what RFC 1122 3.2.2 and RFC 4443 2.4(e) forbid.
+  // What is sent until it is taken back belongs to the same connection as the packet that this is
+  // of, the other way (nf_ct_attach()). Null: none.
+  void AttachTo(const PacketMeta* meta) { attach_ = meta; }
   void SendIcmpError(const IpReceived& about, const Slice& datagram, uint8_t type, uint8_t code,
                      uint32_t rest);
   void SendNeighbourSolicit(Interface& iface, const IpAddr& target, std::optional<MacAddr> unicast,
@@ -376,6 +395,11 @@ class Stack final : public RefCounted<Stack> {
   void Ipv4In(Interface& iface, Slice datagram, const RxFrame& frame, bool link_group);
   void Ipv6In(Interface& iface, Slice datagram, const RxFrame& frame);
   void Ipv6Continue(Interface& iface, const Slice& datagram, IpReceived& rx, const Ipv6Walk& from);
+  // A fragment: the datagram once it is whole.
+  std::optional<Slice> Reassemble4(Interface& iface, const Slice& datagram, IpReceived& rx);
+  std::optional<Slice> Reassemble6(Interface& iface, const Slice& datagram, IpReceived& rx,
+                                   const Ipv6Walk& walk);
+  void ForwardInParts(const Route& route, const IpReceived& rx, const Slice& datagram, uint32_t mtu);
   void Deliver(IpReceived& rx, Slice transport, const Slice& datagram);
   void Forward(Interface& iface, const IpReceived& rx, const Slice& datagram);
   void IcmpIn(const IpReceived& rx, const Slice& message);
@@ -452,6 +476,7 @@ class Stack final : public RefCounted<Stack> {
   std::unique_ptr<UdpProtocol> udp_;
   std::unique_ptr<RawProtocol> raw_;
   std::unique_ptr<Netfilter> filter_;
+  const PacketMeta* attach_ = nullptr;
   PacketMeta incoming_meta_;  // of a datagram that comes round the loopback
 };
 

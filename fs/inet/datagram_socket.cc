@@ -70,9 +70,7 @@ Result<void> DatagramSocket::Connect(Task&, const SocketAddress& a, bool) {
 }
 
 Result<SocketAddress> DatagramSocket::LocalName() {
-  net::SockAddr a = TRY(FromNet(endpoint().LocalAddress()));
-  // The port of a raw socket is its protocol (inet_num).
-  if (raw_ && type() == SOCK_RAW) a.port = static_cast<uint16_t>(protocol());
+  const net::SockAddr a = TRY(FromNet(endpoint().LocalAddress()));
   return ToSocketAddress(family(), a);
 }
 
@@ -105,6 +103,11 @@ Result<std::optional<net::SockAddr>> DatagramSocket::ParseDestination(
       return std::optional(FromSockAddrIn(*to));
     case AF_UNSPEC:
       if (raw_) return Errno(type() == SOCK_RAW ? EAFNOSUPPORT : EINVAL);
+      // The peer's address is taken as it is then: a mapped one has no way by IPv6.
+      if (net::NetResult<net::SockAddr> peer = endpoint().RemoteAddress();
+          peer.ok() && peer->addr.Unmapped().is_v4()) {
+        return Errno(ENETUNREACH);
+      }
       return std::optional<net::SockAddr>();
     default:
       return Errno(raw_ && type() == SOCK_RAW ? EAFNOSUPPORT : EINVAL);
@@ -129,6 +132,8 @@ Result<void> DatagramSocket::Uncork() {
 
 Result<size_t> DatagramSocket::SendMsg(Task& t, SendArgs& args) {
   const size_t size = args.src.remaining();
+  // inet_send_prepare(): whatever comes of the call, the socket has a port from here on.
+  if (udp_) TRY(FromNet(udp_->Autobind()));
   const bool udp6 = udp_ && is_v6();  // which looks at its arguments in another order
   const bool raw6 = raw_ && is_v6() && type() == SOCK_RAW;
   if (size > kMaxDatagram && !udp6 && !raw6) return Errno(EMSGSIZE);
@@ -140,7 +145,19 @@ Result<size_t> DatagramSocket::SendMsg(Task& t, SendArgs& args) {
     return Errno(!params.to && !connected ? EDESTADDRREQ : EMSGSIZE);
   }
   params.gso_size = static_cast<uint16_t>(gso_size_.load());
-  TRY(ReadInetControl(t, is_v6(), args.control, &params));
+  if ((args.flags & MSG_OOB) != 0) {
+    // udpv6_sendmsg() hands what goes to IPv4 to udp_sendmsg(), which refuses it.
+    net::NetResult<net::SockAddr> peer = endpoint().RemoteAddress();
+    const bool v4 = params.to ? params.to->addr.Unmapped().is_v4()
+                              : peer.ok() && peer->addr.Unmapped().is_v4();
+    if (v4) return Errno(EOPNOTSUPP);
+  }
+  Result<void> control = ReadInetControl(t, is_v6(), args.control, &params);
+  if (!control.ok()) {
+    // Whom it is for is looked at first.
+    if (!params.to && !endpoint().RemoteAddress().ok()) return Errno(EDESTADDRREQ);
+    return control.error();
+  }
   params.dont_route = (args.flags & MSG_DONTROUTE) != 0;
   if (udp_ && (args.flags & kProbe) != 0) {
     params.probe = true;
@@ -332,6 +349,10 @@ Result<void> DatagramSocket::GetOption(int level, int name, OptionOut& out) {
     if (protocol() != IPPROTO_ICMP) return Errno(EOPNOTSUPP);
     out.Put(raw_->IcmpFilter()[0]);
     return {};
+  }
+  if (raw_ && type() == SOCK_RAW && is_v6() && level == kSolRaw &&
+      (name == IPV6_CHECKSUM || name == IPV6_HDRINCL)) {
+    return InetSocket::GetOption(IPPROTO_IPV6, name, out);  // do_rawv6_getsockopt() takes both levels
   }
   if (raw_ && type() == SOCK_RAW && is_v6() && level == IPPROTO_ICMPV6) {
     if (protocol() != IPPROTO_ICMPV6) return Errno(EOPNOTSUPP);

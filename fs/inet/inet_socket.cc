@@ -191,8 +191,8 @@ Result<size_t> InetSocket::ReceiveError(ReceiveArgs& args) {
 }
 
 void InetSocket::NoteSent(uint32_t flags, uint32_t stamps, size_t bytes, net::Slice payload) {
-  constexpr uint32_t kSoftware = 1 << 1, kSched = 1 << 8, kOptId = 1 << 7, kOnly = 1 << 11;
-  constexpr uint32_t kScmSnd = 0, kScmSched = 1;
+  constexpr uint32_t kSoftware = 1 << 1, kSched = 1 << 8, kAck = 1 << 9, kOptId = 1 << 7, kOnly = 1 << 11;
+  constexpr uint32_t kScmSnd = 0, kScmSched = 1, kScmAck = 2;
   const uint32_t have = static_cast<uint32_t>(options_.timestamping.load());
   // A stream counts bytes, the others messages.
   uint32_t key = type() == SOCK_STREAM
@@ -207,10 +207,12 @@ void InetSocket::NoteSent(uint32_t flags, uint32_t stamps, size_t bytes, net::Sl
     e.data = key;
     e.when = net().stack().Now();
     if ((have & kOnly) == 0) e.payload = payload;
+    if (kind == kScmAck) return NoteWhenAcked(std::move(e));
     endpoint_->QueueNote(std::move(e));
   };
   if ((stamps & kSched) != 0) stamp(kScmSched);
   if ((stamps & kSoftware) != 0) stamp(kScmSnd);
+  if ((stamps & kAck) != 0) stamp(kScmAck);
   if ((flags & MSG_ZEROCOPY) == 0 || options_.zerocopy == 0) return;
   net::QueuedError e;
   e.origin = net::kOriginZeroCopy;

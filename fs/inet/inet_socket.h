@@ -87,7 +87,9 @@ class InetSocket : public Socket {
   // Puts the completion of MSG_ZEROCOPY (the bytes were copied) and the stamps of SO_TIMESTAMPING
   // into the error queue. `payload`: what was sent.
   void NoteSent(uint32_t flags, uint32_t stamps, size_t bytes, net::Slice payload);
-  static constexpr uint32_t kStampTx = 1 << 1 | 1 << 8;  // SOF_TIMESTAMPING_TX_{SOFTWARE,SCHED}
+  // A stamp of what the peer will acknowledge; of a stream alone.
+  virtual void NoteWhenAcked(net::QueuedError) {}
+  static constexpr uint32_t kStampTx = 1 << 1 | 1 << 8 | 1 << 9;  // SOF_TIMESTAMPING_TX_{SOFTWARE,SCHED,ACK}
 
   // IPPROTO_IP and IPPROTO_IPV6 (inet_options.cc).
   Result<void> SetIpOption(int name, OptionIn& in);

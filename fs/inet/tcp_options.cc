@@ -102,15 +102,24 @@ Result<void> TcpSocket::SetTcpOption(int name, OptionIn& in) {
   switch (name) {
     case kCongestion: {
       const std::string wanted = TRY(NameOf(in));
-      if (wanted == "cubic") return SetNumber(Option::kCongestion, net::kCongestionCubic);
-      if (wanted == "reno") return SetNumber(Option::kCongestion, net::kCongestionReno);
+      for (size_t i = 0; i < std::size(net::kCongestionNames); i++) {
+        if (wanted == net::kCongestionNames[i]) {
+          return SetNumber(Option::kCongestion, static_cast<int64_t>(i));
+        }
+      }
       return Errno(ENOENT);
     }
     case kUlp:
       TRY(NameOf(in));
       return Errno(ENOENT);  // as without the tls module
-    case kFastopenKey:
-      return in.length() == 16 || in.length() == 32 ? Result<void>() : Result<void>(Errno(EINVAL));
+    case kFastopenKey: {
+      if (in.length() != 16 && in.length() != 32) return Errno(EINVAL);
+      const std::vector<std::byte> bytes = TRY(in.Bytes(32));
+      std::vector<net::SipKey> keys(bytes.size() / 16);
+      std::memcpy(keys.data(), bytes.data(), keys.size() * 16);
+      tcp_->SetFastOpenKeys(std::move(keys));
+      return {};
+    }
     default:
       break;
   }
@@ -146,12 +155,15 @@ Result<void> TcpSocket::SetTcpOption(int name, OptionIn& in) {
           std::min<int64_t>(value, static_cast<int64_t>(net().stack().Config().somaxconn)));
     case kFastopenConnect:
       if (value < 0 || value > 1) return Errno(EINVAL);
+      if ((net().stack().Config().tcp_fastopen & 1) == 0) return Errno(EOPNOTSUPP);
       if (state != net::TcpState::kClosed) return Errno(EINVAL);
       fastopen_connect_ = value;
+      tcp_->SetFastOpenConnect(value != 0);
       return {};
     case kFastopenNoCookie:
       if (value < 0 || value > 1 || !fresh) return Errno(EINVAL);
       fastopen_no_cookie_ = value;
+      tcp_->SetFastOpenNoCookie(value != 0);
       return {};
     case kThinLinear:
       return flag(thin_linear_, 1);
@@ -212,7 +224,7 @@ Result<void> TcpSocket::GetTcpOption(int name, OptionOut& out) {
     case kCongestion: {
       const int64_t v = TRY(GetNumber(Option::kCongestion));
       std::array<char, kMaxName> text = {};
-      const std::string_view kind = v == net::kCongestionCubic ? "cubic" : "reno";
+      const std::string_view kind = net::kCongestionNames[v];
       std::copy(kind.begin(), kind.end(), text.begin());
       out.Put(text);
       return {};
@@ -221,8 +233,14 @@ Result<void> TcpSocket::GetTcpOption(int name, OptionOut& out) {
     case kCcInfo:
     case kSavedSyn:
       return {};  // none: a length of 0
-    case kFastopenKey:
+    case kFastopenKey: {
+      std::vector<net::SipKey> keys = tcp_->OwnFastOpenKeys();
+      if (keys.empty()) keys = net().stack().FastOpenKeys();
+      std::vector<std::byte> bytes(keys.size() * 16);
+      std::memcpy(bytes.data(), keys.data(), bytes.size());
+      out.Set(std::span<const std::byte>(bytes));
       return {};
+    }
     case kWindowClamp: {
       const int64_t v = TRY(GetNumber(Option::kWindowClamp));
       out.Int(v);

@@ -113,13 +113,39 @@ Result<size_t> TcpSocket::SendUrgent(Task& t, SendArgs& args) {
   return size_t{1};
 }
 
+// tcp_sendmsg_fastopen(): returns what rode on the SYN. Without a cookie, which a first connection
+// never has, the data follow the handshake.
+Result<size_t> TcpSocket::ConnectFast(Task& t, const net::SockAddr& to, SendArgs& args, bool wait) {
+  const size_t want = std::min<size_t>(args.src.remaining(), 65535);
+  Ref<net::Buffer> buffer = net::Buffer::New(std::max<size_t>(want, 1));
+  const size_t got =
+      TRY(args.src.Peek(std::as_writable_bytes(std::span(buffer->data(), want))));
+  buffer->set_used(got);
+  size_t taken = 0;
+  net::NetResult<void> r =
+      tcp_->ConnectFast(to, net::Chain(net::Slice(std::move(buffer), 0, got)), &taken);
+  args.src.Advance(taken);
+  if (!r.ok() && r.error() != net::NetError::kInProgress) {
+    if (r.error() == net::NetError::kAlready && wait) {
+      TRY(FinishConnect(t, to, wait));
+      return size_t{0};
+    }
+    return net::ToErrno(r.error());
+  }
+  if (r.ok()) return taken;
+  if (!wait) {
+    if (taken == 0) return Errno(EINPROGRESS);
+    return taken;
+  }
+  TRY(FinishConnect(t, to, wait));
+  return taken;
+}
+
 // tcp_sendmsg_locked().
 Result<size_t> TcpSocket::SendMsg(Task& t, SendArgs& args) {
   const bool wait = (args.flags & MSG_DONTWAIT) == 0;
+  size_t sent_early = 0;
   net::SendParams params;
-  if (!args.control.empty()) {
-    TRY(ReadStreamControl(t, args.control, &params));
-  }
   if ((args.flags & MSG_FASTOPEN) != 0) {
     if (args.to != nullptr && args.to->family() == AF_UNSPEC) return Errno(EOPNOTSUPP);
     net::SockAddr to = {net::IpAddr::Any(net::Family::kV4), 0, 0};
@@ -127,20 +153,31 @@ Result<size_t> TcpSocket::SendMsg(Task& t, SendArgs& args) {
       if (args.to == nullptr) return Errno(EINVAL);
       to = TRY(ParseConnect(*args.to));
     }
-    // Without a cookie, which a first connection never has, the data follow the handshake.
-    TRY(FinishConnect(t, to, wait));
+    sent_early = TRY(ConnectFast(t, to, args, wait));
+  }
+  if (!args.control.empty()) {
+    // The connection comes first, then what is wrong with the message.
+    Result<void> open = Wait(t, wait, EPOLLOUT, options_.send_timeout_ns,
+                             [&] { return FromNet(tcp_->MaySend()); });
+    if (!open.ok()) {
+      if (open.error().Is(EPIPE)) return BrokenPipe(t, args.flags);
+      return open.error();
+    }
+    TRY(ReadStreamControl(t, args.control, &params));
   }
   const uint32_t have = static_cast<uint32_t>(options_.timestamping.load());
   const uint32_t stamps = params.stamps ? params.stamps.value() : have;
   const bool notes = WantsNotes(args.flags, stamps);
   net::Slice noted;
   const bool urgent = (args.flags & MSG_OOB) != 0 && args.src.remaining() > 0;
-  const size_t total = args.src.remaining();
+  const size_t total = args.src.remaining() + sent_early;
   const size_t plain = urgent ? total - 1 : total;
   const bool more_follows = (args.flags & MSG_MORE) != 0 || urgent;
-  size_t done = 0;
+  size_t done = sent_early;
   net::Chain chain;
   Result<size_t> n = size_t{0};
+  // What rode on the SYN of a call that does not wait is all for now.
+  if (sent_early != 0 && (!wait || sent_early == total)) return sent_early;
   do {
     if (chain.empty() && plain > done) {
       const size_t want = std::min(plain - done, kSendChunk);

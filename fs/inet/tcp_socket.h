@@ -25,6 +25,8 @@ class TcpSocket final : public InetSocket {
 
  private:
   Result<size_t> SendUrgent(Task& t, SendArgs& args);
+  Result<size_t> ConnectFast(Task& t, const net::SockAddr& to, SendArgs& args, bool wait);
+  void NoteWhenAcked(net::QueuedError note) override { tcp_->NoteAcked(std::move(note)); }
   Result<size_t> ReceiveUrgent(ReceiveArgs& args);
   // What is there, up to `want` bytes from `skip` on; EAGAIN, 0 at the end.
   Result<size_t> TakeReadable(IoDst& dst, uint32_t flags, size_t want, size_t skip);

@@ -3,6 +3,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nf_tables_compat.h>
 
+#include "fs/netlink/ctnetlink.h"
 #include "fs/netlink/nftables.h"
 #include "fs/netlink/nftables_parse.h"
 #include "fs/netlink/route.h"
@@ -109,6 +110,7 @@ Result<void> NetfilterProtocol::Handle(Context& c) {
   if (c.message.payload.size() < sizeof(nfgenmsg)) return {};
   switch (SubsystemOf(c.message)) {
     case NFNL_SUBSYS_NFTABLES: return NftGet(c);
+    case NFNL_SUBSYS_CTNETLINK: return Conntrack(c);
     case NFNL_SUBSYS_NFT_COMPAT:
       if ((c.message.header.type & 0xff) != NFNL_MSG_COMPAT_GET) return Errno(EINVAL);
       return Compat(c);

@@ -340,6 +340,16 @@ Result<Ref<net::NftExpr>> Reader::Read() {
     TRY(Translate());
   } else if (k == "lookup" || k == "dynset" || k == "objref") {
     TRY(Sets());
+  } else if (k == "log") {
+    // nft_log_init(): a group excludes the level and its flags.
+    const Attr* group = a_.Get(NFTA_LOG_GROUP);
+    if (group != nullptr && (a_.Get(NFTA_LOG_LEVEL) != nullptr || a_.Get(NFTA_LOG_FLAGS) != nullptr)) {
+      return Errno(EINVAL);
+    }
+    s_.has_sreg = group != nullptr;
+    if (const Attr* prefix = a_.Get(NFTA_LOG_PREFIX)) s_.name = prefix->Text();
+    s_.type = a_.Be32(NFTA_LOG_LEVEL, 4);
+    s_.flags = a_.Be32(NFTA_LOG_FLAGS);
   } else if (k == "match" || k == "target") {
     TRY(Extension());
   } else {

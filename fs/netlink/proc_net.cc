@@ -212,7 +212,7 @@ std::string FibTrieText(net::Stack& s) {
 std::string ConntrackText(net::Stack& s) {
   static constexpr const char* kStates[] = {"NONE",       "SYN_SENT", "SYN_RECV",  "ESTABLISHED",
                                             "FIN_WAIT",   "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT",
-                                            "CLOSE"};
+                                            "CLOSE",       "SYN_SENT2"};
   std::string out;
   const net::TimePoint now = s.Now();
   for (const Ref<net::Connection>& c : s.Connections()) {
@@ -224,7 +224,7 @@ std::string ConntrackText(net::Stack& s) {
                                               : "unknown";
     AppendFormat(&out, "%-8s %u %-8s %u %lld ", v4 ? "ipv4" : "ipv6", v4 ? 2u : 10u, name,
                  first.protocol, static_cast<long long>((c->expires - now).seconds()));
-    if (first.protocol == 6) AppendFormat(&out, "%s ", kStates[std::min<size_t>(c->tcp_state, 8)]);
+    if (first.protocol == 6) AppendFormat(&out, "%s ", kStates[std::min<size_t>(c->tcp_state, 9)]);
     for (size_t d = 0; d < 2; d++) {
       const net::CtTuple& t = c->tuples[d];
       AppendFormat(&out, "src=%s dst=%s ", t.src.ToString().c_str(), t.dst.ToString().c_str());

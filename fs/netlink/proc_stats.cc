@@ -170,6 +170,12 @@ std::string NetstatText(net::Stack& s) {
             {"TCPAbortOnLinger", N(c.tcp.abort_on_linger)},
             {"TCPSpuriousRTOs", N(c.tcp.spurious_rtos)}, {"OfoPruned", N(c.tcp.ofo_pruned)},
             {"TCPOFOQueue", N(c.tcp.ofo_queued)}, {"TCPChallengeACK", N(c.tcp.challenge_acks)},
+            {"TCPFastOpenActive", N(c.tcp.fast_open_active)},
+            {"TCPFastOpenActiveFail", N(c.tcp.fast_open_active_fail)},
+            {"TCPFastOpenPassive", N(c.tcp.fast_open_passive)},
+            {"TCPFastOpenPassiveFail", N(c.tcp.fast_open_passive_fail)},
+            {"TCPFastOpenListenOverflow", N(c.tcp.fast_open_overflow)},
+            {"TCPFastOpenCookieReqd", N(c.tcp.fast_open_asked)},
             {"TCPRcvQDrop", N(c.tcp.rcv_q_drop)},
             {"TCPZeroWindowDrop", N(c.tcp.zero_window_drop)}});
   uint64_t in_octets = 0, out_octets = 0;

@@ -1,4 +1,5 @@
 // Dispatch of rtnetlink messages (rtnetlink_rcv_msg()) and what the handlers share.
+#include "fs/netlink/ctnetlink.h"
 #include "fs/netlink/route.h"
 
 #include <linux/fib_rules.h>
@@ -166,6 +167,8 @@ void RouteProtocol::OnNetChange(NetNamespace& net, const net::StackHost::Change&
       group = RTNLGRP_NEIGH;
       type = c.removed ? RTM_DELNEIGH : RTM_NEWNEIGH;
       break;
+    case Kind::kConnection:
+      return NotifyConnection(net, c);
     case Kind::kRule:
       if (c.rule == nullptr) return;
       group = c.rule->family == net::Family::kV4 ? RTNLGRP_IPV4_RULE : RTNLGRP_IPV6_RULE;
@@ -188,6 +191,7 @@ void RouteProtocol::OnNetChange(NetNamespace& net, const net::StackHost::Change&
       FillNeigh(b, c.iface, *c.neighbour);
       break;
     case Kind::kRule: FillRule(b, *c.rule); break;
+    case Kind::kConnection: return;
   }
   b.End();
   Multicast(&net, NETLINK_ROUTE, group, b.Take());

@@ -11,6 +11,7 @@
 
 #include "fs/netlink/route.h"
 #include "fs/socket/tcp_info.h"
+#include "netstack/endpoint.h"
 
 namespace ringwall::netlink {
 namespace {
@@ -207,7 +208,7 @@ void FillInet(Builder& b, const net::SocketInfo& s, const Filter& f, bool admin)
     const TcpInfoAbi info = MakeTcpInfo(s);
     b.Value(INET_DIAG_INFO, info);
   }
-  if (Shows(f, INET_DIAG_CONG)) b.Text(INET_DIAG_CONG, s.cubic ? "cubic" : "reno");
+  if (Shows(f, INET_DIAG_CONG)) b.Text(INET_DIAG_CONG, net::kCongestionNames[s.congestion]);
 }
 
 Result<net::SocketInfo::Kind> KindOf(uint8_t protocol) {

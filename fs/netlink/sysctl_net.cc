@@ -7,6 +7,7 @@
 #include <map>
 
 #include "fs/netlink/proc_net.h"
+#include "netstack/endpoint.h"
 
 namespace ringwall::netlink {
 namespace {
@@ -81,6 +82,9 @@ constexpr Live kLive[] = {
     {"ipv4", "tcp_max_tw_buckets", 0, INT32_MAX, FIELD(tcp_max_tw_buckets)},
     {"ipv4", "tcp_max_orphans", 0, INT32_MAX, FIELD(tcp_max_orphans)},
     {"ipv4", "tcp_challenge_ack_limit", 0, INT32_MAX, FIELD(tcp_challenge_ack_limit)},
+    {"ipv4", "tcp_fastopen", INT32_MIN, INT32_MAX, FIELD(tcp_fastopen)},
+    {"ipv4", "tcp_mtu_probing", 0, 255, FIELD(tcp_mtu_probing)},
+    {"ipv4", "tcp_base_mss", INT32_MIN, INT32_MAX, FIELD(tcp_base_mss)},
     {"ipv4", "tcp_abort_on_overflow", 0, 255, FIELD(tcp_abort_on_overflow)},
 };
 #undef FIELD
@@ -109,11 +113,11 @@ constexpr Kept kKept[] = {
      "ip_no_pmtu_disc=0 ip_nonlocal_bind=0 "
      "ipfrag_high_thresh=4194304 ipfrag_low_thresh=3145728 ipfrag_max_dist=64 ipfrag_time=30 "
      "nexthop_compat_mode=1 raw_l3mdev_accept=1 tcp_adv_win_scale=1 tcp_app_win=31 "
-     "tcp_autocorking=1 tcp_base_mss=1024 tcp_early_demux=1 tcp_early_retrans=3 "
-     "tcp_ecn_fallback=1 tcp_fastopen=1 tcp_frto=2 tcp_fwmark_accept=0 tcp_invalid_ratelimit=500 "
+     "tcp_autocorking=1 tcp_early_demux=1 tcp_early_retrans=3 "
+     "tcp_ecn_fallback=1 tcp_frto=2 tcp_fwmark_accept=0 tcp_invalid_ratelimit=500 "
      "tcp_l3mdev_accept=0 tcp_limit_output_bytes=4194304 tcp_low_latency=0 "
      "tcp_max_reordering=300 tcp_min_rtt_wlen=300 tcp_min_snd_mss=48 tcp_min_tso_segs=2 "
-     "tcp_moderate_rcvbuf=1 tcp_mtu_probing=0 tcp_no_metrics_save=0 "
+     "tcp_moderate_rcvbuf=1 tcp_no_metrics_save=0 "
      "tcp_notsent_lowat=4294967295 tcp_pacing_ca_ratio=120 tcp_pacing_ss_ratio=200 "
      "tcp_probe_interval=600 tcp_probe_threshold=8 tcp_recovery=1 tcp_reordering=3 "
      "tcp_retrans_collapse=1 tcp_retries1=3 tcp_rfc1337=0 tcp_slow_start_after_idle=1 "
@@ -230,6 +234,36 @@ void AddLive(StaticDirectory& dir, const Live& l) {
   });
 }
 
+// Four words in hexadecimal a key, the backup behind a comma (proc_tcp_fastopen_key()).
+void AddFastOpenKey(StaticDirectory& ipv4) {
+  ipv4.AddFile("tcp_fastopen_key", []() -> Result<std::string> {
+    Ref<NetNamespace> net = TRY(CurrentNet());
+    std::string out;
+    for (const net::SipKey& key : net->stack().FastOpenKeys()) {
+      uint32_t w[4];
+      std::memcpy(w, &key, sizeof(w));
+      out += Format("%s%08x-%08x-%08x-%08x", out.empty() ? "" : ",", w[0], w[1], w[2], w[3]);
+    }
+    return out + "\n";
+  }, 0600, [](std::string_view text) -> Result<void> {
+    Ref<NetNamespace> net = TRY(CurrentNet());
+    std::vector<net::SipKey> keys;
+    std::string rest = Line(text);
+    while (keys.size() < 2) {
+      uint32_t w[4];
+      int used = 0;
+      if (std::sscanf(rest.c_str(), "%x-%x-%x-%x%n", &w[0], &w[1], &w[2], &w[3], &used) != 4) {
+        return Errno(EINVAL);
+      }
+      std::memcpy(&keys.emplace_back(), w, sizeof(w));
+      if (rest.size() <= static_cast<size_t>(used) || rest[static_cast<size_t>(used)] != ',') break;
+      rest.erase(0, static_cast<size_t>(used) + 1);
+    }
+    net->stack().SetFastOpenKeys(std::move(keys));
+    return {};
+  });
+}
+
 void AddSpecial(StaticDirectory& ipv4) {
   ipv4.AddFile("ip_local_port_range", []() -> Result<std::string> {
     Ref<NetNamespace> net = TRY(CurrentNet());
@@ -308,21 +342,25 @@ void AddSpecial(StaticDirectory& ipv4) {
       return {};
     });
   }
-  ipv4.AddText("tcp_available_congestion_control", "reno cubic\n");
-  AddKept(ipv4, "ipv4", "tcp_allowed_congestion_control", "reno cubic");
+  ipv4.AddText("tcp_available_congestion_control", "reno cubic bbr\n");
+  AddKept(ipv4, "ipv4", "tcp_allowed_congestion_control", "reno cubic bbr");
   AddKept(ipv4, "ipv4", "ip_local_reserved_ports", "");
   ipv4.AddFile("tcp_congestion_control", []() -> Result<std::string> {
     Ref<NetNamespace> net = TRY(CurrentNet());
-    return std::string(net->stack().Config().tcp_cubic ? "cubic\n" : "reno\n");
+    return std::string(net::kCongestionNames[net->stack().Config().tcp_congestion]) + "\n";
   }, 0644, [](std::string_view text) -> Result<void> {
     Ref<NetNamespace> net = TRY(CurrentNet());
     const std::string name = Line(text);
-    if (name != "cubic" && name != "reno") return Errno(ENOENT);
     StackConfig c = net->stack().Config();
-    c.tcp_cubic = name == "cubic";
-    net->stack().SetConfig(c);
-    return {};
+    for (size_t i = 0; i < std::size(net::kCongestionNames); i++) {
+      if (name != net::kCongestionNames[i]) continue;
+      c.tcp_congestion = static_cast<uint8_t>(i);
+      net->stack().SetConfig(c);
+      return {};
+    }
+    return Errno(ENOENT);
   });
+  AddFastOpenKey(ipv4);
 }
 
 // ---- conf/ and neigh/: a directory for each interface ----

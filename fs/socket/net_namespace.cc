@@ -3,6 +3,8 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "sentry/kernel/kernel_log.h"
+
 namespace ringwall {
 
 namespace {
@@ -12,7 +14,7 @@ std::atomic<NetNamespace::ChangeListener*> change_listener{nullptr};
 void NetNamespace::SetChangeListener(ChangeListener* listener) { change_listener.store(listener); }
 
 NetNamespace::NetNamespace(Kernel& kernel, Ref<UserNamespace> owner, bool first)
-    : NetNamespaceBase(std::move(owner), first), kernel_(kernel) {}
+    : NetNamespaceBase(std::move(owner), first), kernel_(kernel), first_(first) {}
 
 Ref<NetNamespace> NetNamespace::Create(Kernel& kernel, bool loopback_up) {
   return Create(kernel, loopback_up, Ref<UserNamespace>(UserNamespace::Initial()), true);
@@ -67,6 +69,13 @@ void NetNamespace::OnChange(const Change& change) {
   if (ChangeListener* listener = change_listener.load(std::memory_order_acquire)) {
     listener->OnNetChange(*this, change);
   }
+}
+
+// nf_log_syslog.c: of other namespaces than the first only by nf_log_all_netns, which is off.
+void NetNamespace::OnLog(uint8_t level, std::string_view text) {
+  if (!first_) return;
+  KernelLog::Get().Append(static_cast<KernelLog::Level>(level & 7), static_cast<uint64_t>(Now().nanos()),
+                          text);
 }
 
 std::optional<int64_t> NetNamespace::OnExpire(int64_t) {

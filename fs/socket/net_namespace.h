@@ -57,9 +57,11 @@ class NetNamespace final : public NetNamespaceBase, private net::StackHost, priv
   void FillRandom(net::MutableByteSpan out) override;
   void DeadlineChanged(net::TimePoint next) override;
   void OnChange(const Change& change) override;
+  void OnLog(uint8_t level, std::string_view text) override;
   std::optional<int64_t> OnExpire(int64_t now_ns) override;
 
   Kernel& kernel_;
+  const bool first_;
   std::atomic<uint64_t> next_cookie_{0};
   RefPtr<net::Stack> stack_;
 };

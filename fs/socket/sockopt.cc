@@ -356,7 +356,7 @@ Result<void> Socket::GetSocketOption(int name, OptionOut& out) {
     case SO_REUSEPORT: out.Int(o.reuse_port); break;
     case SO_KEEPALIVE: out.Int(o.keepalive); break;
     case SO_TYPE: out.Int(type_); break;
-    case SO_PROTOCOL: out.Int(protocol_); break;
+    case SO_PROTOCOL: out.Int(family_ == AF_PACKET ? 0 : protocol_); break;  // packet_create() keeps it apart
     case SO_DOMAIN: out.Int(family_); break;
     case SO_ERROR: out.Int(TakeSocketError()); break;
     case SO_OOBINLINE: out.Int(o.oob_inline); break;

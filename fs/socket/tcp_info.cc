@@ -10,7 +10,8 @@ TcpInfoAbi ToTcpInfoAbi(const net::TcpInfo& t, uint64_t max_pacing_rate) {
   o.probes = t.probes;
   o.backoff = t.backoff;
   o.options = static_cast<uint8_t>((t.timestamps ? 1 : 0) | (t.sack ? 2 : 0) |
-                                   (t.window_scaling ? 4 : 0) | (t.ecn ? 8 : 0));
+                                   (t.window_scaling ? 4 : 0) | (t.ecn ? 8 : 0) |
+                                   (t.syn_data ? 32 : 0));
   o.scales = static_cast<uint8_t>((t.send_scale & 0xf) | t.receive_scale << 4);
   const auto us = [](net::Duration d) { return static_cast<uint32_t>(d.micros()); };
   const auto ms = [](net::Duration d) { return static_cast<uint32_t>(d.millis()); };
@@ -36,7 +37,7 @@ TcpInfoAbi ToTcpInfoAbi(const net::TcpInfo& t, uint64_t max_pacing_rate) {
   o.rcv_rtt = us(t.receive_rtt);
   o.rcv_space = t.receive_space;
   o.total_retrans = t.total_retrans;
-  o.pacing_rate = ~uint64_t{0};
+  o.pacing_rate = t.pacing_rate;
   o.max_pacing_rate = max_pacing_rate;
   o.bytes_acked = t.bytes_acked;
   o.bytes_received = t.bytes_received;

@@ -1,74 +1,31 @@
 #include "netstack/filter/conntrack.h"
 
 #include <algorithm>
+#include <span>
 
 #include "netstack/wire/checksum.h"
 #include "netstack/wire/icmp.h"
 #include "netstack/wire/ip.h"
-#include "netstack/wire/tcp.h"
+#include "netstack/wire/udp.h"
 
 namespace ringwall::net {
 namespace {
 
-// TCP_CONNTRACK_*, as far as they are told apart here.
-enum TcpCt : uint8_t {
-  kTcpNone = 0,
-  kTcpSynSent = 1,
-  kTcpSynRecv = 2,
-  kTcpEstablished = 3,
-  kTcpFinWait = 4,
-  kTcpCloseWait = 5,
-  kTcpLastAck = 6,
-  kTcpTimeWait = 7,
-  kTcpClose = 8,
-};
-
-Duration TcpTimeout(uint8_t state) {
-  switch (state) {
-    case kTcpSynSent: return Duration::Seconds(120);
-    case kTcpSynRecv: return Duration::Seconds(60);
-    case kTcpEstablished: return Duration::Seconds(432000);
-    case kTcpFinWait: return Duration::Seconds(120);
-    case kTcpCloseWait: return Duration::Seconds(60);
-    case kTcpLastAck: return Duration::Seconds(30);
-    case kTcpTimeWait: return Duration::Seconds(120);
-    default: return Duration::Seconds(10);
+// Messages that have answers, and the "icmp" of their tuple; 0 for the others.
+uint8_t IcmpPair(bool v4, uint8_t type) {
+  struct Row {
+    uint8_t type, pair;
+  };
+  static constexpr Row kV4[] = {{8, 1}, {0, 2}, {13, 3}, {14, 4}, {15, 5}, {16, 6}, {17, 7}, {18, 8}};
+  static constexpr Row kV6[] = {{128, 1}, {129, 2}, {139, 9}, {140, 10}};
+  for (const Row& r : v4 ? std::span<const Row>(kV4) : std::span<const Row>(kV6)) {
+    if (r.type == type) return r.pair;
   }
+  return 0;
 }
 
-// The next state after a segment; nullopt: it fits none.
-std::optional<uint8_t> NextTcp(uint8_t state, uint8_t flags, bool reply) {
-  const bool syn = (flags & kSyn) != 0, ack = (flags & kAck) != 0, fin = (flags & kFin) != 0;
-  if ((flags & kRst) != 0) return state == kTcpNone ? std::nullopt : std::optional<uint8_t>(kTcpClose);
-  if (syn && !ack) {
-    if (state == kTcpNone || state == kTcpSynSent || state >= kTcpTimeWait) {
-      return reply && state == kTcpSynSent ? uint8_t{kTcpSynRecv} : uint8_t{kTcpSynSent};
-    }
-    return state;  // a repeat, or one that the receiver answers with an ACK
-  }
-  if (syn) {
-    if (state == kTcpNone) return std::nullopt;
-    return state == kTcpSynSent && reply ? uint8_t{kTcpSynRecv} : state;
-  }
-  if (fin) {
-    switch (state) {
-      case kTcpNone:
-      case kTcpSynRecv:
-      case kTcpEstablished: return uint8_t{kTcpFinWait};
-      case kTcpFinWait:
-      case kTcpCloseWait: return uint8_t{kTcpLastAck};
-      default: return state;
-    }
-  }
-  if (!ack) return std::nullopt;
-  switch (state) {
-    case kTcpNone:
-    case kTcpSynRecv: return uint8_t{kTcpEstablished};  // nf_conntrack_tcp_loose
-    case kTcpFinWait: return uint8_t{kTcpCloseWait};
-    case kTcpLastAck: return uint8_t{kTcpTimeWait};
-    default: return state;
-  }
-}
+// Neighbour discovery and group membership belong to nothing (icmpv6_error()).
+bool Untracked6(uint8_t type) { return (type >= 130 && type <= 137) || type == 143; }
 
 }  // namespace
 
@@ -83,41 +40,46 @@ std::optional<CtTuple> Conntrack::TupleOf(const FilterPacket& p) {
     t.sport = p.src_port();
     t.dport = p.dst_port();
   } else if (p.IsIcmp()) {
-    const std::optional<uint16_t> id = p.echo_id();
-    if (!id) return std::nullopt;
-    t.sport = t.dport = *id;
-    const uint8_t type = p.bytes()[p.transport()];
-    t.icmp = type == 8 || type == 128 ? 1 : 2;
+    t.icmp = IcmpPair(p.is_v4(), p.bytes()[p.transport()]);
+    if (t.icmp == 0) return std::nullopt;
+    t.sport = t.dport = Load16(&p.bytes()[p.transport() + 4]);
+  } else if (p.protocol() == kProtoIcmp || p.protocol() == kProtoIcmpv6) {
+    return std::nullopt;  // cut short, or the other version's
   }
   return t;
 }
 
 // The tuple of the packet that an ICMP error quotes.
-std::optional<CtTuple> Conntrack::QuotedTuple(const FilterPacket& p, size_t at) {
+std::optional<CtTuple> Conntrack::QuotedTuple(const FilterPacket& p, size_t at,
+                                              size_t* transport_at) {
   const ByteSpan b = p.bytes().subspan(at);
   CtTuple t;
   size_t transport = 0;
   if (p.is_v4()) {
     if (b.size() < kIpv4Header || b[0] >> 4 != 4) return std::nullopt;
     transport = (b[0] & 0xfu) * 4;
+    if ((Load16(&b[6]) & 0x1fff) != 0) return std::nullopt;  // no ports in there
     t.src = IpAddr::V4(&b[12]);
     t.dst = IpAddr::V4(&b[16]);
     t.protocol = b[9];
   } else {
     if (b.size() < kIpv6Header || b[0] >> 4 != 6) return std::nullopt;
-    transport = kIpv6Header;
+    const Ipv6Walk walk = WalkIpv6(b, b[6], kIpv6Header, 6);
+    if (walk.stop != Ipv6Walk::Stop::kUpper) return std::nullopt;
+    transport = walk.offset;
     t.src = IpAddr::V6(&b[8]);
     t.dst = IpAddr::V6(&b[24]);
-    t.protocol = b[6];
+    t.protocol = walk.protocol;
   }
   if (b.size() < transport + 8) return std::nullopt;
+  *transport_at = at + transport;
   if (t.protocol == kProtoTcp || t.protocol == kProtoUdp) {
     t.sport = Load16(&b[transport]);
     t.dport = Load16(&b[transport + 2]);
   } else if (t.protocol == kProtoIcmp || t.protocol == kProtoIcmpv6) {
-    const uint8_t type = b[transport];
+    t.icmp = IcmpPair(p.is_v4(), b[transport]);
+    if (t.icmp == 0) return std::nullopt;  // an error about an error, or something of neighbours
     t.sport = t.dport = Load16(&b[transport + 4]);
-    t.icmp = type == 8 || type == 128 ? 1 : 2;
   }
   return t;
 }
@@ -143,6 +105,7 @@ Connection* Conntrack::Find(const CtTuple& t, TimePoint now, bool* reply) {
 }
 
 void Conntrack::Drop(const Connection& c) {
+  Tell(c, Event::kDestroy);
   const std::array<CtTuple, 2> tuples = c.tuples;
   for (const CtTuple& t : tuples) {
     auto it = table_.find(t);
@@ -150,64 +113,102 @@ void Conntrack::Drop(const Connection& c) {
   }
 }
 
+template <typename F>
+void Conntrack::DropIf(F which) {
+  std::vector<Ref<Connection>> gone;
+  for (const auto& [tuple, entry] : table_) {
+    if (!entry.second && which(*entry.first)) gone.push_back(Ref<Connection>(entry.first));
+  }
+  for (const Ref<Connection>& c : gone) Drop(*c);
+}
+
+void Conntrack::Flush(TimePoint) {
+  DropIf([](const Connection&) { return true; });
+}
+
 void Conntrack::MakeRoom(TimePoint now) {
-  absl::erase_if(table_, [&](const auto& kv) { return kv.second.first->expires <= now; });
+  DropIf([&](const Connection& c) { return c.expires <= now; });
   if (size() < kMax) return;
   // Those that nobody answered go before those that work (early_drop()).
-  absl::erase_if(table_, [&](const auto& kv) {
-    return (kv.second.first->status & kCtAssured) == 0;
-  });
+  DropIf([](const Connection& c) { return (c.status & kCtAssured) == 0; });
+}
+
+// The checks of tcp_error(), udp_error() and icmp_error(): whoever receives it drops it anyway.
+bool Conntrack::Sound(const FilterPacket& p) {
+  const ByteSpan segment = p.bytes().subspan(std::min(p.transport(), p.size()));
+  if (p.sum() != FilterPacket::Sum::kFull || p.later_fragment() || p.first_fragment()) return true;
+  if (p.has_ports()) {
+    if (p.protocol() == kProtoUdp) {
+      const uint16_t length = Load16(&segment[4]);
+      if (length < kUdpHeader || length > segment.size()) return false;
+      if (Load16(&segment[6]) == 0) return p.is_v4();  // RFC 768: none; RFC 8200 8.1: must be
+    }
+  } else if (!p.IsIcmp()) {
+    return true;
+  }
+  Checksum sum;
+  if (p.protocol() != kProtoIcmp) {
+    sum.AddPseudo(p.src(), p.dst(), p.protocol(), static_cast<uint32_t>(segment.size()));
+  }
+  sum.Add(segment);
+  return sum.Valid();
 }
 
 void Conntrack::In(FilterPacket& p, TimePoint now, uint64_t) {
+  now_ = now;
   if (p.meta.info != CtInfo::kNone) return;  // seen: the loopback, or raw's CT target
+  p.meta.info = CtInfo::kInvalid;
+  if (!Sound(p)) return;
   if (std::optional<size_t> quoted = p.quoted()) return InError(p, *quoted, now);
   const std::optional<CtTuple> tuple = TupleOf(p);
-  p.meta.info = CtInfo::kInvalid;
   if (!tuple) {
-    // Neighbour discovery and the like belong to nothing.
-    if (p.IsIcmp() && !p.is_v4()) p.meta.info = CtInfo::kUntracked;
+    if (p.IsIcmp() && !p.is_v4() && Untracked6(p.bytes()[p.transport()])) {
+      p.meta.info = CtInfo::kUntracked;
+    }
     return;
   }
   bool reply = false;
   RefPtr<Connection> c(Find(*tuple, now, &reply));
-  if (!c) {
-    if (tuple->icmp == 2) return;  // an answer to nothing
+  CtVerdict verdict = CtVerdict::kAgain;
+  const uint32_t status = c ? c->status : 0;
+  const uint8_t state = c ? c->tcp_state : 0;
+  if (c) verdict = Update(*c, p, reply, now);
+  if (verdict == CtVerdict::kAgain) {
+    if (c) Drop(*c);
+    reply = false;
+    if (tuple->icmp != 0 && tuple->icmp % 2 == 0) return;  // an answer to nothing
     if (size() >= kMax) MakeRoom(now);
     if (size() >= kMax) return;
     Ref<Connection> fresh = MakeRef<Connection>();
     fresh->tuples = {*tuple, tuple->Inverse()};
     fresh->id = next_id_++;
+    fresh->stream_from = now + Duration::Seconds(2);
     c = fresh;
+    verdict = Update(*c, p, false, now);
   }
-  if (!Update(*c, p, reply, now)) return;
+  if (verdict == CtVerdict::kInvalid || verdict == CtVerdict::kAgain) return;
   p.meta.connection = c;
   p.meta.reply = reply;
-  if (reply) {
-    p.meta.info = CtInfo::kEstablished;
-    c->status |= kCtSeenReply;
-  } else {
-    p.meta.info = (c->status & kCtSeenReply) != 0 ? CtInfo::kEstablished : CtInfo::kNew;
-  }
+  p.meta.info = reply || (c->status & kCtSeenReply) != 0 ? CtInfo::kEstablished : CtInfo::kNew;
+  if (reply) c->status |= kCtSeenReply;
+  if (verdict == CtVerdict::kGone) return Drop(*c);
+  if (c->status != status || c->tcp_state != state) Tell(*c, Event::kUpdate);
 }
 
-bool Conntrack::Update(Connection& c, FilterPacket& p, bool reply, TimePoint now) {
-  const bool answered = reply || (c.status & kCtSeenReply) != 0;
+CtVerdict Conntrack::Update(Connection& c, const FilterPacket& p, bool reply, TimePoint now) {
+  const bool answered = (c.status & kCtSeenReply) != 0;
+  CtVerdict verdict = CtVerdict::kOk;
   switch (p.protocol()) {
-    case kProtoTcp: {
-      const uint8_t flags = p.bytes()[p.transport() + 13];
-      const std::optional<uint8_t> next = NextTcp(c.tcp_state, flags, reply);
-      if (!next) return false;
-      c.tcp_state = *next;
-      if (c.tcp_state >= kTcpEstablished && answered) c.status |= kCtAssured;
-      // A reset before any answer takes the entry away with it.
-      c.expires = now + TcpTimeout(c.tcp_state);
+    case kProtoTcp:
+      verdict = CtTcpUpdate(c, p, reply, now);
+      break;
+    case kProtoUdp: {
+      // Questions with one answer are over soon; what goes on after two seconds is a stream.
+      const bool stream = answered && now > c.stream_from;
+      c.expires = now + Duration::Seconds(stream ? 120 : 30);
+      if (stream) c.status |= kCtAssured;
       break;
     }
-    case kProtoUdp:
-      c.expires = now + Duration::Seconds(answered ? 120 : 30);
-      if (answered) c.status |= kCtAssured;
-      break;
     case kProtoIcmp:
     case kProtoIcmpv6:
       c.expires = now + Duration::Seconds(30);
@@ -216,19 +217,24 @@ bool Conntrack::Update(Connection& c, FilterPacket& p, bool reply, TimePoint now
       c.expires = now + Duration::Seconds(600);
       break;
   }
-  c.counters[reply].packets++;
-  c.counters[reply].bytes += p.size();
-  return true;
+  if (verdict == CtVerdict::kOk || verdict == CtVerdict::kGone) {
+    c.counters[reply].packets++;
+    c.counters[reply].bytes += p.size();
+  }
+  return verdict;
 }
 
 void Conntrack::InError(FilterPacket& p, size_t quoted, TimePoint now) {
   p.meta.info = CtInfo::kInvalid;
-  const std::optional<CtTuple> inner = QuotedTuple(p, quoted);
+  size_t transport;
+  const std::optional<CtTuple> inner = QuotedTuple(p, quoted, &transport);
   if (!inner) return;
   bool reply = false;
   // The quoted packet went the other way: the error belongs to the inverse's direction.
   RefPtr<Connection> c(Find(inner->Inverse(), now, &reply));
   if (!c) return;
+  // It must go to the end that sent what it quotes (nf_conntrack_inet_error()).
+  if (p.dst() != c->tuples[reply].dst) return;
   p.meta.connection = c;
   p.meta.reply = reply;
   p.meta.info = CtInfo::kRelated;
@@ -246,10 +252,34 @@ bool Conntrack::Confirm(FilterPacket& p, TimePoint now) {
   c->status |= kCtConfirmed;
   table_[c->tuples[0]] = {p.meta.connection, false};
   table_[c->tuples[1]] = {p.meta.connection, true};
+  Tell(*c, Event::kNew);
   return true;
 }
 
+bool Conntrack::Change(const CtTuple& tuple, TimePoint now,
+                       const std::function<void(Connection&)>& change) {
+  bool reply;
+  RefPtr<Connection> c(Find(tuple, now, &reply));
+  if (!c) return false;
+  change(*c);
+  Tell(*c, Event::kUpdate);
+  return true;
+}
+
+bool Conntrack::Forget(const CtTuple& tuple, TimePoint now) {
+  bool reply;
+  RefPtr<Connection> c(Find(tuple, now, &reply));
+  if (!c) return false;
+  Drop(*c);
+  return true;
+}
+
+void Conntrack::ForgetMasqueraded(IfIndex iface) {
+  DropIf([&](const Connection& c) { return c.masquerade == iface; });
+}
+
 std::vector<Ref<Connection>> Conntrack::List(TimePoint now) {
+  DropIf([&](const Connection& c) { return c.expires <= now; });
   std::vector<Ref<Connection>> out;
   for (const auto& [tuple, entry] : table_) {
     if (!entry.second && entry.first->expires > now) out.push_back(Ref<Connection>(entry.first));
@@ -261,11 +291,13 @@ std::vector<Ref<Connection>> Conntrack::List(TimePoint now) {
 
 bool Conntrack::Taken(const CtTuple& t, const Connection& self) const {
   auto it = table_.find(t);
-  return it != table_.end() && it->second.first.get() != &self;
+  return it != table_.end() && it->second.first.get() != &self &&
+         it->second.first->expires > now_;
 }
 
 bool Conntrack::SetUp(Connection& c, const NatRange& range, bool source, uint64_t random) {
   c.status |= source ? kCtSrcNatDone : kCtDstNatDone;
+  if (range.masquerade != 0) c.masquerade = range.masquerade;
   // What the packet looks like now, with what was decided so far.
   const CtTuple now = c.tuples[1].Inverse();
   CtTuple want = now;
@@ -344,10 +376,11 @@ void Conntrack::Translate(FilterPacket& p, bool source) const {
 // An ICMP error: the quoted packet went the other way, so its other end changes.
 void Conntrack::TranslateQuoted(FilterPacket& p, size_t at, const CtTuple& want,
                                 bool source) const {
-  const std::optional<CtTuple> inner = QuotedTuple(p, at);
+  size_t transport;
+  const std::optional<CtTuple> inner = QuotedTuple(p, at, &transport);
   if (!inner) return;
   uint8_t* b = p.mutable_bytes() + at;
-  const size_t header = p.is_v4() ? (b[0] & 0xfu) * 4 : kIpv6Header;
+  const size_t header = transport - at;
   const IpAddr& addr = source ? want.src : want.dst;
   const uint16_t port = source ? want.sport : want.dport;
   // Our source was the quoted packet's destination.

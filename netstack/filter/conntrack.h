@@ -8,6 +8,7 @@
 
 #include <array>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -21,13 +22,15 @@ struct CtTuple {
   IpAddr src, dst;
   uint16_t sport = 0, dport = 0;  // echo messages: their identifier in both
   uint8_t protocol = 0;
-  uint8_t icmp = 0;  // 1: a request, 2: an answer; other messages 0
+  // Of messages with answers: 1 and 2 an echo and its answer, 3 and 4 timestamps, 5 and 6 information,
+  // 7 and 8 address masks, 9 and 10 node information. Others 0.
+  uint8_t icmp = 0;
 
   CtTuple Inverse() const {
     CtTuple t = *this;
     std::swap(t.src, t.dst);
     std::swap(t.sport, t.dport);
-    if (icmp != 0) t.icmp = static_cast<uint8_t>(3 - icmp);
+    if (icmp != 0) t.icmp = static_cast<uint8_t>((icmp - 1u) ^ 1u) + 1;
     return t;
   }
   friend bool operator==(const CtTuple&, const CtTuple&) = default;
@@ -42,13 +45,44 @@ inline constexpr uint32_t kCtSeenReply = 1 << 1, kCtAssured = 1 << 2, kCtConfirm
                           kCtSrcNat = 1 << 4, kCtDstNat = 1 << 5, kCtSrcNatDone = 1 << 7,
                           kCtDstNatDone = 1 << 8;
 
+// TCP_CONNTRACK_*.
+enum CtTcpState : uint8_t {
+  kCtTcpNone, kCtTcpSynSent, kCtTcpSynRecv, kCtTcpEstablished, kCtTcpFinWait, kCtTcpCloseWait,
+  kCtTcpLastAck, kCtTcpTimeWait, kCtTcpClose, kCtTcpSynSent2, kCtTcpStates
+};
+
+// What a TCP connection's two directions have shown (struct ip_ct_tcp). Sequence numbers in the
+// sender's space.
+struct CtTcp {
+  struct Side {
+    uint32_t end = 0;      // the highest that was sent
+    uint32_t max_end = 0;  // the highest that may be
+    uint32_t max_win = 0;  // the largest window announced; 0: nothing seen yet
+    uint32_t max_ack = 0;
+    uint8_t scale = 0;
+    bool has_scale = false, closed_first = false, unacked = false, ack_seen = false;
+  };
+  std::array<Side, 2> side;
+  // The last segment, to count repeats.
+  uint32_t last_seq = 0, last_ack = 0, last_end = 0;
+  uint16_t last_win = 0;
+  uint8_t last_kind = 0, retrans = 0;
+  bool last_reply = false;
+  bool liberal = false;
+};
+
+enum class CtVerdict : uint8_t { kOk, kInvalid, kAgain, kGone };
+
 class Connection : public RefCounted<Connection> {
  public:
   std::array<CtTuple, 2> tuples;  // original, reply
   uint32_t status = 0;
   uint32_t mark = 0;
   uint8_t tcp_state = 0;  // TCP_CONNTRACK_*
+  CtTcp tcp;
   TimePoint expires;
+  TimePoint stream_from;  // UDP: what is still answered then is a stream
+  IfIndex masquerade = 0;  // the interface whose address it borrows
   struct Counter {
     uint64_t packets = 0, bytes = 0;
   };
@@ -62,11 +96,19 @@ struct NatRange {
   uint16_t min_port = 0, max_port = 0;
   bool has_ports = false;
   bool random = false;
+  IfIndex masquerade = 0;  // the interface whose address this is
 };
 
 class Conntrack {
  public:
   static constexpr size_t kMax = 65536;  // nf_conntrack_max
+  // Hears of connections that are new, have another state, or are gone.
+  enum class Event : uint8_t { kNew, kUpdate, kDestroy };
+  using Observer = void (*)(void* context, const Connection& c, Event event);
+  void SetObserver(Observer observer, void* context) {
+    observer_ = observer;
+    context_ = context;
+  }
 
   // Finds or makes the packet's connection and says how it stands (nf_conntrack_in()).
   void In(FilterPacket& p, TimePoint now, uint64_t random);
@@ -81,24 +123,55 @@ class Conntrack {
 
   // Where the first packet of the connection with this tuple, in either direction, was to go.
   std::optional<CtTuple> Original(const CtTuple& t, TimePoint now);
+  // Whether another line may go to the log: so many a second.
+  bool MayLog(TimePoint now, size_t most) {
+    if (now - log_since_ >= Duration::Seconds(1)) {
+      log_since_ = now;
+      logged_ = 0;
+    }
+    return logged_++ < most;
+  }
   std::vector<Ref<Connection>> List(TimePoint now);
   size_t size() const { return table_.size() / 2; }
-  void Flush() { table_.clear(); }
+  // By a tuple of either direction.
+  bool Forget(const CtTuple& tuple, TimePoint now);
+  bool Change(const CtTuple& tuple, TimePoint now, const std::function<void(Connection&)>& change);
+  void Flush(TimePoint now);
+  // The interface went down or lost its address: what borrowed that one ends (nf_nat_masquerade.c).
+  void ForgetMasqueraded(IfIndex iface);
 
  private:
   static std::optional<CtTuple> TupleOf(const FilterPacket& p);
-  static std::optional<CtTuple> QuotedTuple(const FilterPacket& p, size_t at);
+  static std::optional<CtTuple> QuotedTuple(const FilterPacket& p, size_t at,
+                                            size_t* transport_at);
+  static bool Sound(const FilterPacket& p);
   void InError(FilterPacket& p, size_t quoted, TimePoint now);
-  bool Update(Connection& c, FilterPacket& p, bool reply, TimePoint now);
+  CtVerdict Update(Connection& c, const FilterPacket& p, bool reply, TimePoint now);
   Connection* Find(const CtTuple& t, TimePoint now, bool* reply);
   bool Taken(const CtTuple& t, const Connection& self) const;
   void Drop(const Connection& c);
+  template <typename F>
+  void DropIf(F which);
   void MakeRoom(TimePoint now);
   void TranslateQuoted(FilterPacket& p, size_t at, const CtTuple& wanted, bool source) const;
 
   absl::flat_hash_map<CtTuple, std::pair<RefPtr<Connection>, bool>> table_;
+  void Tell(const Connection& c, Event event) const {
+    if (observer_ != nullptr && (c.status & kCtConfirmed) != 0) observer_(context_, c, event);
+  }
+
+  Observer observer_ = nullptr;
+  void* context_ = nullptr;
+  TimePoint log_since_;
+  size_t logged_ = 0;
   uint32_t next_id_ = 1;
+  TimePoint now_;  // of the packet under way
 };
+
+// conntrack_tcp.cc: a whole segment of a connection, new while its state is kCtTcpNone. kInvalid: it
+// fits nowhere, the connection stays as it was. kAgain: a fresh connection begins with it.
+// kGone: it ends a connection that nobody answered. Sets the time at which the connection ends.
+CtVerdict CtTcpUpdate(Connection& c, const FilterPacket& p, bool reply, TimePoint now);
 
 }  // namespace ringwall::net
 

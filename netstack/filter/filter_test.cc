@@ -4,135 +4,16 @@
 #include "netstack/device/veth.h"
 #include "netstack/tcp/endpoint.h"
 #include "netstack/testing/fake_host.h"
+#include "netstack/testing/xt_rules.h"
 #include "netstack/udp/endpoint.h"
 
 namespace ringwall::net::testing {
 namespace {
 
-constexpr int32_t kAccept = -2, kDrop = -1, kReturn = -5;
-
-// Builds a table's blob: chains of rules for the hooks, each ended by its policy.
-class Rules {
- public:
-  explicit Rules(uint32_t hooks, int32_t policy = kAccept) : hooks_(hooks), policy_(policy) {}
-
-  struct Rule {
-    std::vector<uint8_t> ip = std::vector<uint8_t>(84);
-    std::vector<uint8_t> matches;
-    std::vector<uint8_t> target;
-
-    Rule& Protocol(uint16_t p) {
-      std::memcpy(&ip[80], &p, 2);
-      return *this;
-    }
-    Rule& Dst(const IpAddr& a) {
-      std::memcpy(&ip[4], a.data(), 4);
-      std::memset(&ip[12], 0xff, 4);
-      return *this;
-    }
-    Rule& Out(const char* name) {
-      std::memcpy(&ip[32], name, strlen(name));
-      std::memset(&ip[64], 0xff, strlen(name) + 1);
-      return *this;
-    }
-    Rule& Match(const char* name, uint8_t revision, std::vector<uint8_t> data) {
-      Element(matches, name, revision, std::move(data));
-      return *this;
-    }
-    Rule& Jump(int32_t verdict) {
-      std::vector<uint8_t> data(8);
-      std::memcpy(data.data(), &verdict, 4);
-      Element(target, "", 0, std::move(data));
-      return *this;
-    }
-    Rule& Target(const char* name, uint8_t revision, std::vector<uint8_t> data) {
-      Element(target, name, revision, std::move(data));
-      return *this;
-    }
-    static void Element(std::vector<uint8_t>& to, const char* name, uint8_t revision,
-                        std::vector<uint8_t> data) {
-      data.resize(XtAlign(data.size()));
-      const size_t at = to.size();
-      to.resize(at + 32);
-      const uint16_t size = static_cast<uint16_t>(32 + data.size());
-      std::memcpy(&to[at], &size, 2);
-      std::memcpy(&to[at + 2], name, strlen(name));
-      to[at + 31] = revision;
-      to.insert(to.end(), data.begin(), data.end());
-    }
-    size_t size() const { return 112 + matches.size() + target.size(); }
-  };
-
-  void Add(Hook hook, Rule rule) { rules_[static_cast<size_t>(hook)].push_back(std::move(rule)); }
-
-  NetResult<std::vector<XtCounter>> Load(Stack& stack, const char* table) {
-    XtInfo info;
-    std::vector<uint8_t> blob;
-    Build(&info, &blob);
-    return stack.ReplaceFilterTable(Family::kV4, table, info, std::move(blob));
-  }
-
-  void Build(XtInfo* info, std::vector<uint8_t>* blob) {
-    info->valid_hooks = hooks_;
-    for (size_t h = 0; h < kHooks; h++) {
-      if ((hooks_ & (1u << h)) == 0) continue;
-      info->entries[h] = static_cast<uint32_t>(blob->size());
-      for (const Rule& r : rules_[h]) Put(info, blob, r);
-      info->underflows[h] = static_cast<uint32_t>(blob->size());
-      Put(info, blob, Rule().Jump(policy_));
-    }
-    std::vector<uint8_t> name(32);
-    std::memcpy(name.data(), "ERROR", 5);
-    Put(info, blob, Rule().Target("ERROR", 0, name));
-    info->size = static_cast<uint32_t>(blob->size());
-  }
-
- private:
-  static void Put(XtInfo* info, std::vector<uint8_t>* blob, const Rule& r) {
-    const size_t at = blob->size();
-    blob->resize(at + 112);
-    std::memcpy(blob->data() + at, r.ip.data(), r.ip.size());
-    const uint16_t offsets[2] = {static_cast<uint16_t>(112 + r.matches.size()),
-                                 static_cast<uint16_t>(r.size())};
-    std::memcpy(blob->data() + at + 88, offsets, 4);
-    blob->insert(blob->end(), r.matches.begin(), r.matches.end());
-    blob->insert(blob->end(), r.target.begin(), r.target.end());
-    info->count++;
-  }
-  uint32_t hooks_;
-  int32_t policy_;
-  std::array<std::vector<Rule>, kHooks> rules_;
-};
-
-using Rule = Rules::Rule;
-constexpr uint32_t kFilter = 0x0e, kNat = 0x1b;
-
-std::vector<uint8_t> UdpPort(uint16_t port) {
-  std::vector<uint8_t> d(10);
-  const uint16_t v[4] = {0, 65535, port, port};
-  std::memcpy(d.data(), v, sizeof(v));
-  return d;
-}
-
-// struct nf_nat_ipv4_multi_range_compat.
-std::vector<uint8_t> Range(const IpAddr& a, uint16_t port) {
-  std::vector<uint8_t> d(24);
-  const uint32_t head[2] = {1, (a.IsNone() ? 0u : 1u) | (port != 0 ? 2u : 0u)};
-  std::memcpy(d.data(), head, 8);
-  if (!a.IsNone()) {
-    std::memcpy(&d[8], a.data(), 4);
-    std::memcpy(&d[12], a.data(), 4);
-  }
-  Store16(&d[16], port);
-  Store16(&d[18], port);
-  return d;
-}
-
-std::vector<uint8_t> State(uint32_t mask) {
-  std::vector<uint8_t> d(4);
-  std::memcpy(d.data(), &mask, 4);
-  return d;
-}
+using Rules = XtRules;
+using Rule = XtRules::Rule;
+constexpr int32_t kAccept = kXtAccept, kDrop = kXtDrop, kReturn = kXtReturn;
+constexpr uint32_t kFilter = kXtFilterHooks, kNat = kXtNatHooks;
 
 class FilterTest : public ::testing::Test {
  protected:
@@ -198,7 +79,7 @@ TEST_F(FilterTest, TablesBeginWithTheirPolicies) {
 TEST_F(FilterTest, InputDropIsSilent) {
   Ref<UdpEndpoint> server = inside_.Bound(7), client = inside_.Bound(8);
   Rules rules(kFilter);
-  rules.Add(Hook::kLocalIn, Rule().Protocol(17).Match("udp", 0, UdpPort(7)).Jump(kDrop));
+  rules.Add(Hook::kLocalIn, Rule().Protocol(17).Match("udp", 0, XtUdpPort(7)).Jump(kDrop));
   ASSERT_TRUE(rules.Load(*inside_.stack, "filter").ok());
   EXPECT_TRUE(Send(*client, IpAddr::V4(127, 0, 0, 1), 7).ok());
   EXPECT_FALSE(server->Receive().ok());
@@ -223,7 +104,7 @@ TEST_F(FilterTest, RejectIsRefused) {
   Ref<UdpEndpoint> server = inside_.Bound(7), client = inside_.Bound(8);
   Rules rules(kFilter);
   rules.Add(Hook::kLocalIn,
-            Rule().Protocol(17).Match("udp", 0, UdpPort(7)).Target("REJECT", 0, {3, 0, 0, 0}));
+            Rule().Protocol(17).Match("udp", 0, XtUdpPort(7)).Target("REJECT", 0, {3, 0, 0, 0}));
   ASSERT_TRUE(rules.Load(*inside_.stack, "filter").ok());
   ASSERT_TRUE(client->Connect({IpAddr::V4(127, 0, 0, 1), 7}).ok());
   EXPECT_TRUE(client->Send(Chain(Slice::Copy({reinterpret_cast<const uint8_t*>("x"), 1})), {}).ok());
@@ -251,8 +132,8 @@ TEST_F(FilterTest, RejectWithResetRefusesTcp) {
 TEST_F(FilterTest, RedirectOfOwnTraffic) {
   Ref<UdpEndpoint> server = inside_.Bound(7), client = inside_.Bound(8);
   Rules rules(kNat);
-  rules.Add(Hook::kLocalOut, Rule().Protocol(17).Match("udp", 0, UdpPort(53))
-                                 .Target("REDIRECT", 0, Range({}, 7)));
+  rules.Add(Hook::kLocalOut, Rule().Protocol(17).Match("udp", 0, XtUdpPort(53))
+                                 .Target("REDIRECT", 0, XtRange({}, 7)));
   ASSERT_TRUE(rules.Load(*inside_.stack, "nat").ok());
   ASSERT_TRUE(Send(*client, IpAddr::V4(127, 0, 0, 1), 53).ok());
   NetResult<Datagram> got = server->Receive();
@@ -268,7 +149,7 @@ TEST_F(FilterTest, MasqueradeHidesTheInside) {
   Build();
   Ref<UdpEndpoint> server = outside_.Bound(7), client = inside_.Bound(8);
   Rules rules(kNat);
-  rules.Add(Hook::kPostRouting, Rule().Out("out0").Target("MASQUERADE", 0, Range({}, 0)));
+  rules.Add(Hook::kPostRouting, Rule().Out("out0").Target("MASQUERADE", 0, XtRange({}, 0)));
   ASSERT_TRUE(rules.Load(*router_.stack, "nat").ok());
   ASSERT_TRUE(Send(*client, IpAddr::V4(192, 0, 2, 2), 7).ok());
   NetResult<Datagram> got = server->Receive();
@@ -287,8 +168,8 @@ TEST_F(FilterTest, DnatPublishesAPort) {
   Build();
   Ref<UdpEndpoint> server = inside_.Bound(80), client = outside_.Bound(9);
   Rules rules(kNat);
-  rules.Add(Hook::kPreRouting, Rule().Protocol(17).Match("udp", 0, UdpPort(8080))
-                                   .Target("DNAT", 0, Range(IpAddr::V4(10, 0, 0, 2), 80)));
+  rules.Add(Hook::kPreRouting, Rule().Protocol(17).Match("udp", 0, XtUdpPort(8080))
+                                   .Target("DNAT", 0, XtRange(IpAddr::V4(10, 0, 0, 2), 80)));
   ASSERT_TRUE(rules.Load(*router_.stack, "nat").ok());
   ASSERT_TRUE(Send(*client, IpAddr::V4(192, 0, 2, 1), 8080).ok());
   NetResult<Datagram> got = server->Receive();
@@ -308,7 +189,7 @@ TEST_F(FilterTest, OnlyAnswersGetIn) {
                                         .gateway = IpAddr::V4(192, 0, 2, 1)}).ok());
   Rules rules(kFilter);
   // ESTABLISHED and RELATED, then what comes from inside; else nothing.
-  rules.Add(Hook::kForward, Rule().Match("state", 0, State(6)).Jump(kAccept));
+  rules.Add(Hook::kForward, Rule().Match("state", 0, XtState(6)).Jump(kAccept));
   rules.Add(Hook::kForward, Rule().Out("in0").Jump(kDrop));
   ASSERT_TRUE(rules.Load(*router_.stack, "filter").ok());
   ASSERT_TRUE(Send(*server, IpAddr::V4(10, 0, 0, 2), 8).ok());
@@ -366,7 +247,7 @@ TEST_F(FilterTest, UnknownExtensionsAreNotFound) {
   EXPECT_EQ(match.Load(*inside_.stack, "filter").error(), NetError::kNotFound);
   target.Add(Hook::kLocalIn, Rule().Target("NOSUCH", 0, {0}));
   EXPECT_EQ(target.Load(*inside_.stack, "filter").error(), NetError::kNotFound);
-  place.Add(Hook::kLocalIn, Rule().Target("DNAT", 0, Range(IpAddr::V4(1, 2, 3, 4), 0)));
+  place.Add(Hook::kLocalIn, Rule().Target("DNAT", 0, XtRange(IpAddr::V4(1, 2, 3, 4), 0)));
   EXPECT_EQ(place.Load(*inside_.stack, "filter").error(), NetError::kInvalid);
   static_cast<void>(kReturn);
 }

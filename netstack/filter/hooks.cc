@@ -144,6 +144,24 @@ NetResult<SockAddr> Stack::OriginalDestination(const SockAddr& local, const Sock
   return SockAddr{first->dst, first->dport, 0};
 }
 
+bool Stack::ChangeConnection(const CtTuple& tuple, const std::function<void(Connection&)>& change) {
+  StackEntry entry(*this);
+  return filter_->conntrack().Change(tuple, now_, change);
+}
+
+void Stack::FlushConnections() {
+  StackEntry entry(*this);
+  filter_->conntrack().Flush(now_);
+  filter_->Changed();
+}
+
+bool Stack::ForgetConnection(const CtTuple& tuple) {
+  StackEntry entry(*this);
+  const bool found = filter_->conntrack().Forget(tuple, now_);
+  filter_->Changed();
+  return found;
+}
+
 std::vector<Ref<Connection>> Stack::Connections() {
   StackEntry entry(*this);
   std::vector<Ref<Connection>> out;

@@ -13,6 +13,13 @@ constexpr uint32_t kAll = 0x1f, kFilterHooks = 0x0e, kNatHooks = 0x1b, kRawHooks
 }  // namespace
 
 Netfilter::Netfilter(Stack& stack) : stack_(stack) {
+  conntrack_.SetObserver([](void* s, const Connection& c, Conntrack::Event event) {
+    StackHost::Change change{StackHost::Change::Kind::kConnection};
+    change.removed = event == Conntrack::Event::kDestroy;
+    change.fresh = event == Conntrack::Event::kNew;
+    change.connection = &c;
+    static_cast<Stack*>(s)->Notify(change);
+  }, &stack);
   for (Family f : {Family::kV4, Family::kV6}) {
     tables_.push_back(std::make_unique<XtTable>("raw", f, kRawHooks));
     tables_.push_back(std::make_unique<XtTable>("mangle", f, kAll));

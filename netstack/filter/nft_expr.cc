@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "netstack/filter/nft_fields.h"
+#include "netstack/filter/xt_actions.h"
 #include "netstack/stack.h"
 #include "netstack/wire/checksum.h"
 
@@ -347,7 +348,19 @@ class ObjectRef final : public Base {
   std::string ObjectName() const override { return s.object; }
 };
 
-class Nothing final : public Base {  // log, comments: no one reads what it would write
+class Log final : public Base {
+ public:
+  using Base::Base;
+  bool Eval(NftRegs&, NftPacket& p) override {
+    XtPacket x{p.packet, p.stack, p.conntrack, p.hook};
+    // To a group (nflog) nobody listens here.
+    if (s.has_sreg) return true;
+    FilterLog(x, static_cast<uint8_t>(s.type), static_cast<uint8_t>(s.flags), s.name);
+    return true;
+  }
+};
+
+class Nothing final : public Base {  // comments
  public:
   using Base::Base;
   bool Eval(NftRegs&, NftPacket&) override { return true; }
@@ -473,6 +486,7 @@ class Nat final : public Base {
     if (s.kind != "nat") {
       source = s.kind == "masq";
       range.min = range.max = NftNatAddress(source, p);
+      if (source) range.masquerade = p.packet.out;
       if (range.min.IsNone()) {
         r.Decide(kNftDrop);
         return true;
@@ -611,7 +625,11 @@ NetResult<Ref<NftExpr>> MakeNftExpr(NftSpec s, std::vector<uint8_t> raw) {
   }
   if (k == "quota") return Make<Quota>(std::move(s), std::move(raw));
   if (k == "objref") return Make<ObjectRef>(std::move(s), std::move(raw));
-  if (k == "log" || k == "last") return Make<Nothing>(std::move(s), std::move(raw));
+  if (k == "log") {
+    if (s.type > 7 || s.flags > 0x3f) return NetError::kInvalid;
+    return Make<Log>(std::move(s), std::move(raw));
+  }
+  if (k == "last") return Make<Nothing>(std::move(s), std::move(raw));
   if (k == "notrack") return Make<NoTrack>(std::move(s), std::move(raw));
   if (k == "queue") return Make<Queue>(std::move(s), std::move(raw));
   if (k == "numgen") {

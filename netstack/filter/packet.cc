@@ -19,6 +19,7 @@ std::optional<FilterPacket> FilterPacket::Parse(ByteSpan b, Sum sum) {
     p.protocol_ = v->protocol();
     p.transport_ = v->header_size();
     p.later_fragment_ = v->fragment_offset() != 0;
+    p.first_fragment_ = !p.later_fragment_ && v->more_fragments();
     b = b.first(v->total_length());
   } else {
     std::optional<Ipv6View> v = Ipv6View::Parse(b);

@@ -46,6 +46,7 @@ class FilterPacket {
   // Of a first or only fragment; others have no ports.
   bool has_ports() const { return has_ports_; }
   bool later_fragment() const { return later_fragment_; }
+  bool first_fragment() const { return first_fragment_; }
   uint16_t src_port() const;
   uint16_t dst_port() const;
   size_t size() const { return data_.size(); }
@@ -88,6 +89,7 @@ class FilterPacket {
   size_t transport_ = 0;
   bool has_ports_ = false;
   bool later_fragment_ = false;
+  bool first_fragment_ = false;
   Sum sum_ = Sum::kFull;
 };
 

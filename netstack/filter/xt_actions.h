@@ -6,6 +6,8 @@
 
 namespace ringwall::net {
 
+// Writes a line about the packet to the kernel's log. flags: NF_LOG_* of nf_log.h.
+void FilterLog(XtPacket& x, uint8_t level, uint8_t flags, std::string_view prefix);
 // Answers a TCP segment with a reset.
 void XtSendTcpReset(XtPacket& x);
 // Answers with "unreachable" of the packet's family.

@@ -78,6 +78,7 @@ NatRange RangeOf(ByteSpan d, XtPacket& x) {
 Verdict Masquerade(ByteSpan d, XtPacket& x) {
   NatRange r = RangeOf(d, x);
   r.min = r.max = XtMasqueradeAddress(x);
+  r.masquerade = x.packet.out;
   if (r.min.IsNone()) return Verdict::kDrop;
   return Nat(x, r, true);
 }
@@ -184,7 +185,12 @@ struct Target {
 constexpr Target kTargets[] = {
     {"REJECT", 0, 4, Family::kNone, "filter", kFilterHooks, Reject},
     {"LOG", 0, 32, Family::kNone, nullptr, 0,
-     [](ByteSpan, XtPacket&) { return Verdict::kContinue; }},
+     [](ByteSpan d, XtPacket& x) {
+       // struct ipt_log_info: level, logflags, prefix[30].
+       const char* prefix = reinterpret_cast<const char*>(&d[2]);
+       FilterLog(x, d[0], d[1], {prefix, strnlen(prefix, 30)});
+       return Verdict::kContinue;
+     }},
     {"MARK", 2, 8, Family::kNone, nullptr, 0,
      [](ByteSpan d, XtPacket& x) {
        x.packet.meta.mark = (x.packet.meta.mark & ~At<uint32_t>(d, 4)) ^ At<uint32_t>(d, 0);
@@ -233,7 +239,9 @@ void XtSendTcpReset(XtPacket& x) {
   if ((s.flags & kRst) != 0) return;
   // SYN and FIN count as a byte each: RFC 9293 3.10.7.1.
   const size_t length = p.size() - p.transport() - view->header_size() + s.Has(kSyn) + s.Has(kFin);
+  x.stack.AttachTo(&p.meta);
   x.stack.tcp().SendReset({p.dst(), p.src(), view->dst_port(), view->src_port()}, p.in, s, length);
+  x.stack.AttachTo(nullptr);
 }
 
 void XtSendUnreachable(XtPacket& x, uint8_t code) {
@@ -244,6 +252,7 @@ void XtSendUnreachable(XtPacket& x, uint8_t code) {
   about.iface = p.in != 0 ? p.in : p.out;
   about.protocol = p.protocol();
   about.tos = p.tos();
+  about.meta = p.meta;
   x.stack.SendIcmpError(about, p.slice(), p.is_v4() ? kIcmpUnreachable : kIcmp6Unreachable, code, 0);
 }
 
@@ -283,6 +292,7 @@ NetResult<void> XtCheckTarget(std::string_view name, uint8_t revision, ByteSpan 
   if (t->hooks != 0 && (hooks & ~t->hooks) != 0) return NetError::kInvalid;
   const bool old_range = t->size == 24 && std::string_view(t->table) == "nat";
   if (old_range && At<uint32_t>(data, 0) != 1) return NetError::kInvalid;  // one range
+  if (name == "LOG" && (data[0] >= 8 || data[31] != 0)) return NetError::kInvalid;
   if (name == "REJECT" && At<uint32_t>(data, 0) > 8) return NetError::kInvalid;
   if ((name == "TTL" || name == "HL") && (data[0] > 2 || (data[0] != 0 && data[1] == 0))) return NetError::kInvalid;
   return {};

@@ -229,7 +229,9 @@ void Stack::SendIcmpError(const IpReceived& about, const Slice& datagram, uint8_
   }
   count.out_msgs++;
   if (type == (v4 ? kIcmpUnreachable : kIcmp6Unreachable)) count.out_dest_unreachs++;
+  const PacketMeta* before = std::exchange(attach_, &about.meta);
   (void)SendIp(*route, ip, std::move(p));
+  attach_ = before;
 }
 
 // The neighbour did not answer: what we sent ourselves fails as if a router had said so, what was

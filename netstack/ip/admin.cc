@@ -162,6 +162,7 @@ void Stack::RemoveAddressLocked(Interface& i, const IpPrefix& prefix) {
   const InterfaceAddress a = *found;
   RemovePrefixRoute(i, a);
   i.addresses.erase(found);
+  filter_->conntrack().ForgetMasqueraded(i.index);
   std::erase_if(i.dad, [&](const Interface::Dad& d) { return d.addr == addr; });
   local_.erase(addr);
   // Another interface may have the same one.

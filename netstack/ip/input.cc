@@ -82,6 +82,14 @@ void Stack::Ipv4In(Interface& iface, Slice datagram, const RxFrame& frame, bool 
       return;
   }
   rx.meta = std::exchange(incoming_meta_, {});
+  // Connection tracking wants whole datagrams (nf_defrag_ipv4.c).
+  if (filter_->active() && view->is_fragment()) {
+    rx.dst_is_group = rx.dst.IsMulticast() || IsBroadcast(rx.dst);
+    std::optional<Slice> whole = Reassemble4(iface, datagram, rx);
+    if (!whole) return;
+    datagram = std::move(*whole);
+    rx.dst_is_group = false;
+  }
   if (!FilterIn(Hook::kPreRouting, rx, datagram)) return;
   rx.dst_is_broadcast = IsBroadcast(rx.dst);
   if (rx.dst.IsMulticast()) {
@@ -101,45 +109,59 @@ void Stack::Ipv4In(Interface& iface, Slice datagram, const RxFrame& frame, bool 
     return;
   }
 
-  Slice payload = datagram.Sub(view->header_size());
-  if (view->is_fragment()) {
-    count.reasm_reqds++;
-    if (view->more_fragments() && payload.size() % 8 != 0) {
-      count.reasm_fails++;
-      return SendIcmpError(rx, datagram, kIcmpParamProblem, 0, 2u << 24);
-    }
-    Reassembly::Part part;
-    part.offset = view->fragment_offset();
-    part.more = view->more_fragments();
-    part.header = rx.header;
-    part.data = payload;
-    part.ecn = rx.tos & 3;
-    Reassembly::Result r = reassembly_.Add(
-        {rx.src, rx.dst, view->id(), rx.protocol, iface.index}, std::move(part), now_);
-    ArmReassembly();
-    if (r.verdict != Reassembly::Verdict::kComplete) {
-      if (r.verdict == Reassembly::Verdict::kOverlap) count.reasm_overlaps++;
-      if (r.verdict != Reassembly::Verdict::kHeld) count.reasm_fails++;
-      return;
-    }
-    if (r.ecn == 0xff) {
-      count.reasm_fails++;
-      return;
-    }
-    count.reasm_oks++;
-    Packet whole{Chain(r.payload)};
-    uint8_t* h = whole.Prepend(r.header.size());
-    std::memcpy(h, r.header.data(), r.header.size());
-    Store16(h + 2, static_cast<uint16_t>(whole.size()));
-    Store16(h + 6, 0);
-    datagram = whole.Flatten();
-    rx.header = datagram.Sub(0, r.header.size());
-    payload = datagram.Sub(r.header.size());
-    rx.tos = static_cast<uint8_t>((rx.tos & ~3) | r.ecn);
-    rx.checksum_valid = lo;
-    rx.gso_size = 0;
+  if ((Load16(&datagram.data()[6]) & 0x3fff) != 0) {
+    std::optional<Slice> whole = Reassemble4(iface, datagram, rx);
+    if (!whole) return;
+    datagram = std::move(*whole);
   }
-  Deliver(rx, std::move(payload), datagram);
+  Deliver(rx, datagram.Sub(rx.header.size()), datagram);
+}
+
+std::optional<Slice> Stack::Reassemble4(Interface& iface, const Slice& datagram, IpReceived& rx) {
+  IpCounters& count = counters_.ip4;
+  const std::optional<Ipv4View> view = Ipv4View::Parse(datagram.span());
+  if (!view) return std::nullopt;
+  Slice payload = datagram.Sub(view->header_size());
+  count.reasm_reqds++;
+  if (view->more_fragments() && payload.size() % 8 != 0) {
+    count.reasm_fails++;
+    SendIcmpError(rx, datagram, kIcmpParamProblem, 0, 2u << 24);
+    return std::nullopt;
+  }
+  Reassembly::Part part;
+  part.offset = view->fragment_offset();
+  part.more = view->more_fragments();
+  part.header = rx.header;
+  part.data = payload;
+  part.ecn = rx.tos & 3;
+  Reassembly::Result r = reassembly_.Add({rx.src, rx.dst, view->id(), rx.protocol, iface.index},
+                                         std::move(part), now_);
+  ArmReassembly();
+  if (r.verdict != Reassembly::Verdict::kComplete) {
+    if (r.verdict == Reassembly::Verdict::kOverlap) count.reasm_overlaps++;
+    if (r.verdict != Reassembly::Verdict::kHeld) count.reasm_fails++;
+    return std::nullopt;
+  }
+  if (r.ecn == 0xff) {
+    count.reasm_fails++;
+    return std::nullopt;
+  }
+  count.reasm_oks++;
+  rx.largest_part = static_cast<uint32_t>(r.header.size()) + r.largest;
+  Packet whole{Chain(r.payload)};
+  uint8_t* h = whole.Prepend(r.header.size());
+  std::memcpy(h, r.header.data(), r.header.size());
+  rx.tos = static_cast<uint8_t>((rx.tos & ~3) | r.ecn);
+  h[1] = rx.tos;
+  Store16(h + 2, static_cast<uint16_t>(whole.size()));
+  Store16(h + 6, 0);
+  Store16(h + 10, 0);
+  Store16(h + 10, ChecksumOf({h, r.header.size()}));
+  Slice out = whole.Flatten();
+  rx.header = out.Sub(0, r.header.size());
+  rx.checksum_valid = iface.is_loopback();
+  rx.gso_size = 0;
+  return out;
 }
 
 void Stack::Ipv6In(Interface& iface, Slice datagram, const RxFrame& frame) {
@@ -170,6 +192,16 @@ void Stack::Ipv6In(Interface& iface, Slice datagram, const RxFrame& frame) {
     return;
   }
   rx.meta = std::exchange(incoming_meta_, {});
+  if (filter_->active()) {
+    const Ipv6Walk walk = WalkIpv6(datagram.span(), view->next_header(), kIpv6Header, 6);
+    if (walk.stop == Ipv6Walk::Stop::kFragment) {
+      rx.dst_is_group = rx.dst.IsMulticast();
+      std::optional<Slice> whole = Reassemble6(iface, datagram, rx, walk);
+      if (!whole) return;
+      datagram = std::move(*whole);
+      rx.dst_is_group = false;
+    }
+  }
   if (!FilterIn(Hook::kPreRouting, rx, datagram)) return;
   if (rx.dst.IsMulticast()) {
     rx.dst_is_group = true;
@@ -190,7 +222,7 @@ void Stack::Ipv6In(Interface& iface, Slice datagram, const RxFrame& frame) {
       return;  // RFC 4862 5.4: not ours yet; solicitations come by the group
     }
   }
-  Ipv6Continue(iface, datagram, rx, WalkIpv6(datagram.span(), view->next_header(), kIpv6Header, 6));
+  Ipv6Continue(iface, datagram, rx, WalkIpv6(datagram.span(), datagram.data()[6], kIpv6Header, 6));
 }
 
 void Stack::Ipv6Continue(Interface& iface, const Slice& datagram, IpReceived& rx,
@@ -212,13 +244,22 @@ void Stack::Ipv6Continue(Interface& iface, const Slice& datagram, IpReceived& rx
     case Ipv6Walk::Stop::kFragment:
       break;
   }
+  const std::optional<Slice> whole = Reassemble6(iface, datagram, rx, walk);
+  if (!whole) return;
+  Ipv6Continue(iface, *whole, rx, WalkIpv6(whole->span(), whole->data()[6], kIpv6Header, 6));
+}
+
+std::optional<Slice> Stack::Reassemble6(Interface& iface, const Slice& datagram, IpReceived& rx,
+                                        const Ipv6Walk& walk) {
+  IpCounters& count = counters_.ip6;
   count.reasm_reqds++;
   const std::optional<Ipv6Fragment> f = Ipv6Fragment::Parse(datagram.span().subspan(walk.offset));
   Slice data = datagram.Sub(walk.offset + Ipv6Fragment::kSize);
   if (!f || (f->more && data.size() % 8 != 0)) {
     count.reasm_fails++;
     // RFC 8200 4.5: points at the payload length.
-    return SendIcmpError(rx, datagram, kIcmp6ParamProblem, 0, 4);
+    SendIcmpError(rx, datagram, kIcmp6ParamProblem, 0, 4);
+    return std::nullopt;
   }
   Reassembly::Part part;
   part.offset = f->offset;
@@ -239,6 +280,7 @@ void Stack::Ipv6Continue(Interface& iface, const Slice& datagram, IpReceived& rx
     r.header = part.header;
     r.payload = part.data;
     r.ecn = part.ecn;
+    r.largest = static_cast<uint32_t>(part.data.size());
   } else {
     r = reassembly_.Add({rx.src, rx.dst, f->id, 0, iface.index}, std::move(part), now_);
     ArmReassembly();
@@ -249,12 +291,12 @@ void Stack::Ipv6Continue(Interface& iface, const Slice& datagram, IpReceived& rx
       SendIcmpError(rx, datagram, kIcmp6ParamProblem, 0, walk.offset + 2);
     }
     if (r.verdict != Reassembly::Verdict::kHeld) count.reasm_fails++;
-    return;
+    return std::nullopt;
   }
   const size_t payload_size = r.header.size() - kIpv6Header + r.payload.size();
   if (r.ecn == 0xff || payload_size > 65535) {
     count.reasm_fails++;
-    return;
+    return std::nullopt;
   }
   count.reasm_oks++;
   Chain all(r.header);
@@ -265,13 +307,14 @@ void Stack::Ipv6Continue(Interface& iface, const Slice& datagram, IpReceived& rx
   rx.tos = static_cast<uint8_t>((rx.tos & ~3) | r.ecn);
   rx.checksum_valid = iface.is_loopback();
   rx.gso_size = 0;
+  rx.largest_part = static_cast<uint32_t>(r.header.size() + Ipv6Fragment::kSize) + r.largest;
   const Ipv6Walk again = WalkIpv6(whole.span(), whole.data()[6], kIpv6Header, 6);
   // A fragment header inside a reassembled datagram would let 64 KiB of them recurse.
   if (again.stop == Ipv6Walk::Stop::kFragment) {
     count.in_hdr_errors++;
-    return;
+    return std::nullopt;
   }
-  Ipv6Continue(iface, whole, rx, again);
+  return whole;
 }
 
 void Stack::Deliver(IpReceived& rx, Slice transport, const Slice& given) {
@@ -356,25 +399,24 @@ void Stack::Forward(Interface& iface, const IpReceived& rx, const Slice& given) 
                          v4 ? kIcmpNetUnreach : kIcmp6NoRoute, 0);
   }
   if (route->kind != Route::Kind::kUnicast) return;
-  if (!FilterForward(rx, *route, datagram)) return;
+  // Before the filter translates anything, so that the sender knows what is quoted (ip_forward()).
   const bool dont_fragment = !v4 || (datagram.data()[6] & 0x40) != 0;
-  if (datagram.size() > route->mtu && rx.gso_size == 0) {
-    if (dont_fragment) {
-      count.frag_fails++;
-      return v4 ? SendIcmpError(rx, datagram, kIcmpUnreachable, kIcmpFragNeeded, route->mtu)
-                : SendIcmpError(rx, datagram, kIcmp6PacketTooBig, 0, route->mtu);
-    }
-    const Ipv4View view = *Ipv4View::Parse(datagram.span());
-    if (view.is_fragment()) {
+  const bool in_parts = !v4 && rx.largest_part != 0 && rx.largest_part <= route->mtu;
+  if (dont_fragment && !in_parts && datagram.size() > route->mtu && rx.gso_size == 0) {
+    count.frag_fails++;
+    return v4 ? SendIcmpError(rx, datagram, kIcmpUnreachable, kIcmpFragNeeded, route->mtu)
+              : SendIcmpError(rx, datagram, kIcmp6PacketTooBig, 0, route->mtu);
+  }
+  if (!FilterForward(rx, *route, datagram)) return;
+  uint32_t mtu = route->mtu;
+  // What was put together for the filter goes on in parts no longer than those that came.
+  if (rx.largest_part != 0) mtu = std::min(mtu, std::max(rx.largest_part, v4 ? 68u : 1280u));
+  if (datagram.size() > mtu && rx.gso_size == 0) {
+    if (v4 && Ipv4View::Parse(datagram.span())->is_fragment()) {
       count.frag_fails++;  // fragments of fragments are not made
       return;
     }
-    IpSend again{view.src(), rx.dst, rx.protocol, static_cast<uint8_t>(rx.ttl - 1), rx.tos};
-    again.options = view.options();
-    (void)SendFragments(*route, again, Packet(Chain(datagram.Sub(view.header_size()))),
-                        route->mtu);
-    count.forwarded++;
-    return;
+    return ForwardInParts(*route, rx, datagram, mtu);
   }
   const size_t header = v4 ? (datagram.data()[0] & 0xfu) * 4 : kIpv6Header;
   Packet p{Chain(datagram.Sub(header))};
@@ -389,6 +431,23 @@ void Stack::Forward(Interface& iface, const IpReceived& rx, const Slice& given) 
   }
   count.forwarded++;
   SendToNextHop(*route, std::move(p));
+}
+
+void Stack::ForwardInParts(const Route& route, const IpReceived& rx, const Slice& datagram,
+                           uint32_t mtu) {
+  const bool v4 = rx.dst.is_v4();
+  (v4 ? counters_.ip4 : counters_.ip6).forwarded++;
+  const uint8_t ttl = static_cast<uint8_t>(rx.ttl - 1);
+  if (!v4) {
+    const Ipv6View view = *Ipv6View::Parse(datagram.span());
+    IpSend again{view.src(), rx.dst, view.next_header(), ttl, rx.tos};
+    (void)SendFragments(route, again, Packet(Chain(datagram.Sub(kIpv6Header))), mtu);
+    return;
+  }
+  const Ipv4View view = *Ipv4View::Parse(datagram.span());
+  IpSend again{view.src(), rx.dst, rx.protocol, ttl, rx.tos};
+  again.options = view.options();
+  (void)SendFragments(route, again, Packet(Chain(datagram.Sub(view.header_size()))), mtu);
 }
 
 void Stack::ArmReassembly() { reassembly_timer_.Set(timers_, reassembly_.NextDeadline()); }

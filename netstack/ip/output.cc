@@ -301,6 +301,11 @@ NetResult<void> Stack::SendIp(const Route& route, const IpSend& ip, Packet packe
     PacketMeta meta;
     meta.mark = ip.mark;
     meta.uid = ip.uid;
+    if (attach_ != nullptr && attach_->connection) {
+      meta.connection = attach_->connection;
+      meta.info = CtInfo::kRelated;
+      meta.reply = !attach_->reply;
+    }
     return SendFiltered(route, std::move(packet), meta, ip.dont_fragment);
   }
   SendToNextHop(route, std::move(packet));

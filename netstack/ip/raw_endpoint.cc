@@ -14,6 +14,8 @@ constexpr uint8_t kProtoRaw = 255;  // IPPROTO_RAW: sends only
 
 RawEndpoint::RawEndpoint(Ref<Stack> stack, Family family, uint8_t protocol, bool ping)
     : Endpoint(std::move(stack), family), protocol_(protocol), ping_(ping) {
+  if (!ping) local_.port = protocol;  // inet_num, until it is disconnected
+
   Store(options_, Option::kHeaderIncluded, protocol == kProtoRaw && !ping);
 }
 
@@ -39,8 +41,11 @@ NetResult<void> RawEndpoint::TakeIdent(uint16_t wanted) {
 }
 
 NetResult<void> RawEndpoint::DoBind(const SockAddr& given) {
+  // raw_bind() looks at the state before all else, rawv6_bind() after the address.
+  if (!ping_ && remote_ && family_ == Family::kV4) return NetError::kInvalid;
   SockAddr a = TRY(Normalise(given));
   if (a.addr.family() != family_) return NetError::kAddrNotAvail;
+  if (!ping_ && remote_) return NetError::kInvalid;
   if (ping_ && ident_ != 0) return NetError::kInvalid;
   if (NeedsScope(a.addr)) {
     if (a.scope == 0) a.scope = static_cast<IfIndex>(opt(Option::kBindToDevice));
@@ -59,18 +64,30 @@ NetResult<void> RawEndpoint::DoBind(const SockAddr& given) {
 
 NetResult<void> RawEndpoint::DoConnect(const SockAddr& given) {
   if (given.addr.IsNone()) {
+    // __udp_disconnect(), which raw sockets share: the number goes with the peer.
     remote_.reset();
+    if (!ping_) local_.port = 0;
+    if (local_chosen_) local_.addr = IpAddr::Any(family_);
+    local_chosen_ = false;
     return {};
   }
   SockAddr a = TRY(Normalise(given));
-  if (a.addr.family() != family_) return NetError::kAfNoSupport;
+  // ip6_datagram_connect() takes mapped addresses for raw sockets, too, though nothing can be sent.
+  const bool mapped = family_ == Family::kV6 && !ping_ && a.addr.is_v4();
+  if (a.addr.family() != family_ && !mapped) return NetError::kAfNoSupport;
   if (NeedsScope(a.addr)) {
     if (a.scope == 0) a.scope = static_cast<IfIndex>(opt(Option::kBindToDevice));
     if (a.scope == 0) return NetError::kInvalid;
   }
-  const Route route = TRY(stack_->FindRoute({.src = local_.addr, .dst = a.addr, .oif = a.scope}));
+  const IpAddr from = local_.addr.family() == a.addr.family() ? local_.addr : IpAddr();
+  const Route route = TRY(stack_->FindRoute({.src = from, .dst = a.addr, .oif = a.scope}));
+  if (route.kind == Route::Kind::kBroadcast && !flag(Option::kBroadcast)) return NetError::kAccess;
   TRY(TakeIdent(0));
-  if (local_.addr.IsNone() || local_.addr.IsAny()) local_.addr = route.src;
+  if (local_.addr.IsNone() || local_.addr.IsAny()) {
+    local_.addr = route.src;
+    local_chosen_ = true;
+  }
+  a.addr = route.dst;
   remote_ = a;
   return {};
 }
@@ -105,18 +122,17 @@ uint32_t RawEndpoint::DoPoll() {
 NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
   StackEntry entry(*stack_);
   if (std::optional<NetError> e = TakeErrorLocked()) return *e;
-  // Linux looks at the shut side where it allocates for one message, which plain raw ones do not.
-  if (write_shut_ && (ping_ || flag(Option::kHeaderIncluded))) return NetError::kPipe;
   SockAddr to;
   if (params.to) {
     to = TRY(Normalise(*params.to));
-    if (to.addr.family() != family_) return NetError::kNetUnreach;
-    if (!ping_ && family_ == Family::kV6 && to.port != 0 && to.port != protocol_ &&
-        protocol_ != kProtoRaw) {
+    if (!ping_ && family_ == Family::kV6 && to.port != 0 &&
+        (protocol_ == kProtoRaw ? to.port > 255 : to.port != protocol_)) {
       return NetError::kInvalid;  // the port is the protocol
     }
+    if (to.addr.family() != family_) return NetError::kNetUnreach;
   } else if (remote_) {
     to = *remote_;
+    if (to.addr.family() != family_) return NetError::kNetUnreach;
   } else {
     return NetError::kDestAddrRequired;
   }
@@ -131,6 +147,8 @@ NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
   Route route = TRY(stack_->FindRoute({.src = src, .dst = to.addr, .oif = oif,
                                        .mark = static_cast<uint32_t>(opt(Option::kMark))}));
   if (route.kind == Route::Kind::kBroadcast && !flag(Option::kBroadcast)) return NetError::kAccess;
+  // Linux looks at the shut side where it allocates for one message, which plain raw ones do not.
+  if (write_shut_ && (ping_ || included)) return NetError::kPipe;
   if (included) {
     // Linux fills in the length, the checksum, and a source or identifier of 0: raw_send_hdrinc().
     const Slice flat = Slice::Copy(data.Flatten().span());
@@ -147,6 +165,7 @@ NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
     } else if (flat.size() < kIpv6Header) {
       return NetError::kInvalid;
     }
+    if (flat.size() > route.mtu) return TooLong(to, route.mtu);  // raw_send_hdrinc()
     TRY(stack_->SendRawIp(route, Packet(Chain(flat))));
     return size;
   }
@@ -181,8 +200,28 @@ NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
   } else {
     p.payload = std::move(data);
   }
-  TRY(stack_->SendIp(route, ip, std::move(p)));
-  return size;
+  const bool v4 = family_ == Family::kV4;
+  const int64_t discover = opt(v4 ? Option::kMtuDiscover : Option::kMtuDiscover6);
+  const size_t total = p.size() + (v4 ? kIpv4Header : kIpv6Header);
+  ip.dont_fragment = discover >= 2 && discover != 5;
+  if (discover == 1 && v4) ip.dont_fragment = total <= stack_->PathMtu(route);
+  NetResult<void> sent = stack_->SendIp(route, ip, std::move(p));
+  if (sent.ok()) return size;
+  if (sent.error() == NetError::kMessageSize) return TooLong(to, stack_->PathMtu(route));
+  return sent.error();
+}
+
+// ip_local_error(): with IP_RECVERR the queue says how much would have been right.
+NetError RawEndpoint::TooLong(const SockAddr& to, uint32_t mtu) {
+  if (flag(family_ == Family::kV4 ? Option::kRecvErr : Option::kRecvErr6)) {
+    QueuedError e;
+    e.error = NetError::kMessageSize;
+    e.origin = kOriginLocal;
+    e.info = mtu;
+    e.destination = ToUser(to);
+    QueueError(std::move(e));
+  }
+  return NetError::kMessageSize;
 }
 
 NetResult<Datagram> RawEndpoint::Receive(bool peek) {

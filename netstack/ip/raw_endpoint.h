@@ -35,6 +35,8 @@ class RawEndpoint final : public Endpoint {
   void OnIcmp(const IcmpError& e);
 
  private:
+  NetError TooLong(const SockAddr& to, uint32_t mtu);
+  bool local_chosen_ = false;  // by connect
   uint32_t DoPoll() override;
   void DoDescribe(SocketInfo& info) override;
   NetResult<void> DoBind(const SockAddr& addr) override;

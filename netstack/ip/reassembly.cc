@@ -93,7 +93,10 @@ Reassembly::Result Reassembly::Finish(const FragmentKey& key, Queue& q) {
   r.next_header = q.next_header;
   r.ecn = CombineEcn(q.ecn_bits);
   Chain all;
-  for (auto& [offset, data] : q.parts) all.Append(std::move(data));
+  for (auto& [offset, data] : q.parts) {
+    r.largest = std::max(r.largest, static_cast<uint32_t>(data.size()));
+    all.Append(std::move(data));
+  }
   r.payload = all.Flatten();
   Drop(key);
   return r;

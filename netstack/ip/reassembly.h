@@ -53,6 +53,7 @@ class Reassembly {
     Slice payload;
     uint8_t next_header = 0;  // IPv6: of the first fragment
     uint8_t ecn = 0;
+    uint32_t largest = 0;     // bytes of the longest part
   };
   struct Part {
     uint32_t offset = 0;

@@ -131,6 +131,7 @@ void Stack::SetUpLocked(Interface& i, bool up) {
     InterfaceUp(i);
   } else {
     // Linux forgets what was learnt, IPv6 addresses and all routes through the link.
+    filter_->conntrack().ForgetMasqueraded(i.index);
     i.neighbours.Flush(false);
     i.dad.clear();
     i.timer.Cancel();

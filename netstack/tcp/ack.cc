@@ -26,7 +26,9 @@ bool TcpConnection::HandleAck(const TcpSegment& s, int64_t seq, bool had_data, T
     const uint64_t pipe = Pipe();
     ReadSacks(s, snd_una_, now, d, &dsack);
     const bool repeat = dsack == Duplicate::kRepeat;
+    delivered_ += d.sacked;
     if (d.sacked != 0 || repeat) Congest(s, d, false, false, repeat, pipe, now);
+    FeedRate(d, now);
     return true;
   }
   const uint64_t ack = snd_una_ + static_cast<uint64_t>(rel);
@@ -56,7 +58,12 @@ bool TcpConnection::HandleAck(const TcpSegment& s, int64_t seq, bool had_data, T
     retries_ = 0;
     trouble_since_ = now;
     soft_error_.reset();
+    if (probe_end_ != 0 && snd_una_ >= probe_end_) {
+      probe_end_ = 0;
+      probe_low_ = probe_size_;
+    }
     user_.OnProgress();
+    user_.OnAcked(std::min(snd_una_, send_.end()) - 1);
   }
   if (d.rtt_valid) {
     rtt_.Sample(d.rtt, now);
@@ -71,6 +78,7 @@ bool TcpConnection::HandleAck(const TcpSegment& s, int64_t seq, bool had_data, T
   TlpAcked(s, ack, dup, dsack != Duplicate::kNone, now);
   Congest(s, d, advanced, dup, dsack == Duplicate::kRepeat, pipe_before, now);
   if (finished_) return false;
+  FeedRate(d, now);
 
   if (advanced) {
     ArmRto(now);
@@ -250,7 +258,7 @@ void TcpConnection::Congest(const TcpSegment& s, const Delivery& d, bool advance
     case Recovery::kOpen:
       break;
   }
-  if (DetectLoss(now)) {
+  if (DetectLoss(now) && !MtuProbeLost(now)) {
     EnterRecovery(now);
     Prr(delivered, advanced);
     return;

@@ -14,7 +14,7 @@ TcpConnection::TcpConnection(TcpUser& user, const TcpSettings& settings, uint32_
     : user_(user),
       settings_(settings),
       path_mss_(mss),
-      algorithm_(MakeCongestionControl(settings.cubic)) {}
+      algorithm_(MakeCongestionControl(settings.congestion)) {}
 
 uint8_t TcpConnection::ScaleFor(size_t buffer_max) {
   // RFC 7323 2.3: large enough for the largest window that tuning may reach, at most 14.
@@ -60,7 +60,9 @@ void TcpConnection::Agree(TcpAgreed& a, const TcpSettings& s, const TcpSegment& 
   if (o.timestamps) a.ts_recent = o.timestamps->value;
 }
 
-void TcpConnection::Connect(uint32_t iss, uint32_t ts_offset, TimePoint now) {
+void TcpConnection::Connect(uint32_t iss, uint32_t ts_offset, TimePoint now,
+                            const TcpFastOpen& fast, Chain data) {
+  fast_ = fast;
   agreed_.iss = iss;
   agreed_.ts_offset = ts_offset;
   state_ = TcpState::kSynSent;
@@ -68,12 +70,20 @@ void TcpConnection::Connect(uint32_t iss, uint32_t ts_offset, TimePoint now) {
   syn_sent_at_ = now;
   last_heard_ = now;
   board_.OnSent(0, 1, 1, now);
-  SendSyn(now);
+  if (!data.empty()) {
+    for (const Slice& s : data.slices()) send_.Append(s);
+    snd_nxt_ += data.size();
+    board_.OnSent(1, snd_nxt_, 1, now);
+    bytes_sent_ += data.size();
+    syn_data_ = true;
+  }
+  SendSyn(now, std::move(data));
   trouble_since_ = now;
   rto_at_ = now + RtoNow();
 }
 
 void TcpConnection::InitBuffers() {
+  if (settings_.mtu_probing >= 2) probe_low_ = settings_.base_mss;
   const uint32_t mss = EffectiveMss();
   cc_.mss = mss;
   // RFC 6928 2, with Linux's reading for large segments: ten of them.
@@ -85,7 +95,8 @@ void TcpConnection::InitBuffers() {
 }
 
 void TcpConnection::Establish(TimePoint now) {
-  InitBuffers();
+  if (!fast_child_) InitBuffers();
+  fast_child_ = false;
   state_ = TcpState::kEstablished;
   retries_ = 0;
   backoff_ = 0;
@@ -114,12 +125,38 @@ void TcpConnection::Accepted(const TcpAgreed& agreed, uint32_t send_window,
   Establish(now);
 }
 
+void TcpConnection::AcceptedFast(const TcpAgreed& agreed, uint32_t send_window, Chain data,
+                                 bool fin, const TcpFastOpen& answer, TimePoint now) {
+  agreed_ = agreed;
+  fast_ = answer;
+  fast_child_ = true;
+  snd_nxt_ = 1;
+  rcv_nxt_ = rcv_wup_ = 1;
+  rcv_edge_ = 1 + SynWindow(settings_);
+  snd_wnd_ = max_window_ = send_window;
+  last_heard_ = last_data_in_ = ts_recent_at_ = tune_since_ = syn_sent_at_ = now;
+  state_ = TcpState::kSynReceived;
+  InitBuffers();
+  if (!data.empty()) {
+    data.Truncate(static_cast<size_t>(std::min<uint64_t>(data.size(), rcv_edge_ - 1)));
+    data_in_++;
+    AcceptInOrder(std::move(data), now);
+    syn_data_acked_ = true;
+  }
+  // A FIN behind it is not taken: the client repeats it once it is connected.
+  static_cast<void>(fin);
+  board_.OnSent(0, 1, 1, now);
+  trouble_since_ = now;
+  rto_at_ = now + RtoNow();
+  Transmit(0, 0, kSyn | kAck, now);
+}
+
 void TcpConnection::Finish(std::optional<NetError> error) {
   if (finished_) return;
   finished_ = true;
   state_ = TcpState::kClosed;
   rto_at_ = tlp_at_ = reo_at_ = persist_at_ = ack_at_ = keep_at_ = fin_wait_at_ = cork_at_ =
-      TimePoint::Never();
+      pace_at_ = TimePoint::Never();
   ooo_.Clear();
   send_ = SendQueue();
   snd_nxt_ = snd_una_;
@@ -249,7 +286,7 @@ void TcpConnection::Close(bool abort, TimePoint now) {
 void TcpConnection::ChangeSettings(const TcpSettings& settings, TimePoint now) {
   const bool uncorked = settings_.cork && !settings.cork;
   const bool nagle_off = !settings_.no_delay && settings.no_delay;
-  const bool other_algorithm = settings_.cubic != settings.cubic;
+  const bool other_algorithm = settings_.congestion != settings.congestion;
   const size_t send_buffer = settings_.send_buffer;
   const size_t receive_buffer = settings_.receive_buffer;
   settings_ = settings;
@@ -259,7 +296,7 @@ void TcpConnection::ChangeSettings(const TcpSettings& settings, TimePoint now) {
   if (!settings.receive_buffer_locked) {
     settings_.receive_buffer = std::max(receive_buffer, settings.receive_buffer);
   }
-  if (other_algorithm) algorithm_ = MakeCongestionControl(settings.cubic);
+  if (other_algorithm) algorithm_ = MakeCongestionControl(settings.congestion);
   if (finished_) return;
   ArmKeepalive(now);
   if (uncorked || nagle_off) {
@@ -308,6 +345,8 @@ TcpInfo TcpConnection::Info(TimePoint now) const {
   i.sack = agreed_.sack;
   i.window_scaling = agreed_.window_scaling;
   i.ecn = agreed_.ecn;
+  i.syn_data = syn_data_acked_;
+  if (algorithm_->pacing_rate() != 0) i.pacing_rate = algorithm_->pacing_rate();
   i.send_scale = agreed_.send_scale;
   i.receive_scale = agreed_.receive_scale;
   i.rto = RtoNow();

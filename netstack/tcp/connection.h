@@ -28,7 +28,14 @@ class TcpConnection {
 
   // ---- Opening ----
   // Sends the SYN. RFC 9293 3.10.1
-  void Connect(uint32_t iss, uint32_t ts_offset, TimePoint now);
+  void Connect(uint32_t iss, uint32_t ts_offset, TimePoint now) { Connect(iss, ts_offset, now, {}, {}); }
+  // With Fast Open (RFC 7413 4.2.1): `data`, already cut to what fits, rides on the SYN.
+  void Connect(uint32_t iss, uint32_t ts_offset, TimePoint now, const TcpFastOpen& fast, Chain data);
+  // A listener's child that a SYN with a good cookie made: established but for the client's ACK.
+  void AcceptedFast(const TcpAgreed& agreed, uint32_t send_window, Chain data, bool fin,
+                    const TcpFastOpen& answer, TimePoint now);
+  // Such a child before that ACK: it sends and receives.
+  bool fast_child() const { return fast_child_; }
   // A listener's child whose handshake the listener has done. `ack`: the segment that ended it.
   void Accepted(const TcpAgreed& agreed, uint32_t send_window, std::optional<Duration> rtt,
                 TimePoint now);
@@ -89,6 +96,8 @@ class TcpConnection {
     return static_cast<size_t>(send_.end() - std::min(snd_nxt_, send_.end()));
   }
   size_t unacked() const { return send_.bytes(); }
+  uint64_t written() const { return send_.end() - 1; }
+  uint64_t arrived() const { return std::max<uint64_t>(std::min(snd_una_, send_.end()), 1) - 1; }
   uint32_t mss() const { return EffectiveMss(); }
   uint16_t peer_mss() const { return agreed_.peer_mss; }
   bool HasReceivedData() const { return bytes_received_ != 0; }
@@ -159,7 +168,16 @@ class TcpConnection {
   uint32_t SegmentsOf(uint64_t bytes) const {
     return static_cast<uint32_t>((bytes + EffectiveMss() - 1) / EffectiveMss());
   }
-  void SendSyn(TimePoint now);
+  void SendSyn(TimePoint now, Chain data = {});
+  RateMark MarkRate(TimePoint now);
+  void FeedRate(const Delivery& d, TimePoint now);
+  // Path MTU probes (RFC 4821): one larger segment of data, its end, and a black hole.
+  bool ProbeMtu(TimePoint now);
+  bool MtuProbeLost(TimePoint now);
+  void LowerMss();
+  // When pacing holds the next segment back: arms the timer.
+  bool Paced(TimePoint now);
+  void NotePaced(uint32_t bytes, TimePoint now);
   void SendAck(TimePoint now);
   // An ACK that the peer must answer: a byte below the window. RFC 9293 3.8.4, 3.8.6.1
   void SendProbe(TimePoint now);
@@ -232,6 +250,20 @@ class TcpConnection {
   uint64_t delivered_ = 0;
   uint64_t ece_marker_ = 0;     // ECN: one reduction a round trip, RFC 3168 6.1.2
   bool cwr_out_ = false;
+  // Delivery rate and pacing.
+  TimePoint delivered_at_, first_sent_;
+  uint64_t app_limited_ = 0;    // until this much is delivered; 0: not limited
+  TimePoint pace_next_;
+  // Path MTU by probes: RFC 4821. Sizes as path_mss_.
+  uint32_t probe_low_ = 0;      // what is known to pass; 0: no probing
+  uint32_t probe_high_ = UINT32_MAX;
+  uint32_t probe_size_ = 0;
+  uint64_t probe_start_ = 0, probe_end_ = 0;  // the probe that is out; 0: none
+  TimePoint probe_over_;        // when the search ended
+  uint32_t emit_mss_ = 0;       // of the segment being sent, where it is not the usual one
+  // Fast Open.
+  TcpFastOpen fast_;
+  bool fast_child_ = false, syn_data_ = false, syn_data_acked_ = false;
   // Tail loss probe: RFC 8985 7
   uint64_t tlp_end_ = 0;        // 0: none out
   bool tlp_repeat_ = false;
@@ -272,6 +304,7 @@ class TcpConnection {
   TimePoint keep_at_ = TimePoint::Never();
   TimePoint fin_wait_at_ = TimePoint::Never();
   TimePoint cork_at_ = TimePoint::Never();
+  TimePoint pace_at_ = TimePoint::Never();
   int backoff_ = 0;
   int retries_ = 0;
   int probes_ = 0;

@@ -60,7 +60,9 @@ TcpSettings TcpEndpoint::MakeSettings() const {
   s.timestamps = c.tcp_timestamps;
   s.window_scaling = c.tcp_window_scaling;
   s.ecn = c.tcp_ecn;
-  s.cubic = opt(Option::kCongestion) == kCongestionCubic;
+  s.mtu_probing = c.tcp_mtu_probing;
+  s.base_mss = std::clamp<uint32_t>(c.tcp_base_mss, 48, 65483);
+  s.congestion = static_cast<uint8_t>(opt(Option::kCongestion));
   s.send_buffer = static_cast<size_t>(opt(Option::kSendBuffer));
   s.send_buffer_max = std::max(c.tcp_wmem_max, s.send_buffer);
   s.send_buffer_locked = send_buffer_locked_;
@@ -145,6 +147,8 @@ NetResult<SockAddr> TcpEndpoint::DoRemote() {
 NetResult<void> TcpEndpoint::DoConnect(const SockAddr& given) {
   if (given.addr.IsNone()) return Disconnect();
   if (listener_) return NetError::kIsConnected;
+  if (dead_end_) return NetError::kInvalid;
+  if (deferred_) return NetError::kIsConnected;
   if (connection_) {
     if (connecting_) {
       if (connection_->state() == TcpState::kSynSent ||
@@ -158,7 +162,7 @@ NetResult<void> TcpEndpoint::DoConnect(const SockAddr& given) {
         return *e;
       }
       if (connection_->state() == TcpState::kClosed && !was_connected_) {
-        connection_.reset();
+        TRY(Disconnect());
         return NetError::kAborted;
       }
       return {};
@@ -178,13 +182,22 @@ NetResult<void> TcpEndpoint::DoConnect(const SockAddr& given) {
   if (!src.IsNone() && !src.IsAny() && src.family() != a.addr.family()) {
     return a.addr.is_v4() ? NetError::kNetUnreach : NetError::kAfNoSupport;
   }
-  if (!src.IsNone() && src.IsAny()) src = IpAddr();
+  // __inet_bind(): what is bound to a group or a broadcast address sends from the interface's.
+  if (!src.IsNone() && (src.IsAny() || src.IsMulticast() || (src.is_v4() && stack_->IsBroadcast(src)))) {
+    src = IpAddr();
+  }
   Route route = TRY(stack_->FindRoute({.src = src, .dst = a.addr, .oif = oif,
                                        .mark = static_cast<uint32_t>(opt(Option::kMark))}));
   if (route.kind == Route::Kind::kBroadcast || route.kind == Route::Kind::kMulticast) {
     return NetError::kNetUnreach;
   }
   a.addr = route.dst;
+  const TcpFastOpen fast = FastOpenFor(route.src, a.addr);
+  if (fast_connect_ && fast_data_ == nullptr && fast.ask && (fast.cookie_size != 0 || fast_free_)) {
+    deferred_ = given;
+    return {};
+  }
+  deferred_.reset();
   const bool loopback = route.kind == Route::Kind::kLocal;
   FourTuple tuple{route.src, a.addr, local_.port, a.port};
   if (!bound_) {
@@ -216,15 +229,39 @@ NetResult<void> TcpEndpoint::DoConnect(const SockAddr& given) {
   }
   connection_ = std::make_unique<TcpConnection>(*this, MakeSettings(), mss);
   stack_->counters().tcp.active_opens++;
+  Chain on_syn;
+  if (fast_data_ != nullptr && fast.ask && (fast.cookie_size != 0 || fast_free_)) {
+    // RFC 7413 4.1.2: not more than the peer's last MSS, less the options.
+    const FastOpenCache::Entry* known = stack_->tcp().fast_open().Find(route.src, a.addr);
+    const size_t room = std::min<size_t>(known != nullptr ? known->mss : 536, mss);
+    on_syn = fast_data_->Sub(0, std::min(fast_data_->size(), room > 40 ? room - 40 : 0));
+    fast_taken_ = on_syn.size();
+  }
   connection_->Connect(stack_->tcp().InitialSequence(tuple_),
-                       stack_->tcp().TimestampOffset(tuple_), stack_->now());
+                       stack_->tcp().TimestampOffset(tuple_), stack_->now(), fast,
+                       std::move(on_syn));
   Rearm();
   return NetError::kInProgress;
+}
+
+// What a SYN to that server carries: a cookie, a request for one, or nothing.
+TcpFastOpen TcpEndpoint::FastOpenFor(const IpAddr& src, const IpAddr& dst) {
+  fast_free_ = false;
+  const uint32_t bits = stack_->config().tcp_fastopen;
+  if ((fast_data_ == nullptr && !fast_connect_) || (bits & kTfoClient) == 0) return {};
+  const FastOpenCache::Entry* known = stack_->tcp().fast_open().Find(src, dst);
+  if (known != nullptr && FastOpenCache::Resting(*known, stack_->now())) return {};
+  fast_free_ = (bits & kTfoClientNoCookie) != 0 || fast_no_cookie_;
+  if (fast_free_) return {.ask = true};
+  if (known != nullptr && known->cookie.cookie_size != 0) return known->cookie;
+  return {.ask = true};
 }
 
 // connect with AF_UNSPEC: tcp_disconnect().
 NetResult<void> TcpEndpoint::Disconnect() {
   Ref<TcpEndpoint> hold(*this);
+  deferred_.reset();
+  dead_end_ = false;
   listener_.reset();
   shut_read_ = shut_write_ = false;
   std::optional<NetError> left;
@@ -249,7 +286,7 @@ NetResult<void> TcpEndpoint::Disconnect() {
   }
   remote_.reset();
   connecting_ = was_connected_ = false;
-  error_ = left;
+  if (left) error_ = left;  // else what is there stays
   return {};
 }
 
@@ -262,7 +299,9 @@ NetResult<void> TcpEndpoint::Listen(int backlog) {
   if (!bound_) {
     // Linux: listen without bind takes an ephemeral port.
     Store(options_, Option::kBindNoPort, 0);
-    TRY(DoBind({bound_by_user_ ? local_.addr : IpAddr::Any(family_), 0, local_.scope}));
+    const bool by_user = bound_by_user_;
+    TRY(DoBind({by_user ? local_.addr : IpAddr::Any(family_), 0, local_.scope}));
+    bound_by_user_ = by_user;
   }
   PortBinding to = Binding();
   to.listening = true;
@@ -289,6 +328,86 @@ NetResult<Ref<TcpEndpoint>> TcpEndpoint::Accept() {
 Ref<TcpEndpoint> TcpEndpoint::MakeChild(TcpEndpoint& parent, const FourTuple& tuple, IfIndex iface,
                                         const Route& route, const TcpAgreed& agreed,
                                         uint32_t send_window, std::optional<Duration> rtt) {
+  Ref<TcpEndpoint> child = MakeFastChild(parent, tuple, iface, route, agreed);
+  child->connection_->Accepted(agreed, send_window, rtt, child->stack_->now());
+  return child;
+}
+
+void TcpEndpoint::AcceptFast(const TcpAgreed& agreed, const TcpSegment& syn, Chain data,
+                             const TcpFastOpen& answer) {
+  // RFC 7323 2.2: a SYN's window is never scaled.
+  connection_->AcceptedFast(agreed, syn.window, std::move(data), syn.Has(kFin), answer,
+                            stack_->now());
+  Rearm();
+}
+
+const std::vector<SipKey>& TcpEndpoint::fast_open_keys() const {
+  return fast_keys_.empty() ? stack_->tcp().FastOpenKeys() : fast_keys_;
+}
+
+void TcpEndpoint::SetFastOpenKeys(std::vector<SipKey> keys) {
+  StackEntry entry(*stack_);
+  fast_keys_ = std::move(keys);
+}
+
+std::vector<SipKey> TcpEndpoint::OwnFastOpenKeys() {
+  StackEntry entry(*stack_);
+  return fast_keys_;
+}
+
+void TcpEndpoint::SetFastOpenConnect(bool on) {
+  StackEntry entry(*stack_);
+  fast_connect_ = on;
+}
+
+void TcpEndpoint::SetFastOpenNoCookie(bool on) {
+  StackEntry entry(*stack_);
+  fast_no_cookie_ = on;
+}
+
+NetResult<void> TcpEndpoint::ConnectFast(const SockAddr& to, const Chain& data, size_t* taken) {
+  StackEntry entry(*stack_);
+  if ((stack_->config().tcp_fastopen & kTfoClient) == 0) return NetError::kOpNotSupp;
+  Ref<TcpEndpoint> hold(*this);
+  fast_data_ = &data;
+  fast_taken_ = 0;
+  NetResult<void> r = DoConnect(to);
+  fast_data_ = nullptr;
+  *taken = fast_taken_;
+  return r;
+}
+
+void TcpEndpoint::OnFastOpen(const TcpOptions& answer, bool lost) {
+  TcpCounters& count = stack_->counters().tcp;
+  if (connection_->Info(stack_->now()).syn_data) count.fast_open_active++;
+  if (lost) count.fast_open_active_fail++;
+  if (answer.fast_open && answer.cookie_size % 2 != 0) return;  // RFC 7413 2: 4 to 16, even
+  if (answer.fast_open && answer.cookie_size < 4) return;
+  stack_->tcp().fast_open().Learn(tuple_.local, tuple_.remote, answer,
+                                  answer.mss.value_or(536), lost, stack_->now());
+}
+
+void TcpEndpoint::NoteAcked(QueuedError note) {
+  StackEntry entry(*stack_);
+  if (!connection_) return;
+  note.when = stack_->now();
+  const uint64_t end = connection_->written();
+  if (end <= connection_->arrived()) return QueueError(std::move(note));
+  if (ack_notes_.size() < 1000) ack_notes_.emplace_back(end, std::move(note));
+}
+
+void TcpEndpoint::OnAcked(uint64_t bytes) {
+  while (!ack_notes_.empty() && ack_notes_.front().first <= bytes) {
+    ack_notes_.front().second.when = stack_->now();
+    QueueError(std::move(ack_notes_.front().second));
+    ack_notes_.pop_front();
+  }
+}
+
+Ref<TcpEndpoint> TcpEndpoint::MakeFastChild(TcpEndpoint& parent, const FourTuple& tuple,
+                                            IfIndex iface, const Route& route,
+                                            const TcpAgreed& agreed) {
+  static_cast<void>(agreed);
   Ref<TcpEndpoint> child = MakeRef<TcpEndpoint>(parent.stack_, parent.family_);
   TcpEndpoint& c = *child;
   c.options_ = parent.options_;
@@ -313,7 +432,6 @@ Ref<TcpEndpoint> TcpEndpoint::MakeChild(TcpEndpoint& parent, const FourTuple& tu
     mss = std::min(mss, static_cast<uint32_t>(c.opt(Option::kMaxSegment)));
   }
   c.connection_ = std::make_unique<TcpConnection>(c, c.MakeSettings(), mss);
-  c.connection_->Accepted(agreed, send_window, rtt, c.stack_->now());
   return child;
 }
 
@@ -326,10 +444,16 @@ NetResult<void> TcpEndpoint::DoShutdown(bool read, bool write) {
     // Linux: a listener shut for reading stops listening but keeps its port.
     listener_.reset();
     stack_->tcp().RemoveListener(this, local_.port);
-    PortBinding to = *bound_;
-    to.listening = false;
-    stack_->tcp().Rebind(local_.port, *bound_, to);
-    bound_ = to;
+    // tcp_disconnect(): as it was before; a port that nobody asked for goes.
+    shut_read_ = shut_write_ = false;
+    if (port_by_user_) {
+      PortBinding to = *bound_;
+      to.listening = false;
+      stack_->tcp().Rebind(local_.port, *bound_, to);
+      bound_ = to;
+    } else {
+      Unbind();
+    }
     Notify(kReadable | kHangup);
     return {};
   }
@@ -337,6 +461,7 @@ NetResult<void> TcpEndpoint::DoShutdown(bool read, bool write) {
     // As inet_shutdown(): the wish is kept all the same, for who polls.
     shut_read_ |= read;
     shut_write_ |= write;
+    if (connection_ && connecting_) dead_end_ = true;  // SS_DISCONNECTING: until AF_UNSPEC
     Notify(kReadable | kWritable | kReadHangup | kHangup);
     return NetError::kNotConnected;
   }
@@ -518,8 +643,10 @@ NetResult<size_t> TcpEndpoint::SendChecks() {
   if (std::optional<NetError> e = TakeErrorLocked()) return *e;
   if (!connection_) return NetError::kPipe;
   switch (connection_->state()) {
-    case TcpState::kSynSent:
     case TcpState::kSynReceived:
+      if (connection_->fast_child()) break;
+      return NetError::kWouldBlock;
+    case TcpState::kSynSent:
       return NetError::kWouldBlock;
     case TcpState::kEstablished:
     case TcpState::kCloseWait:
@@ -533,8 +660,32 @@ NetResult<size_t> TcpEndpoint::SendChecks() {
   return space;
 }
 
+// The part of sk_stream_wait_connect() that comes before a message is looked at.
+NetResult<void> TcpEndpoint::MaySend() {
+  StackEntry entry(*stack_);
+  if (deferred_) return {};
+  const TcpState s = connection_ ? connection_->state() : TcpState::kClosed;
+  if (s == TcpState::kEstablished || s == TcpState::kCloseWait) return {};
+  if (connection_ && connection_->fast_child()) return {};
+  if (std::optional<NetError> e = TakeErrorLocked()) return *e;
+  if (s == TcpState::kSynSent || s == TcpState::kSynReceived) return NetError::kWouldBlock;
+  return NetError::kPipe;
+}
+
 NetResult<size_t> TcpEndpoint::Send(const Chain& data, bool more) {
   StackEntry entry(*stack_);
+  if (deferred_) {
+    const SockAddr to = *std::exchange(deferred_, std::nullopt);
+    Ref<TcpEndpoint> hold(*this);
+    fast_data_ = &data;
+    fast_taken_ = 0;
+    NetResult<void> r = DoConnect(to);
+    fast_data_ = nullptr;
+    connecting_ = false;  // connect has told its result
+    if (!r.ok() && r.error() != NetError::kInProgress) return r.error();
+    if (fast_taken_ == 0) return NetError::kWouldBlock;
+    return fast_taken_;
+  }
   const size_t space = TRY(SendChecks());
   const size_t n = std::min(space, data.size());
   if (n == 0) return size_t{0};
@@ -555,6 +706,8 @@ NetResult<Chain> TcpEndpoint::Peek(size_t n, size_t skip) {
     if (!c.empty()) return c;
   }
   if (std::optional<NetError> e = TakeErrorLocked()) return *e;
+  if (deferred_) return NetError::kWouldBlock;
+  if (!connection_ && !listener_ && shut_read_) return Chain();
   if (!connection_) return NetError::kNotConnected;
   // What was refused is shut both ways, too: tcp_done().
   if (connection_->read_shut() || connection_->state() == TcpState::kClosed) return Chain();
@@ -592,7 +745,7 @@ bool TcpEndpoint::AtMark(size_t ahead) {
 
 bool TcpEndpoint::IsFresh() {
   StackEntry entry(*stack_);
-  if (listener_ || connecting_) return false;
+  if (listener_ || connecting_ || deferred_) return false;
   return !connection_ || (connection_->state() == TcpState::kClosed && !was_connected_);
 }
 
@@ -616,6 +769,7 @@ uint32_t TcpEndpoint::DoPoll() {
   if (listener_) return listener_->HasWaiting() ? uint32_t{kReadable} : 0u;
   uint32_t bits = 0;
   if (error_ || !error_queue_.empty()) bits |= kError;
+  if (deferred_) return bits | kWritable;
   if (!connection_) {
     if (shut_read_) bits |= kReadable | kReadHangup;
     return bits | kWritable | kHangup;
@@ -625,7 +779,8 @@ uint32_t TcpEndpoint::DoPoll() {
   const bool write_end = connection_->write_shut() || state == TcpState::kClosed;
   if (read_end && write_end) bits |= kHangup;
   if (read_end) bits |= kReadable | kReadHangup;
-  if (state == TcpState::kSynSent || state == TcpState::kSynReceived) return bits;
+  if (state == TcpState::kSynSent) return bits;
+  if (state == TcpState::kSynReceived && !connection_->fast_child()) return bits;
   if (connection_->Readable() - (connection_->UrgentNext() ? 1 : 0) >=
       static_cast<size_t>(std::max<int64_t>(opt(Option::kReceiveLowat), 1))) {
     bits |= kReadable;

@@ -7,6 +7,7 @@
 
 #include "netstack/endpoint.h"
 #include "netstack/ip/ports.h"
+#include "netstack/siphash.h"
 #include "netstack/tcp/connection.h"
 
 namespace ringwall::net {
@@ -39,6 +40,15 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
   NetResult<size_t> Send(const Chain& data, bool more = false);
   // The same from plain bytes, copied.
   NetResult<size_t> Send(ByteSpan data, bool more = false);
+  // MSG_FASTOPEN: connects, and what fits of `data` rides on the SYN when the server gave a cookie
+  // before. *taken: how much. Errors as Connect; kOpNotSupp where clients may not.
+  NetResult<void> ConnectFast(const SockAddr& to, const Chain& data, size_t* taken);
+  // TCP_FASTOPEN_CONNECT: connect waits for the first write where there is a cookie.
+  void SetFastOpenConnect(bool on);
+  void SetFastOpenNoCookie(bool on);
+  // TCP_FASTOPEN_KEY of a listener; empty: the stack's.
+  void SetFastOpenKeys(std::vector<SipKey> keys);
+  std::vector<SipKey> OwnFastOpenKeys();
   // Shares readable bytes, up to n, from `skip` on; an empty chain is the end of the stream. They
   // stay until Consume: copy them out without the lock, then say how many were used. One reader
   // at a time: the socket's own lock.
@@ -48,11 +58,17 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
   NetResult<uint8_t> ReceiveUrgent(bool peek);
   // Whether the byte `ahead` of the next one is where the urgent mark is.
   bool AtMark(size_t ahead = 0);
+  // What a write would say of the connection: kWouldBlock while it opens, kPipe, its error.
+  NetResult<void> MaySend();
   // Neither connected, nor on the way there, nor listening: connect looks at its address.
   bool IsFresh();
   size_t Readable();  // SIOCINQ
   size_t Unacked();   // SIOCOUTQ
   size_t Unsent();    // SIOCOUTQNSD
+
+  // A stamp to be queued once all that was written until now has been acknowledged. At most 1,000
+  // wait.
+  void NoteAcked(QueuedError note);
 
   // SO_LINGER. Waiting is the caller's: after Shutdown(write) until Unacked() is 0 or the time is
   // over, then Close. Zero makes Close a reset.
@@ -76,6 +92,13 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
   static Ref<TcpEndpoint> MakeChild(TcpEndpoint& parent, const FourTuple& tuple, IfIndex iface,
                                     const Route& route, const TcpAgreed& agreed,
                                     uint32_t send_window, std::optional<Duration> rtt);
+  // Likewise by a SYN whose cookie was good; AcceptFast once it is registered.
+  static Ref<TcpEndpoint> MakeFastChild(TcpEndpoint& parent, const FourTuple& tuple, IfIndex iface,
+                                        const Route& route, const TcpAgreed& agreed);
+  void AcceptFast(const TcpAgreed& agreed, const TcpSegment& syn, Chain data,
+                  const TcpFastOpen& answer);
+  bool fast_open_no_cookie() const { return fast_no_cookie_; }
+  const std::vector<SipKey>& fast_open_keys() const;
   void Abort();
   // The table has no entry for it: its end must not remove another's.
   void MarkUnregistered() { registered_ = false; }
@@ -94,6 +117,8 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
   TcpCounters& counters() override { return stack_->counters().tcp; }
   void OnProgress() override;
   void OnTrouble() override;
+  void OnFastOpen(const TcpOptions& answer, bool lost) override;
+  void OnAcked(uint64_t bytes) override;
 
  private:
   friend class TcpProtocol;
@@ -112,6 +137,7 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
 
   PortBinding Binding() const;
   NetResult<void> Disconnect();
+  TcpFastOpen FastOpenFor(const IpAddr& src, const IpAddr& dst);
   void Rearm();
   void Unbind();
   Route* FreshRoute();
@@ -133,6 +159,13 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
   bool was_connected_ = false;
   bool shut_read_ = false, shut_write_ = false;  // while not connected
   std::optional<Duration> linger_;
+  const Chain* fast_data_ = nullptr;  // while ConnectFast is under way
+  size_t fast_taken_ = 0;
+  bool fast_connect_ = false, fast_no_cookie_ = false, fast_free_ = false;
+  bool dead_end_ = false;  // shut after its connection failed: connect refuses
+  std::optional<SockAddr> deferred_;  // connect was called, its SYN waits for the first write
+  std::vector<SipKey> fast_keys_;
+  std::deque<std::pair<uint64_t, QueuedError>> ack_notes_;
   bool send_buffer_locked_ = false;
   bool receive_buffer_locked_ = false;
   TimePoint last_challenge_;

@@ -47,10 +47,68 @@ void TcpListener::Segment(const FourTuple& tuple, const IpReceived& rx, const Tc
   if (s.Has(kRst)) return;  // first check
   if (s.Has(kAck)) return CookieAck(tuple, rx, s, std::move(payload));
   if (!s.Has(kSyn) || s.Has(kFin)) return;
-  Syn(tuple, rx, s);
+  Syn(tuple, rx, s, std::move(payload));
 }
 
-void TcpListener::Syn(const FourTuple& tuple, const IpReceived& rx, const TcpSegment& s) {
+bool TcpListener::FastSyn(const FourTuple& tuple, const IpReceived& rx, const TcpSegment& s,
+                          Chain payload, const TcpAgreed& agreed, TcpFastOpen* answer) {
+  TcpCounters& count = stack().counters().tcp;
+  const uint32_t bits = stack().config().tcp_fastopen;
+  const int64_t most = endpoint_.opt(Option::kFastOpen);
+  const bool on = (bits & kTfoServer) != 0 && (most > 0 || (bits & kTfoServerAll) != 0);
+  const bool free = (bits & kTfoServerNoCookie) != 0 || endpoint_.fast_open_no_cookie();
+  if (!on || (!s.options.fast_open && !(free && !payload.empty()))) return false;
+  // Those whose client has not shown yet that it is there: bounded, it may be a flood.
+  const size_t unproved = static_cast<size_t>(
+      std::count_if(accepted_.begin(), accepted_.end(), [](const RefPtr<TcpEndpoint>& e) {
+        return e->connection() != nullptr && e->connection()->fast_child();
+      }));
+  if (most > 0 && unproved >= static_cast<size_t>(most)) {
+    count.fast_open_overflow++;
+    return false;
+  }
+  const std::vector<SipKey>& keys = endpoint_.fast_open_keys();
+  const auto cookie = MakeFastOpenCookie(keys[0], tuple.remote, tuple.local);
+  bool good = free, renew = false;
+  if (s.options.fast_open && !free) {
+    for (size_t i = 0; i < keys.size() && !good; i++) {
+      const auto known = i == 0 ? cookie : MakeFastOpenCookie(keys[i], tuple.remote, tuple.local);
+      good = s.options.cookie_size == known.size() &&
+             std::memcmp(known.data(), s.options.cookie.data(), known.size()) == 0;
+      renew = good && i != 0;
+    }
+    if (s.options.cookie_size == 0) {
+      count.fast_open_asked++;
+    } else if (!good) {
+      count.fast_open_passive_fail++;
+    }
+    if (!good || renew) {
+      answer->ask = true;
+      answer->cookie_size = static_cast<uint8_t>(cookie.size());
+      std::copy(cookie.begin(), cookie.end(), answer->cookie.begin());
+    }
+  }
+  if (!good) return false;
+  const bool scoped = tuple.remote.is_v6() && tuple.remote.IsLinkLocal();
+  NetResult<Route> route = stack().FindRoute(
+      {.src = tuple.local, .dst = tuple.remote, .oif = scoped ? rx.iface : 0});
+  if (!route.ok()) return false;
+  Ref<TcpEndpoint> child = TcpEndpoint::MakeFastChild(endpoint_, tuple, rx.iface, *route, agreed);
+  if (!stack().tcp().Register(child.get(), tuple, route->kind == Route::Kind::kLocal)) {
+    child->MarkUnregistered();
+    child->Abort();
+    return true;
+  }
+  count.passive_opens++;
+  count.fast_open_passive++;
+  accepted_.push_back(child);
+  child->AcceptFast(agreed, s, std::move(payload), *answer);
+  endpoint_.NotifyReadable();
+  return true;
+}
+
+void TcpListener::Syn(const FourTuple& tuple, const IpReceived& rx, const TcpSegment& s,
+                      Chain payload) {
   TcpCounters& count = stack().counters().tcp;
   const StackConfig& config = stack().config();
   if (AcceptFull()) {
@@ -97,18 +155,21 @@ void TcpListener::Syn(const FourTuple& tuple, const IpReceived& rx, const TcpSeg
     return SendSynAck(tuple, rx.iface, agreed, ts_value);
   }
   agreed.iss = stack().tcp().InitialSequence(tuple);
+  TcpFastOpen fast;
+  if (FastSyn(tuple, rx, s, std::move(payload), agreed, &fast)) return;
   auto request = std::make_unique<Request>(*this, tuple);
   request->agreed = agreed;
+  request->fast = fast;
   request->peer_window = s.window;
   request->iface = rx.iface;
   request->sent = stack().now();
   request->timer.Set(stack().timers(), stack().now() + RttEstimator::kInitialRto);
   requests_.emplace(tuple, std::move(request));
-  SendSynAck(tuple, rx.iface, agreed, ts_value);
+  SendSynAck(tuple, rx.iface, agreed, ts_value, fast);
 }
 
 void TcpListener::SendSynAck(const FourTuple& tuple, IfIndex iface, const TcpAgreed& agreed,
-                             uint32_t ts_value) {
+                             uint32_t ts_value, const TcpFastOpen& fast) {
   const TcpSettings settings = endpoint_.MakeSettings();
   const bool scoped = tuple.remote.is_v6() && tuple.remote.IsLinkLocal();
   NetResult<Route> route = stack().FindRoute(
@@ -131,6 +192,11 @@ void TcpListener::SendSynAck(const FourTuple& tuple, IfIndex iface, const TcpAgr
     r.options.timestamps->echo = agreed.ts_recent;
   } else {
     r.options.timestamps.reset();
+  }
+  if (fast.ask) {
+    r.options.fast_open = true;
+    r.options.cookie_size = fast.cookie_size;
+    r.options.cookie = fast.cookie;
   }
   stack().tcp().SendLone(tuple, iface, r);
 }
@@ -168,7 +234,7 @@ void TcpListener::RequestSegment(Request& r, const IpReceived& rx, const TcpSegm
   const bool paws = r.agreed.timestamps && s.options.timestamps && !s.Has(kRst) &&
                     static_cast<int32_t>(s.options.timestamps->value - r.agreed.ts_recent) < 0;
   if (s.Has(kSyn) && !s.Has(kRst) && !s.Has(kAck) && s.seq.value() == r.agreed.irs) {
-    return SendSynAck(tuple, r.iface, r.agreed, now_ts);  // the client repeats itself
+    return SendSynAck(tuple, r.iface, r.agreed, now_ts, r.fast);  // the client repeats itself
   }
   if (offset > TcpConnection::SynWindow(endpoint_.MakeSettings()) || paws) {
     if (!s.Has(kRst)) Challenge(r, now_ts);

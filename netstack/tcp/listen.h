@@ -34,6 +34,7 @@ class TcpListener {
     TcpListener& listener;
     FourTuple tuple;
     TcpAgreed agreed;
+    TcpFastOpen fast;
     uint16_t peer_window = 0;
     IfIndex iface = 0;
     int retries = 0;
@@ -41,13 +42,17 @@ class TcpListener {
     TimePoint sent;
     Timer timer;
   };
-  void Syn(const FourTuple& tuple, const IpReceived& rx, const TcpSegment& s);
+  void Syn(const FourTuple& tuple, const IpReceived& rx, const TcpSegment& s, Chain payload);
+  // RFC 7413 4.2.2. True: the SYN's cookie was good and made a connection. Else `answer` says what
+  // the SYN-ACK carries of it.
+  bool FastSyn(const FourTuple& tuple, const IpReceived& rx, const TcpSegment& s, Chain payload,
+               const TcpAgreed& agreed, TcpFastOpen* answer);
   // RFC 5961 3.2 and 4.2, for a half-open connection.
   void Challenge(const Request& r, uint32_t now_ts);
   void RequestSegment(Request& r, const IpReceived& rx, const TcpSegment& s, Chain payload);
   void CookieAck(const FourTuple& tuple, const IpReceived& rx, const TcpSegment& s, Chain payload);
   void SendSynAck(const FourTuple& tuple, IfIndex iface, const TcpAgreed& agreed,
-                  uint32_t ts_value);
+                  uint32_t ts_value, const TcpFastOpen& fast = {});
   bool Complete(const FourTuple& tuple, IfIndex iface, const TcpAgreed& agreed,
                 std::optional<Duration> rtt, const IpReceived& rx, const TcpSegment& s,
                 Chain payload);

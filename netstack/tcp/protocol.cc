@@ -28,6 +28,11 @@ TcpProtocol::TcpProtocol(Stack& stack)
 
 TcpProtocol::~TcpProtocol() = default;
 
+const std::vector<SipKey>& TcpProtocol::FastOpenKeys() {
+  if (fast_open_keys_.empty()) fast_open_keys_.push_back({stack_.Random64(), stack_.Random64()});
+  return fast_open_keys_;
+}
+
 uint32_t TcpProtocol::InitialSequence(const FourTuple& tuple) const {
   const uint32_t hash = static_cast<uint32_t>(SipHash(stack_.key(), TupleBytes(tuple, 1)));
   return hash + static_cast<uint32_t>(stack_.now().micros() / 4);

@@ -11,6 +11,7 @@
 #include "netstack/ip/ports.h"
 #include "netstack/stack.h"
 #include "netstack/tcp/endpoint.h"
+#include "netstack/tcp/fast_open.h"
 
 namespace ringwall::net {
 
@@ -60,6 +61,10 @@ class TcpProtocol {
   // A segment without a connection.
   void SendLone(const FourTuple& tuple, IfIndex iface, TcpSegment segment);
   void SendReset(const FourTuple& tuple, IfIndex iface, const TcpSegment& about, size_t length);
+  FastOpenCache& fast_open() { return fast_open_; }
+  // The keys of cookies; made when they are first asked for.
+  const std::vector<SipKey>& FastOpenKeys();
+  void SetFastOpenKeys(std::vector<SipKey> keys) { fast_open_keys_ = std::move(keys); }
   size_t connections() const { return connections_.size(); }
   size_t time_waits() const { return time_wait_.size(); }
   size_t orphans = 0;
@@ -74,6 +79,8 @@ class TcpProtocol {
   void Arm();
 
   Stack& stack_;
+  FastOpenCache fast_open_;
+  std::vector<SipKey> fast_open_keys_;
   PortTable ports_{true};
   absl::flat_hash_map<FourTuple, RefPtr<TcpEndpoint>> connections_;
   absl::flat_hash_map<uint16_t, std::vector<TcpEndpoint*>> listeners_;

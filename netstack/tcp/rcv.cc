@@ -18,6 +18,9 @@ void TcpConnection::OnSegment(const TcpSegment& s, Chain payload, bool ecn_ce, T
   const uint32_t length = static_cast<uint32_t>(payload.size()) + (fin ? 1 : 0) +
                           (s.Has(kSyn) ? 1 : 0);
 
+  if (fast_child_ && s.Has(kSyn) && !s.Has(kAck) && !s.Has(kRst) && seq == 0) {
+    return Transmit(0, 0, kSyn | kAck, now);  // the client repeats its SYN, most likely without data
+  }
   // First, the sequence number; PAWS before it: RFC 7323 5.3 R1.
   if (!s.Has(kRst) && PawsRejects(s, now)) {
     user_.counters().paws_estab_rejected++;
@@ -94,7 +97,8 @@ void TcpConnection::OnSegment(const TcpSegment& s, Chain payload, bool ecn_ce, T
 void TcpConnection::SynSentSegment(const TcpSegment& s, Chain payload, TimePoint now) {
   // RFC 9293 3.10.7.3
   const bool has_ack = s.Has(kAck);
-  if (has_ack && s.ack.value() != agreed_.iss + 1) {
+  const uint64_t acked = has_ack ? s.ack.value() - agreed_.iss : 1;
+  if (acked == 0 || acked > snd_nxt_) {
     if (s.Has(kRst)) return;
     TcpSegment r;
     r.seq = s.ack;
@@ -131,9 +135,16 @@ void TcpConnection::SynSentSegment(const TcpSegment& s, Chain payload, TimePoint
   }
   Delivery d;
   std::optional<TimePoint> echo;
-  board_.Acked(1, 1, now, echo, d);
-  snd_una_ = 1;
-  snd_wl2_ = 1;
+  board_.Acked(acked, 1, now, echo, d);
+  if (acked > 1) {
+    syn_data_acked_ = true;
+    bytes_acked_ += acked - 1;
+    send_.Release(acked);
+  }
+  snd_una_ = acked;
+  snd_wl2_ = acked;
+  if (fast_.ask) user_.OnFastOpen(s.options, retries_ != 0 && acked == 1 && syn_data_);
+  if (acked < snd_nxt_) board_.MarkAllLost(false);  // RFC 7413 4.1.3: sent again, plainly
   if (retries_ == 0) rtt_.Sample(now - syn_sent_at_, now);
   Establish(now);
   if (finished_) return;
@@ -190,7 +201,7 @@ void TcpConnection::HandleReset(int64_t seq, TimePoint now) {
   }
   switch (state_) {
     case TcpState::kSynReceived:
-      return Finish(NetError::kRefused);
+      return Finish(fast_child_ ? NetError::kReset : NetError::kRefused);
     case TcpState::kCloseWait:
       return Finish(NetError::kPipe);
     case TcpState::kClosing:

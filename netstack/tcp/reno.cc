@@ -23,8 +23,9 @@ uint64_t Reno::OnLoss(CongestionState& s, uint64_t flight) {
   return std::max<uint64_t>(s.cwnd / 2, 2ull * s.mss);
 }
 
-std::unique_ptr<CongestionControl> MakeCongestionControl(bool cubic) {
-  if (cubic) return std::make_unique<Cubic>();
+std::unique_ptr<CongestionControl> MakeCongestionControl(uint8_t kind) {
+  if (kind == 1) return std::make_unique<Cubic>();
+  if (kind == 2) return std::make_unique<Bbr>();
   return std::make_unique<Reno>();
 }
 

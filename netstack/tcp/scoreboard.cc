@@ -14,7 +14,8 @@ bool SentAfter(TimePoint t1, uint64_t end1, TimePoint t2, uint64_t end2) {
 
 }  // namespace
 
-void Scoreboard::OnSent(uint64_t start, uint64_t end, uint32_t mss, TimePoint now) {
+void Scoreboard::OnSent(uint64_t start, uint64_t end, uint32_t mss, TimePoint now,
+                        const RateMark& mark) {
   // Back-to-back segments of one moment are one entry, up to 64 KiB: memory stays small with small
   // segments, and blocks cut it where they must.
   if (!segments_.empty()) {
@@ -31,6 +32,7 @@ void Scoreboard::OnSent(uint64_t start, uint64_t end, uint32_t mss, TimePoint no
   s.start = start;
   s.end = end;
   s.sent = now;
+  s.mark = mark;
   segments_.push_back(s);
   order_.push_back({start, end, now});
 }
@@ -74,6 +76,13 @@ void Scoreboard::RackUpdate(const TxSegment& s, TimePoint now,
   }
 }
 
+void Scoreboard::TakeMark(const TxSegment& s, Delivery& d) {
+  if (d.has_mark && s.mark.delivered < d.mark.delivered) return;
+  d.has_mark = true;
+  d.mark = s.mark;
+  d.mark_sent = s.sent;
+}
+
 void Scoreboard::Acked(uint64_t una, uint32_t mss, TimePoint now,
                        std::optional<TimePoint> echo_sent, Delivery& d) {
   (void)mss;
@@ -92,6 +101,7 @@ void Scoreboard::Acked(uint64_t una, uint32_t mss, TimePoint now,
     if (s.sacked) {
       sacked_ -= n;
     } else {
+      TakeMark(s, d);
       RackUpdate(s, now, echo_sent);
     }
     if (s.lost) lost_ -= n;
@@ -132,6 +142,7 @@ void Scoreboard::Sacked(OffsetBlock block, uint32_t mss, TimePoint now, Delivery
     } else {
       d.repeat_delivered = true;
     }
+    TakeMark(s, d);
     RackUpdate(s, now, std::nullopt);
     Forget(s);
     s.sacked = true;
@@ -149,7 +160,7 @@ const TxSegment* Scoreboard::NextLost() const {
   return nullptr;
 }
 
-void Scoreboard::OnResent(uint64_t start, uint32_t n, TimePoint now) {
+void Scoreboard::OnResent(uint64_t start, uint32_t n, TimePoint now, const RateMark& mark) {
   const size_t i = IndexOf(start);
   RW_CHECK(segments_[i].start == start);
   if (n < segments_[i].size()) Split(i, start + n);
@@ -159,6 +170,7 @@ void Scoreboard::OnResent(uint64_t start, uint32_t n, TimePoint now) {
   s.lost = false;
   s.resent = true;
   s.sent = now;
+  s.mark = mark;
   if (s.transmissions < 255) s.transmissions++;
   order_.push_back({s.start, s.end, now});
 }

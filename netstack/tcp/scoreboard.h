@@ -12,9 +12,18 @@
 
 namespace ringwall::net {
 
+// How the connection stood when a segment left: what a rate is measured from.
+struct RateMark {
+  uint64_t delivered = 0;
+  TimePoint delivered_at;  // when that much had been delivered
+  TimePoint first_sent;    // of the segments that were out
+  bool app_limited = false;
+};
+
 struct TxSegment {
   uint64_t start = 0;
   uint64_t end = 0;
+  RateMark mark;
   TimePoint sent;              // the last transmission
   bool sacked = false;
   bool lost = false;           // not again in flight
@@ -34,6 +43,10 @@ struct Delivery {
   bool reordering = false;   // something below the highest SACK came late, without a repeat
   bool repeat_delivered = false;
   uint64_t duplicate = 0;    // bytes that a D-SACK reports
+  // Of the segment sent last of all that this acknowledged.
+  bool has_mark = false;
+  RateMark mark;
+  TimePoint mark_sent;
 };
 
 class Scoreboard {
@@ -46,7 +59,7 @@ class Scoreboard {
   const TxSegment& front() const { return segments_.front(); }
   const TxSegment& back() const { return segments_.back(); }
 
-  void OnSent(uint64_t start, uint64_t end, uint32_t mss, TimePoint now);
+  void OnSent(uint64_t start, uint64_t end, uint32_t mss, TimePoint now, const RateMark& mark = {});
   // Everything below `una` is acknowledged.
   void Acked(uint64_t una, uint32_t mss, TimePoint now, std::optional<TimePoint> echo_sent,
              Delivery& d);
@@ -55,7 +68,7 @@ class Scoreboard {
   // The lowest segment to repeat: lost and not in flight again. Null: none.
   const TxSegment* NextLost() const;
   // A repeat of [start, start + n) goes out; splits its segment when it is longer.
-  void OnResent(uint64_t start, uint32_t n, TimePoint now);
+  void OnResent(uint64_t start, uint32_t n, TimePoint now, const RateMark& mark = {});
   // The same for the last n bytes: a tail loss probe, which nothing was found lost for.
   void OnResentTail(uint64_t start, uint32_t n, TimePoint now);
   // RFC 8985 6.2 step 5. Marks what is overdue; returns when to look again, or Never.
@@ -83,6 +96,7 @@ class Scoreboard {
   void Split(size_t index, uint64_t at);
   void RackUpdate(const TxSegment& s, TimePoint now, std::optional<TimePoint> echo_sent);
   void Forget(TxSegment& s);
+  static void TakeMark(const TxSegment& s, Delivery& d);
 
   std::deque<TxSegment> segments_;  // by start, contiguous
   std::deque<Order> order_;         // by time of transmission; entries may be stale

@@ -12,6 +12,7 @@ constexpr uint64_t kLeastSendBuffer = 87040;  // what Linux shows for a new conn
 
 uint32_t TcpConnection::EffectiveMss() const {
   uint32_t mss = std::min<uint32_t>(path_mss_, agreed_.peer_mss);
+  if (probe_low_ != 0) mss = std::min(mss, probe_low_);
   if (agreed_.timestamps) mss -= std::min<uint32_t>(12, mss - 1);  // RFC 6691 2
   // Linux bounds a segment by half of the largest window seen: tiny windows still move data.
   if (max_window_ > 1 && mss > max_window_ / 2) {
@@ -28,9 +29,53 @@ bool TcpConnection::CanSendData() const {
     case TcpState::kClosing:
     case TcpState::kLastAck:
       return true;
+    case TcpState::kSynReceived:
+      return fast_child_;  // RFC 7413 4.2.2: a server answers before the handshake's end
     default:
       return false;
   }
+}
+
+// ---- Rates: draft-cheng-iccrg-delivery-rate-estimation ----
+
+RateMark TcpConnection::MarkRate(TimePoint now) {
+  if (snd_nxt_ == snd_una_ || Pipe() == 0) first_sent_ = delivered_at_ = now;
+  return {delivered_, delivered_at_, first_sent_, app_limited_ != 0};
+}
+
+void TcpConnection::FeedRate(const Delivery& d, TimePoint now) {
+  if (!algorithm_->by_rate()) return;
+  RateSample r;
+  if (d.acked + d.sacked != 0) delivered_at_ = now;
+  if (app_limited_ != 0 && delivered_ > app_limited_) app_limited_ = 0;
+  r.total_delivered = delivered_;
+  r.acked = d.acked + d.sacked;
+  r.in_flight = Pipe();
+  r.recovering = recovery_ == Recovery::kFast || recovery_ == Recovery::kLoss;
+  if (d.rtt_valid) r.rtt = d.rtt;
+  if (d.has_mark && d.mark.delivered_at != TimePoint()) {
+    first_sent_ = d.mark_sent;
+    r.prior_delivered = d.mark.delivered;
+    r.delivered = delivered_ - d.mark.delivered;
+    // The slower of sending and acknowledging: neither bursts nor merged ACKs make a rate.
+    r.interval = Max(d.mark_sent - d.mark.first_sent, now - d.mark.delivered_at);
+    r.app_limited = d.mark.app_limited;
+    if (r.interval < rtt_.min()) r.delivered = 0;  // not to be trusted
+  }
+  algorithm_->OnRate(cc_, r, now);
+}
+
+bool TcpConnection::Paced(TimePoint now) {
+  if (algorithm_->pacing_rate() == 0 || pace_next_ <= now) return false;
+  pace_at_ = pace_next_;
+  return true;
+}
+
+void TcpConnection::NotePaced(uint32_t bytes, TimePoint now) {
+  const uint64_t rate = algorithm_->pacing_rate();
+  if (rate == 0) return;
+  pace_next_ = Max(pace_next_, now) +
+               Duration::Nanos(static_cast<int64_t>(uint64_t{bytes} * 1'000'000'000 / rate));
 }
 
 void TcpConnection::Output(TimePoint now, bool probe) {
@@ -47,9 +92,13 @@ void TcpConnection::Output(TimePoint now, bool probe) {
       algorithm_->OnIdle();
     }
   }
-  while (ResendLost(now)) {
+  while (!Paced(now) && ResendLost(now)) {
   }
   if (finished_) return;
+  // A paced connection sends at most what a millisecond carries at once, two segments at least.
+  const uint64_t rate = algorithm_->pacing_rate();
+  const uint64_t burst = rate == 0 ? UINT64_MAX : std::max<uint64_t>(rate / 1000, 2ull * mss);
+  ProbeMtu(now);
   while (snd_nxt_ < EndToSend()) {
     const uint64_t remaining = send_.end() - std::min(snd_nxt_, send_.end());
     const bool fin_next = fin_queued_;
@@ -61,12 +110,12 @@ void TcpConnection::Output(TimePoint now, bool probe) {
       SendNew(0, true, now);
       break;
     }
-    if (window == 0) break;
+    if (window == 0 || Paced(now)) break;
     const uint64_t pipe = Pipe();
     uint64_t quota = cc_.cwnd > pipe ? cc_.cwnd - pipe : 0;
     if (quota < std::min<uint64_t>(mss, remaining) && pipe != 0) break;
     quota = std::max<uint64_t>(quota, mss);
-    uint64_t n = std::min({remaining, window, quota, static_cast<uint64_t>(
+    uint64_t n = std::min({remaining, window, quota, burst, static_cast<uint64_t>(
                                                          std::max(settings_.max_segment, mss))});
     if (n > mss && n != remaining) n -= n % mss;
     if (n > mss && n % mss != 0) {
@@ -78,6 +127,8 @@ void TcpConnection::Output(TimePoint now, bool probe) {
     SendNew(static_cast<uint32_t>(n), fin_next && n == remaining, now);
     if (finished_) return;
   }
+  // Nothing is left to send and the window has room: what follows tells nothing of the path.
+  if (send_.end() <= snd_nxt_ && Pipe() < cc_.cwnd) app_limited_ = delivered_ + Pipe();
   ArmAfterSend(now);
 }
 
@@ -109,7 +160,8 @@ bool TcpConnection::ResendLost(TimePoint now) {
 }
 
 void TcpConnection::ResendFrom(uint64_t start, uint32_t n, TimePoint now) {
-  board_.OnResent(start, n, now);
+  board_.OnResent(start, n, now, MarkRate(now));
+  NotePaced(n, now);
   const uint32_t segments = SegmentsOf(n);
   total_repeats_ += segments;
   user_.counters().retrans_segs += segments;
@@ -127,11 +179,70 @@ void TcpConnection::ResendFrom(uint64_t start, uint32_t n, TimePoint now) {
   Transmit(start, bytes, flags, now, true);
 }
 
+// ---- RFC 4821: the path's MTU by probes, as Linux's tcp_mtu_probe() ----
+
+bool TcpConnection::ProbeMtu(TimePoint now) {
+  constexpr uint32_t kClose = 8;  // tcp_probe_threshold
+  if (probe_low_ == 0 || probe_end_ != 0 || recovery_ != Recovery::kOpen || board_.any_sacked() ||
+      state_ != TcpState::kEstablished) {
+    return false;
+  }
+  const uint32_t most = std::min<uint32_t>(path_mss_, agreed_.peer_mss);
+  const uint32_t high = std::min(most, probe_high_), low = std::min(probe_low_, most);
+  if (high < low + kClose) {
+    // RFC 4821 7.7: paths change; after ten minutes (tcp_probe_interval) the search begins anew.
+    if (probe_over_ == TimePoint()) probe_over_ = now;
+    if (now - probe_over_ < Duration::Seconds(600)) return false;
+    probe_high_ = UINT32_MAX;
+    probe_over_ = TimePoint();
+    return false;
+  }
+  const uint32_t size = (low + high + 1) / 2;
+  const uint32_t bytes = size - (agreed_.timestamps ? 12 : 0);
+  const uint32_t mss = EffectiveMss();
+  // Enough behind it that its loss shows by duplicates, and room for all of that.
+  if (unsent() < bytes + 4ull * mss || cc_.cwnd < 11ull * mss) return false;
+  if (snd_nxt_ + bytes > SendLimit() || Pipe() + bytes > cc_.cwnd || Paced(now)) return false;
+  probe_start_ = snd_nxt_;
+  probe_end_ = snd_nxt_ + bytes;
+  probe_size_ = size;
+  emit_mss_ = bytes;
+  SendNew(bytes, false, now);
+  emit_mss_ = 0;
+  return true;
+}
+
+// Nothing but the probe was lost: RFC 4821 7.6.1, no sign of congestion.
+bool TcpConnection::MtuProbeLost(TimePoint now) {
+  if (probe_end_ == 0) return false;
+  const TxSegment* lost = board_.NextLost();
+  if (lost == nullptr || lost->start != probe_start_ || board_.lost() > probe_end_ - probe_start_) {
+    return false;
+  }
+  probe_end_ = 0;
+  probe_high_ = probe_size_ - 1;
+  static_cast<void>(now);
+  return true;
+}
+
+// RFC 4821 7.7: timeouts in a row may be a black hole.
+void TcpConnection::LowerMss() {
+  if (settings_.mtu_probing == 0) return;
+  probe_end_ = 0;
+  if (probe_low_ == 0) {
+    probe_low_ = settings_.base_mss;
+  } else {
+    probe_low_ = std::max(std::min(settings_.base_mss, probe_low_ / 2), 48u);
+  }
+}
+
 void TcpConnection::SendNew(uint32_t n, bool fin, TimePoint now) {
   const uint64_t start = snd_nxt_;
   const uint64_t end = start + n + (fin ? 1 : 0);
+  const RateMark mark = MarkRate(now);
+  NotePaced(n, now);
   snd_nxt_ = end;
-  board_.OnSent(start, end, EffectiveMss(), now);
+  board_.OnSent(start, end, EffectiveMss(), now, mark);
   if (n != 0) bytes_sent_ += n;
   if (n % EffectiveMss() != 0) small_sent_ = start + n;
   // A reply in the time of a delayed ACK: the exchange is interactive, ACKs ride on data.
@@ -170,6 +281,11 @@ void TcpConnection::Transmit(uint64_t start, uint32_t n, uint8_t flags, TimePoin
     seg.ack = SeqNum(rcv_nxt_seq());
     seg.window = WindowField(true);
     if (agreed_.ecn) seg.flags |= kEce;
+    if (fast_.ask && fast_.cookie_size != 0) {
+      seg.options.fast_open = true;
+      seg.options.cookie_size = fast_.cookie_size;
+      seg.options.cookie = fast_.cookie;
+    }
   } else {
     FillHeader(seg, now);
   }
@@ -185,7 +301,8 @@ void TcpConnection::Transmit(uint64_t start, uint32_t n, uint8_t flags, TimePoin
   since_ack_ = 0;
   rcv_wup_ = rcv_nxt_;
   // RFC 3168 6.1.4 and 6.1.5: neither repeats nor pure ACKs are marked capable.
-  user_.Emit(seg, std::move(payload), EffectiveMss(), agreed_.ecn && n != 0 && !repeat);
+  user_.Emit(seg, std::move(payload), emit_mss_ != 0 ? emit_mss_ : EffectiveMss(),
+             agreed_.ecn && n != 0 && !repeat);
 }
 
 void TcpConnection::FillHeader(TcpSegment& seg, TimePoint now) {
@@ -195,7 +312,7 @@ void TcpConnection::FillHeader(TcpSegment& seg, TimePoint now) {
   if (agreed_.timestamps) seg.options.timestamps = TcpTimestamps{TsNow(now), agreed_.ts_recent};
 }
 
-void TcpConnection::SendSyn(TimePoint now) {
+void TcpConnection::SendSyn(TimePoint now, Chain data) {
   TcpSegment seg;
   seg.seq = SeqNum(agreed_.iss);
   seg.flags = kSyn;
@@ -203,9 +320,16 @@ void TcpConnection::SendSyn(TimePoint now) {
   if (settings_.ecn == 1 && retries_ < 2) seg.flags |= kEce | kCwr;
   seg.window = SynWindow(settings_);
   seg.options = SynOptions(settings_, path_mss_, TsNow(now));
+  // RFC 7413 4.1.3: only the first try, since what dropped it may have been the option or the data.
+  if (fast_.ask && retries_ == 0) {
+    seg.options.fast_open = true;
+    seg.options.cookie_size = fast_.cookie_size;
+    seg.options.cookie = fast_.cookie;
+  }
+  if (!data.empty()) data_out_++;
   segs_out_++;
   last_sent_ = now;
-  user_.Emit(seg, Chain(), EffectiveMss(), false);
+  user_.Emit(seg, std::move(data), 65535, false);
 }
 
 void TcpConnection::SendAck(TimePoint now) {

@@ -8,7 +8,7 @@ namespace ringwall::net {
 
 TimePoint TcpConnection::NextDeadline() const {
   return Min(Min(Min(rto_at_, tlp_at_), Min(reo_at_, persist_at_)),
-             Min(Min(ack_at_, keep_at_), Min(fin_wait_at_, cork_at_)));
+             Min(Min(ack_at_, keep_at_), Min(fin_wait_at_, Min(cork_at_, pace_at_))));
 }
 
 Duration TcpConnection::RtoNow() const {
@@ -72,10 +72,15 @@ void TcpConnection::OnDeadline(TimePoint now) {
     cork_at_ = TimePoint::Never();
     Output(now, true);  // tcp(7): corked data waits 200 ms at most
   }
+  if (pace_at_ <= now) {
+    pace_at_ = TimePoint::Never();
+    Output(now);
+  }
   if (reo_at_ <= now) {
     reo_at_ = TimePoint::Never();
     if (DetectLoss(now)) {
-      if (recovery_ == Recovery::kOpen || recovery_ == Recovery::kCwr) {
+      const bool probe = recovery_ == Recovery::kOpen && MtuProbeLost(now);
+      if (!probe && (recovery_ == Recovery::kOpen || recovery_ == Recovery::kCwr)) {
         EnterRecovery(now);
         Prr(0, false);
       }
@@ -126,6 +131,7 @@ void TcpConnection::OnRto(TimePoint now) {
   retries_++;
   user_.counters().timeouts++;
   if (retries_ == 3) user_.OnTrouble();
+  if (retries_ >= 3 && !(state_ == TcpState::kSynSent || state_ == TcpState::kSynReceived)) LowerMss();
   backoff_++;  // RFC 6298 5.5
   if (syn) {
     rto_at_ = now + RtoNow();

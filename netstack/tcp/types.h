@@ -2,6 +2,7 @@
 #ifndef RINGWALL_NETSTACK_TCP_TYPES_H_
 #define RINGWALL_NETSTACK_TCP_TYPES_H_
 
+#include <array>
 #include <cstdint>
 #include <optional>
 
@@ -50,7 +51,9 @@ struct TcpSettings {
   bool timestamps = true;
   bool window_scaling = true;
   int ecn = 2;
-  bool cubic = true;
+  uint8_t congestion = 1;            // kCongestionReno and so on
+  int mtu_probing = 0;
+  uint32_t base_mss = 1024;
   size_t send_buffer = 87040;
   size_t send_buffer_max = 4 << 20;
   bool send_buffer_locked = false;  // SO_SNDBUF was set: no tuning
@@ -76,6 +79,13 @@ struct TcpAgreed {
   uint8_t handshake_repeats = 0;     // of a listener's SYN-ACK
 };
 
+// RFC 7413: what a SYN of ours carries besides.
+struct TcpFastOpen {
+  bool ask = false;                  // the option, with the cookie or a request for one
+  uint8_t cookie_size = 0;
+  std::array<uint8_t, 16> cookie = {};
+};
+
 // The world around one connection: its endpoint, or a test.
 class TcpUser {
  public:
@@ -93,6 +103,10 @@ class TcpUser {
   virtual TcpCounters& counters() = 0;
   // The path or the neighbour proved alive.
   virtual void OnProgress() {}
+  // The answer of a SYN that had the Fast Open option. lost: only a repeat without data was answered.
+  virtual void OnFastOpen(const TcpOptions& answer, bool lost) { (void)answer, (void)lost; }
+  // Everything up to this byte of ours, counted from 0, has arrived.
+  virtual void OnAcked(uint64_t bytes) { (void)bytes; }
   // Several timeouts: the route may be dead or the path's MTU smaller than told.
   virtual void OnTrouble() {}
 };
@@ -103,6 +117,8 @@ struct TcpInfo {
   uint8_t ca_state = 0;  // 0 open, 1 disorder, 2 CWR, 3 recovery, 4 loss
   uint8_t retransmits = 0, probes = 0, backoff = 0;
   bool timestamps = false, sack = false, window_scaling = false, ecn = false;
+  bool syn_data = false;  // the SYN's data was taken
+  uint64_t pacing_rate = ~uint64_t{0};
   uint8_t send_scale = 0, receive_scale = 0;
   Duration rto, ato, rtt, rttvar, min_rtt, receive_rtt;
   uint32_t send_mss = 0, receive_mss = 0, advertised_mss = 0, path_mtu = 0;

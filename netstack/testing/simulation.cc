@@ -197,7 +197,52 @@ class Picture {
   std::vector<std::pair<const char*, std::vector<std::pair<double, double>>>> lines_;
 };
 
-int Main(bool quick, const char* folder) {
+// BBR beside CUBIC: what it is for are paths that lose without being full.
+std::string BbrTable(bool quick, int* wrong) {
+  std::stringstream table;
+  table << "\n## BBR\n\nOn the same links; beside each rate its part of what the link or the window carries.\n\n"
+           "| link | round trip | loss | BBR | of the link | CUBIC | of the link |\n"
+           "| --- | --- | --- | --- | --- | --- | --- |\n";
+  const std::vector<double> rates = quick ? std::vector<double>{1e7} : std::vector<double>{1e6, 1e7, 1e8, 1e9};
+  const std::vector<double> rtts = quick ? std::vector<double>{20} : std::vector<double>{1, 10, 100};
+  const std::vector<double> losses = quick ? std::vector<double>{0.01} : std::vector<double>{0, 1e-3, 1e-2, 5e-2};
+  for (double bits : rates) {
+    for (double rtt : rtts) {
+      for (double loss : losses) {
+        const Path p{bits, rtt, loss};
+        const std::vector<double> bbr = Measure(p, 1, kCongestionBbr, quick ? 4000 : 20000, 7);
+        const std::vector<double> cubic = Measure(p, 1, kCongestionCubic, quick ? 4000 : 20000, 7);
+        const double b = bbr.empty() ? 0 : bbr[0], c = cubic.empty() ? 0 : cubic[0];
+        char row[256];
+        std::snprintf(row, sizeof(row), "| %sb/s | %g ms | %g | %sb/s | %.2f | %sb/s | %.2f |\n", Bits(bits).c_str(), rtt,
+                      loss, Bits(b).c_str(), b / Ceiling(p), Bits(c).c_str(), c / Ceiling(p));
+        table << row;
+        std::fputs(row, stdout);
+        std::fflush(stdout);
+        if (b < 0.5 * Ceiling(p)) (*wrong)++;
+      }
+    }
+  }
+  table << "\nJain's index of BBR flows that share 100 Mb/s with a round trip of 20 ms:";
+  for (size_t n : quick ? std::vector<size_t>{2} : std::vector<size_t>{2, 4, 8, 16, 32, 64}) {
+    const std::vector<double> b = Measure({1e8, 20, 0}, n, kCongestionBbr, quick ? 20000 : 150000, 8);
+    char row[64];
+    std::snprintf(row, sizeof(row), " %zu: %.3f", n, Jain(b));
+    table << row;
+    std::fputs(row, stdout);
+    std::fflush(stdout);
+  }
+  table << "\n";
+  return table.str();
+}
+
+int Main(bool quick, const char* folder, bool only_bbr) {
+  if (only_bbr) {
+    int wrong = 0;
+    const std::string text = BbrTable(quick, &wrong);
+    std::fputs(("\n" + text).c_str(), stdout);
+    return wrong == 0 ? 0 : 1;
+  }
   std::stringstream table;
   table << "# TCP in virtual time\n\nMade by `netstack_simulation --write docs`: two stacks over a link of the rate, round-trip "
            "time and loss of\nthe row, with a queue of one bandwidth-delay product; rates of payload once the beginning is over. "
@@ -240,6 +285,7 @@ int Main(bool quick, const char* folder) {
     std::fputs(row, stdout);
     if (Jain(c) < 0.5) wrong++;
   }
+  table << BbrTable(quick, &wrong);
   if (folder != nullptr) {
     table << "\n![rate over loss](tcp-simulation.svg)\n";
     Picture picture;
@@ -268,10 +314,12 @@ int Main(bool quick, const char* folder) {
 
 int main(int argc, char** argv) {
   bool quick = false;
+  bool bbr = false;
   const char* folder = nullptr;
   for (int i = 1; i < argc; i++) {
     if (std::strcmp(argv[i], "--quick") == 0) quick = true;
+    if (std::strcmp(argv[i], "--bbr") == 0) bbr = true;
     if (std::strcmp(argv[i], "--write") == 0 && i + 1 < argc) folder = argv[++i];
   }
-  return ringwall::net::testing::Main(quick, folder);
+  return ringwall::net::testing::Main(quick, folder, bbr);
 }

@@ -74,7 +74,7 @@ std::vector<std::pair<int64_t, int64_t>> ParseBlocks(const std::string& s) {
 
 const std::map<std::string, NetError>& Errors() {
   static const std::map<std::string, NetError> kAll = {
-      {"wouldblock", NetError::kWouldBlock}, {"inprogress", NetError::kInProgress},
+      {"opnotsupp", NetError::kOpNotSupp}, {"wouldblock", NetError::kWouldBlock}, {"inprogress", NetError::kInProgress},
       {"already", NetError::kAlready},       {"isconn", NetError::kIsConnected},
       {"notconn", NetError::kNotConnected},  {"refused", NetError::kRefused},
       {"reset", NetError::kReset},           {"pipe", NetError::kPipe},
@@ -103,81 +103,16 @@ const std::map<std::string, Option>& Options() {
 
 }  // namespace
 
-namespace {
-
-// "RFC 9293 3.10.7.1" and what holds, as one word.
-std::string TestName(const TcpRule& rule) {
-  std::string s;
-  for (char c : rule.section) {
-    if (std::isalnum(static_cast<unsigned char>(c))) {
-      s += c;
-    } else if (!s.empty() && s.back() != '_' && s != "RFC") {
-      s += '_';
-    }
-  }
-  return s + "_" + rule.name;
-}
-
-void RegisterFile(const std::string& path) {
-  std::ifstream in(path);
-  std::string line, suite;
-  TcpRule rule;
-  int number = 0, first = 0;
-  const auto finish = [&] {
-    if (rule.name.empty()) return;
-    RW_CHECK(!suite.empty());
-    ::testing::RegisterTest(suite.c_str(), TestName(rule).c_str(), nullptr, nullptr, path.c_str(),
-                            first, [rule]() -> TcpTest* { return new TcpRuleTest(rule); });
-    rule = {};
-  };
-  while (std::getline(in, line)) {
-    number++;
-    if (line.empty() || line[0] == '#') continue;
-    if (line[0] == ' ') {
-      rule.script += line + "\n";
-      continue;
-    }
-    finish();
-    if (line.rfind("suite ", 0) == 0) {
-      suite = line.substr(6);
-      continue;
-    }
-    const size_t close = line.find("] ");
-    RW_CHECK(line[0] == '[' && close != std::string::npos);
-    rule.section = line.substr(1, close - 1);
-    rule.name = line.substr(close + 2);
-    first = number;
-  }
-  finish();
-}
-
-}  // namespace
-
 void RegisterTcpRules(const std::string& folder) {
-  std::vector<std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (entry.path().extension() == ".rules") files.push_back(entry.path().string());
-  }
-  RW_CHECK(!files.empty());
-  std::sort(files.begin(), files.end());
-  for (const std::string& f : files) RegisterFile(f);
+  ReadRules(folder, [](const std::string& suite, const std::string& test, const std::string& file,
+                       int line, const TcpRule& rule) {
+    ::testing::RegisterTest(suite.c_str(), test.c_str(), nullptr, nullptr, file.c_str(), line,
+                            [rule]() -> TcpTest* { return new TcpRuleTest(rule); });
+  });
 }
 
-void TcpRuleTest::Play(const std::string& script) {
-  SCOPED_TRACE(rule_.section + ": " + rule_.name);
-  std::string steps = script;
-  std::replace(steps.begin(), steps.end(), ';', '\n');
-  std::stringstream lines(steps);
-  std::string line;
-  int number = 0;
-  while (std::getline(lines, line)) {
-    number++;
-    if (const size_t hash = line.find('#'); hash != std::string::npos) line.resize(hash);
-    std::stringstream in(line);
-    Words words;
-    for (std::string w; in >> w;) words.push_back(w);
-    if (words.empty()) continue;
-    SCOPED_TRACE("step " + std::to_string(number) + ": " + line);
+void TcpRuleTest::Play() {
+  ForEachStep(rule_, [this](Words words) {
     int64_t times = 1;
     if (words[0].size() > 1 && words[0][0] == 'x' && std::isdigit(words[0][1])) {
       times = Number(words[0].substr(1));
@@ -192,8 +127,7 @@ void TcpRuleTest::Play(const std::string& script) {
         }
       }
     }
-    if (HasFatalFailure()) return;
-  }
+  });
 }
 
 void TcpRuleTest::Step(Words w) {
@@ -222,6 +156,29 @@ void TcpRuleTest::Step(Words w) {
   } else if (verb == "dial") {
     if (!endpoint_) endpoint_ = NewEndpoint();
     EXPECT_EQ(e().Connect({peer_, kPeerPort}).error(), NetError::kInProgress);
+  } else if (verb == "fast") {
+    // MSG_FASTOPEN with N bytes, of which the SYN takes M: fast N M [= ERROR]
+    if (!endpoint_) endpoint_ = NewEndpoint();
+    std::string data(static_cast<size_t>(Number(w.at(1))), 0);
+    for (size_t i = 0; i < data.size(); i++) data[i] = PatternAt(static_cast<int64_t>(i) + 1);
+    size_t taken = 0;
+    NetResult<void> r = e().ConnectFast({peer_, kPeerPort}, Chain(Slice::Copy({reinterpret_cast<const uint8_t*>(data.data()), data.size()})), &taken);
+    CheckError(r.ok() ? std::optional<NetError>() : r.error(), w.size() > 4 ? w[4] : "inprogress");
+    EXPECT_EQ(static_cast<int64_t>(taken), Number(w.at(2)));
+    written_ = taken;
+  } else if (verb == "fastconnect") {
+    // TCP_FASTOPEN_CONNECT, then connect, which ends at once: done, or not.
+    if (!endpoint_) endpoint_ = NewEndpoint();
+    e().SetFastOpenConnect(true);
+    NetResult<void> r = e().Connect({peer_, kPeerPort});
+    EXPECT_EQ(r.ok(), w.at(1) == "done");
+    written_ = 0;
+  } else if (verb == "keys") {
+    std::vector<SipKey> keys;
+    for (size_t i = 1; i < w.size(); i++) {
+      keys.push_back({static_cast<uint64_t>(Number(w[i])), static_cast<uint64_t>(Number(w[i]))});
+    }
+    stack_->SetFastOpenKeys(keys);
   } else if (verb == "accept") {
     NetResult<Ref<TcpEndpoint>> child = listener_->Accept();
     ASSERT_TRUE(child.ok());
@@ -326,7 +283,9 @@ void TcpRuleTest::Configure(const Words& w) {
   else if (key == "ecn") config_.tcp_ecn = static_cast<int>(v);
   else if (key == "cookies") config_.tcp_syncookies = static_cast<int>(v);
   else if (key == "mtu") mtu_ = static_cast<uint32_t>(v);
-  else if (key == "cubic") config_.tcp_cubic = v != 0;
+  else if (key == "cubic") config_.tcp_congestion = static_cast<uint8_t>(v);
+  else if (key == "fastopen") config_.tcp_fastopen = static_cast<uint32_t>(v);
+  else if (key == "probing") config_.tcp_mtu_probing = static_cast<int>(v);
   else if (key == "synack_retries") config_.tcp_synack_retries = static_cast<int>(v);
   else if (key == "retries2") config_.tcp_retries2 = static_cast<int>(v);
   else if (key == "orphan_retries") config_.tcp_orphan_retries = static_cast<int>(v);
@@ -408,7 +367,8 @@ Seg TcpRuleTest::ParseSegment(const Words& w) {
   const Place p = ParsePlace(w.at(2));
   s.seq = p.seq;
   s.ack = 1;
-  for (int64_t i = 0; i < p.length; i++) s.data += PatternAt(p.seq + i);
+  const int64_t first = p.seq + ((s.flags & kSyn) != 0 ? 1 : 0);  // the SYN itself is one
+  for (int64_t i = 0; i < p.length; i++) s.data += PatternAt(first + i);
   for (size_t i = 3; i < w.size(); i++) {
     auto next = [&] { return Number(w.at(++i)); };
     if (w[i] == "ack") s.ack = next();
@@ -417,7 +377,19 @@ Seg TcpRuleTest::ParseSegment(const Words& w) {
     else if (w[i] == "mss") s.options.mss = static_cast<uint16_t>(next());
     else if (w[i] == "scale") s.options.window_scale = static_cast<uint8_t>(next());
     else if (w[i] == "sackok") s.options.sack_permitted = true;
-    else if (w[i] == "ce") s.tos = 3;
+    else if (w[i] == "cookie") {
+      s.options.fast_open = true;
+      const std::string& what = w.at(++i);
+      if (what == "good") {
+        s.options.cookie = cookie_;
+        s.options.cookie_size = cookie_size_;
+      } else if (what == "bad") {
+        s.options.cookie_size = 8;
+      } else if (what != "req") {
+        s.options.cookie_size = static_cast<uint8_t>(what.size());
+        std::memcpy(s.options.cookie.data(), what.data(), what.size());
+      }
+    } else if (w[i] == "ce") s.tos = 3;
     else if (w[i] == "ect") s.tos = 2;
     else if (w[i] == "bad") s.data = std::string(static_cast<size_t>(p.length), '!');
     else if (w[i] == "ts") {
@@ -456,7 +428,7 @@ void TcpRuleTest::ExpectSegment(const Words& w) {
     EXPECT_EQ(RelSeq(*g), p.seq);
     EXPECT_EQ(static_cast<int64_t>(g->data.size()), p.length);
     for (size_t i = 0; i < g->data.size(); i++) {
-      ASSERT_EQ(g->data[i], PatternAt(RelSeq(*g) + static_cast<int64_t>(i)));
+      ASSERT_EQ(g->data[i], PatternAt(RelSeq(*g) + g->Has(kSyn) + static_cast<int64_t>(i)));
     }
   }
   for (size_t i = 3; i < w.size(); i++) {
@@ -483,6 +455,17 @@ void TcpRuleTest::ExpectSegment(const Words& w) {
       EXPECT_EQ(g->ttl, next());
     } else if (w[i] == "tos") {
       EXPECT_EQ(g->tos, next());
+    } else if (w[i] == "cookie") {
+      const std::string& what = w.at(++i);
+      ASSERT_TRUE(o.fast_open);
+      if (what == "any") {
+        EXPECT_EQ(o.cookie_size, 8);
+        cookie_ = o.cookie;
+        cookie_size_ = o.cookie_size;
+      } else {
+        EXPECT_EQ(std::string(reinterpret_cast<const char*>(o.cookie.data()), o.cookie_size),
+                  what == "req" ? "" : what);
+      }
     } else if (w[i] == "sackok") {
       EXPECT_TRUE(o.sack_permitted);
     } else if (w[i] == "ts") {
@@ -497,6 +480,8 @@ void TcpRuleTest::ExpectSegment(const Words& w) {
         EXPECT_FALSE(o.mss.has_value());
       } else if (what == "scale") {
         EXPECT_FALSE(o.window_scale.has_value());
+      } else if (what == "cookie") {
+        EXPECT_FALSE(o.fast_open);
       } else if (what == "sackok") {
         EXPECT_FALSE(o.sack_permitted);
       } else if (what == "ts") {
@@ -593,7 +578,7 @@ int64_t TcpRuleTest::InfoField(const std::string& f) {
       {"ooopack", i.receive_ooopack}, {"delivered", i.delivered}, {"snd_scale", i.send_scale},
       {"rcv_scale", i.receive_scale}, {"sack", i.sack}, {"ts", i.timestamps}, {"ecn", i.ecn},
       {"scaling", i.window_scaling}, {"segs_in", i.segs_in}, {"segs_out", i.segs_out},
-      {"data_in", i.data_segs_in}, {"data_out", i.data_segs_out}, {"pmtu", i.path_mtu}};
+      {"data_in", i.data_segs_in}, {"data_out", i.data_segs_out}, {"pmtu", i.path_mtu}, {"syn_data", i.syn_data}};
   return all.at(f);
 }
 
@@ -610,7 +595,10 @@ int64_t TcpRuleTest::CountField(const std::string& f) {
       {"abort_data", c.abort_on_data}, {"retrans", c.retrans_segs}, {"resets_out", c.out_rsts},
       {"estab_resets", c.estab_resets}, {"attempt_fails", c.attempt_fails},
       {"active", c.active_opens}, {"passive", c.passive_opens}, {"ofo", c.ofo_queued},
-      {"req_q_full", c.req_q_full_drop}};
+      {"req_q_full", c.req_q_full_drop}, {"fast_active", c.fast_open_active},
+      {"fast_active_fail", c.fast_open_active_fail}, {"fast_passive", c.fast_open_passive},
+      {"fast_passive_fail", c.fast_open_passive_fail}, {"fast_overflow", c.fast_open_overflow},
+      {"fast_asked", c.fast_open_asked}};
   return static_cast<int64_t>(all.at(f));
 }
 

@@ -24,6 +24,8 @@
 //   state NAME | error NAME|none | poll BITS (in out err hup rdhup pri; exactly)
 //   info FIELD OP N | count FIELD OP N      OP: = < > <= >=
 //   icmp TYPE CODE SEQ [MTU]
+//   fast N M [= ERROR] | fastconnect done|begun | keys K...     Fast Open; "cookie req|any|good|bad|TEXT"
+//                           is its option in a segment
 //   xN STEP                 the step N times; with data, each time further on
 #ifndef RINGWALL_NETSTACK_TESTING_TCP_SCRIPT_H_
 #define RINGWALL_NETSTACK_TESTING_TCP_SCRIPT_H_
@@ -31,23 +33,20 @@
 #include <map>
 #include <string>
 
+#include "netstack/testing/rule_files.h"
 #include "netstack/testing/tcp_test_base.h"
 
 namespace ringwall::net::testing {
 
-struct TcpRule {
-  std::string section;  // "RFC 9293 3.10.7.1"
-  std::string name;     // what holds
-  std::string script;
-};
+using TcpRule = ScriptedRule;
 
 class TcpRuleTest : public TcpTest {
  public:
   explicit TcpRuleTest(TcpRule rule) : rule_(std::move(rule)) {}
-  void TestBody() override { Play(rule_.script); }
+  void TestBody() override { Play(); }
 
  protected:
-  void Play(const std::string& script);
+  void Play();
 
  private:
   using Words = std::vector<std::string>;
@@ -76,11 +75,12 @@ class TcpRuleTest : public TcpTest {
   RefPtr<TcpEndpoint> endpoint_;
   size_t written_ = 0;
   size_t read_ = 0;
+  std::array<uint8_t, 16> cookie_ = {};  // what the stack gave
+  uint8_t cookie_size_ = 0;
   std::map<uint16_t, uint32_t> iss_of_;  // by the peer's port
 };
 
-// Makes a test of every rule in the files of `folder`. A file: "suite NAME", then for each rule
-// "[section] name" and indented lines of steps, which ";" parts.
+// Makes a test of every rule in the files of `folder`.
 void RegisterTcpRules(const std::string& folder);
 
 }  // namespace ringwall::net::testing

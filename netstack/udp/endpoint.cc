@@ -116,7 +116,19 @@ NetResult<void> UdpEndpoint::DoConnect(const SockAddr& given) {
     device = static_cast<IfIndex>(
         opt(a.addr.is_v4() ? Option::kMulticastIf : Option::kMulticastIf6));
   }
-  const IpAddr src = local_chosen_ ? IpAddr() : local_.addr;
+  // A source that an earlier connect chose stays (inet_saddr, np->saddr).
+  IpAddr src = local_.addr;
+  if (src.IsMulticast() || (src.is_v4() && stack_->IsBroadcast(src))) src = IpAddr();
+  if (!src.IsNone() && !src.IsAny() && src.family() != a.addr.family()) {
+    if (src.is_v4() && a.addr.IsAny()) {
+      a.addr = IpAddr::Any(Family::kV4);  // the loopback of the family that it has
+    } else if (src.is_v4()) {
+      TRY(stack_->FindRoute({.dst = a.addr, .oif = device}));
+      return NetError::kAfNoSupport;  // ip6_dst_lookup_tail()
+    } else if (local_chosen_) {
+      src = IpAddr();
+    }
+  }
   Route route = TRY(stack_->FindRoute({.src = src, .dst = a.addr, .oif = device,
                                        .mark = static_cast<uint32_t>(opt(Option::kMark))}));
   if (route.kind == Route::Kind::kBroadcast && !flag(Option::kBroadcast)) return NetError::kAccess;
@@ -203,6 +215,10 @@ NetResult<size_t> UdpEndpoint::Send(Chain data, const SendParams& params) {
   }
   IpAddr src = params.src.Unmapped();
   if (src.IsNone() || src.IsAny()) src = local_.addr.Unmapped();
+  if (src.is_v4() && !src.IsAny() && to.addr.is_v6() && !local_chosen_) {
+    TRY(stack_->FindRoute({.dst = to.addr, .oif = oif, .mark = mark}));
+    return NetError::kAfNoSupport;
+  }
   if (src.family() != to.addr.family() || src.IsMulticast()) src = IpAddr();
   if (!params.src.IsNone() && !params.src.IsAny() && !stack_->IsLocal(src)) {
     return to.addr.is_v4() ? NetError::kNetUnreach : NetError::kInvalid;
