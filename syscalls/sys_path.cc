@@ -117,7 +117,8 @@ SysResult SysLinkat(Task& t, int fromfd, UserPath from, int tofd, UserPath to, i
   // LOOKUP_LINKAT_EMPTY: a descriptor may have come from someone who could reach more.
   if ((flags & AT_EMPTY_PATH) != 0 && fromfd != AT_FDCWD && !old_name.starts_with('/')) {
     const Ref<File> file = TRY(t.GetFile(fromfd));
-    if (file->opener() != &t.creds() && !t.creds().Has(Capability::kDacReadSearch)) {
+    if (file->opener() != nullptr && file->opener() != &t.creds() &&
+        !t.creds().Has(Capability::kDacReadSearch)) {
       return Errno(ENOENT);
     }
   }

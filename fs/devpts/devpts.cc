@@ -83,6 +83,19 @@ class NodeInode : public Inode {
   Attr attr_ GUARDED_BY(mu_);
 };
 
+// iterate_tty_write(): one turn after the other, until the other side takes no more.
+template <typename Turn>
+Result<size_t> InTurns(IoSrc& src, Turn turn) {
+  size_t done = 0;
+  do {
+    const Result<size_t> n = turn();
+    if (!n.ok() && done == 0) return n.error();
+    if (!n.ok() || *n == 0) break;
+    done += *n;
+  } while (src.remaining() != 0);
+  return done;
+}
+
 class SlaveFile final : public File {
  public:
   SlaveFile(Path path, uint32_t flags, Ref<Tty> tty, uint32_t life)
@@ -92,7 +105,7 @@ class SlaveFile final : public File {
     return tty_->SlaveRead(dst, nonblocking(), life_);
   }
   Result<size_t> Write(IoSrc& src, uint64_t*, int) override {
-    return tty_->SlaveWrite(src, life_);
+    return InTurns(src, [&] { return tty_->SlaveWrite(src, life_); });
   }
   EventMask Poll(EventMask wanted) override {
     return tty_->SlavePoll(life_) & (wanted | EPOLLERR | EPOLLHUP);
@@ -210,7 +223,9 @@ class MasterFile final : public File {
     tty_->MasterClosed();
   }
   Result<size_t> Read(IoDst& dst, uint64_t, int) override { return tty_->MasterRead(dst); }
-  Result<size_t> Write(IoSrc& src, uint64_t*, int) override { return tty_->MasterWrite(src); }
+  Result<size_t> Write(IoSrc& src, uint64_t*, int) override {
+    return InTurns(src, [&] { return tty_->MasterWrite(src); });
+  }
   EventMask Poll(EventMask wanted) override {
     return tty_->MasterPoll() & (wanted | EPOLLERR | EPOLLHUP);
   }
