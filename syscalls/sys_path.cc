@@ -114,7 +114,8 @@ SysResult SysLinkat(Task& t, int fromfd, UserPath from, int tofd, UserPath to, i
   const int lookup = (flags & AT_EMPTY_PATH) |
                      ((flags & AT_SYMLINK_FOLLOW) != 0 ? 0 : AT_SYMLINK_NOFOLLOW);
   const std::string old_name = TRY(t.CopyInPath(from.addr(), (flags & AT_EMPTY_PATH) != 0));
-  // LOOKUP_LINKAT_EMPTY: a descriptor may have come from someone who could reach more.
+  // LOOKUP_LINKAT_EMPTY: a descriptor may have come from someone who could reach more. What was not
+  // opened by name, and no pipe, can be linked nowhere anyway.
   if ((flags & AT_EMPTY_PATH) != 0 && fromfd != AT_FDCWD && !old_name.starts_with('/')) {
     const Ref<File> file = TRY(t.GetFile(fromfd));
     if (file->opener() != nullptr && file->opener() != &t.creds() &&

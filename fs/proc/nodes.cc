@@ -46,6 +46,13 @@ class TextFile final : public File {
     return inode_->ops().ioctl ? inode_->ops().ioctl(task, cmd, arg) : File::Ioctl(task, cmd, arg);
   }
 
+  // seq_lseek(), for the files of tasks.
+  Result<int64_t> Seek(int64_t offset, int whence) override NO_THREAD_SAFETY_ANALYSIS {
+    const bool from_end = whence != SEEK_SET && whence != SEEK_CUR;
+    if (from_end && inode_->ops().write_error == EINVAL) return Errno(EINVAL);
+    return File::Seek(offset, whence);
+  }
+
   Result<size_t> Read(IoDst& dst, uint64_t pos, int) override {
     if (!inode_->ops().read) return Errno(EINVAL);
     std::shared_ptr<const std::string> text = Kept();

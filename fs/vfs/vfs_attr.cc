@@ -282,8 +282,9 @@ Result<std::string> Vfs::GetXattr(const Credentials& creds, const Path& path,
     if (!acl) return Errno(ENODATA);
     return acl->Serialize(creds.user_ns());
   }
-  if (OnlyPrefix(name) || name.starts_with("system.")) return Errno(EOPNOTSUPP);
   TRY(XattrPermission(creds, path, name, false));
+  if (name.starts_with("system.")) return Errno(EOPNOTSUPP);
+  if (OnlyPrefix(name)) return Errno(EINVAL);
   return InodeOf(path).GetXattr(name);
 }
 

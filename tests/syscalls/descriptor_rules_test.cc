@@ -107,6 +107,7 @@ TEST_F(DescriptorRulesTest, NothingToReadOrWriteIsDoneAtOnce) {
   close(ends[0]);
   const Fd alone(ends[1]);
   EXPECT_EQ(writev(alone.get(), &none, 1), 0);
+  EXPECT_EQ(write(alone.get(), &byte, 0), 0);
   EXPECT_FAILS(preadv2(alone.get(), &one, 1, -1, 0x40000), EBADF);
   const Fd event(eventfd(0, 0));
   uint64_t value = 1;
@@ -187,6 +188,14 @@ TEST_F(DescriptorRulesTest, DirectoriesOfTmpfsHaveNoEnd) {
   if (fd.get() < 0) GTEST_SKIP() << "no /dev/shm";
   for (const int whence : {SEEK_END, SEEK_DATA, SEEK_HOLE}) EXPECT_FAILS(lseek(fd.get(), 0, whence), EINVAL);
   EXPECT_EQ(lseek(fd.get(), 0, SEEK_CUR), 0);
+}
+
+TEST_F(DescriptorRulesTest, ANameOfOnlyAPrefixIsInvalid) {
+  const Fd fd(open(Path("f").c_str(), O_RDWR | O_CREAT, 0600));
+  char value[10];
+  EXPECT_FAILS(fgetxattr(fd.get(), "user.", value, sizeof(value)), EINVAL);
+  EXPECT_FAILS(fgetxattr(fd.get(), "system.", value, sizeof(value)), EOPNOTSUPP);
+  EXPECT_FAILS(lseek(Fd(open("/proc/self/stat", O_RDONLY)).get(), 0, SEEK_END), EINVAL);
 }
 
 TEST_F(DescriptorRulesTest, RenameSaysFirstWhatIsWrongWithTheOldName) {
