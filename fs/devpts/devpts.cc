@@ -102,7 +102,8 @@ class SlaveFile final : public File {
       : File(std::move(path), flags), tty_(std::move(tty)), life_(life) {}
   ~SlaveFile() override { tty_->SlaveClosed(); }
   Result<size_t> Read(IoDst& dst, uint64_t, int) override {
-    return tty_->SlaveRead(dst, nonblocking(), life_);
+    const size_t first = TRY(tty_->SlaveRead(dst, nonblocking(), life_));
+    return first == 0 || nonblocking() ? first : ReadOn(dst, first);
   }
   Result<size_t> Write(IoSrc& src, uint64_t*, int) override {
     return InTurns(src, [&] { return tty_->SlaveWrite(src, life_); });
@@ -117,6 +118,22 @@ class SlaveFile final : public File {
   }
 
  private:
+  // With `done` bytes read: waits for more as VMIN with VTIME has it (n_tty_read). What ends the wait
+  // loses none of them.
+  size_t ReadOn(IoDst& dst, size_t done) {
+    Task* const task = Task::Current();
+    while (task != nullptr && dst.remaining() != 0) {
+      const Tty::ByteTimer timer = tty_->SlaveByteTimer();
+      if (done >= timer.minimum) break;
+      const Result<size_t> more =
+          task->Retry(&tty_->slave_queue(), EPOLLIN | EPOLLHUP, MonotonicNow() + timer.between,
+                      [&] { return tty_->SlaveRead(dst, false, life_); });
+      if (!more.ok() || *more == 0) break;
+      done += *more;
+    }
+    return done;
+  }
+
   const Ref<Tty> tty_;
   const uint32_t life_;
 };
