@@ -162,6 +162,15 @@ TEST_F(DescriptorRulesTest, AOneshotWatchWithoutEventsStillTellsOfErrors) {
   EXPECT_EQ(epoll_wait(epoll.get(), &got, 1, 0), 0);
 }
 
+TEST_F(DescriptorRulesTest, AWatchForNoEventIsOne) {
+  const Fd fd(inotify_init1(0));
+  for (const uint32_t mask : {uint32_t{IN_MASK_CREATE}, uint32_t{IN_ONLYDIR}, uint32_t{IN_ISDIR}, uint32_t{IN_Q_OVERFLOW}}) {
+    const Fd fresh(inotify_init1(0));
+    EXPECT_EQ(inotify_add_watch(fresh.get(), dir_.path().c_str(), mask), 1);
+  }
+  EXPECT_FAILS(inotify_add_watch(fd.get(), dir_.path().c_str(), 0x10000), EINVAL);
+}
+
 TEST_F(DescriptorRulesTest, ATerminalTakesMoreThanOneTurn) {
   int master, slave;
   ASSERT_EQ(openpty(&master, &slave, nullptr, nullptr, nullptr), 0);
