@@ -69,10 +69,7 @@ SysResult SysSyslog(Task& t, int type, GuestAddr buf, int length) {
   KernelLog& log = KernelLog::Get();
   const bool open_to_all =
       log.restricted.load() == 0 && (type == kReadAll || type == kSizeBuffer);
-  if (!open_to_all && !t.creds().Has(Capability::kSyslog) &&
-      !t.creds().Has(Capability::kSysAdmin)) {
-    return Errno(EPERM);
-  }
+  if (!open_to_all && !t.creds().Has(Capability::kSyslog)) return Errno(EPERM);
   const bool reads = type == kRead || type == kReadAll || type == kReadClear;
   if (reads) {
     if (buf.IsNull() || length < 0) return Errno(EINVAL);

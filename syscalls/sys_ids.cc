@@ -181,6 +181,9 @@ SysResult SysSetresuid(Task& t, uint32_t r, uint32_t e, uint32_t s) {
       return Errno(EPERM);
     }
   }
+  const bool same = (r == kKeep || r == old.ruid) && (s == kKeep || s == old.suid) &&
+                    (e == kKeep || (e == old.euid && e == old.fsuid));
+  if (same) return 0;
   Ref<Credentials> c = old.Copy();
   if (r != kKeep) c->ruid = r;
   if (e != kKeep) c->euid = e;
@@ -201,6 +204,9 @@ SysResult SysSetresgid(Task& t, uint32_t r, uint32_t e, uint32_t s) {
       return Errno(EPERM);
     }
   }
+  const bool same = (r == kKeep || r == old.rgid) && (s == kKeep || s == old.sgid) &&
+                    (e == kKeep || (e == old.egid && e == old.fsgid));
+  if (same) return 0;
   Ref<Credentials> c = old.Copy();
   if (r != kKeep) c->rgid = r;
   if (e != kKeep) c->egid = e;
@@ -276,6 +282,7 @@ SysResult SysCapget(Task& t, GuestAddr header, GuestAddr data) {
   const CapHeader h = TRY(UserIn<CapHeader>(header).CopyIn(t));
   Result<size_t> words = CapWords(t, h, header);
   if (!words.ok()) return data.IsNull() && words.error().Is(EINVAL) ? SysResult(0) : words.error();
+  if (data.IsNull()) return 0;  // only the version was asked for
   if (h.pid < 0) return Errno(EINVAL);
   RefPtr<const Credentials> c(&t.creds());
   if (h.pid != 0 && h.pid != t.vtid()) {

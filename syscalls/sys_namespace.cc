@@ -113,7 +113,8 @@ Result<void> EnterAllOf(Task& t, ThreadGroup& tg, uint64_t flags, Entry& entry) 
 SysResult SysUnshare(Task& t, uint64_t flags) {
   constexpr uint64_t kKnown = kCloneNamespaces | CLONE_THREAD | CLONE_FS | CLONE_SIGHAND | CLONE_VM |
                               CLONE_FILES | CLONE_SYSVSEM;
-  if ((flags & ~kKnown) != 0) return Errno(EINVAL);
+  constexpr uint64_t kNewTime = 0x80;  // CLONE_NEWTIME
+  if ((flags & ~(kKnown | kNewTime)) != 0) return Errno(EINVAL);
   if ((flags & CLONE_NEWUSER) != 0) flags |= CLONE_THREAD | CLONE_FS;
   if ((flags & CLONE_VM) != 0) flags |= CLONE_SIGHAND;
   if ((flags & CLONE_SIGHAND) != 0) flags |= CLONE_THREAD;
@@ -127,6 +128,7 @@ SysResult SysUnshare(Task& t, uint64_t flags) {
   if ((flags & CLONE_NEWUSER) != 0) {
     creds = TRY(CredentialsInNewUserNamespace(t));
   }
+  if ((flags & kNewTime) != 0) return Errno(creds->HasOwn(Capability::kSysAdmin) ? EINVAL : EPERM);
   // On a copy, so that a failure leaves everything as it was.
   Ref<FsContext> fs = t.fs().Copy();
   NsProxy ns = TRY(t.nsproxy().Copy(t.kernel(), flags, *creds, *fs));

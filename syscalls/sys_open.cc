@@ -1,6 +1,7 @@
 // Opening and closing, descriptors and their flags (fs/open.c, fs/fcntl.c, fs/file.c).
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
@@ -34,6 +35,10 @@ constexpr int kDupfdQuery = 1027, kCreatedQuery = 1028;
 
 // F_SETFL. Files that know no O_ASYNC never show it.
 Result<void> SetFileFlags(Task& t, File& file, int fd, uint32_t flags) {
+  if ((flags & ~file.flags() & O_NOATIME) != 0) {
+    const Attr attr = TRY(file.inode().GetPermissionAttr());
+    if (!OwnerOrCapable(t.creds(), attr)) return Errno(EPERM);
+  }
   if (!SupportsAsync(file)) return file.SetFlags(flags & ~uint32_t{O_ASYNC});
   const bool was = (file.flags() & O_ASYNC) != 0, on = (flags & O_ASYNC) != 0;
   TRY(file.SetFlags(flags));
@@ -290,6 +295,37 @@ SysResult SysFcntl(Task& t, int fd, int cmd, uint64_t arg) {
   }
 }
 
+namespace {
+
+// s_blocksize, which is not everywhere what statfs shows.
+Result<int32_t> BlockSize(FileSystem& fs) {
+  constexpr int32_t kSmall = 1024;
+  if (fs.type_name() == "devpts" || fs.type_name() == "proc") return kSmall;
+  const StatFs s = TRY(fs.GetStatFs());
+  return static_cast<int32_t>(s.bsize);
+}
+
+// FIONREAD of a regular file: from the position to the end.
+Result<void> TellRest(Task& t, File& file, GuestAddr to) {
+  const Attr attr = TRY(file.inode().GetAttr());
+  MutexLock lock(file.offset_lock());
+  const int64_t rest = static_cast<int64_t>(attr.size) - file.offset();
+  lock.Unlock();
+  return UserOut<int32_t>(to).CopyOut(t, static_cast<int32_t>(rest));
+}
+
+// FICLONE (ioctl_file_clone): no file system here shares blocks.
+Result<void> CheckClone(Task& t, int from, File& to) {
+  const Ref<File> source = TRY(t.GetFile(from));
+  if (&source->inode().fs() != &to.inode().fs()) return Errno(EXDEV);
+  if (source->inode().is_directory() || to.inode().is_directory()) return Errno(EISDIR);
+  if (!source->inode().is_regular() || !to.inode().is_regular()) return Errno(EINVAL);
+  if (!source->readable() || !to.writable() || (to.flags() & O_APPEND) != 0) return Errno(EBADF);
+  return Errno(EOPNOTSUPP);
+}
+
+}  // namespace
+
 SysResult SysIoctl(Task& t, int fd, uint32_t cmd, uint64_t arg) {
   FdTable::Entry entry = TRY(t.fds().GetEntry(fd));
   File& file = *entry.file;
@@ -308,14 +344,25 @@ SysResult SysIoctl(Task& t, int fd, uint32_t cmd, uint64_t arg) {
       return Zero(SetFileFlags(t, file, fd, flags));
     }
     case FIGETBSZ: {
-      const StatFs s = TRY(file.inode().fs().GetStatFs());
-      return Zero(UserOut<int32_t>(GuestAddr(arg)).CopyOut(t, static_cast<int32_t>(s.bsize)));
+      const int32_t size = TRY(BlockSize(file.inode().fs()));
+      return Zero(UserOut<int32_t>(GuestAddr(arg)).CopyOut(t, size));
     }
+    case FIOQSIZE: {
+      if (!file.inode().is_regular() && !file.inode().is_directory()) return Errno(ENOTTY);
+      const Attr attr = TRY(file.inode().GetAttr());
+      constexpr uint64_t kBlock = 512;
+      return Zero(UserOut<uint64_t>(GuestAddr(arg)).CopyOut(t, attr.blocks * kBlock));
+    }
+    case FICLONE:
+      return Zero(CheckClone(t, static_cast<int>(arg), file));
+    case FS_IOC_FIEMAP:
+      return Errno(EOPNOTSUPP);
     case FIONREAD:
       if (InotifyGroup* group = InotifyGroupOf(file)) {
         const int32_t n = static_cast<int32_t>(group->pending_bytes());
         return Zero(UserOut<int32_t>(GuestAddr(arg)).CopyOut(t, n));
       }
+      if (file.inode().is_regular() && !file.keeps_own_offset()) return Zero(TellRest(t, file, GuestAddr(arg)));
       return file.Ioctl(t, cmd, arg);
     default:
       if (std::optional<SysResult> r = FileFlagsIoctl(t, file, cmd, arg)) return std::move(*r);
@@ -330,6 +377,7 @@ SysResult SysFlock(Task& t, int fd, int operation) {
   if (type != LOCK_SH && type != LOCK_EX && type != LOCK_UN) return Errno(EINVAL);
   Ref<File> file = TRY(t.GetFile(fd));
   if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
+  if (type != LOCK_UN && !file->readable() && !file->writable()) return Errno(EBADF);
   return Flock(t, *file, operation);
 }
 

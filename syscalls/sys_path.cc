@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "fs/vfs/leases.h"
+#include "fs/vfs/path_walk.h"
 #include "syscalls/handlers.h"
 
 namespace ringwall {
@@ -113,10 +114,12 @@ SysResult SysLinkat(Task& t, int fromfd, UserPath from, int tofd, UserPath to, i
   const int lookup = (flags & AT_EMPTY_PATH) |
                      ((flags & AT_SYMLINK_FOLLOW) != 0 ? 0 : AT_SYMLINK_NOFOLLOW);
   const std::string old_name = TRY(t.CopyInPath(from.addr(), (flags & AT_EMPTY_PATH) != 0));
-  // LOOKUP_LINKAT_EMPTY: a descriptor may have come from someone who could reach more.
+  // LOOKUP_LINKAT_EMPTY: a descriptor may have come from someone who could reach more. What was not
+  // opened by name, and no pipe, can be linked nowhere anyway.
   if ((flags & AT_EMPTY_PATH) != 0 && fromfd != AT_FDCWD && !old_name.starts_with('/')) {
     const Ref<File> file = TRY(t.GetFile(fromfd));
-    if (file->opener() != &t.creds() && !t.creds().Has(Capability::kDacReadSearch)) {
+    if (file->opener() != nullptr && file->opener() != &t.creds() &&
+        !t.creds().Has(Capability::kDacReadSearch)) {
       return Errno(ENOENT);
     }
   }
@@ -140,10 +143,16 @@ SysResult SysRenameat2(Task& t, int fromfd, UserPath from, int tofd, UserPath to
   if ((flags & kExchange) != 0 && (flags & (kNoReplace | kWhiteout)) != 0) return Errno(EINVAL);
   if ((flags & kWhiteout) != 0 && !t.creds().Has(Capability::kMknod)) return Errno(EPERM);
   const std::string old_name = TRY(from.CopyIn(t));
-  const std::string new_name = TRY(to.CopyIn(t));
   AtWalk old_at = TRY(AtWalk::Make(t, fromfd, old_name));
-  AtWalk new_at = TRY(AtWalk::Make(t, tofd, new_name));
-  return Zero(Vfs::Rename(old_at.walk(), old_name, new_at.walk(), new_name, flags));
+  const Result<std::string> new_name = to.CopyIn(t);
+  Result<AtWalk> new_at = new_name.ok() ? AtWalk::Make(t, tofd, *new_name) : new_name.error();
+  if (!new_at.ok()) {
+    // What is wrong on the way to the old name is told first.
+    PathWalk first(old_at.walk());
+    TRY(first.ToParent(old_name));
+    return new_at.error();
+  }
+  return Zero(Vfs::Rename(old_at.walk(), old_name, new_at->walk(), *new_name, flags));
 }
 
 SysResult SysReadlink(Task& t, UserPath path, GuestAddr buf, int32_t size) {

@@ -18,6 +18,9 @@ SysResult SysPipe2(Task& t, GuestAddr out, int flags) {
   const int32_t numbers[2] = {reader.fd(), writer.fd()};
   TRY(t.CopyOut(out, std::as_bytes(std::span(numbers))));
   PipePair pair = TRY(MakePipe(static_cast<uint32_t>(flags), t.creds()));
+  for (File* end : {pair.reader.get(), pair.writer.get()}) {
+    end->set_opener(RefPtr<const Credentials>(&t.creds()));
+  }
   const bool cloexec = (flags & O_CLOEXEC) != 0;
   reader.Commit(std::move(pair.reader), cloexec);
   writer.Commit(std::move(pair.writer), cloexec);

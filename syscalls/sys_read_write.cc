@@ -19,12 +19,19 @@ constexpr int kRwfNoAppend = 0x20;  // RWF_NOAPPEND, later than Debian's headers
 constexpr int kRwfSupported =
     RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | kRwfNoAppend;
 
-// kiocb_set_rw_flags(). Of an empty buffer the flags are not looked at.
+// kiocb_set_rw_flags(). Of an empty buffer the flags are not looked at, nor is anything read.
 Result<void> CheckRwFlags(int rwf, const GuestBuffers& buffers) {
   if (buffers.total() == 0) return {};
   if ((rwf & ~kRwfSupported) != 0) return Errno(EOPNOTSUPP);
   if ((rwf & RWF_APPEND) != 0 && (rwf & kRwfNoAppend) != 0) return Errno(EINVAL);
   return {};
+}
+
+// FMODE_PREAD and FMODE_PWRITE: pidfds and namespaces have them, though there is nothing in
+// them to read.
+Result<void> CheckPosition(File& file) {
+  if (file.seekable()) return {};
+  return Errno(file.inode().is_regular() || ThreadGroupOfPidFd(file) ? EINVAL : ESPIPE);
 }
 
 // One read at the file's own position or at *pos. Blocks on a file that has nothing yet.
@@ -101,6 +108,7 @@ SysResult WriteAt(Task& t, File& file, GuestBuffers buffers, uint64_t* pos, int 
 SysResult Read(Task& t, int fd, GuestBuffers buffers, int rwf) {
   Ref<File> file = TRY(t.GetFile(fd));
   if (!file->readable()) return Errno(EBADF);
+  TRY(CheckRwFlags(rwf, buffers));
   if (!file->seekable() || file->keeps_own_offset()) {
     return ReadAt(t, *file, std::move(buffers), File::kOwnOffset, rwf);
   }
@@ -119,6 +127,7 @@ SysResult Read(Task& t, int fd, GuestBuffers buffers, int rwf) {
 SysResult Write(Task& t, int fd, GuestBuffers buffers, int rwf) {
   Ref<File> file = TRY(t.GetFile(fd));
   if (!file->writable()) return Errno(EBADF);
+  TRY(CheckRwFlags(rwf, buffers));
   if (!file->seekable() || file->keeps_own_offset()) {
     uint64_t none = File::kOwnOffset;
     return WriteAt(t, *file, std::move(buffers), &none, rwf);
@@ -134,8 +143,9 @@ SysResult Pread(Task& t, int fd, GuestBuffers buffers, int64_t pos, int rwf) {
   Ref<File> file = TRY(t.GetFile(fd));
   if (pos < 0) return Errno(EINVAL);
   if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
-  if (!file->seekable()) return Errno(ESPIPE);
+  TRY(CheckPosition(*file));
   if (!file->readable()) return Errno(EBADF);
+  TRY(CheckRwFlags(rwf, buffers));
   return ReadAt(t, *file, std::move(buffers), static_cast<uint64_t>(pos), rwf);
 }
 
@@ -143,8 +153,9 @@ SysResult Pwrite(Task& t, int fd, GuestBuffers buffers, int64_t pos, int rwf) {
   Ref<File> file = TRY(t.GetFile(fd));
   if (pos < 0) return Errno(EINVAL);
   if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
-  if (!file->seekable()) return Errno(ESPIPE);
+  TRY(CheckPosition(*file));
   if (!file->writable()) return Errno(EBADF);
+  TRY(CheckRwFlags(rwf, buffers));
   uint64_t at = static_cast<uint64_t>(pos);
   return WriteAt(t, *file, std::move(buffers), &at, rwf);
 }
@@ -166,14 +177,11 @@ SysResult SysWrite(Task& t, int fd, GuestAddr buf, uint64_t count) {
 
 SysResult SysReadv(Task& t, int fd, GuestAddr iov, uint64_t count) {
   TRY(t.GetFile(fd));
-  GuestBuffers b = TRY(GuestBuffers::Iovec(t, iov, count));
-  return Read(t, fd, std::move(b), 0);
+  return SysPreadv2(t, fd, iov, count, -1, 0, 0);
 }
 
 SysResult SysWritev(Task& t, int fd, GuestAddr iov, uint64_t count) {
-  TRY(t.GetFile(fd));
-  GuestBuffers b = TRY(GuestBuffers::Iovec(t, iov, count));
-  return Write(t, fd, std::move(b), 0);
+  return SysPwritev2(t, fd, iov, count, -1, 0, 0);
 }
 
 SysResult SysPread64(Task& t, int fd, GuestAddr buf, uint64_t count, int64_t pos) {
@@ -206,8 +214,11 @@ SysResult SysPreadv2(Task& t, int fd, GuestAddr iov, uint64_t count, int64_t pos
   const Ref<File> file = TRY(t.GetFile(fd));
   GuestBuffers b = TRY(GuestBuffers::Iovec(t, iov, count));
   if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
-  if (pos != -1 && !file->seekable()) return Errno(ESPIPE);
-  TRY(CheckRwFlags(rwf, b));
+  if (pos != -1) TRY(CheckPosition(*file));
+  if (b.total() == 0 && file->readable() && file->inode().type() != 0) return 0;
+  if (b.total() != 0 && (rwf & ~RWF_HIPRI) != 0 && file->inode().is_directory() && file->readable()) {
+    return Errno(EOPNOTSUPP);  // takes no iterators (do_loop_readv_writev)
+  }
   if (pos == -1) return Read(t, fd, std::move(b), rwf);
   return Pread(t, fd, std::move(b), pos, rwf);
 }
@@ -218,8 +229,10 @@ SysResult SysPwritev2(Task& t, int fd, GuestAddr iov, uint64_t count, int64_t po
   const Ref<File> file = TRY(t.GetFile(fd));
   GuestBuffers b = TRY(GuestBuffers::Iovec(t, iov, count));
   if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
-  if (pos != -1 && !file->seekable()) return Errno(ESPIPE);
-  TRY(CheckRwFlags(rwf, b));
+  if (pos != -1) TRY(CheckPosition(*file));
+  if (b.total() == 0 && file->writable() && file->inode().type() != 0) return 0;
+  // Nor does an eventfd.
+  if (b.total() != 0 && (rwf & ~RWF_HIPRI) != 0 && file->inode().type() == 0) return Errno(EOPNOTSUPP);
   if (pos == -1) return Write(t, fd, std::move(b), rwf);
   return Pwrite(t, fd, std::move(b), pos, rwf);
 }

@@ -206,10 +206,16 @@ SysResult SysSchedSetattr(Task& t, int pid, GuestAddr addr, uint32_t flags) {
   w.p.priority = a.priority;
   w.p.runtime_ns = a.runtime, w.p.deadline_ns = a.deadline, w.p.period_ns = a.period;
   if ((a.flags & kKeepParams) != 0) {
-    w.p.priority = old.priority;
-    w.p.runtime_ns = old.runtime_ns, w.p.deadline_ns = old.deadline_ns;
-    w.p.period_ns = old.period_ns;
-    w.nice = target->nice.load();
+    // get_params(): only those that the policy of now has.
+    if (old.policy == kSchedDeadline) {
+      w.p.priority = old.priority;
+      w.p.runtime_ns = old.runtime_ns, w.p.deadline_ns = old.deadline_ns;
+      w.p.period_ns = old.period_ns;
+    } else if (old.policy == SCHED_FIFO || old.policy == SCHED_RR) {
+      w.p.priority = old.priority;
+    } else {
+      w.nice = target->nice.load();
+    }
   }
   if ((a.flags & ~kKnownFlags) != 0) return Errno(EINVAL);
   if ((a.flags & kUtilClamp) != 0) return Errno(EOPNOTSUPP);  // as without CONFIG_UCLAMP_TASK

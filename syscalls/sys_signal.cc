@@ -27,6 +27,7 @@ bool MayKillLocked(const Task& from, const ThreadGroup& to, int signo) {
 }
 
 Result<void> KillOneLocked(Task& t, ThreadGroup& tg, int signo, const abi::SigInfo& info) {
+  if (signo < 0 || signo > abi::kSigMax) return Errno(EINVAL);
   if (!MayKillLocked(t, tg, signo)) return Errno(EPERM);
   if (signo == 0 || tg.zombie) return {};
   return SendSignalToGroup(tg, info);
@@ -54,12 +55,13 @@ abi::SigInfo UserInfo(const Task& t, int signo, int code) {
 }
 
 SysResult DoTkill(Task& t, int tgid, int tid, int signo, const abi::SigInfo& info) {
-  if (tid <= 0 || signo < 0 || signo > abi::kSigMax) return Errno(EINVAL);
+  if (tid <= 0) return Errno(EINVAL);
   MutexLock lock(t.kernel().tasks().mu);
   Task* target = t.pid_ns().FindTask(tid);
   if (target == nullptr || (tgid > 0 && target->tg().pid->In(t.pid_ns()) != tgid)) {
     return Errno(ESRCH);
   }
+  if (signo < 0 || signo > abi::kSigMax) return Errno(EINVAL);
   if (!MayKillLocked(t, target->tg(), signo)) return Errno(EPERM);
   if (signo == 0 || target->tg().zombie) return 0;
   return Zero(target->SendSignal(info, false));
@@ -183,7 +185,6 @@ SysResult SysSigaltstack(Task& t, GuestAddr ss, GuestAddr old) {
 }
 
 SysResult SysKill(Task& t, int pid, int signo) {
-  if (signo < 0 || signo > abi::kSigMax) return Errno(EINVAL);
   const abi::SigInfo info = UserInfo(t, signo, SI_USER);
   TaskSet& set = t.kernel().tasks();
   MutexLock lock(set.mu);
@@ -206,6 +207,7 @@ SysResult SysKill(Task& t, int pid, int signo) {
     }
     return result;
   }
+  if (pid == INT_MIN) return Errno(ESRCH);
   const ProcessGroup* pg = pid == 0 ? t.tg().pgrp.get() : t.pid_ns().FindGroup(-pid);
   if (pg == nullptr) return Errno(ESRCH);
   return KillGroupLocked(t, *pg, signo, info);
@@ -228,7 +230,6 @@ SysResult SysRtSigqueueinfo(Task& t, int pid, int signo, GuestAddr addr) {
   MutexLock lock(t.kernel().tasks().mu);
   Task* target = t.pid_ns().FindTask(pid);
   if (target == nullptr) return Errno(ESRCH);
-  if (signo < 0 || signo > abi::kSigMax) return Errno(EINVAL);
   return Zero(KillOneLocked(t, target->tg(), signo, info));
 }
 

@@ -376,6 +376,7 @@ SysResult SysCopyFileRange(Task& t, int in_fd, GuestAddr in_offset, int out_fd,
   if (in->inode().is_directory() || out->inode().is_directory()) return Errno(EISDIR);
   if (!in->inode().is_regular() || !out->inode().is_regular()) return Errno(EINVAL);
   if (!in->readable() || !out->writable() || (out->flags() & O_APPEND) != 0) return Errno(EBADF);
+  if (&in->inode().fs() != &out->inode().fs()) return Errno(EXDEV);
   const bool own = in->keeps_own_offset() || out->keeps_own_offset();
   if (!own) {
     if (from.at + count < from.at || to.at + count < to.at) return Errno(EOVERFLOW);

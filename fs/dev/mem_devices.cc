@@ -73,7 +73,7 @@ class MemDevice final : public File {
         // The pool is the host's.
         return Errno(task.creds().Has(Capability::kSysAdmin) ? EINVAL : EPERM);
       default:
-        return File::Ioctl(task, cmd, arg);
+        return Errno(EINVAL);
     }
   }
 

@@ -83,16 +83,30 @@ class NodeInode : public Inode {
   Attr attr_ GUARDED_BY(mu_);
 };
 
+// iterate_tty_write(): one turn after the other, until the other side takes no more.
+template <typename Turn>
+Result<size_t> InTurns(IoSrc& src, Turn turn) {
+  size_t done = 0;
+  do {
+    const Result<size_t> n = turn();
+    if (!n.ok() && done == 0) return n.error();
+    if (!n.ok() || *n == 0) break;
+    done += *n;
+  } while (src.remaining() != 0);
+  return done;
+}
+
 class SlaveFile final : public File {
  public:
   SlaveFile(Path path, uint32_t flags, Ref<Tty> tty, uint32_t life)
       : File(std::move(path), flags), tty_(std::move(tty)), life_(life) {}
   ~SlaveFile() override { tty_->SlaveClosed(); }
   Result<size_t> Read(IoDst& dst, uint64_t, int) override {
-    return tty_->SlaveRead(dst, nonblocking(), life_);
+    const size_t first = TRY(tty_->SlaveRead(dst, nonblocking(), life_));
+    return first == 0 || nonblocking() ? first : ReadOn(dst, first);
   }
   Result<size_t> Write(IoSrc& src, uint64_t*, int) override {
-    return tty_->SlaveWrite(src, life_);
+    return InTurns(src, [&] { return tty_->SlaveWrite(src, life_); });
   }
   EventMask Poll(EventMask wanted) override {
     return tty_->SlavePoll(life_) & (wanted | EPOLLERR | EPOLLHUP);
@@ -104,6 +118,22 @@ class SlaveFile final : public File {
   }
 
  private:
+  // With `done` bytes read: waits for more as VMIN with VTIME has it (n_tty_read). What ends the wait
+  // loses none of them.
+  size_t ReadOn(IoDst& dst, size_t done) {
+    Task* const task = Task::Current();
+    while (task != nullptr && dst.remaining() != 0) {
+      const Tty::ByteTimer timer = tty_->SlaveByteTimer();
+      if (done >= timer.minimum) break;
+      const Result<size_t> more =
+          task->Retry(&tty_->slave_queue(), EPOLLIN | EPOLLHUP, MonotonicNow() + timer.between,
+                      [&] { return tty_->SlaveRead(dst, false, life_); });
+      if (!more.ok() || *more == 0) break;
+      done += *more;
+    }
+    return done;
+  }
+
   const Ref<Tty> tty_;
   const uint32_t life_;
 };
@@ -210,7 +240,9 @@ class MasterFile final : public File {
     tty_->MasterClosed();
   }
   Result<size_t> Read(IoDst& dst, uint64_t, int) override { return tty_->MasterRead(dst); }
-  Result<size_t> Write(IoSrc& src, uint64_t*, int) override { return tty_->MasterWrite(src); }
+  Result<size_t> Write(IoSrc& src, uint64_t*, int) override {
+    return InTurns(src, [&] { return tty_->MasterWrite(src); });
+  }
   EventMask Poll(EventMask wanted) override {
     return tty_->MasterPoll() & (wanted | EPOLLERR | EPOLLHUP);
   }

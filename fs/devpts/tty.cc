@@ -176,8 +176,18 @@ Result<size_t> Tty::SlaveRead(IoDst& dst, bool nonblocking, uint32_t life) {
   return n;
 }
 
+namespace {
+constexpr int64_t kTenth = 100'000'000;  // VTIME's unit
+}
+
+Tty::ByteTimer Tty::SlaveByteTimer() {
+  MutexLock lock(mu_);
+  const TtyTermios& t = line_.termios();
+  if (line_.canonical() || t.cc[VTIME] == 0) return {};
+  return {t.cc[VMIN], t.cc[VTIME] * kTenth};
+}
+
 int64_t Tty::SlaveReadDeadline() {
-  constexpr int64_t kTenth = 100'000'000;
   MutexLock lock(mu_);
   const TtyTermios& t = line_.termios();
   if (line_.canonical() || t.cc[VMIN] != 0 || t.cc[VTIME] == 0) return INT64_MAX;

@@ -44,6 +44,12 @@ class Tty final : public RefCounted<Tty> {
   Result<size_t> SlaveWrite(IoSrc& src, uint32_t life);
   EventMask SlavePoll(uint32_t life);
   int64_t SlaveReadDeadline();
+  // VMIN with VTIME: how many bytes a read waits for, and how long after each of them, in nanoseconds.
+  struct ByteTimer {
+    size_t minimum = 0;
+    int64_t between = 0;
+  };
+  ByteTimer SlaveByteTimer();
   // vhangup(2), TIOCVHANGUP: what has it open now reads its end, and the session loses it.
   void HangUp();
   WaitQueue& slave_queue() { return slave_queue_; }

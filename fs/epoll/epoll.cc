@@ -8,6 +8,8 @@
 
 #include "fs/vfs/anon_inode.h"
 #include "fs/vfs/vfs.h"
+#include "sentry/kernel/task.h"
+#include "sentry/kernel/user_ptr.h"
 
 namespace ringwall {
 
@@ -52,6 +54,25 @@ EpollFile::~EpollFile() = default;
 Mutex<LockClass::kEpollGraph>& EpollFile::GraphMutex() {
   static auto* mu = new Mutex<LockClass::kEpollGraph>;
   return *mu;
+}
+
+// ep_eventpoll_ioctl().
+Result<int64_t> EpollFile::Ioctl(Task& task, uint32_t cmd, uint64_t arg) {
+  constexpr uint32_t kSetParams = 0x40088a01, kGetParams = 0x80088a02;  // EPIOCSPARAMS, EPIOCGPARAMS
+  constexpr uint16_t kNapiPollWeight = 64;
+  if (cmd == kGetParams) {
+    const Params p = params_.With([](const Params& now) { return now; });
+    TRY(UserOut<Params>(GuestAddr(arg)).CopyOut(task, p));
+    return 0;
+  }
+  if (cmd != kSetParams) return Errno(EINVAL);
+  const Params p = TRY(UserIn<Params>(GuestAddr(arg)).CopyIn(task));
+  if (p.pad != 0 || p.busy_poll_usecs > INT32_MAX || p.prefer_busy_poll > 1) return Errno(EINVAL);
+  if (p.busy_poll_budget > kNapiPollWeight && !task.creds().Has(Capability::kNetAdmin)) {
+    return Errno(EPERM);
+  }
+  params_.With([&](Params& now) { now = p; });
+  return 0;
 }
 
 Ref<EpollFile> EpollFile::Create() {
@@ -124,7 +145,7 @@ Result<void> EpollFile::Add(int fd, File& file, const EpollEvent& event) {
   MutexLock lock(mu_);
   if (entries_.contains(key)) return Errno(EEXIST);
   auto entry = std::make_unique<Entry>(*this, key);
-  entry->events = event.events;
+  entry->events = event.events | EPOLLERR | EPOLLHUP;
   entry->data = event.data;
   Entry& e = *entry;
   entries_.emplace(key, std::move(entry));
@@ -142,7 +163,7 @@ Result<void> EpollFile::Modify(int fd, File& file, const EpollEvent& event) {
   Entry& e = *it->second;
   if ((e.events & EPOLLEXCLUSIVE) != 0) return Errno(EINVAL);
   file.queue()->Remove(e);
-  e.events = event.events;
+  e.events = event.events | EPOLLERR | EPOLLHUP;
   e.data = event.data;
   ArmLocked(e, file);
   return {};

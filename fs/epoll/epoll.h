@@ -46,6 +46,8 @@ class EpollFile final : public File {
   WaitQueue* queue() override { return &queue_; }
   const void* kind() const override { return &kKind; }
   std::string FdInfo() override;
+  // EPIOCSPARAMS, EPIOCGPARAMS; all others are EINVAL.
+  Result<int64_t> Ioctl(Task& task, uint32_t cmd, uint64_t arg) override;
 
   explicit EpollFile(Path path);
   ~EpollFile() override;
@@ -75,6 +77,14 @@ class EpollFile final : public File {
   void ArmLocked(Entry& e, File& file) REQUIRES(mu_);
   void Erase(Key key);
   void MarkReady(Entry& e, bool nested);
+
+  // struct epoll_params: how long waits may poll a network device, which nothing here does.
+  struct Params {
+    uint32_t busy_poll_usecs = 0;
+    uint16_t busy_poll_budget = 0;
+    uint8_t prefer_busy_poll = 0, pad = 0;
+  };
+  Guarded<Params, LockClass::kLeaf> params_;
 
   mutable Mutex<LockClass::kEpoll> mu_;
   std::map<Key, std::unique_ptr<Entry>> entries_ GUARDED_BY(mu_);  // changed with the graph's too

@@ -70,6 +70,7 @@ PipeFile* PipeFile::From(File& file) {
 Result<size_t> PipeFile::Read(IoDst& dst, uint64_t, int) { return pipe_->Read(dst); }
 
 Result<size_t> PipeFile::Write(IoSrc& src, uint64_t*, int) {
+  if (src.remaining() == 0) return size_t{0};  // also where nobody reads
   return pipe_->Write(src, (flags() & O_DIRECT) != 0);
 }
 

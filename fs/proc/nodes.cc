@@ -46,6 +46,13 @@ class TextFile final : public File {
     return inode_->ops().ioctl ? inode_->ops().ioctl(task, cmd, arg) : File::Ioctl(task, cmd, arg);
   }
 
+  // seq_lseek(), for the files of tasks.
+  Result<int64_t> Seek(int64_t offset, int whence) override NO_THREAD_SAFETY_ANALYSIS {
+    const bool from_end = whence != SEEK_SET && whence != SEEK_CUR;
+    if (from_end && inode_->ops().write_error == EINVAL) return Errno(EINVAL);
+    return File::Seek(offset, whence);
+  }
+
   Result<size_t> Read(IoDst& dst, uint64_t pos, int) override {
     if (!inode_->ops().read) return Errno(EINVAL);
     std::shared_ptr<const std::string> text = Kept();
@@ -61,7 +68,7 @@ class TextFile final : public File {
 
   Result<size_t> Write(IoSrc& src, uint64_t* pos, int) override {
     const TextOps& ops = inode_->ops();
-    if (!ops.write && !ops.write_as) return Errno(EINVAL);
+    if (!ops.write && !ops.write_as) return Errno(ops.write_error);
     if (ops.write_as && *pos != 0) return Errno(EINVAL);
     std::string text(std::min(src.remaining(), kMaxWrite), '\0');
     const size_t n = TRY(src.Get(std::as_writable_bytes(std::span(text.data(), text.size()))));
@@ -240,8 +247,9 @@ void StaticDirectory::AddFile(std::string_view name, std::function<Result<std::s
 }
 
 Result<Ref<File>> TextInode::Open(const Path& path, uint32_t flags, const Credentials& creds) {
-  // Root passes the mode bits, but what cannot be changed says so here.
-  if ((flags & O_ACCMODE) != O_RDONLY && !ops_.write && !ops_.write_as) return Errno(EACCES);
+  // Root passes the mode bits, but what cannot be changed says so here, or at the write.
+  const bool may_write = ops_.write || ops_.write_as || ops_.write_error != 0;
+  if ((flags & O_ACCMODE) != O_RDONLY && !may_write) return Errno(EACCES);
   if (ops_.check_open) TRY(ops_.check_open());
   Ref<TextFile> file = MakeRef<TextFile>(path, flags, *this, creds);
   TRY(file->Prepare());

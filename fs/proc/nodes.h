@@ -123,6 +123,8 @@ struct TextOps {
   // Made when the file is opened and not with the first read: for what needs locks that come before
   // a file's offset (mounts, the offsets of other files).
   bool at_open = false;
+  // Files without a way to write: EACCES of the open, or this of the write.
+  int write_error = 0;
 };
 
 class TextInode final : public SyntheticInode {

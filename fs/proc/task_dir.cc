@@ -414,6 +414,7 @@ class TaskDirectory final : public SyntheticDirectory {
  private:
   Ref<SyntheticInode> MakeFile(const FileRow& row, uint64_t ino) {
     TextOps ops;
+    ops.write_error = EINVAL;
     if (row.read != nullptr) {
       ops.read = [s = s_, read = row.read]() -> Result<std::string> {
         Ref<Task> task = TRY(s.Get());

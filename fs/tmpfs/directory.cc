@@ -17,6 +17,11 @@ class TmpfsDirFile final : public File {
   TmpfsDirFile(const Path& path, uint32_t flags, TmpfsDirectory& dir)
       : File(path, flags), dir_(dir) {}
   bool seekable() const override { return true; }
+  // offset_dir_llseek(): there is no end to count from.
+  Result<int64_t> Seek(int64_t offset, int whence) override NO_THREAD_SAFETY_ANALYSIS {
+    if (whence != SEEK_SET && whence != SEEK_CUR) return Errno(EINVAL);
+    return File::Seek(offset, whence);
+  }
   Result<void> ReadDir(DirSink& sink) override NO_THREAD_SAFETY_ANALYSIS {
     int64_t position = offset();
     dir_->List(sink, &position);

@@ -39,7 +39,10 @@ const Ref<Mount>& anon_mount() {
 
 uint32_t LargeFileFlag(const File& file) {
   constexpr uint32_t kLargeFile = 0100000;
-  return (file.flags() & O_PATH) == 0 && &file.inode().fs() != &anon_fs() ? kLargeFile : 0;
+  // Only open(2) sets it, which is not how these are had.
+  FileSystem& fs = file.inode().fs();
+  if ((file.flags() & O_PATH) != 0 || &fs == &anon_fs() || fs.type_name() == "mqueue") return 0;
+  return kLargeFile;
 }
 
 uint64_t NextAnonymousIno() {

@@ -17,7 +17,6 @@ namespace {
 
 constexpr uint32_t kAllEvents = IN_ALL_EVENTS;
 // Delivered whether asked for or not.
-constexpr uint32_t kAlways = IN_IGNORED | IN_Q_OVERFLOW | IN_UNMOUNT;
 
 std::atomic<size_t> watches{0};
 std::atomic<uint32_t> next_cookie{1};
@@ -160,7 +159,7 @@ void InotifyMarks::TellDirectoryWatches(uint32_t mask) {
 }
 
 Result<int32_t> InotifyGroup::AddWatch(Inode& inode, uint32_t mask) {
-  if ((mask & (kAllEvents | kAlways)) == 0) return Errno(EINVAL);
+  if (mask == 0) return Errno(EINVAL);
   if ((mask & IN_MASK_ADD) && (mask & IN_MASK_CREATE)) return Errno(EINVAL);
   if ((mask & IN_ONLYDIR) && !inode.is_directory()) return Errno(ENOTDIR);
   const uint32_t kept = mask & (kAllEvents | IN_EXCL_UNLINK | IN_ONESHOT);

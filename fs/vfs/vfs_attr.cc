@@ -104,8 +104,11 @@ Result<void> XattrPermission(const Credentials& creds, const Path& path, std::st
     if (!creds.Has(Capability::kSysAdmin)) return Errno(write ? EPERM : ENODATA);
     return {};
   }
-  if (!name.starts_with("user.")) return Errno(EOPNOTSUPP);
   Inode& inode = InodeOf(path);
+  if (!name.starts_with("user.")) {
+    TRY(InodePermission(creds, inode, write ? kMayWrite : kMayRead));
+    return Errno(EOPNOTSUPP);
+  }
   if (!inode.is_regular() && !inode.is_directory()) return Errno(write ? EPERM : ENODATA);
   if (inode.is_directory() && write) {
     const Attr attr = TRY(inode.GetPermissionAttr());
@@ -279,8 +282,9 @@ Result<std::string> Vfs::GetXattr(const Credentials& creds, const Path& path,
     if (!acl) return Errno(ENODATA);
     return acl->Serialize(creds.user_ns());
   }
-  if (OnlyPrefix(name) || name.starts_with("system.")) return Errno(EOPNOTSUPP);
   TRY(XattrPermission(creds, path, name, false));
+  if (name.starts_with("system.")) return Errno(EOPNOTSUPP);
+  if (OnlyPrefix(name)) return Errno(EINVAL);
   return InodeOf(path).GetXattr(name);
 }
 

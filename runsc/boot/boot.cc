@@ -119,7 +119,6 @@ int Boot(BootArgs&& args) {
   options.strace = args.strace;
   options.strace_syscalls = args.strace_syscalls;
   Kernel& kernel = *new Kernel(std::move(options));  // lives as long as its threads: to the end
-  kernel.SetFirstPid(args.beside_init ? 2 : 1);
   ListenForLostStubs(kernel, status);
 
   TmpfsFileSystem::SetMemory(args.memory_limit);
@@ -146,6 +145,7 @@ int Boot(BootArgs&& args) {
     if (!args.hostname.empty()) n.hostname = args.hostname;
     if (!args.domainname.empty()) n.domainname = args.domainname;
   });
+  if (args.beside_init) MakeBareInit(kernel, **mounts, args.process, uts);
   HostResult<Ref<ThreadGroup>> init =
       MakeProcess(kernel, **mounts, args.process, uts, Origin::kFirst, &exit_code);
   if (!init.ok()) {

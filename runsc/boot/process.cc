@@ -241,6 +241,18 @@ HostResult<std::optional<bpf::SeccompFilter>> SeccompOf(const BootProcess& proce
 
 }  // namespace
 
+void MakeBareInit(Kernel& kernel, MountNamespace& mounts, const BootProcess& process,
+                  const Ref<UtsNamespace>& uts) {
+  Ref<Credentials> creds = Credentials::Root()->Copy();
+  creds->cap_bounding = creds->cap_permitted = creds->cap_effective = process.caps.bounding;
+  creds->cap_inheritable = creds->cap_ambient = 0;
+  Result<void> made = kernel.CreateBareInit({.creds = Ref<const Credentials>(std::move(creds)),
+                                             .mounts = Ref<MountNamespace>(mounts),
+                                             .uts = uts,
+                                             .rlimits = LimitsOf(process)});
+  if (!made.ok()) RW_LOG(kWarning, "no process 1: errno %d", made.error().value());
+}
+
 HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
                                          BootProcess& process, Ref<UtsNamespace> uts,
                                          Origin origin, int* exit_code) {

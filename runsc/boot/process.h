@@ -9,6 +9,11 @@
 
 namespace ringwall {
 
+// Process 1 beside which `process` will run, with all that it could ever get. Without it (the host
+// gives no memory) that is init itself.
+void MakeBareInit(Kernel& kernel, MountNamespace& mounts, const BootProcess& process,
+                  const Ref<UtsNamespace>& uts);
+
 enum class Origin : uint8_t { kFirst, kExec };
 
 // Loads the program; nothing runs yet. On failure *exit_code is 126 or 127 as a shell has it, and the

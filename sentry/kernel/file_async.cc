@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 #include <sys/stat.h>
 
+#include "fs/vfs/inotify.h"
 #include "sentry/base/log.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/user_ptr.h"
@@ -387,6 +388,7 @@ void OwnIfNobody(Task& t, File& file) {
 
 bool SupportsAsync(File& file) {
   const uint32_t type = file.inode().type();
+  if (InotifyGroupOf(file) != nullptr) return true;
   return file.queue() != nullptr && (type == S_IFIFO || type == S_IFSOCK || type == S_IFCHR);
 }
 

@@ -113,11 +113,6 @@ Kernel::Kernel(KernelOptions options)
 
 Kernel::~Kernel() = default;
 
-void Kernel::SetFirstPid(int pid) {
-  MutexLock lock(tasks_.mu);
-  tasks_.first->last_pid = pid - 1;
-}
-
 void Kernel::SetNamespaceMaker(NamespaceKind kind, NamespaceMaker maker) {
   MutexLock lock(namespaces_mu_);
   makers_[static_cast<size_t>(kind)] = maker;
@@ -233,6 +228,7 @@ bool Kernel::StraceWanted(std::string_view name) const {
 void Kernel::KillAll() {
   MutexLock lock(tasks_.mu);
   for (const auto& [tid, task] : tasks_.tasks) {
+    if (IsBareInit(task->tg())) continue;
     Result<void> ignored = SendSignalToGroup(task->tg(), MakeSigInfo(SIGKILL, kFromOutside));
     static_cast<void>(ignored);
   }

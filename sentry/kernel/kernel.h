@@ -58,7 +58,7 @@ class TaskSet {
   const Ref<PidNamespace> first;  // the first pid namespace
   std::map<int, Task*>& tasks GUARDED_BY(mu);                  // by tid
   std::map<int, RefPtr<ProcessGroup>>& groups GUARDED_BY(mu);  // by pgid; empty ones are erased
-  int live GUARDED_BY(mu) = 0;  // tasks that have not finished their exit
+  int live GUARDED_BY(mu) = 0;  // tasks that have not finished their exit, but a bare init
 
   // The next free numbers in `ns` and all above it, or those `wanted`, innermost first (clone3's
   // set_tid). EAGAIN when there is none or the limit of tasks is reached; ENOMEM when the init of
@@ -169,16 +169,28 @@ class Kernel {
   void WaitForAll();
 
   ThreadGroup* init() const { return init_.get(); }
-  // The number of the first process. 1 makes it the container's init; with 2 there is none, and
-  // orphans reap themselves (`runsc do`: the program then behaves as it does outside, where it is
-  // not init either).
-  void SetFirstPid(int pid);
+  // Makes process 1 out of nothing but the Sentry's own means: no program, no stub. The first of
+  // CreateProcess is then its child and not init, as the program of `runsc do` is not init outside
+  // either. Without it that is init itself. Preconditions: there is no process yet.
+  struct BareInitArgs {
+    Ref<const Credentials> creds;
+    Ref<MountNamespace> mounts;
+    RefPtr<UtsNamespace> uts;
+    Rlimits rlimits;
+  };
+  Result<void> CreateBareInit(const BareInitArgs& args);
+  bool IsBareInit(const ThreadGroup& tg) const { return bare_init_ && init_.get() == &tg; }
   void InitExitedLocked() REQUIRES(tasks().mu);
 
  private:
   friend class Task;
   friend class TaskLife;
   friend class Ptrace;
+  void GiveFirstNamespaces(Task& task, const Ref<MountNamespace>& mounts,
+                           const RefPtr<UtsNamespace>& uts);
+  // Numbers a process that has its first task and enters it, in a session of its own. EAGAIN.
+  Result<void> AddProcessLocked(ThreadGroup& tg, Ref<Task> leader) REQUIRES(tasks_.mu);
+
   KernelOptions options_;
   TaskSet tasks_;
   const std::unique_ptr<FutexTable> futexes_;
@@ -190,7 +202,8 @@ class Kernel {
   std::atomic<bool> paused_{false};
   uint64_t start_boottime_ns_;
   StubLossListener stub_loss_listener_;
-  RefPtr<ThreadGroup> init_;
+  RefPtr<ThreadGroup> init_;  // set before the first task runs
+  bool bare_init_ = false;
   RefPtr<NetNamespaceBase> initial_net_;
   Mutex<LockClass::kLeaf> namespaces_mu_;
   std::array<NamespaceMaker, kNamespaceKinds> makers_ GUARDED_BY(namespaces_mu_) = {};

@@ -39,7 +39,7 @@ class PidNamespace final : public Namespace {
   std::map<int, Task*> tasks;                   // by number here
   std::map<int, RefPtr<ProcessGroup>> groups;   // likewise; empty ones are erased
   int last_pid = 0;
-  ThreadGroup* init = nullptr;  // who reaps orphans; null in the first one of `runsc do`
+  ThreadGroup* init = nullptr;  // who reaps orphans
   bool had_init = false;
   bool dead = false;  // its init is gone: nothing can be made here any more
 

@@ -55,7 +55,8 @@ TimerSetting RepeatingTimer::Set(const TimerSetting& to, TimerClock clock, bool 
   return old;
 }
 
-TimerSetting RepeatingTimer::SetCpu(const TimerSetting& to, CpuClock& clock, bool absolute) {
+TimerSetting RepeatingTimer::SetCpu(const TimerSetting& to, CpuClock& clock, bool absolute,
+                                    bool keeps_interval) {
   const int64_t now = clock.Read().now_ns;
   TimerSetting old;
   int64_t deadline;
@@ -65,6 +66,7 @@ TimerSetting RepeatingTimer::SetCpu(const TimerSetting& to, CpuClock& clock, boo
     old = GetLocked(now);
     cpu_ = &clock;
     StoreLocked(to, now, absolute);
+    if (keeps_interval) interval_ = to.interval;
     armed = armed_;
     deadline = deadline_;
   }
@@ -327,7 +329,8 @@ ProcessTimers::~ProcessTimers() = default;
 
 TimerSetting ProcessTimers::SetItimer(int which, const TimerSetting& to) {
   if (which == ITIMER_REAL) return itimers_[which]->Set(to, TimerClock::kMonotonic, false);
-  return itimers_[which]->SetCpu(to, which == ITIMER_VIRTUAL ? *user_clock_ : *cpu_clock_, false);
+  return itimers_[which]->SetCpu(to, which == ITIMER_VIRTUAL ? *user_clock_ : *cpu_clock_, false,
+                                 true);
 }
 
 TimerSetting ProcessTimers::GetItimer(int which) { return itimers_[which]->Get(); }

@@ -26,7 +26,8 @@ class RepeatingTimer : public Timer {
   explicit RepeatingTimer(TimerQueue& queue) : queue_(queue) {}
   // Returns what was left.
   TimerSetting Set(const TimerSetting& to, TimerClock clock, bool absolute);
-  TimerSetting SetCpu(const TimerSetting& to, CpuClock& clock, bool absolute);
+  TimerSetting SetCpu(const TimerSetting& to, CpuClock& clock, bool absolute,
+                      bool keeps_interval = false);  // while it is off
   TimerSetting Get();
   std::optional<int64_t> OnExpire(int64_t now_ns) final;
   // After that OnExpired runs no more. The caller holds no lock.

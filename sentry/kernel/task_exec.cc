@@ -260,12 +260,7 @@ Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   }
   task->fds_ = args.fds;
   task->fs_ = MakeRef<FsContext>(args.root, args.cwd, args.umask);
-  task->ns_.mounts = args.mounts;
-  task->ns_.uts = args.uts ? args.uts : RefPtr<UtsNamespace>(MakeRef<UtsNamespace>());
-  task->ns_.ipc = FirstNamespace(NamespaceKind::kIpc);
-  task->ns_.cgroup = FirstNamespace(NamespaceKind::kCgroup);
-  task->ns_.net = initial_net_;
-  task->ns_.pid_for_children = tasks_.first;
+  GiveFirstNamespaces(*task, args.mounts, args.uts);
   task->creds_ = Ref<const Credentials>(std::move(loaded.creds));
   task->set_comm(image.comm);
   if (args.from_outside) {
@@ -279,33 +274,54 @@ Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   task->start_time_ns = tg->start_time_ns;
 
   MutexLock lock(tasks_.mu);
-  Ref<const Pid> numbers = TRY(tasks_.AllocatePid(*tasks_.first));
-  const int pid = numbers->first();
-  task->pid_ = numbers;
-  task->tid_ = pid;
-  tg->pid = numbers;
-  tg->tgid_ = pid;
-  tg->leader = task.get();
-  tg->threads.push_back(task.get());
-  Ref<Session> session = MakeRef<Session>(numbers);
-  session->leader = tg.get();
-  tg->pgrp = MakeRef<ProcessGroup>(numbers, session);
-  tg->pgrp->members.push_back(tg.get());
-  tasks_.AddGroupLocked(tg->pgrp);
-  tasks_.AddTaskLocked(*numbers, *task);
-  tasks_.live++;
-  if (pid == 1) {
-    init_ = tg;
-    tasks_.first->init = tg.get();
-    tasks_.first->had_init = true;
+  const bool beside_init = bare_init_ && !args.from_outside;
+  TRY(AddProcessLocked(*tg, std::move(task)));
+  if (beside_init) {
+    tg->parent = init_.get();
+    tg->parent_tid = init_->tgid_;
+    init_->children.push_back(tg);
   }
   if (args.from_outside) {
     tg->from_outside = true;
     tg->self_owned = true;
     tg->AddRef();  // until it ends
   }
-  task.Leak();  // the leader stays until the process is reaped
   return tg;
+}
+
+void Kernel::GiveFirstNamespaces(Task& task, const Ref<MountNamespace>& mounts,
+                                 const RefPtr<UtsNamespace>& uts) {
+  task.ns_.mounts = mounts;
+  task.ns_.uts = uts ? uts : RefPtr<UtsNamespace>(MakeRef<UtsNamespace>());
+  task.ns_.ipc = FirstNamespace(NamespaceKind::kIpc);
+  task.ns_.cgroup = FirstNamespace(NamespaceKind::kCgroup);
+  task.ns_.net = initial_net_;
+  task.ns_.pid_for_children = tasks_.first;
+}
+
+Result<void> Kernel::AddProcessLocked(ThreadGroup& tg, Ref<Task> leader) {
+  Ref<const Pid> numbers = TRY(tasks_.AllocatePid(*tasks_.first));
+  const int pid = numbers->first();
+  leader->pid_ = numbers;
+  leader->tid_ = pid;
+  tg.pid = numbers;
+  tg.tgid_ = pid;
+  tg.leader = leader.get();
+  tg.threads.push_back(leader.get());
+  Ref<Session> session = MakeRef<Session>(numbers);
+  session->leader = &tg;
+  tg.pgrp = MakeRef<ProcessGroup>(numbers, session);
+  tg.pgrp->members.push_back(&tg);
+  tasks_.AddGroupLocked(tg.pgrp);
+  tasks_.AddTaskLocked(*numbers, *leader);
+  tasks_.live++;
+  if (pid == 1) {
+    init_ = RefPtr<ThreadGroup>(&tg);
+    tasks_.first->init = &tg;
+    tasks_.first->had_init = true;
+  }
+  leader.Leak();  // the leader stays until the process is reaped
+  return {};
 }
 
 }  // namespace ringwall

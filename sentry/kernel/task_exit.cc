@@ -203,7 +203,7 @@ bool Task::LeaveGroupLocked() NO_THREAD_SAFETY_ANALYSIS {
   state_.store('Z');
   exit_code = exit_status_;
   exit_state = ExitState::kZombie;
-  set.live--;
+  if (!kernel_.IsBareInit(tg)) set.live--;
   if (tg.leader != this) {
     if (trace.tracer != nullptr) {
       tg.zombie_threads++;
@@ -289,7 +289,10 @@ void TaskLife::GroupDied(ThreadGroup& tg) {
     if (heir != nullptr) {
       c->exit_signal = SIGCHLD;
       heir->children.push_back(c);
-      if (c->zombie) heir->child_queue.Notify(EPOLLIN);
+      if (c->zombie && c->leader->trace.tracer == nullptr && TellParent(*c)) {
+        Reap(*c);
+        continue;
+      }
     } else if (c->zombie && c->leader->trace.tracer == nullptr) {
       Reap(*c);
     } else {

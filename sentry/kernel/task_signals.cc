@@ -153,7 +153,8 @@ void Task::QueueLocked(const abi::SigInfo& info, bool group) {
   if (!blocked && info.signo != SIGKILL && !traced() && IsIgnored(tg, info.signo)) return;
   // An init hears only what it has a handler for, and SIGKILL and SIGSTOP from outside; what it
   // blocks waits, since it may take it by sigwait.
-  if (!blocked && IsInit(tg) && tg.actions().Get(info.signo).handler == kDfl &&
+  const bool seen_by_tracer = traced() && info.signo != SIGKILL;
+  if (!blocked && !seen_by_tracer && IsInit(tg) && tg.actions().Get(info.signo).handler == kDfl &&
       !(info.code == kFromOutside && (info.signo == SIGKILL || info.signo == SIGSTOP)) &&
       info.code <= 0) {
     return;

@@ -262,6 +262,20 @@ def test_is_not_init(box):
     expect_equal(do(box, "sh", "-c", "kill -9 $$").code, 137)
 
 
+def test_process_1(box):
+    """The Sentry's own: seen as others are, deaf, an heir of orphans, and nothing that can run."""
+    look = ("cut -d' ' -f1-6 /proc/1/stat; tr '\\0' ' ' </proc/1/cmdline; echo; readlink /proc/1/cwd;"
+            "grep -c stack /proc/1/maps; kill -TERM 1; kill -KILL 1; kill -STOP 1; kill -0 1 && cat /proc/1/comm")
+    expect_equal(do(box, "sh", "-c", look, check=0).out, "1 (init) S 0 1 1\n/sbin/init \n/\n1\ninit\n")
+    orphan = ("(sh -c 'while [ \"$(cut -d\\  -f4 /proc/$$/stat)\" != 1 ]; do :; done; echo mine >/tmp/orphan.$$' &);"
+              "while ! cat /tmp/orphan.* 2>/dev/null; do :; done;"
+              "while [ \"$(ls -d /proc/[0-9]* | wc -l)\" -gt 4 ]; do :; done; echo reaped")
+    expect_equal(do(box, "sh", "-c", orphan, check=0).out, "mine\nreaped\n")
+    trace = ("import ctypes, os; p = ctypes.CDLL(None).ptrace; ATTACH, DETACH, PEEK = 16, 17, 2\n"
+             "print(p(ATTACH, 1, 0, 0), os.waitpid(1, 0), p(PEEK, 1, 8, 0), p(DETACH, 1, 0, 0), os.kill(1, 0))")
+    expect_equal(do(box, "python3", "-c", trace, check=0).out, "0 (1, 4991) -1 0 None\n")
+
+
 def test_the_hosts_proc_and_sys_are_out_of_reach(box):
     """The host's files are shared with what is mounted below them, but not the host's kernel."""
     if os.geteuid() != 0:

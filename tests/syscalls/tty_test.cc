@@ -194,6 +194,37 @@ TEST_F(TtyTest, RawModeAndMinimum) {
   Line("z");
 }
 
+// VTIME counts from each byte on: a read has either all of VMIN or what came before a pause.
+TEST_F(TtyTest, MinimumWithTimeWaitsBetweenBytes) {
+  Raw();
+  fcntl(slave_.get(), F_SETFL, O_RDWR);
+  const auto set = [&](cc_t tenths) {
+    t_.c_cc[VMIN] = 3;
+    t_.c_cc[VTIME] = tenths;
+    Apply();
+  };
+  const auto feed = [&](std::string_view bytes) {
+    const pid_t child = fork();
+    if (child != 0) return child;
+    for (const char c : bytes) {
+      usleep(2000);
+      if (write(master_.get(), &c, 1) != 1) _exit(1);
+    }
+    _exit(0);
+  };
+  char got[10];
+  set(1);
+  Type("ab");
+  EXPECT_EQ(read(slave_.get(), got, sizeof(got)), 2);  // after a pause
+  set(255);
+  const pid_t all = feed("abc");
+  EXPECT_EQ(read(slave_.get(), got, sizeof(got)), 3);
+  EXPECT_EQ(waitpid(all, nullptr, 0), all);
+  const pid_t few = feed("ab");
+  EXPECT_EQ(read(slave_.get(), got, 2), 2);
+  EXPECT_EQ(waitpid(few, nullptr, 0), few);
+}
+
 TEST_F(TtyTest, SwitchingModesKeepsInput) {
   Type("half");
   Screen("half");

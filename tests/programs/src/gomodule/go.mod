@@ -1,0 +1,3 @@
+module example.test/adder
+
+go 1.18
