@@ -76,6 +76,7 @@ struct StackConfig {
   int tcp_mtu_probing = 0;     // 1: after a black hole, 2: from the start
   uint32_t tcp_base_mss = 1024;
   bool tcp_abort_on_overflow = false;
+  CtSettings ct;
 };
 
 // What a transport asks of the IP layer for one packet.

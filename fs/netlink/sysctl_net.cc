@@ -86,6 +86,26 @@ constexpr Live kLive[] = {
     {"ipv4", "tcp_mtu_probing", 0, 255, FIELD(tcp_mtu_probing)},
     {"ipv4", "tcp_base_mss", INT32_MIN, INT32_MAX, FIELD(tcp_base_mss)},
     {"ipv4", "tcp_abort_on_overflow", 0, 255, FIELD(tcp_abort_on_overflow)},
+    {"netfilter", "nf_conntrack_max", 0, INT32_MAX, FIELD(ct.max)},
+    {"netfilter", "nf_conntrack_checksum", 0, 1, FIELD(ct.checksum)},
+    {"netfilter", "nf_conntrack_tcp_loose", 0, 1, FIELD(ct.tcp_loose)},
+    {"netfilter", "nf_conntrack_tcp_be_liberal", 0, 1, FIELD(ct.tcp_be_liberal)},
+    {"netfilter", "nf_conntrack_tcp_max_retrans", 0, 255, FIELD(ct.tcp_max_retrans)},
+    {"netfilter", "nf_conntrack_generic_timeout", 0, INT32_MAX, FIELD(ct.generic)},
+    {"netfilter", "nf_conntrack_icmp_timeout", 0, INT32_MAX, FIELD(ct.icmp)},
+    {"netfilter", "nf_conntrack_icmpv6_timeout", 0, INT32_MAX, FIELD(ct.icmp6)},
+    {"netfilter", "nf_conntrack_udp_timeout", 0, INT32_MAX, FIELD(ct.udp)},
+    {"netfilter", "nf_conntrack_udp_timeout_stream", 0, INT32_MAX, FIELD(ct.udp_stream)},
+    {"netfilter", "nf_conntrack_tcp_timeout_syn_sent", 0, INT32_MAX, FIELD(ct.tcp[1])},
+    {"netfilter", "nf_conntrack_tcp_timeout_syn_recv", 0, INT32_MAX, FIELD(ct.tcp[2])},
+    {"netfilter", "nf_conntrack_tcp_timeout_established", 0, INT32_MAX, FIELD(ct.tcp[3])},
+    {"netfilter", "nf_conntrack_tcp_timeout_fin_wait", 0, INT32_MAX, FIELD(ct.tcp[4])},
+    {"netfilter", "nf_conntrack_tcp_timeout_close_wait", 0, INT32_MAX, FIELD(ct.tcp[5])},
+    {"netfilter", "nf_conntrack_tcp_timeout_last_ack", 0, INT32_MAX, FIELD(ct.tcp[6])},
+    {"netfilter", "nf_conntrack_tcp_timeout_time_wait", 0, INT32_MAX, FIELD(ct.tcp[7])},
+    {"netfilter", "nf_conntrack_tcp_timeout_close", 0, INT32_MAX, FIELD(ct.tcp[8])},
+    {"netfilter", "nf_conntrack_tcp_timeout_max_retrans", 0, INT32_MAX, FIELD(ct.tcp_retrans)},
+    {"netfilter", "nf_conntrack_tcp_timeout_unacknowledged", 0, INT32_MAX, FIELD(ct.tcp_unacknowledged)},
 };
 #undef FIELD
 #undef SECONDS
@@ -133,6 +153,10 @@ constexpr Kept kKept[] = {
      "ip6frag_time=60 ip_nonlocal_bind=0 max_dst_opts_length=2147483647 max_dst_opts_number=8 "
      "max_hbh_length=2147483647 max_hbh_opts_number=8 seg6_flowlabel=0 mld_max_msf=64 mld_qrv=2 "
      "xfrm6_gc_thresh=32768"},
+    {"netfilter",
+     "nf_conntrack_acct=0 nf_conntrack_buckets=65536 nf_conntrack_events=2 nf_conntrack_expect_max=1024 "
+     "nf_conntrack_log_invalid=0 nf_conntrack_tcp_ignore_invalid_rst=0 nf_conntrack_timestamp=0 "
+     "nf_log_all_netns=0"},
     {"unix", "max_dgram_qlen=512"},
 };
 
@@ -495,6 +519,10 @@ void AddNetSysctls(StaticDirectory& net) {
     });
   }
   AddSpecial(dir("ipv4"));
+  dir("netfilter").AddFile("nf_conntrack_count", []() -> Result<std::string> {
+    Ref<NetNamespace> net = TRY(CurrentNet());
+    return Format("%zu\n", net->stack().Connections().size());
+  }, 0444);
   const auto add = [&](const char* version, const char* name, ConfDirectory::What what) {
     StaticDirectory& d = dir(version);
     d.Add(name, MakeRef<ConfDirectory>(d.fs(), InoOf(d.ino(), name), what));

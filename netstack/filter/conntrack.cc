@@ -128,13 +128,14 @@ void Conntrack::Flush(TimePoint) {
 
 void Conntrack::MakeRoom(TimePoint now) {
   DropIf([&](const Connection& c) { return c.expires <= now; });
-  if (size() < kMax) return;
+  if (size() < Most()) return;
   // Those that nobody answered go before those that work (early_drop()).
   DropIf([](const Connection& c) { return (c.status & kCtAssured) == 0; });
 }
 
 // The checks of tcp_error(), udp_error() and icmp_error(): whoever receives it drops it anyway.
-bool Conntrack::Sound(const FilterPacket& p) {
+bool Conntrack::Sound(const FilterPacket& p) const {
+  if (!settings_.checksum) return true;
   const ByteSpan segment = p.bytes().subspan(std::min(p.transport(), p.size()));
   if (p.sum() != FilterPacket::Sum::kFull || p.later_fragment() || p.first_fragment()) return true;
   if (p.has_ports()) {
@@ -177,8 +178,8 @@ void Conntrack::In(FilterPacket& p, TimePoint now, uint64_t) {
     if (c) Drop(*c);
     reply = false;
     if (tuple->icmp != 0 && tuple->icmp % 2 == 0) return;  // an answer to nothing
-    if (size() >= kMax) MakeRoom(now);
-    if (size() >= kMax) return;
+    if (size() >= Most()) MakeRoom(now);
+    if (size() >= Most()) return;
     Ref<Connection> fresh = MakeRef<Connection>();
     fresh->tuples = {*tuple, tuple->Inverse()};
     fresh->id = next_id_++;
@@ -200,21 +201,23 @@ CtVerdict Conntrack::Update(Connection& c, const FilterPacket& p, bool reply, Ti
   CtVerdict verdict = CtVerdict::kOk;
   switch (p.protocol()) {
     case kProtoTcp:
-      verdict = CtTcpUpdate(c, p, reply, now);
+      verdict = CtTcpUpdate(c, p, reply, now, settings_);
       break;
     case kProtoUdp: {
       // Questions with one answer are over soon; what goes on after two seconds is a stream.
       const bool stream = answered && now > c.stream_from;
-      c.expires = now + Duration::Seconds(stream ? 120 : 30);
+      c.expires = now + Duration::Seconds(stream ? settings_.udp_stream : settings_.udp);
       if (stream) c.status |= kCtAssured;
       break;
     }
     case kProtoIcmp:
+      c.expires = now + Duration::Seconds(settings_.icmp);
+      break;
     case kProtoIcmpv6:
-      c.expires = now + Duration::Seconds(30);
+      c.expires = now + Duration::Seconds(settings_.icmp6);
       break;
     default:
-      c.expires = now + Duration::Seconds(600);
+      c.expires = now + Duration::Seconds(settings_.generic);
       break;
   }
   if (verdict == CtVerdict::kOk || verdict == CtVerdict::kGone) {

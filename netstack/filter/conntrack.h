@@ -6,6 +6,7 @@
 #ifndef RINGWALL_NETSTACK_FILTER_CONNTRACK_H_
 #define RINGWALL_NETSTACK_FILTER_CONNTRACK_H_
 
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <functional>
@@ -71,6 +72,16 @@ struct CtTcp {
   bool liberal = false;
 };
 
+// The sysctls net.netfilter.nf_conntrack_*; times in seconds.
+struct CtSettings {
+  std::array<int64_t, kCtTcpStates> tcp = {10, 120, 60, 432000, 120, 60, 30, 120, 10, 120};
+  int64_t tcp_retrans = 300, tcp_unacknowledged = 300;
+  int64_t udp = 30, udp_stream = 120, icmp = 30, icmp6 = 30, generic = 600;
+  uint32_t max = 65536;  // Conntrack::kMax bounds it
+  uint8_t tcp_max_retrans = 3;
+  bool tcp_loose = true, tcp_be_liberal = false, checksum = true;
+};
+
 enum class CtVerdict : uint8_t { kOk, kInvalid, kAgain, kGone };
 
 class Connection : public RefCounted<Connection> {
@@ -102,6 +113,8 @@ struct NatRange {
 class Conntrack {
  public:
   static constexpr size_t kMax = 65536;  // nf_conntrack_max
+  // `settings` outlives this and may change at any time.
+  explicit Conntrack(const CtSettings& settings) : settings_(settings) {}
   // Hears of connections that are new, have another state, or are gone.
   enum class Event : uint8_t { kNew, kUpdate, kDestroy };
   using Observer = void (*)(void* context, const Connection& c, Event event);
@@ -144,7 +157,7 @@ class Conntrack {
   static std::optional<CtTuple> TupleOf(const FilterPacket& p);
   static std::optional<CtTuple> QuotedTuple(const FilterPacket& p, size_t at,
                                             size_t* transport_at);
-  static bool Sound(const FilterPacket& p);
+  bool Sound(const FilterPacket& p) const;
   void InError(FilterPacket& p, size_t quoted, TimePoint now);
   CtVerdict Update(Connection& c, const FilterPacket& p, bool reply, TimePoint now);
   Connection* Find(const CtTuple& t, TimePoint now, bool* reply);
@@ -160,6 +173,9 @@ class Conntrack {
     if (observer_ != nullptr && (c.status & kCtConfirmed) != 0) observer_(context_, c, event);
   }
 
+  size_t Most() const { return std::min<size_t>(settings_.max, kMax); }
+
+  const CtSettings& settings_;
   Observer observer_ = nullptr;
   void* context_ = nullptr;
   TimePoint log_since_;
@@ -171,7 +187,8 @@ class Conntrack {
 // conntrack_tcp.cc: a whole segment of a connection, new while its state is kCtTcpNone. kInvalid: it
 // fits nowhere, the connection stays as it was. kAgain: a fresh connection begins with it.
 // kGone: it ends a connection that nobody answered. Sets the time at which the connection ends.
-CtVerdict CtTcpUpdate(Connection& c, const FilterPacket& p, bool reply, TimePoint now);
+CtVerdict CtTcpUpdate(Connection& c, const FilterPacket& p, bool reply, TimePoint now,
+                      const CtSettings& settings);
 
 }  // namespace ringwall::net
 

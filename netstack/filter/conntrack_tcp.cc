@@ -34,9 +34,6 @@ constexpr const char* kNext[2][5] = {
      "!xxxxxxxxx"},
 };
 
-constexpr int64_t kTimeouts[kCtTcpStates] = {10, 120, 60, 432000, 120, 60, 30, 120, 10, 120};
-constexpr int64_t kRetransTimeout = 300, kUnackedTimeout = 300;
-constexpr uint8_t kMaxRetrans = 3;
 constexpr uint32_t kMaxAckWindow = 66000;
 
 bool After(uint32_t a, uint32_t b) { return SeqNum(b).Before(SeqNum(a)); }
@@ -155,19 +152,19 @@ bool InWindow(Connection& c, Segment& s, bool reply) {
   return true;
 }
 
-Duration TimeoutOf(const Connection& c, const Segment& s, bool answered) {
+Duration TimeoutOf(const Connection& c, const Segment& s, bool answered, const CtSettings& set) {
   const CtTcp& t = c.tcp;
-  int64_t seconds = kTimeouts[c.tcp_state];
-  if (t.retrans >= kMaxRetrans) {
-    seconds = std::min(seconds, kRetransTimeout);
+  int64_t seconds = set.tcp[c.tcp_state];
+  if (t.retrans >= set.tcp_max_retrans) {
+    seconds = std::min(seconds, set.tcp_retrans);
   } else if (s.kind == kKindRst) {
-    seconds = kTimeouts[kCtTcpClose];
+    seconds = set.tcp[kCtTcpClose];
   } else if (t.side[0].unacked || t.side[1].unacked) {
-    seconds = std::min(seconds, kUnackedTimeout);
+    seconds = std::min(seconds, set.tcp_unacknowledged);
   } else if (t.last_win == 0 && s.kind == kKindAck) {
-    seconds = std::min(seconds, kRetransTimeout);
+    seconds = std::min(seconds, set.tcp_retrans);
   }
-  if (!answered && c.tcp_state == kCtTcpEstablished) seconds = std::min(seconds, kUnackedTimeout);
+  if (!answered && c.tcp_state == kCtTcpEstablished) seconds = std::min(seconds, set.tcp_unacknowledged);
   return Duration::Seconds(seconds);
 }
 
@@ -194,7 +191,8 @@ std::optional<Segment> Read(const FilterPacket& p) {
 
 }  // namespace
 
-CtVerdict CtTcpUpdate(Connection& c, const FilterPacket& p, bool reply, TimePoint now) {
+CtVerdict CtTcpUpdate(Connection& c, const FilterPacket& p, bool reply, TimePoint now,
+                      const CtSettings& settings) {
   std::optional<Segment> s = Read(p);
   if (!s || s->kind == kKindNone) return CtVerdict::kInvalid;
   CtTcp& t = c.tcp;
@@ -213,6 +211,8 @@ CtVerdict CtTcpUpdate(Connection& c, const FilterPacket& p, bool reply, TimePoin
   if (before == kCtTcpNone) {
     if (after == kCtTcpSynSent) {
       Begin(t.side[0], *s);
+    } else if (!settings.tcp_loose) {
+      return CtVerdict::kInvalid;
     } else {
       t.liberal = true;
       t.side[0].end = s->end;
@@ -234,12 +234,12 @@ CtVerdict CtTcpUpdate(Connection& c, const FilterPacket& p, bool reply, TimePoin
       if (established && s->seq != exact && !train) after = before;
     }
   }
-  if (!InWindow(c, *s, reply)) return CtVerdict::kInvalid;
+  if (!InWindow(c, *s, reply) && !settings.tcp_be_liberal) return CtVerdict::kInvalid;
   t.last_kind = s->kind;
   t.last_reply = reply;
   c.tcp_state = after;
   if (before != after && after == kCtTcpFinWait) t.side[reply].closed_first = true;
-  c.expires = now + TimeoutOf(c, *s, answered);
+  c.expires = now + TimeoutOf(c, *s, answered, settings);
   if (!answered && ends && before != kCtTcpNone) return CtVerdict::kGone;
   if ((c.status & kCtSeenReply) != 0 && after == kCtTcpEstablished &&
       (before == kCtTcpSynRecv || before == kCtTcpEstablished)) {

@@ -12,7 +12,7 @@ constexpr uint32_t kAll = 0x1f, kFilterHooks = 0x0e, kNatHooks = 0x1b, kRawHooks
 
 }  // namespace
 
-Netfilter::Netfilter(Stack& stack) : stack_(stack) {
+Netfilter::Netfilter(Stack& stack) : stack_(stack), conntrack_(stack.config().ct) {
   conntrack_.SetObserver([](void* s, const Connection& c, Conntrack::Event event) {
     StackHost::Change change{StackHost::Change::Kind::kConnection};
     change.removed = event == Conntrack::Event::kDestroy;

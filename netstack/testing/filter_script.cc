@@ -137,6 +137,16 @@ void FilterRuleTest::Step(Words w) {
   const std::string& verb = w[0];
   if (verb == "v6") {
     v6_ = true;
+  } else if (verb == "config") {
+    StackConfig c = stack_->Config();
+    const uint32_t v = Number(w.at(2));
+    if (w[1] == "udp") c.ct.udp = v;
+    else if (w[1] == "loose") c.ct.tcp_loose = v != 0;
+    else if (w[1] == "liberal") c.ct.tcp_be_liberal = v != 0;
+    else if (w[1] == "checksum") c.ct.checksum = v != 0;
+    else if (w[1] == "max") c.ct.max = v;
+    else ADD_FAILURE() << "no such setting";
+    stack_->SetConfig(c);
   } else if (verb == "rule") {
     AddRule(w);
     Load();

@@ -2,6 +2,7 @@
 // (out0), both scripted, with the clock in hand. Steps:
 //
 //   v6                      everything below by IPv6; first of all
+//   config udp|loose|liberal|checksum|max N      net.netfilter.nf_conntrack_*
 //   rule TABLE CHAIN [MATCH...] TARGET      CHAIN: pre in forward out post
 //     MATCH: out IF, in IF, udp PORT, tcp PORT, proto N, to HOST, state WORD[,WORD] (new est rel inv)
 //     TARGET: accept drop notrack masquerade snat dnat redirect (each with HOST[-HOST], ports A-B,

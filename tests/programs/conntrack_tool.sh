@@ -19,6 +19,12 @@ echo hi >/dev/udp/127.0.0.1/5300 || true
 for family in ipv4 ipv6; do conntrack -L -f $family -o extended 2>&1 | mask | sort; done
 conntrack -L -p udp --dport 5300 2>/dev/null | mask
 conntrack -C
+cd /proc/sys/net/netfilter
+cat nf_conntrack_count nf_conntrack_udp_timeout nf_conntrack_tcp_timeout_established
+echo 5 >nf_conntrack_udp_timeout; cat nf_conntrack_udp_timeout
+cd - >/dev/null
+echo hi >/dev/udp/127.0.0.1/5301 || true
+conntrack -L -p udp --dport 5301 2>/dev/null | awk '{print ($3 <= 5)}'
 conntrack -D -p icmp 2>&1 | mask
 conntrack -D -p icmp 2>&1 || echo "nothing left: $?"
 conntrack -G -p udp -s 127.0.0.1 -d 127.0.0.1 --sport 1 --dport 2 2>&1 | tail -1 || true
