@@ -47,8 +47,7 @@ int Refusal(const Vma& vma, int advice) {
       return vma.locked || vma.file ? EINVAL : 0;
     case MADV_REMOVE:
       if (vma.locked || !vma.file) return EINVAL;
-      return vma.shared && (vma.max_prot & PROT_WRITE) != 0 && (vma.prot & PROT_WRITE) != 0 ? 0
-                                                                                           : EACCES;
+      return vma.shared && (vma.max_prot & PROT_WRITE) != 0 ? 0 : EACCES;
     case MADV_WIPEONFORK:
       return vma.file || vma.shared ? EINVAL : 0;
     default:

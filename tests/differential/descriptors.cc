@@ -26,6 +26,7 @@ namespace ringwall::test {
 namespace {
 
 char buffer[70000];
+int semaphores, messages;  // made before the steps, removed after them
 
 void KeepBoth(const char* what, int result, const int (&fds)[2]) {
   Say("%s", what);
@@ -186,7 +187,6 @@ void Terminal() {
   Result(ioctl(fd, Pick<unsigned long>(TIOCGPGRP, TIOCGETD, TIOCGEXCL, TCXONC, TIOCMGET), buffer));
 }
 void Semaphores() {
-  static const int set = semget(IPC_PRIVATE, 3, 0600);
   sembuf all[3];
   const size_t n = Below(4);
   Say("semop(");
@@ -194,24 +194,23 @@ void Semaphores() {
     s = {static_cast<unsigned short>(Below(4)), static_cast<short>(Pick(-2, -1, 0, 1, 2)), IPC_NOWAIT};
     printf(" %d:%d", s.sem_num, s.sem_op);
   }
-  Result(semop(set, all, n));
+  Result(semop(semaphores, all, n));
   const int what = Pick(GETVAL, GETNCNT, GETZCNT, SETVAL, 99), index = static_cast<int>(Below(5)) - 1;
   const int value = Pick(0, 1, 32767, 32768, -1);
   Say("semctl(%d, %d, %d)", index, what, value);
-  Result(semctl(set, index, what, value));
+  Result(semctl(semaphores, index, what, value));
   if (step_number % 100 == 0) Result(semctl(semget(IPC_PRIVATE, Pick(0, 1, 32001, -1), 0600), 0, IPC_RMID));
 }
 void Messages() {
-  static const int queue = msgget(IPC_PRIVATE, 0600);
   static char message[9000];
   const long type = Pick(1, 2, 3, 0, -1), wanted = Pick(0, 1, 2, -2, 5);
   const size_t size = Pick<size_t>(0, 1, 100, 8193, -1ul), room = Pick<size_t>(0, 1, 100, 8000);
   memcpy(message, &type, sizeof(type));
   Say("msgsnd(%ld, %zd)", type, static_cast<ssize_t>(size));
-  Result(msgsnd(queue, message, size, IPC_NOWAIT));
+  Result(msgsnd(messages, message, size, IPC_NOWAIT));
   const int flags = Pick(0, MSG_NOERROR, MSG_EXCEPT, MSG_COPY);
   Say("msgrcv(%ld, %zu, %x)", wanted, room, flags);
-  Result(msgrcv(queue, message, room, wanted, flags | IPC_NOWAIT));
+  Result(msgrcv(messages, message, room, wanted, flags | IPC_NOWAIT));
 }
 
 constexpr Step kSteps[] = {
@@ -225,7 +224,9 @@ constexpr Step kSteps[] = {
 int main(int argc, char** argv) {
   using namespace ringwall::test;
   for (const int ignored : {SIGPIPE, SIGTTOU, SIGTTIN, SIGHUP, SIGINT, SIGIO}) signal(ignored, SIG_IGN);
-  // In a session of its own, without a terminal; what System V keeps is removed at the end.
+  semaphores = semget(IPC_PRIVATE, 3, 0600);
+  messages = msgget(IPC_PRIVATE, 0600);
+  // In a session of its own, without a terminal.
   const pid_t child = fork();
   if (child == 0) {
     setsid();
@@ -234,12 +235,7 @@ int main(int argc, char** argv) {
   int status = 0;
   waitpid(child, &status, 0);
   printf("ended with %x\n", static_cast<unsigned>(status));
-  for (int i = 0; i < 64; i++) {
-    semid_ds sems;
-    msqid_ds queue;
-    const int set = semctl(i, 0, SEM_STAT, &sems), messages = msgctl(i, MSG_STAT, &queue);
-    if (set >= 0 && sems.sem_perm.cuid == getuid() && sems.sem_nsems == 3) semctl(set, 0, IPC_RMID);
-    if (messages >= 0 && queue.msg_lspid == child) msgctl(messages, IPC_RMID, nullptr);
-  }
+  semctl(semaphores, 0, IPC_RMID);
+  msgctl(messages, IPC_RMID, nullptr);
   return 0;
 }

@@ -277,6 +277,20 @@ TEST(ProcessRulesTest, InheritedZombiesAreToldOf) {
   })));
 }
 
+// What counts is whether the file could be written through the mapping, not its protection now.
+TEST(MemoryRulesTest, HolesAreMadeThroughMappingsThatMayWrite) {
+  const Fd fd(memfd_create("m", 0));
+  ASSERT_EQ(ftruncate(fd.get(), 4096), 0);
+  void* const shared = mmap(nullptr, 4096, PROT_READ, MAP_SHARED, fd.get(), 0);
+  ASSERT_NE(shared, MAP_FAILED);
+  EXPECT_EQ(madvise(shared, 4096, MADV_REMOVE), 0);
+  void* const own = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd.get(), 0);
+  ASSERT_NE(own, MAP_FAILED);
+  EXPECT_FAILS(madvise(own, 4096, MADV_REMOVE), EACCES);
+  munmap(shared, 4096);
+  munmap(own, 4096);
+}
+
 TEST(ProcessRulesTest, WhichErrorComesFirst) {
   EXPECT_FAILS(syscall(SYS_tgkill, getpid(), 999999, -1), ESRCH);
   EXPECT_FAILS(syscall(SYS_tgkill, getpid(), getpid(), -1), EINVAL);
