@@ -114,6 +114,21 @@ class ScriptPlatform final : public Platform {
   FakePlatform memories_;
 };
 
+Ref<MountNamespace> Tree(Kernel& kernel) {
+  BootArgs args;
+  args.memory_limit = kMemoryLimit;
+  const char* const mounts[][3] = {{"tmpfs", "/", "size=8m"},     {"proc", "/proc", ""},
+                                   {"sysfs", "/sys", ""},         {"devtmpfs", "/dev", ""},
+                                   {"devpts", "/dev/pts", ""},    {"tmpfs", "/tmp", "size=8m"},
+                                   {"mqueue", "/dev/mqueue", ""}};
+  for (const auto& [type, at, data] : mounts) {
+    args.mounts.push_back({.type = type, .source = type, .destination = at, .data = data});
+  }
+  HostResult<Ref<MountNamespace>> made = MountAll(kernel, args);
+  RW_CHECK(made.ok());
+  return std::move(*made);
+}
+
 struct World {
   ScriptPlatform* platform = nullptr;
   Kernel* kernel = nullptr;
@@ -130,29 +145,19 @@ World& TheWorld() {
     options.memory_limit = kMemoryLimit;
     sched_getaffinity(0, sizeof(options.cpus), &options.cpus);
     w->kernel = new Kernel(std::move(options));
-    w->kernel->SetFirstPid(2);
     w->kernel->tasks().max_tasks = 64;
     TmpfsFileSystem::SetMemory(kMemoryLimit);
     RegisterDrivers();
     RegisterFileSystems(*w->kernel);
+    w->kernel->set_initial_net(NetNamespace::Create(*w->kernel, true));
+    Result<void> made = w->kernel->CreateBareInit({.creds = Credentials::Root(),
+                                                   .mounts = Tree(*w->kernel),
+                                                   .uts = MakeRef<UtsNamespace>(),
+                                                   .rlimits = {}});
+    RW_CHECK(made.ok());
     return w;
   }();
   return *world;
-}
-
-Ref<MountNamespace> Tree(Kernel& kernel) {
-  BootArgs args;
-  args.memory_limit = kMemoryLimit;
-  const char* const mounts[][3] = {{"tmpfs", "/", "size=8m"},     {"proc", "/proc", ""},
-                                   {"sysfs", "/sys", ""},         {"devtmpfs", "/dev", ""},
-                                   {"devpts", "/dev/pts", ""},    {"tmpfs", "/tmp", "size=8m"},
-                                   {"mqueue", "/dev/mqueue", ""}};
-  for (const auto& [type, at, data] : mounts) {
-    args.mounts.push_back({.type = type, .source = type, .destination = at, .data = data});
-  }
-  HostResult<Ref<MountNamespace>> made = MountAll(kernel, args);
-  RW_CHECK(made.ok());
-  return std::move(*made);
 }
 
 // The smallest program: its header, and memory behind it.

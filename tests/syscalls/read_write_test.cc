@@ -244,5 +244,34 @@ TEST_F(ReadWriteTest, ASingleWriteMayIgnoreAppend) {
   EXPECT_EQ(pwritev2(fd.get(), &none, 1, 1, 0x1000), 0);  // no bytes, no look at the flags
 }
 
+// Often enough that systrap has patched the calls, whose pieces then come in several ways.
+TEST_F(ReadWriteTest, PiecesOfAllSizesKeepTheirOrder) {
+  const size_t kSizes[] = {1, 0, 4095, 4096, 4097, 100, 32767, 32768, 32769, 7, 65536, 65537, 3};
+  std::string data;
+  for (size_t i = 0; data.size() < 400'000; i++) data += std::to_string(i);
+  for (size_t round = 0; round < 30; round++) {
+    std::vector<iovec> out, in;
+    size_t total = 0;
+    const size_t count = 1 + round % 20;
+    for (size_t i = 0; i < count; i++) {
+      const size_t size = std::min(kSizes[(round + i) % std::size(kSizes)], data.size() - total);
+      out.push_back({data.data() + total, size});
+      total += size;
+    }
+    ASSERT_EQ(pwritev(fd_.get(), out.data(), static_cast<int>(count), 0),
+              static_cast<ssize_t>(total));
+    std::string back(total, '-');
+    size_t at = 0;
+    for (size_t i = 0; at < total; i++) {
+      const size_t size = std::min(kSizes[(round + 2 * i + 1) % std::size(kSizes)], total - at);
+      in.push_back({back.data() + at, size});
+      at += size;
+    }
+    ASSERT_EQ(preadv(fd_.get(), in.data(), static_cast<int>(in.size()), 0),
+              static_cast<ssize_t>(total));
+    ASSERT_TRUE(back == data.substr(0, total)) << round;
+  }
+}
+
 }  // namespace
 }  // namespace ringwall::test

@@ -614,5 +614,38 @@ TEST(UnixOptionTest, PeekOff) {
   EXPECT_EQ(recv(p.b.get(), b, 8, 0), 4);
 }
 
+// Often enough that systrap has patched the calls.
+TEST(UnixSocketTest, AnswersForMemoryThatCannotBeWrittenAreFaults) {
+  int pair[2];
+  ASSERT_OK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair));
+  const Fd a(pair[0]), b(pair[1]);
+  void* const page = mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(page, MAP_FAILED);
+  for (int round = 0; round < 30; round++) {
+    int type = 0;
+    socklen_t length = sizeof(type);
+    EXPECT_OK(getsockopt(a.get(), SOL_SOCKET, SO_TYPE, &type, &length));
+    EXPECT_EQ(type, SOCK_SEQPACKET);
+    EXPECT_FAILS(getsockopt(a.get(), SOL_SOCKET, SO_TYPE, page, &length), EFAULT);
+    sockaddr_un name = {};
+    length = sizeof(name);
+    EXPECT_OK(getsockname(a.get(), reinterpret_cast<sockaddr*>(&name), &length));
+    EXPECT_EQ(length, sizeof(sa_family_t));
+    EXPECT_FAILS(getsockname(a.get(), static_cast<sockaddr*>(page), &length), EFAULT);
+    EXPECT_FAILS(ioctl(a.get(), FIONREAD, page), EFAULT);
+    char one[] = "first", two[5000] = "second", got[6000] = {};
+    iovec out[] = {{one, 5}, {two, sizeof(two)}, {one, 5}}, in[] = {{got, 7}, {got + 7, 5990}};
+    msghdr m = {};
+    m.msg_iov = out, m.msg_iovlen = 3;
+    EXPECT_EQ(sendmsg(a.get(), &m, 0), 5010);
+    m.msg_iov = in, m.msg_iovlen = 2, m.msg_flags = -1;
+    EXPECT_EQ(recvmsg(b.get(), &m, 0), 5010);
+    EXPECT_EQ(m.msg_flags & ~MSG_EOR, 0);
+    EXPECT_EQ(std::string(got, 11), "firstsecond");
+    EXPECT_EQ(std::string(got + 5005), "first");
+  }
+  munmap(page, 4096);
+}
+
 }  // namespace
 }  // namespace ringwall::test
