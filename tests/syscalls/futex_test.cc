@@ -211,6 +211,67 @@ TEST(FutexTest, RobustListMarksTheDeadOwner) {
   EXPECT_FAILS(syscall(SYS_get_robust_list, 0, BadAddress(), &size), EFAULT);
 }
 
+TEST(FutexTest, RobustListsPendingLockIsMarkedToo) {
+  struct Node {
+    robust_list list;
+    std::atomic<int> word;
+  };
+  auto* node = static_cast<Node*>(
+      mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  // Of an empty list, by the end of the process and by that of a thread.
+  for (const bool thread : {false, true}) {
+    EXPECT_TRUE(Exited(InChild([=] {
+      const auto end = [=] {
+        static robust_list_head head;
+        head.list.next = &head.list;
+        head.futex_offset = offsetof(Node, word);
+        head.list_op_pending = &node->list;
+        node->word = static_cast<int>(syscall(SYS_gettid));
+        return static_cast<int>(syscall(SYS_set_robust_list, &head, sizeof(head)));
+      };
+      if (!thread) return end();
+      int result = 1;
+      std::thread([&] { result = end(); }).join();
+      return result;
+    })));
+    EXPECT_EQ(node->word & (FUTEX_OWNER_DIED | FUTEX_TID_MASK), FUTEX_OWNER_DIED) << thread;
+  }
+  munmap(node, 4096);
+}
+
+TEST(FutexTest, RobustListIsEachTasksOwn) {
+  robust_list_head head;
+  const auto list_of = [](pid_t pid) {
+    void* where = nullptr;
+    size_t size = 0;
+    EXPECT_OK(syscall(SYS_get_robust_list, pid, &where, &size));
+    return where;
+  };
+  void* const own = list_of(0);
+  int ready[2], done[2];
+  ASSERT_OK(pipe(ready));
+  ASSERT_OK(pipe(done));
+  // Without the C library, which would give the child one.
+  const auto pid = static_cast<pid_t>(syscall(SYS_fork));
+  if (pid == 0) {
+    char byte = list_of(0) == nullptr;
+    if (syscall(SYS_set_robust_list, &head, sizeof(head)) != 0) byte = 0;
+    if (write(ready[1], &byte, 1) != 1 || read(done[0], &byte, 1) != 1) _exit(1);
+    syscall(SYS_set_robust_list, nullptr, sizeof(head));
+    _exit(0);
+  }
+  char byte = 0;
+  EXPECT_EQ(read(ready[0], &byte, 1), 1);
+  EXPECT_EQ(byte, 1);
+  EXPECT_EQ(list_of(pid), &head);
+  EXPECT_EQ(list_of(0), own);
+  EXPECT_EQ(write(done[1], &byte, 1), 1);
+  int status = -1;
+  EXPECT_EQ(waitpid(pid, &status, 0), pid);
+  EXPECT_EQ(status, 0);
+  for (const int fd : {ready[0], ready[1], done[0], done[1]}) close(fd);
+}
+
 TEST(FutexTest, ClearChildTidWakesAtThreadEnd) {
   // What pthread_join waits for, done by hand a hundred times.
   for (int i = 0; i < 100; ++i) std::thread([] {}).join();
