@@ -17,12 +17,13 @@ struct FrameHead {
 _Static_assert(sizeof(struct FrameHead) == RW_REGION_FRAME_HEAD, "as the Sentry makes it");
 
 // What an xrstor loads the state of a fresh program from: all components in their initial state, but
-// MXCSR, which is always loaded.
+// MXCSR, which is always loaded. As large as the largest area: some processors fault where a part that is
+// not even to be loaded would lie in a page that is not mapped.
 static const struct {
   uint16_t fcw, pad[11];
-  uint32_t mxcsr, rest[(XSTATE_LEGACY + XSTATE_HEADER_SIZE - 28) / 4];
+  uint32_t mxcsr, rest[(RW_REGION_XSTATE_SIZE - 28) / 4];
 } kInitial __attribute__((aligned(64))) = {0x37f, {0}, 0x1f80, {0}};
-_Static_assert(sizeof kInitial == XSTATE_LEGACY + XSTATE_HEADER_SIZE, "legacy area and header");
+_Static_assert(sizeof kInitial == RW_REGION_XSTATE_SIZE, "the largest area");
 
 static long CopyOut(uint64_t to, const void* from, uint64_t n) {
   return stub_copy((void*)to, from, n);
