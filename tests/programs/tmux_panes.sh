@@ -4,10 +4,12 @@
 export TMUX_TMPDIR=$PWD SHELL=/bin/sh; unset TMUX
 t() { tmux -f /dev/null "$@"; }
 until_shows() { for i in $(seq 500); do t capture-pane -p -t "$1" | grep -q "$2" && return; sleep 0.02; done; echo "$1 never shows $2"; }
-t new-session -d -s s -x 60 -y 12 'PS1="$ " sh'; echo "new $?"
+t new-session -d -s s -n first -x 60 -y 12 'PS1="$ " sh'; echo "new $?"
 until_shows s:0.0 '^\$'
 t send-keys -t s:0.0 'echo $((6*7)) answers' Enter; until_shows s:0.0 '^42 answers'
 t send-keys -t s:0.0 'stty size; sleep 1000' Enter; until_shows s:0.0 '^12 60'
+# A shell that is about to start a program may miss the key.
+until [ "$(t display-message -p -t s:0.0 '#{pane_current_command}')" = sleep ]; do sleep 0.01; done
 t send-keys -t s:0.0 C-c; t send-keys -t s:0.0 'echo after $?' Enter; until_shows s:0.0 '^after 130'
 t split-window -h -t s:0 'PS1="> " sh'; until_shows s:0.1 '^>'
 t send-keys -t s:0.1 'stty size' Enter; until_shows s:0.1 '^12 29'

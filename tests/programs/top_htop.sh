@@ -10,7 +10,7 @@ python3 busy.py & d=$!; until [ -e ready ]; do sleep 0.01; done
 mine() { sed "s/\b$a\b/A/; s/\b$b\b/B/; s/\b$c\b/C/; s/\b$d\b/D/; s/\b$$\b/SELF/"; }
 ps -o pid=,ppid=,s=,ni=,nlwp=,comm= -p $a,$b,$c,$d | awk -v n=$base '{$4 -= n; print}' | mine
 ps -o args= -p $c; ps -T -p $d -o comm= | wc -l; ps -o etimes= -p $a | tr -d ' ' | grep -c '^[0-9]$'
-pgrep -P $$ -c sleep; pgrep -f 'renamed 1002' | mine
+pgrep -P $$ -c sleep; pgrep -P $$ -f 'renamed 1002' | mine
 top -b -n 1 -w 120 -p $a,$b,$d -o PID | awk -v n=$base 'f {print $1, $3 - n, $4 - n, $8, $NF} /PID USER/ {f = 1}' | mine | sort
 top -b -n 1 -H -p $d | grep -c python3; top -b -n 2 -d 0.1 | grep -c '^Tasks:'
 python3 - $a <<'P'
