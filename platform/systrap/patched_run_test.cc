@@ -9,6 +9,7 @@
 #include <random>
 #include <thread>
 
+#include "platform/systrap/region.h"
 #include "platform/testing/platform_fixture.h"
 
 namespace ringwall {
@@ -382,6 +383,41 @@ TEST_P(PatchedTest, RuinedRegionHarmsItsGuestOnly) {
     bad.reset();
     ASSERT_EQ(good->Switch().kind, EventKind::kSyscall);
   }
+}
+
+// Nobody interrupts the task: its thread finds out by itself, however long it has slept.
+TEST_P(PatchedTest, DeathBehindARuinedRobustListIsSeen) {
+  // movq $0, %gs:robust_head; jmp .
+  constexpr int kHead = offsetof(systrap::Region, robust_head);
+  auto c = StartText(*as_, Code()
+                               .Bytes({0x65, 0x48, 0xc7, 0x04, 0x25, kHead & 0xff, kHead >> 8, 0, 0})
+                               .Bytes({0, 0, 0, 0})
+                               .JumpBack(0));
+  std::thread killer([&] {
+    usleep(50'000);
+    kill(as_->host_pid(), SIGKILL);
+  });
+  EXPECT_EQ(c->Switch().kind, EventKind::kStubLost);
+  killer.join();
+}
+
+// A thread waits for its next task while another one of its process spoils its region. No interrupt
+// reaches the task that gets it before its guest code runs: the wait for that must end by itself.
+TEST_P(PatchedTest, SpoiltRegionOfAnIdleThreadIsNotWaitedForForEver) {
+  // rdgsbase %rdi; syscall
+  auto idle = Start(*as_, Code().Bytes({0xf3, 0x48, 0x0f, 0xae, 0xcf}).Call(SYS_umask));
+  ASSERT_EQ(idle->Switch().kind, EventKind::kSyscall);
+  const uint64_t region = idle->regs().rdi;
+  // movl $0, state(%rdi); syscall
+  auto spoiler = Start(*as_, Code().Bytes({0xc7, 0x07, 0, 0, 0, 0}).Call(SYS_umask));
+  spoiler->regs().rdi = region + offsetof(systrap::Region, state);
+  spoiler->RegsChanged();
+  idle.reset();
+  ASSERT_EQ(spoiler->Switch().kind, EventKind::kSyscall);
+  auto victim = Start(*as_, UmaskLoop());
+  EXPECT_FALSE(victim->RunAhead());  // so it is the spoilt one
+  const EventKind kind = victim->Switch().kind;
+  EXPECT_TRUE(kind == EventKind::kSyscall || kind == EventKind::kStubLost) << static_cast<int>(kind);
 }
 
 }  // namespace

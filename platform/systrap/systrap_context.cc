@@ -121,6 +121,7 @@ SystrapContext::~SystrapContext() {
   LetGo();
   thread_.held = cpu_ >= 0;
   if (debug_used_ && !lost_) static_cast<void>(SetDebugRegister(7, 0).ok());
+  ending_.store(true);  // of a thread that has not come up yet no more than seconds are waited for
   if (lost_ || (!ready_ && !Await())) return;
   // The host would go on writing to an area that is still registered: not for the next task.
   if (Load(region_->rseq_area) != 0) return;
@@ -365,22 +366,24 @@ Result<void> SystrapContext::SetAffinity(const cpu_set_t& set) {
 // what a hostile guest can do: break its robust list, so that its death wakes nobody, or block the
 // kick by a forged signal frame and run or sleep on.
 bool SystrapContext::SleepUntilChange() {
-  constexpr long kFirstNs = 4'000'000, kLastNs = 500'000'000;
+  constexpr uint64_t kFirstNs = 4'000'000, kLastNs = 500'000'000, kLongestNs = 60'000'000'000;
   constexpr uint64_t kPatienceNs = 2'000'000'000, kLongPatienceNs = 5'000'000'000;
+  const bool in_guest = in_guest_.load();
+  const bool was_up = ready_once_ || thread_.used;
   // A command that runs no guest code is carried out at once, if no guest thread spoils the region;
   // who gave it may hold a lock that others want.
-  const bool brief = ready_once_ && !in_guest_.load();
-  timespec timeout = {0, kFirstNs};
+  const bool brief = was_up && !in_guest;
+  uint64_t sleep_ns = kFirstNs;
   uint64_t cpu_before = 0, waited = 0, last = 0;
-  bool first = true;
   for (;;) {
     const uint32_t state = __atomic_load_n(&region_->state, __ATOMIC_ACQUIRE);
     if ((state & (RW_STATE_SENTRY | RW_STATE_DIED)) != 0) return true;
-    const bool waits_for_answer = brief || interrupted_.load();
+    const bool waits_for_answer = brief || interrupted_.load() || ending_.load();
     if (waits_for_answer) {
       // Not by the timeouts: a thread that keeps changing the word lets none pass. A long pause is one
       // of the whole sandbox (a frozen cgroup) and counts little.
       const uint64_t now = MonotonicNs();
+      if (last == 0) sleep_ns = kFirstNs;
       if (last != 0) waited += std::min<uint64_t>(now - last, kLastNs);
       last = now;
       if (waited > kLongPatienceNs && (brief || ending_.load())) return GiveUp();
@@ -398,14 +401,18 @@ bool SystrapContext::SleepUntilChange() {
     uint64_t list = 0;
     size_t length = 0;
     if (::syscall(SYS_get_robust_list, thread_.tid, &list, &length) != 0) return false;
-    if (list == 0 && (ready_once_ || thread_.used)) return false;
-    // Nor may the first sleep be for ever: the list is looked through before it goes.
-    const bool limited = first || waits_for_answer || list == 0 || as_->stopped();
-    first = false;
-    if (Futex(&region_->state, FUTEX_WAIT, sleeping, limited ? &timeout : nullptr) == 0 ||
-        errno != ETIMEDOUT) {
-      continue;
-    }
+    if (list == 0 && was_up) return false;
+    // No sleep is for ever. The list is looked through before it goes, so a death of which it does not
+    // tell can follow this look; and Interrupt's wake may come just before the sleep, with a kick that
+    // is not taken. Both are found out within the time that has been waited already, a minute at most:
+    // soon enough for a guest that has nothing but its own end to lose. Outside of guest code nobody
+    // wakes at all, since Interrupt finds nothing to stop.
+    const uint64_t longest_ns = waits_for_answer || !in_guest ? kLastNs : kLongestNs;
+    const uint64_t ns = as_->stopped() ? kFirstNs : sleep_ns;
+    const timespec timeout = {static_cast<time_t>(ns / 1'000'000'000),
+                              static_cast<long>(ns % 1'000'000'000)};
+    if (Futex(&region_->state, FUTEX_WAIT, sleeping, &timeout) == 0 || errno != ETIMEDOUT) continue;
+    sleep_ns = std::min(sleep_ns * 2, longest_ns);
     Unpair();  // the guest runs on
     if (!waits_for_answer) continue;
     uint64_t user, system;
@@ -413,7 +420,6 @@ bool SystrapContext::SleepUntilChange() {
     if (cpu_before == 0) cpu_before = user + system;
     if (waited > kPatienceNs && user + system - cpu_before > kPatienceNs / 2) return GiveUp();
     Kick();
-    timeout.tv_nsec = std::min(timeout.tv_nsec * 2, kLastNs);
   }
 }
 
