@@ -85,6 +85,7 @@
 #define RW_R_R11 0x98
 #define RW_R_KICK 0x100
 #define RW_R_ABORT_RSP 0x180
+#define RW_R_ROBUST_HEAD 0x240
 
 #define RW_TRAP_FLAG 0x100
 
@@ -184,6 +185,7 @@ static_assert(offsetof(Region, rax) == RW_R_RAX && offsetof(Region, r9) == RW_R_
 static_assert(offsetof(Region, rip) == RW_R_RIP && offsetof(Region, resume) == RW_R_RESUME);
 static_assert(offsetof(Region, rsp) == RW_R_RSP && offsetof(Region, r13) == RW_R_R13);
 static_assert(offsetof(Region, r14) == RW_R_R14 && offsetof(Region, r11) == RW_R_R11);
+static_assert(offsetof(Region, robust_head) == RW_R_ROBUST_HEAD);
 static_assert(offsetof(Region, kick) == RW_R_KICK && offsetof(Region, abort_rsp) == RW_R_ABORT_RSP);
 static_assert(sizeof(Region) <= 0x1000);
 

@@ -6,10 +6,44 @@
 
         .text
 
-// A new guest thread. rdi: its region.
+// A new guest thread. rdi: its region. No stack and no signals until its filter stands: the region is the
+// guest's to write, and a return address on it would be followed with the memory thread's rights.
         .globl stub_systrap_entry
 stub_systrap_entry:
-        lea     RW_REGION_STACK_TOP(%rdi), %rsp
+        mov     %rdi, %rbx
+        lea     RW_R_ROBUST_HEAD(%rbx), %rdi
+        mov     $24, %esi
+        mov     $273, %eax                      // set_robust_list
+        syscall
+        test    %rax, %rax
+        jnz     1f
+        mov     $1, %edi                        // SECCOMP_SET_MODE_FILTER
+        mov     $4, %esi                        // SECCOMP_FILTER_FLAG_SPEC_ALLOW
+        lea     stub_systrap_filter(%rip), %rdx
+        mov     $317, %eax                      // seccomp
+        syscall
+        test    %rax, %rax
+        jnz     1f
+        mov     %rbx, %rdi
+        lea     RW_REGION_STACK_TOP(%rbx), %rsp
+        call    stub_systrap_begin
+1:      mov     $1, %edi
+        mov     $231, %eax                      // exit_group
+        syscall
+        hlt
+
+// void stub_unblock(const struct KernelUcontext*): rt_sigreturn, the one way past the filter to receive
+// signals. The context leads to stub_systrap_start.
+        .globl stub_unblock
+stub_unblock:
+        mov     %rdi, %rsp
+        mov     $15, %eax
+        syscall
+        hlt
+
+// rdi: the region; with signals.
+        .globl stub_systrap_started
+stub_systrap_started:
         call    stub_systrap_start
         jmp     stub_systrap_return
 

@@ -9,8 +9,6 @@
 #include <signal.h>
 #include <sys/syscall.h>
 
-extern __attribute__((visibility("hidden"))) const struct sock_fprog stub_systrap_filter;
-
 // The head of the kernel's siginfo, and of the parts that are used.
 struct KernelSiginfo {
   int32_t signo, error, code, pad;
@@ -272,26 +270,22 @@ long stub_systrap_kicked(struct Region* region) {
   return NeedsFrame(region);
 }
 
-long stub_systrap_start(struct Region* region) {
-  const uint64_t no_signals = 0;
+void stub_systrap_begin(struct Region* region) {
   const uint64_t base = (uint64_t)region;
-  const struct {
-    uint64_t sp;
-    uint64_t flags;
-    uint64_t size;
-  } altstack = {base + RW_REGION_ALTSTACK, 0, RW_REGION_ALTSTACK_SIZE};
   region->robust_head = base + offsetof(struct Region, robust_entry);
   region->robust_entry = base + offsetof(struct Region, robust_head);
   region->robust_offset =
       offsetof(struct Region, state) - offsetof(struct Region, robust_entry);
   WriteGs(base);
-  if (stub_call(SYS_sigaltstack, (long)&altstack, 0, 0, 0) != 0 ||
-      stub_call(SYS_set_robust_list, (long)&region->robust_head, 24, 0, 0) != 0 ||
-      stub_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&no_signals, 0, 8) != 0 ||
-      stub_call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-                (long)&stub_systrap_filter, 0) != 0) {
-    stub_call(SYS_exit_group, 1, 0, 0, 0);
-  }
+  // No xstate: that of the guest is loaded with its first command.
+  const struct KernelUcontext start = {
+      .stack = {base + RW_REGION_ALTSTACK, 0, RW_REGION_ALTSTACK_SIZE},
+      .rdi = base, .rsp = base + RW_REGION_STACK_TOP, .rip = (uint64_t)stub_systrap_started,
+      .eflags = 0x202, .cs = 0x33, .ss = 0x2b};
+  stub_unblock(&start);
+}
+
+long stub_systrap_start(struct Region* region) {
   Serve(region, RW_EVENT_READY, 0);
   return NeedsFrame(region);
 }

@@ -53,6 +53,8 @@ long stub_futex(struct Region* region, const uint64_t args[6]);
 long stub_xsave(void* area, uint64_t mask);
 long stub_xrstor(const void* area, uint64_t mask);
 long stub_call(long nr, long a, long b, long c, long d);
+extern const char stub_systrap_started[];
+void stub_unblock(const struct KernelUcontext* context);
 
 // stub_local.c: answers the call whose registers are in the region, if the stub may and can; its
 // result is then in region->rax. *flags gets RW_FLAG_INTERRUPTED for a futex call that was.

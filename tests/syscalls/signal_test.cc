@@ -270,18 +270,22 @@ ssize_t InterruptedRead(int flags) {
   sigaction(SIGUSR1, &sa, nullptr);
   Pipe p;
   const pid_t tid = static_cast<pid_t>(syscall(SYS_gettid));
+  std::atomic<bool> returned = false;
   std::thread other([&] {
-    // Signal until the handler has run; only then may a restarted read find its byte.
-    while (g_count == 0) {
+    // A read that is not restarted gets no byte: a signal may come before it has begun.
+    const bool restarts = (flags & SA_RESTART) != 0;
+    while (restarts ? g_count == 0 : !returned.load()) {
       usleep(2000);
-      if (g_count == 0) syscall(SYS_tgkill, getpid(), tid, SIGUSR1);
+      if (g_count == 0 || !restarts) syscall(SYS_tgkill, getpid(), tid, SIGUSR1);
     }
+    if (!restarts) return;
     usleep(5000);
     if (write(p.writer.get(), "x", 1) != 1) abort();
   });
   char c;
   const ssize_t n = read(p.reader.get(), &c, 1);
   const int error = errno;
+  returned.store(true);
   other.join();
   errno = error;
   return n;
