@@ -131,7 +131,6 @@ class Bbr final : public CongestionControl {
   Duration min_rtt_ = Duration::Seconds(3600);
   TimePoint min_rtt_at_, cycle_at_, probe_done_ = TimePoint::Never();
   bool probe_round_ = false, was_recovering_ = false, conserve_ = false;
-  uint64_t recovery_end_ = 0;
   size_t cycle_ = 0;
   double pacing_gain_, window_gain_;
   uint64_t cwnd_ = 0, before_ = 0, pacing_ = 0;
