@@ -148,7 +148,8 @@ SysResult SysRenameat2(Task& t, int fromfd, UserPath from, int tofd, UserPath to
   Result<AtWalk> new_at = new_name.ok() ? AtWalk::Make(t, tofd, *new_name) : new_name.error();
   if (!new_at.ok()) {
     // What is wrong on the way to the old name is told first.
-    PathWalk first(old_at.walk());
+    const Walk walk = old_at.walk();
+    PathWalk first(walk);
     TRY(first.ToParent(old_name));
     return new_at.error();
   }
