@@ -157,6 +157,17 @@ struct Filled {
   uint32_t used, count;
 };
 
+// Tells the Sentry of what has just been copied behind the rest.
+static void Note(struct Region* region, struct Filled* filled, uint64_t addr, uint64_t size) {
+  struct RegionCopy* const copy =
+      filled->count == 0 ? &region->input[0] : &region->more_input[filled->count - 1];
+  copy->addr = addr;
+  copy->size = (uint32_t)size;
+  copy->offset = filled->used;
+  filled->used += (uint32_t)(size + 63) & ~63U;
+  ++filled->count;
+}
+
 // Copies bytes of the guest's behind what is there; their place in the window, or 0.
 static const uint8_t* Add(struct Region* region, struct Filled* filled, uint64_t addr,
                           uint64_t size) {
@@ -165,13 +176,7 @@ static const uint8_t* Add(struct Region* region, struct Filled* filled, uint64_t
   if (size == 0 || size > kLargest || size > room || size > RW_STUB_START - addr) return 0;
   uint8_t* const to = (uint8_t*)region + RW_REGION_WINDOW + filled->used;
   if (stub_copy(to, (const void*)addr, size) != 0) return 0;
-  struct RegionCopy* const copy =
-      filled->count == 0 ? &region->input[0] : &region->more_input[filled->count - 1];
-  copy->addr = addr;
-  copy->size = (uint32_t)size;
-  copy->offset = filled->used;
-  filled->used += (uint32_t)(size + 63) & ~63U;
-  ++filled->count;
+  Note(region, filled, addr, size);
   return to;
 }
 
@@ -183,13 +188,7 @@ static void AddString(struct Region* region, struct Filled* filled, uint64_t add
   uint8_t* const to = (uint8_t*)region + RW_REGION_WINDOW + filled->used;
   const long length = stub_copy_string(to, (const void*)addr, most);
   if (length <= 0) return;
-  struct RegionCopy* const copy =
-      filled->count == 0 ? &region->input[0] : &region->more_input[filled->count - 1];
-  copy->addr = addr;
-  copy->size = (uint32_t)length;
-  copy->offset = filled->used;
-  filled->used += (uint32_t)(length + 63) & ~63U;
-  ++filled->count;
+  Note(region, filled, addr, (uint64_t)length);
 }
 
 // iovecs, and with `contents` as many of the short pieces that they name as there is room for.
@@ -224,16 +223,10 @@ static int IsLockCommand(uint64_t cmd) {
 
 // What the Sentry wants to know when a task ends: usually that it holds no lock.
 static uint32_t FillForExit(struct Region* region) {
-  enum { kAt = 192, kHeadSize = 24 };
-  uint32_t count = region->rax == SYS_exit_group ? FillUsage(region) : 0;
-  const uint64_t head = region->guest_robust;
-  if (head != 0 && stub_is_user(head, kHeadSize) &&
-      stub_copy((uint8_t*)region + RW_REGION_WINDOW + kAt, (const void*)head, kHeadSize) == 0) {
-    struct RegionCopy* const copy = count == 0 ? &region->input[0] : &region->more_input[0];
-    *copy = (struct RegionCopy){head, kHeadSize, kAt};
-    ++count;
-  }
-  return count;
+  enum { kBehindUsage = 192, kHeadSize = 24 };
+  struct Filled filled = {kBehindUsage, region->rax == SYS_exit_group ? FillUsage(region) : 0};
+  Add(region, &filled, region->guest_robust, kHeadSize);
+  return filled.count;
 }
 
 uint32_t stub_fill_window(struct Region* region) {
