@@ -65,11 +65,6 @@ void Make() {
   if (r == 0) fcntl(two[0], F_SETFL, O_RDWR | O_NONBLOCK), fcntl(two[1], F_SETFL, O_RDWR | O_NONBLOCK);
   KeepBoth("openpty", r, two);
 }
-void Close() {
-  const int fd = AnyFd();
-  Say("close(%d)", fd);
-  Result(close(fd));
-}
 void Read() {
   const int fd = AnyFd();
   const size_t size = Pick(0u, 1u, 7u, 8u, 100u, 4096u);

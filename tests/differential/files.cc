@@ -72,11 +72,6 @@ void OpenBeneath() {
   Outcome(fd);
   Keep(fd);
 }
-void Close() {
-  const int fd = AnyFd();
-  Say("close(%d)", fd);
-  Result(close(fd));
-}
 void Read() {
   const int fd = AnyFd();
   if (TypeOf(fd) == S_IFDIR) return;  // whose position some file systems make large

@@ -77,6 +77,12 @@ inline void Keep(int fd) {
   close(fd);
   printf("%d   in slot %d\n", step_number, slot);
 }
+// A step that every program has.
+inline void Close() {
+  const int fd = AnyFd();
+  Say("close(%d)", fd);
+  Result(close(fd));
+}
 // The type bits of an open descriptor; 0 when it is none, or anonymous.
 inline uint32_t TypeOf(int fd) {
   struct stat st;
