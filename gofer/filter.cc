@@ -14,6 +14,12 @@
 #include <memory>
 #include <utility>
 
+#if defined(RINGWALL_TSAN)
+// Read when the program starts. A report must not start a symbolizer, which the filters refuse; threads
+// that are still at work when the process ends are meant to be.
+extern "C" const char* __tsan_default_options() { return "symbolize=0:report_thread_leaks=0"; }
+#endif
+
 namespace ringwall::gofer {
 
 namespace {
@@ -108,6 +114,16 @@ constexpr Row kRows[] = {
 #if defined(__SANITIZE_ADDRESS__)
     {SYS_sigaltstack, When::kAlways, Args::kAny, "the sanitizer at the end of a thread"},
     {SYS_sched_yield, When::kAlways, Args::kAny, "the locks of the sanitizer"},
+#endif
+#if defined(RINGWALL_TSAN)
+    {SYS_fstat, When::kAlways, Args::kAny, "the sanitizer looks at descriptors that were received"},
+    {SYS_sigaltstack, When::kAlways, Args::kAny, "the sanitizer at the end of a thread"},
+    {SYS_sched_yield, When::kAlways, Args::kAny, "the locks of the sanitizer"},
+    {SYS_gettimeofday, When::kAlways, Args::kAny, "the sanitizer's own thread"},
+    {SYS_nanosleep, When::kAlways, Args::kAny, "the sanitizer's own thread"},
+    {SYS_gettid, When::kAlways, Args::kAny, "the sanitizer at the start of a thread"},
+    {SYS_getpid, When::kAlways, Args::kAny, "the number before each line of its reports"},
+    {SYS_rt_sigaction, When::kAlways, Args::kAny, "the sanitizer at the end"},
 #endif
     {SYS_exit, When::kAlways, Args::kAny, "the end of a thread"},
     {SYS_exit_group, When::kAlways, Args::kAny, "the end"},

@@ -30,7 +30,7 @@ class Case:
         self.name, self.verdict, self.text = name, verdict, text
 
 
-def load_tests(build):
+def load_tests(build, patience):
     out = subprocess.run(["ctest", "--show-only=json-v1"], cwd=build, check=True,
                          stdout=subprocess.PIPE, stdin=subprocess.DEVNULL).stdout
     tests = []
@@ -42,7 +42,8 @@ def load_tests(build):
             "name": entry["name"],
             "command": entry["command"],
             "labels": props.get("LABELS", []),
-            "timeout": float(props.get("TIMEOUT", 120)),
+            "timeout": patience * float(props.get("TIMEOUT", 120)),
+            "quiet": patience * QUIET_LIMIT,
             "serial": bool(props.get("RUN_SERIAL", False)),
             "env": dict(e.split("=", 1) for e in props.get("ENVIRONMENT", [])),
         })
@@ -108,7 +109,7 @@ def run_gtest(test, env, cwd):
         if cases:
             command.append("--gtest_filter=-" + ":".join(c.name for c in cases))
         output, status = run_once(command, env, max(5.0, deadline - time.monotonic()), cwd,
-                                  QUIET_LIMIT)
+                                  test["quiet"])
         done, (running, tail) = gtest_cases(output)
         cases += done
         if status == 0 or (status == 1 and running is None and "[==========]" in output
@@ -237,12 +238,14 @@ def main():
     parser.add_argument("-L", "--exclude", action="append", help="no tests with one of these")
     parser.add_argument("-j", "--jobs", type=int, default=max(2, os.cpu_count() or 2))
     parser.add_argument("--list", action="store_true", help="print the names only")
+    parser.add_argument("--patience", type=float, default=1.0,
+                        help="multiplies all time limits (sanitizers are slow)")
     parser.add_argument("--failures", help="write the text of failures to this file")
     args = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)
 
     build = os.path.abspath(args.build)
-    tests = [t for t in load_tests(build) if wanted(t, args)]
+    tests = [t for t in load_tests(build, args.patience) if wanted(t, args)]
     if args.list:
         print("\n".join(f"{t['name']}  {' '.join(t['labels'])}" for t in tests))
         return 0

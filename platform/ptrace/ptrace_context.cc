@@ -83,7 +83,7 @@ Result<void> PtraceContext::CopyFrom(PtraceContext& parent) {
   regs_ = parent.regs_;
   TRY(parent.GetXState(std::span(xstate_).first(XStateSize())));
   xstate_dirty_ = true;
-  signal_mask_ = parent.signal_mask_;
+  signal_mask_ = parent.signal_mask_.load();
   return {};
 }
 
@@ -312,10 +312,8 @@ void PtraceContext::Interrupt() {
 
 void PtraceContext::CpuTime(uint64_t* user_ns, uint64_t* system_ns) {
   const auto [user, system] = as_->TakeCpuTime();
-  user_ns_ += user;
-  system_ns_ += system;
-  *user_ns = user_ns_;
-  *system_ns = system_ns_;
+  *user_ns = user_ns_.fetch_add(user) + user;
+  *system_ns = system_ns_.fetch_add(system) + system;
 }
 
 }  // namespace ringwall

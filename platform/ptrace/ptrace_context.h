@@ -34,8 +34,8 @@ class PtraceContext final : public Context {
   Result<void> SetDebugRegister(int n, uint64_t value) override;
   void Interrupt() override;
   void SetLocalAnswers(const LocalAnswers&) override {}
-  uint64_t signal_mask() const override { return signal_mask_; }
-  void set_signal_mask(uint64_t mask) override { signal_mask_ = mask; }
+  uint64_t signal_mask() const override { return signal_mask_.load(); }
+  void set_signal_mask(uint64_t mask) override { signal_mask_.store(mask); }
   Result<void> SetRseq(GuestAddr area, uint32_t signature) override;
   bool events_abort_rseq() const override { return false; }
   void CpuTime(uint64_t* user_ns, uint64_t* system_ns) override;
@@ -69,8 +69,8 @@ class PtraceContext final : public Context {
   // Holds the state when `xstate_dirty_`; the thread itself does otherwise.
   std::vector<std::byte> xstate_;
   bool xstate_dirty_ = true;
-  uint64_t signal_mask_ = 0;
-  uint64_t user_ns_ = 0, system_ns_ = 0;
+  std::atomic<uint64_t> signal_mask_{0};  // also read by /proc
+  std::atomic<uint64_t> user_ns_{0}, system_ns_{0};  // any task may ask
   bool debug_used_ = false;
   uint64_t rseq_area_ = 0;  // as the guest registered it
   uint32_t rseq_signature_ = 0;

@@ -161,6 +161,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (int n = input.Byte() % 4; n > 0; n--) Use(context, input);
   }
   // The context gives its thread back, which the space must not hand out.
-  region->state = RW_STATE_SENTRY;
+  __atomic_store_n(&region->state, RW_STATE_SENTRY, __ATOMIC_SEQ_CST);
   return 0;
 }

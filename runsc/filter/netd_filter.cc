@@ -62,6 +62,14 @@ constexpr FilterRule kRules[] = {
 #if defined(__SANITIZE_ADDRESS__)
     Allow(SYS_sigaltstack, "the sanitizer at the end of a thread"),
 #endif
+#if defined(RINGWALL_TSAN)
+    Allow(SYS_gettimeofday, "the sanitizer's own thread"),
+    Allow(SYS_nanosleep, "the sanitizer's own thread"),
+    Allow(SYS_fstat, "the sanitizer looks at descriptors that were received"),
+    Allow(SYS_sched_yield, "the locks of the sanitizer"),
+    Allow(SYS_gettid, "the sanitizer at the start of a thread"),
+    Allow(SYS_getpid, "the number before each line of its reports"),
+#endif
 };
 
 // With --network=host beside the above.

@@ -14,7 +14,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(RINGWALL_TSAN)
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -95,6 +95,20 @@ constexpr FilterRule kRules[] = {
     Allow(SYS_pipe2, "the sanitizer asks whether memory may be read"),
     Allow(SYS_sigaltstack, "the sanitizer at the start and end of a thread"),
 #endif
+#if defined(RINGWALL_TSAN)
+    Allow(SYS_gettimeofday, "the sanitizer's own thread"),
+    Allow(SYS_nanosleep, "the sanitizer's own thread"),
+    Allow(SYS_fstat, "the sanitizer looks at descriptors that were received"),
+    Allow(SYS_gettid, "the sanitizer at the start of a thread"),
+    Allow(SYS_getpid, "the number before each line of its reports"),
+    Allow(SYS_rt_sigaction, "the sanitizer"),
+    Allow(SYS_sigaltstack, "the sanitizer at the end of a thread"),
+    Allow(SYS_sched_getaffinity, "the sanitizer at the start of a thread"),
+    Allow(SYS_pipe2, "the sanitizer asks whether memory may be read"),
+    Refuse(SYS_open, EPERM, "the sanitizer looks at its own memory"),
+    Refuse(SYS_openat, EPERM, "the same"),
+    Refuse(SYS_readlink, EPERM, "the same"),
+#endif
 };
 
 constexpr size_t AllowedCalls() {
@@ -102,7 +116,7 @@ constexpr size_t AllowedCalls() {
   for (const FilterRule& rule : kRules) count += rule.error == 0 ? 1 : 0;
   return count;
 }
-#if !defined(__SANITIZE_ADDRESS__)
+#if !defined(__SANITIZE_ADDRESS__) && !defined(RINGWALL_TSAN)
 static_assert(AllowedCalls() <= kSentryFilterMaxCalls);
 #endif
 
@@ -130,7 +144,7 @@ void OnUnlistedCall(int, siginfo_t* info, void* context) {
 std::span<const FilterRule> SentryFilterRules() { return kRules; }
 
 HostResult<void> InstallSentryFilter() {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(RINGWALL_TSAN)
   __sanitizer_set_report_fd(reinterpret_cast<void*>(static_cast<intptr_t>(GetLogConfig().fd)));
 #endif
   const bool trap = LogEnabled(LogLevel::kDebug);

@@ -27,19 +27,25 @@ int UnderFilter(F&& f) {
 
 std::set<int> Listed() { return NumbersOf(SentryFilterRules()); }
 
-TEST(SentryFilterTest, ListIsShortAndEachCallHasAReason) {
+std::set<int> Allowed() {
   std::set<int> allowed;
   for (const FilterRule& rule : SentryFilterRules()) {
-    EXPECT_GT(strlen(rule.reason), 3u) << rule.number;
     if (rule.error == 0) allowed.insert(rule.number);
   }
-#if !defined(__SANITIZE_ADDRESS__)
-  EXPECT_LE(allowed.size(), kSentryFilterMaxCalls);
+  return allowed;
+}
+
+TEST(SentryFilterTest, ListIsShortAndEachCallHasAReason) {
+  for (const FilterRule& rule : SentryFilterRules()) {
+    EXPECT_GT(strlen(rule.reason), 3u) << rule.number;
+  }
+#if !defined(__SANITIZE_ADDRESS__) && !defined(RINGWALL_TSAN)
+  EXPECT_LE(Allowed().size(), kSentryFilterMaxCalls);
 #endif
 }
 
 TEST(SentryFilterTest, ListOpensNothingAndMakesNoProcess) {
-  const std::set<int> listed = Listed();
+  const std::set<int> listed = Allowed();
   for (const int number : {SYS_open, SYS_openat, SYS_openat2, SYS_creat, SYS_open_by_handle_at,
                            SYS_execve, SYS_execveat, SYS_fork, SYS_vfork, SYS_socket,
                            SYS_connect, SYS_bind, SYS_mount, SYS_unshare, SYS_setns, SYS_chroot,

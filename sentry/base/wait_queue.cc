@@ -13,6 +13,9 @@ WaitQueue::~WaitQueue() {
   RW_CHECK(head_ == nullptr);
 }
 
+// Every change of head_ is atomic, since empty() looks without the lock.
+void WaitQueue::SetHead(Waiter* w) { __atomic_store_n(&head_, w, __ATOMIC_RELEASE); }
+
 void WaitQueue::Add(Waiter& w, EventMask mask, bool exclusive) {
   MutexLock lock(mu_);
   RW_CHECK(w.queue_ == nullptr);
@@ -22,20 +25,28 @@ void WaitQueue::Add(Waiter& w, EventMask mask, bool exclusive) {
   if (exclusive) {
     w.next_ = nullptr;
     w.prev_ = tail_;
-    (tail_ != nullptr ? tail_->next_ : head_) = &w;
+    if (tail_ != nullptr) {
+      tail_->next_ = &w;
+    } else {
+      SetHead(&w);
+    }
     tail_ = &w;
   } else {
     w.prev_ = nullptr;
     w.next_ = head_;
     (head_ != nullptr ? head_->prev_ : tail_) = &w;
-    head_ = &w;
+    SetHead(&w);
   }
 }
 
 void WaitQueue::Remove(Waiter& w) {
   MutexLock lock(mu_);
   if (w.queue_ != this) return;
-  (w.prev_ != nullptr ? w.prev_->next_ : head_) = w.next_;
+  if (w.prev_ != nullptr) {
+    w.prev_->next_ = w.next_;
+  } else {
+    SetHead(w.next_);
+  }
   (w.next_ != nullptr ? w.next_->prev_ : tail_) = w.prev_;
   w.queue_ = nullptr;
   w.next_ = w.prev_ = nullptr;

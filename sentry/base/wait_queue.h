@@ -57,6 +57,7 @@ class WaitQueue {
 
  private:
   void NotifyLocked(EventMask events) REQUIRES(mu_);
+  void SetHead(Waiter* w) REQUIRES(mu_);
   mutable Mutex<LockClass::kWaitQueue> mu_;
   Waiter* head_ GUARDED_BY(mu_) = nullptr;
   Waiter* tail_ GUARDED_BY(mu_) = nullptr;

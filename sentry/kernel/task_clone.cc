@@ -224,7 +224,10 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
   state_.store('D');
   while (!child->vfork_done_.load(std::memory_order_acquire)) {
     // Only SIGKILL ends this wait; others are kept.
-    if (dying_ || tg_->group_exit || PendingMask() & abi::SigBit(SIGKILL)) break;
+    {
+      MutexLock lock(tg_->siglock);
+      if (dying_ || tg_->group_exit || pending_.Has(SIGKILL) || tg_->pending.Has(SIGKILL)) break;
+    }
     SleepUninterrupted();
   }
   state_.store('R');

@@ -367,7 +367,7 @@ void Task::DeliverSignal(const abi::SigInfo& info, const abi::SigAction& action)
     context_->RegsChanged();
   }
   // The frame shows the registers as they are without the tracer.
-  const bool stepping = std::exchange(trace.step, false);
+  const bool stepping = trace.step.exchange(false);
   const abi::SigSet current = signal_mask();
   const abi::SigSet old_mask = saved_mask_.value_or(current);
   if (!AbortRseq(*this)) {

@@ -52,9 +52,10 @@ struct TraceState {
 
   // --- The tracer's, changed while the task is stopped (or not yet running).
   std::atomic<uint32_t> options{0};  // PTRACE_O_*
-  bool syscalls = false;             // PTRACE_SYSCALL
-  bool emulate = false;              // PTRACE_SYSEMU
-  bool step = false;
+  // Also cleared when a running task is seized.
+  std::atomic<bool> syscalls{false};  // PTRACE_SYSCALL
+  std::atomic<bool> emulate{false};   // PTRACE_SYSEMU
+  std::atomic<bool> step{false};
   uint64_t debug_registers[8] = {};
   bool debug_used = false;
 

@@ -21,7 +21,11 @@ namespace {
 using testing::FakePlatform;
 using testing::MemoryFile;
 
+#if defined(RINGWALL_TSAN)
+constexpr uint64_t kAt = 0x40'0000'0000;  // the sanitizer has the other
+#else
 constexpr uint64_t kAt = 0x2000'0000'0000;
+#endif
 constexpr uint64_t kTotal = 40;
 const MemoryLimits kLimits{.locked = 8 << 20};
 
