@@ -243,6 +243,9 @@ def main():
     parser.add_argument("--failures", help="write the text of failures to this file")
     args = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)
+    # A shell's background jobs ignore these, and what they start inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
     build = os.path.abspath(args.build)
     tests = [t for t in load_tests(build, args.patience) if wanted(t, args)]
