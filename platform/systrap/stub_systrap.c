@@ -270,6 +270,13 @@ long stub_systrap_kicked(struct Region* region) {
   return NeedsFrame(region);
 }
 
+// What clang makes of an initializer, freestanding or not.
+void* memset(void* to, int byte, size_t count) {
+  void* at = to;
+  asm volatile("rep stosb" : "+D"(at), "+c"(count) : "a"(byte) : "memory");
+  return to;
+}
+
 void stub_systrap_begin(struct Region* region) {
   const uint64_t base = (uint64_t)region;
   region->robust_head = base + offsetof(struct Region, robust_entry);
