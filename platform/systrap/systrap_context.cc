@@ -15,7 +15,6 @@
 
 #include "platform/xstate.h"
 #include "sentry/base/log.h"
-#include "sentry/base/thread_place.h"
 
 namespace ringwall {
 namespace {
@@ -40,7 +39,6 @@ constexpr uint64_t kPairedUs = 4'000;
 constexpr uint32_t kTrialWaits = 4;
 constexpr uint64_t kTrialFirstUs = 120;
 constexpr uint64_t kTrialUs = 100;
-constexpr uint64_t kTrialGapUs = 500;
 constexpr uint64_t kTrialGapMaxUs = 64'000;
 
 // SAFETY: `region` is shared with guest code, so every field is read once, whole, into a copy.
@@ -298,82 +296,6 @@ void SystrapContext::EndTrial(bool paid) {
   spin_score_ = stub_spin_score_ = paid ? kSpinScoreMax / 2 : kSpinScoreMin;
   trial_gap_us_ = paid ? kTrialGapUs : std::min(2 * trial_gap_us_, kTrialGapMaxUs);
   if (!paid) trial_at_ = __builtin_ia32_rdtsc() + Cycles(trial_gap_us_);
-}
-
-void SystrapContext::Pair() {
-  if (cpu_ < 0) {
-    const uint32_t cpu = Load(region_->cpu);  // forged, it is a processor of the guest's all the same
-    if (cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &as_->core().all_cpus())) return;
-    const cpu_set_t one = Only(cpu);
-    {
-      MutexLock lock(affinity_mu_);
-      if (!CPU_ISSET(cpu, &affinity_)) return;
-      if (::sched_setaffinity(thread_.tid, sizeof one, &one) != 0) return;
-    }
-    cpu_ = static_cast<int>(cpu);
-    paired_at_ = given_at_;
-    trial_at_ = std::max(trial_at_, given_at_ + Cycles(kTrialGapUs));
-  }
-  if (self_held_) return;
-  const cpu_set_t one = Only(static_cast<uint32_t>(cpu_));
-  self_held_ = ::sched_setaffinity(0, sizeof one, &one) == 0;
-}
-
-void SystrapContext::PairHere() {
-  if (as_->core().cpus() == 1) return;
-  const int cpu = ::sched_getcpu();
-  if (cpu < 0 || cpu >= CPU_SETSIZE) return;
-  if (cpu != cpu_) {
-    const cpu_set_t one = Only(static_cast<uint32_t>(cpu));
-    MutexLock lock(affinity_mu_);
-    if (!CPU_ISSET(cpu, &affinity_)) return;
-    if (::sched_setaffinity(thread_.tid, sizeof one, &one) != 0) return;
-    cpu_ = cpu;
-  }
-  paired_at_ = given_at_;
-  trial_at_ = std::max(trial_at_, given_at_ + Cycles(kTrialGapUs));
-}
-
-void SystrapContext::StartHere() {
-  if (as_->core().takes_turns()) PairHere();
-  if (cpu_ < 0) return;
-  starts_here_ = true;
-  spins_ = false;
-  stub_spin_ = 0;
-  next_thread_cpu = cpu_;
-  self_held_ = true;
-}
-
-void SystrapContext::Unpair() {
-  LetGo();
-  if (cpu_ < 0) return;
-  cpu_ = -1;
-  MutexLock lock(affinity_mu_);
-  ::sched_setaffinity(thread_.tid, sizeof affinity_, &affinity_);
-}
-
-void SystrapContext::BeforeSleep() {
-  // No answer comes soon, and somebody else may want the processor.
-  if (stub_spin_ > 1) {
-    Store(region_->spin, 1U);
-    stub_spin_ = 1;
-  }
-  stub_spun_ = false;
-  slept_ = true;
-  LetGo();
-}
-
-void SystrapContext::LetGo() {
-  if (!self_held_) return;
-  ::sched_setaffinity(0, sizeof(cpu_set_t), &as_->core().all_cpus());
-  self_held_ = false;
-}
-
-Result<void> SystrapContext::SetAffinity(const cpu_set_t& set) {
-  MutexLock lock(affinity_mu_);
-  if (::sched_setaffinity(thread_.tid, sizeof set, &set) != 0) return Errno(errno);
-  affinity_ = set;
-  return {};
 }
 
 // An answer to a kick takes microseconds. The time limits, which otherwise cost too much, are for

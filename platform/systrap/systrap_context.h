@@ -196,6 +196,7 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   uint64_t born_at_;          // TSC
   uint32_t trial_ = 0;        // waits left of a trial of spinning
   uint64_t trial_at_ = 0;     // TSC: none before
+  static constexpr uint64_t kTrialGapUs = 500;
   uint64_t trial_gap_us_ = 250;
   Mutex<LockClass::kLeaf> affinity_mu_;
   cpu_set_t affinity_ GUARDED_BY(affinity_mu_);
