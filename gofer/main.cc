@@ -147,11 +147,11 @@ int GoferMain(GoferOptions options) {
   HostResult<std::unique_ptr<Server>> server =
       Server::Create(std::move(options.socket), std::move(session));
   if (!server.ok()) return fail(server.error());
-  ForgetCode();
   if (HostResult<void> installed = InstallFilter(filter); !installed.ok()) {
     if (options.strict) return fail(installed.error());
     RW_LOG(kWarning, "gofer: %s", installed.error().message().c_str());
   }
+  ForgetCode();  // what built the filter, too: its tables are most of the program's constants
   (*server)->Serve();
   // Ends with the process, not before: a hostile client could keep a channel's thread from waking.
   (void)server->release();

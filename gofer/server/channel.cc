@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "sentry/base/resident.h"
+
 namespace ringwall::gofer {
 
 namespace {
@@ -64,14 +66,24 @@ void AskForShortSlices() {
 // Answers requests in shared memory, with `socket` for the descriptors, until `stop`.
 void ServeShared(Session& session, const ChannelMemory& memory, int socket, Buffers& buffers,
                  Placement& placement, const std::atomic<bool>& stop) {
+  // What start-up needed of the code is let go of in the first quiet moment, if that comes soon: a sleep
+  // with a time limit costs a little more.
+  constexpr int kQuietMs = 1'000;
+  constexpr uint32_t kStartUp = 4'096;  // requests
+  bool forgotten = false;
   ChannelWords& words = memory.words();
   uint32_t last = 0;
   while (true) {
     while (words.request.load(std::memory_order_acquire) == last) {
       words.server_sleeps.store(1);
-      if (!stop.load()) FutexWait(words.request, last, -1);
+      forgotten |= last > kStartUp;
+      if (!stop.load()) FutexWait(words.request, last, forgotten ? -1 : kQuietMs);
       words.server_sleeps.store(0);
       if (stop.load()) return;
+      if (!forgotten && words.request.load() == last) {
+        ForgetCode();
+        forgotten = true;
+      }
     }
     if (stop.load()) return;
     last = words.request.load(std::memory_order_acquire);

@@ -19,7 +19,7 @@ struct GuestThread {
   pid_t tid = 0;
   bool used = false;  // it has run before, and waits
   bool plain = true;  // has the scheduling that it began with
-  bool held = false;  // bound to a processor by its last task
+  int held_on = -1;  // the processor to which its last task bound it
 };
 
 // Thread-safe.

@@ -39,7 +39,6 @@ constexpr uint64_t kPairedUs = 4'000;
 constexpr uint32_t kTrialWaits = 4;
 constexpr uint64_t kTrialFirstUs = 120;
 constexpr uint64_t kTrialUs = 100;
-constexpr uint64_t kTrialGapUs = 500;
 constexpr uint64_t kTrialGapMaxUs = 64'000;
 
 // SAFETY: `region` is shared with guest code, so every field is read once, whole, into a copy.
@@ -101,12 +100,14 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
   Store(region_->guest_robust, uint64_t{0});
   for (uint32_t& count : region_->local_count) Store(count, 0U);
   affinity_ = as_->core().all_cpus();
-  if (std::exchange(thread_.held, false)) ::sched_setaffinity(thread_.tid, sizeof affinity_, &affinity_);
+  cpu_ = std::exchange(thread_.held_on, -1);
+  if (!as_->core().takes_turns()) Unpair();
   const SystrapCore::SpinScores scores = as_->core().spin_scores();
   spin_score_ = scores.sentry;
   stub_spin_score_ = scores.stub;
   // Many threads end before they have waited often: the time of a probe is anybody's.
-  waits_ = static_cast<uint32_t>(__builtin_ia32_rdtsc() >> 6);
+  born_at_ = __builtin_ia32_rdtsc();
+  waits_ = static_cast<uint32_t>(born_at_ >> 6);
   as_->core().Add(this);
   as_->Add(this);
 }
@@ -119,7 +120,7 @@ SystrapContext::~SystrapContext() {
   as_->core().Remove(this);
   // The guest's thread stays where it is: mostly it ends now, else its next task has it let go.
   LetGo();
-  thread_.held = cpu_ >= 0;
+  thread_.held_on = cpu_;
   if (debug_used_ && !lost_) static_cast<void>(SetDebugRegister(7, 0).ok());
   ending_.store(true);  // of a thread that has not come up yet no more than seconds are waited for
   if (lost_ || (!ready_ && !Await())) return;
@@ -233,14 +234,15 @@ void SystrapContext::Give(uint32_t command) {
   if (!may_spin && trial_ != 0) EndTrial(false);
   // Both sides slept: a wake of another processor takes longer than the next few hand-overs on this one.
   const bool slept = std::exchange(slept_, false);
-  const bool both_slept = slept && trial_ == 0 && (Load(region_->state) & RW_STATE_STUB_SLEEPS) != 0;
+  const bool both_slept = slept && trial_ == 0 && !as_->core().crowded() && (Load(region_->state) & RW_STATE_STUB_SLEEPS) != 0;
   if (both_slept) PairHere();
   const bool was_paired = cpu_ >= 0;
   const bool paired = was_paired && trial_ == 0 && (both_slept || StaysPaired(may_spin));
   const bool probe = ++waits_ % kProbeEvery == 0 || trial_ != 0;
   spins_ = may_spin && !paired && (spin_score_ > 0 || probe);
   const bool stub_spins = may_spin && !paired && (stub_spin_score_ > 0 || probe);
-  const bool pair = !spins_ && !stub_spins && as_->core().cpus() > 1 && was_paired == paired;
+  const bool pair = !spins_ && !stub_spins && as_->core().cpus() > 1 && was_paired == paired &&
+                    (paired || !as_->core().crowded());
   const uint64_t trial_us = trial_ == kTrialWaits ? kTrialFirstUs : kTrialUs;
   wait_limit_ = trial_ == 0 ? spin_limit_ : static_cast<uint32_t>(Cycles(trial_us));
   const uint32_t spin = stub_spins ? std::max(spin_limit_, wait_limit_) : pair ? 0 : 1;
@@ -296,84 +298,20 @@ void SystrapContext::EndTrial(bool paid) {
   if (!paid) trial_at_ = __builtin_ia32_rdtsc() + Cycles(trial_gap_us_);
 }
 
-void SystrapContext::Pair() {
-  if (cpu_ < 0) {
-    const uint32_t cpu = Load(region_->cpu);  // forged, it is a processor of the guest's all the same
-    if (cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &as_->core().all_cpus())) return;
-    const cpu_set_t one = Only(cpu);
-    {
-      MutexLock lock(affinity_mu_);
-      if (!CPU_ISSET(cpu, &affinity_)) return;
-      if (::sched_setaffinity(thread_.tid, sizeof one, &one) != 0) return;
-    }
-    cpu_ = static_cast<int>(cpu);
-    paired_at_ = given_at_;
-    trial_at_ = std::max(trial_at_, given_at_ + Cycles(kTrialGapUs));
-  }
-  if (self_held_) return;
-  const cpu_set_t one = Only(static_cast<uint32_t>(cpu_));
-  self_held_ = ::sched_setaffinity(0, sizeof one, &one) == 0;
-}
-
-void SystrapContext::PairHere() {
-  if (as_->core().cpus() == 1) return;
-  const int cpu = ::sched_getcpu();
-  if (cpu < 0 || cpu >= CPU_SETSIZE) return;
-  if (cpu != cpu_) {
-    const cpu_set_t one = Only(static_cast<uint32_t>(cpu));
-    MutexLock lock(affinity_mu_);
-    if (!CPU_ISSET(cpu, &affinity_)) return;
-    if (::sched_setaffinity(thread_.tid, sizeof one, &one) != 0) return;
-    cpu_ = cpu;
-  }
-  paired_at_ = given_at_;
-  trial_at_ = std::max(trial_at_, given_at_ + Cycles(kTrialGapUs));
-}
-
-void SystrapContext::Unpair() {
-  LetGo();
-  if (cpu_ < 0) return;
-  cpu_ = -1;
-  MutexLock lock(affinity_mu_);
-  ::sched_setaffinity(thread_.tid, sizeof affinity_, &affinity_);
-}
-
-void SystrapContext::BeforeSleep() {
-  // No answer comes soon, and somebody else may want the processor.
-  if (stub_spin_ > 1) {
-    Store(region_->spin, 1U);
-    stub_spin_ = 1;
-  }
-  stub_spun_ = false;
-  slept_ = true;
-  LetGo();
-}
-
-void SystrapContext::LetGo() {
-  if (!self_held_) return;
-  ::sched_setaffinity(0, sizeof(cpu_set_t), &as_->core().all_cpus());
-  self_held_ = false;
-}
-
-Result<void> SystrapContext::SetAffinity(const cpu_set_t& set) {
-  MutexLock lock(affinity_mu_);
-  if (::sched_setaffinity(thread_.tid, sizeof set, &set) != 0) return Errno(errno);
-  affinity_ = set;
-  return {};
-}
-
 // An answer to a kick takes microseconds. The time limits, which otherwise cost too much, are for
 // what a hostile guest can do: break its robust list, so that its death wakes nobody, or block the
 // kick by a forged signal frame and run or sleep on.
 bool SystrapContext::SleepUntilChange() {
-  constexpr uint64_t kFirstNs = 4'000'000, kLastNs = 500'000'000, kLongestNs = 60'000'000'000;
+  constexpr uint64_t kTurnNs = 500'000, kFreeNs = 32'000'000, kFirstNs = 4'000'000, kLastNs = 500'000'000, kLongestNs = 60'000'000'000;
   constexpr uint64_t kPatienceNs = 2'000'000'000, kLongPatienceNs = 5'000'000'000;
   const bool in_guest = in_guest_.load();
   const bool was_up = ready_once_ || thread_.used;
   // A command that runs no guest code is carried out at once, if no guest thread spoils the region;
   // who gave it may hold a lock that others want.
   const bool brief = was_up && !in_guest;
-  uint64_t sleep_ns = kFirstNs;
+  // Beside others on its processor a guest that computes is freed soon; one that is free has no use for it.
+  const bool turn = std::exchange(starts_here_, false);
+  uint64_t sleep_ns = turn ? kTurnNs : cpu_ < 0 && in_guest ? kFreeNs : kFirstNs;
   uint64_t cpu_before = 0, waited = 0, last = 0;
   for (;;) {
     const uint32_t state = __atomic_load_n(&region_->state, __ATOMIC_ACQUIRE);
@@ -412,6 +350,7 @@ bool SystrapContext::SleepUntilChange() {
     const timespec timeout = {static_cast<time_t>(ns / 1'000'000'000),
                               static_cast<long>(ns % 1'000'000'000)};
     if (Futex(&region_->state, FUTEX_WAIT, sleeping, &timeout) == 0 || errno != ETIMEDOUT) continue;
+    if (turn) as_->core().NoteBusy();
     sleep_ns = std::min(sleep_ns * 2, longest_ns);
     Unpair();  // the guest runs on
     if (!waits_for_answer) continue;
@@ -529,6 +468,7 @@ Event SystrapContext::TakeEvent() {
       event.kind = EventKind::kSyscall;
       event.compat_entry = (message_ & RW_FLAG_COMPAT) != 0;
       event.vsyscall = (message_ & RW_FLAG_VSYSCALL) != 0;
+      if (regs_.rax == SYS_exit || regs_.rax == SYS_exit_group) as_->core().NoteEnding(*this, __builtin_ia32_rdtsc() - born_at_);
       event.futex_interrupted = (message_ & RW_FLAG_INTERRUPTED) != 0;
       regs_.orig_rax = regs_.rax;
       regs_.rax = static_cast<uint64_t>(-ENOSYS);
@@ -592,6 +532,7 @@ bool SystrapContext::RunAhead() {
   spins_ = may_spin && spin_score_ > 0 && state != RW_STATE_STARTING;
   wait_limit_ = spin_limit_;
   stub_spin_ = may_spin && stub_spin_score_ > 0 ? spin_limit_ : 1;
+  StartHere();
   Store(region_->spin, stub_spin_);
   Store(region_->message, command);
   const auto tid = static_cast<uint32_t>(thread_.tid);

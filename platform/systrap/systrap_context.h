@@ -116,6 +116,8 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   bool StaysPaired(bool may_spin);
   // Has the guest's thread, which sleeps, wake where this thread runs.
   void PairHere() EXCLUDES(affinity_mu_);
+  // Before a new task's first run: keeps both where this thread, its maker, runs, when tasks take turns.
+  void StartHere() EXCLUDES(affinity_mu_);
   // Begins and ends a trial of spinning on two processors. Part() binds the guest's thread to one.
   void Part() EXCLUDES(affinity_mu_);
   void EndTrial(bool paid);
@@ -189,9 +191,12 @@ class SystrapContext final : public Context, private SignalFrames, private Order
 
   int cpu_ = -1;              // the processor of both, or -1; the stub's also when...
   bool self_held_ = false;    // ...this thread is free
+  bool starts_here_ = false;  // since StartHere
   uint64_t paired_at_ = 0;    // TSC
+  uint64_t born_at_;          // TSC
   uint32_t trial_ = 0;        // waits left of a trial of spinning
   uint64_t trial_at_ = 0;     // TSC: none before
+  static constexpr uint64_t kTrialGapUs = 500;
   uint64_t trial_gap_us_ = 250;
   Mutex<LockClass::kLeaf> affinity_mu_;
   cpu_set_t affinity_ GUARDED_BY(affinity_mu_);

@@ -100,6 +100,16 @@ void SystrapCore::Remove(SystrapContext* context) {
   context->AddTo(ended_);
 }
 
+void SystrapCore::NoteEnding(const SystrapContext& context, uint64_t age_tsc) {
+  constexpr uint64_t kSoonUs = 1'000;
+  MutexLock lock(mu_);
+  const bool alone = age_tsc <= kSoonUs * cycles_per_us_ && contexts_.size() <= 4 * cpus_ &&
+                     std::none_of(contexts_.begin(), contexts_.end(), [&](const SystrapContext* other) {
+                       return other != &context && other->active();
+                     });
+  turns_.store(alone ? std::min(turns_.load() + 1, kTurns) : 0);
+}
+
 PlatformStats SystrapCore::Stats() const {
   MutexLock lock(mu_);
   PlatformStats stats = ended_;
@@ -123,10 +133,11 @@ bool SystrapCore::MaySpin(uint64_t now_tsc, const SystrapContext& asks, bool at_
     if (now_tsc < many_until_) return may_spin();
     for (const SystrapContext* context : contexts_) {
       count(context);
-      if (2 * active > cpus_) break;
+      if (active > cpus_) break;
     }
     many_until_ = now_tsc + contexts_.size() * 10 * cycles_per_us_;
   }
+  crowded_.store(active > cpus_, std::memory_order_relaxed);
   may_spin_.store(2 * active <= cpus_, std::memory_order_relaxed);
   return may_spin();
 }

@@ -48,6 +48,8 @@ class SystrapCore : public RefCounted<SystrapCore> {
   bool MaySpin(uint64_t now_tsc, const SystrapContext& asks, bool at_once);
   // What the last look found: another thread's may end a spin.
   bool may_spin() const { return may_spin_.load(std::memory_order_relaxed); }
+  // More threads want to run than there are processors: none is idle, so a wake is cheap on any of them.
+  bool crowded() const { return crowded_.load(std::memory_order_relaxed); }
   // How spins of contexts that have ended paid, for new ones to begin with: where others crowd the
   // processors, each would find out by itself, at the cost of a spin or two.
   struct SpinScores {
@@ -55,6 +57,13 @@ class SystrapCore : public RefCounted<SystrapCore> {
   };
   SpinScores spin_scores() const { return {spin_score_.load(), stub_spin_score_.load()}; }
   void NoteSpinScores(SpinScores s) { spin_score_.store(s.sentry), stub_spin_score_.store(s.stub); }
+  // Whether a task that starts had better stay on the processor of its maker: the last few ended soon
+  // and while all others slept, as the children of a shell do.
+  bool takes_turns() const { return turns_.load(std::memory_order_relaxed) >= kTurns; }
+  // A task comes to its end.
+  void NoteEnding(const SystrapContext& context, uint64_t age_tsc) EXCLUDES(mu_);
+  // One that was kept there computes.
+  void NoteBusy() { turns_.store(0, std::memory_order_relaxed); }
   // The processors that the Sentry may use.
   const cpu_set_t& all_cpus() const { return all_cpus_; }
   uint32_t cpus() const { return cpus_; }
@@ -72,7 +81,10 @@ class SystrapCore : public RefCounted<SystrapCore> {
 
   std::atomic<uint64_t> next_look_{0};
   std::atomic<bool> may_spin_{false};
+  std::atomic<bool> crowded_{false};
   std::atomic<bool> created_{false};
+  static constexpr int kTurns = 2;
+  std::atomic<int> turns_{0};  // tasks in a row that ended so
   std::atomic<int> spin_score_{4}, stub_spin_score_{4};
   mutable Mutex<LockClass::kLeaf> mu_;
   std::unordered_set<SystrapContext*> contexts_ GUARDED_BY(mu_);

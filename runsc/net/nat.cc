@@ -19,6 +19,7 @@
 #include "runsc/net/nat_ports.h"
 #include "runsc/net/nat_tcp.h"
 #include "runsc/net/nat_udp.h"
+#include "sentry/base/resident.h"
 #include "sentry/base/result.h"
 
 namespace ringwall {
@@ -184,8 +185,13 @@ void Nat::OnEvents(uint32_t events) {
 }
 
 void Nat::Run() {
-  while (Turn(-1)) {
-  }
+  // The guest's interface comes up first, so what that needs is forgotten along with the start-up.
+  constexpr int64_t kSettleMs = 1'000;
+  const net::TimePoint settled = Now() + net::Duration::Millis(kSettleMs);
+  bool going = true;
+  while (going && Now() < settled) going = Turn(kSettleMs);
+  ForgetCode();
+  while (going) going = Turn(-1);
   // What the guest sent before its end still goes out.
   constexpr int kMostTurns = 1000;
   for (int i = 0; i < kMostTurns && tcp_->busy(); i++) tcp_->Work();

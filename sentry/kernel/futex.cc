@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "sentry/base/check.h"
+#include "sentry/kernel/late_wakes.h"
 
 namespace ringwall {
 
@@ -165,6 +166,7 @@ Result<int> FutexTable::Wake(const FutexWord& word, int count, uint32_t bitset) 
   if (bitset == 0) return Errno(EINVAL);
   const Located at = TRY(Locate(word));
   FutexBucket& b = BucketOf(at.key);
+  const LateWakes late;
   MutexLock lock(b.mu);
   return WakeIn(b, at.key, count, bitset);
 }
@@ -221,6 +223,7 @@ Result<int> FutexTable::WakeOp(const FutexWord& first, const FutexWord& second, 
   FutexBucket& b2 = BucketOf(second_at.key);
   for (int tries = 0;;) {
     {
+      const LateWakes late;
       LockBoth lock(b1.mu, b2.mu);
       const Result<bool> passes = AtomicOp(second, op);
       if (passes.ok()) {
@@ -281,6 +284,7 @@ Result<int> FutexTable::Requeue(const FutexWord& from, const FutexWord& to, int 
   Dropped dropped;
   for (int tries = 0;;) {
     {
+      const LateWakes late;
       LockBoth lock(b1.mu, b2.mu);
       const Result<uint32_t> value = expected ? Peek(from) : Result<uint32_t>(0u);
       if (value.ok()) {

@@ -12,8 +12,10 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "sentry/base/mutex.h"
+#include "sentry/base/thread_place.h"
 
 namespace ringwall {
 namespace {
@@ -27,6 +29,7 @@ struct Worker {
   void (*body)(void*);
   void* argument;
   std::atomic<uint32_t> has_work{1};
+  pthread_t thread;
 };
 
 struct Idle {
@@ -81,6 +84,7 @@ void AwaitWork(Worker& worker) {
 
 void* Main(void* argument) {
   Worker& worker = *static_cast<Worker*>(argument);
+  worker.thread = pthread_self();
   while (worker.has_work.load(std::memory_order_acquire) != 0) {
     worker.body(worker.argument);
     if (!BecomeIdle(worker)) break;
@@ -93,8 +97,15 @@ void* Main(void* argument) {
 }  // namespace
 
 bool RunOnIdleThread(void (*body)(void*), void* argument) {
+  const int cpu = std::exchange(next_thread_cpu, -1);
   Worker* const worker = TakeIdle();
   if (worker == nullptr) return false;
+  if (cpu >= 0) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(static_cast<size_t>(cpu), &one);
+    pthread_setaffinity_np(worker->thread, sizeof one, &one);
+  }
   worker->body = body;
   worker->argument = argument;
   worker->has_work.store(1, std::memory_order_release);

@@ -6,6 +6,7 @@
 namespace ringwall {
 
 // Runs body(argument) on a host thread that waits for work; false when there is none.
+// Binds it to `next_thread_cpu`, if that is set: whoever set it has `body` undo that.
 // Preconditions: `body` leaves nothing of its own behind in the thread (signal mask, processors).
 bool RunOnIdleThread(void (*body)(void*), void* argument);
 // The same on a new thread, which has the signal mask and the processors of its maker. Nobody waits for

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "sentry/kernel/file_async.h"
+#include "sentry/kernel/late_wakes.h"
 #include "sentry/kernel/task.h"
 
 namespace ringwall {
@@ -102,7 +103,7 @@ void Task::SleepWhilePaused() {
 void Task::Wake() {
   const uint32_t old = wake_.fetch_add(kOneWake, std::memory_order_acq_rel);
   if ((old & kSleeping) != 0) {
-    syscall(SYS_futex, &wake_, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+    LateWakes::Wake(&wake_);
   }
 }
 

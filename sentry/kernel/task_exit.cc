@@ -7,6 +7,7 @@
 
 #include "sentry/base/log.h"
 #include "sentry/kernel/file_async.h"
+#include "sentry/kernel/late_wakes.h"
 #include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/ptrace.h"
 #include "sentry/kernel/task_futex.h"
@@ -166,6 +167,7 @@ void Task::FinishExit() {
   RefPtr<ThreadGroup> keep(tg_);
   for (;;) {
     {
+      const LateWakes late;
       MutexLock lock(kernel_.tasks().mu);
       // First, or an init would wait for the dead that only it, their tracer, could bury.
       Ptrace::TracerExitsLocked(*this);

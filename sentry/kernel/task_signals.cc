@@ -9,6 +9,7 @@
 #include "platform/signal_frames.h"
 #include "sentry/base/log.h"
 #include "sentry/kernel/kernel_log.h"
+#include "sentry/kernel/late_wakes.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/task_rseq.h"
 
@@ -217,12 +218,14 @@ Result<void> Task::QueueWithinLimitLocked(const abi::SigInfo& info, bool group) 
 }
 
 Result<void> Task::SendSignal(const abi::SigInfo& info, bool group) {
+  const LateWakes late;
   MutexLock lock(tg_->siglock);
   return QueueWithinLimitLocked(info, group);
 }
 
 Result<void> SendSignalToGroup(ThreadGroup& tg, const abi::SigInfo& info) {
   // Any thread may stand for the group; QueueLocked finds one that takes the signal.
+  const LateWakes late;
   MutexLock lock(tg.siglock);
   Task* t = tg.threads.empty() ? nullptr : tg.threads.front();
   if (t == nullptr) return {};
