@@ -4,6 +4,7 @@
 
 #include "fs/gofer/gofer_inode.h"
 #include "fs/vfs/dentry.h"
+#include "fs/vfs/host_sockets.h"
 #include "fs/vfs/open_hint.h"
 
 namespace ringwall {
@@ -164,6 +165,9 @@ Result<Ref<Inode>> GoferInode::Mkdir(std::string_view name, const NewInode& args
 Result<Ref<Inode>> GoferInode::Mknod(std::string_view name, const NewInode& args) {
   const uint32_t type = args.mode & S_IFMT;
   if ((type == S_IFCHR && args.rdev != 0) || type == S_IFBLK) return Errno(EPERM);
+  if (type == S_IFSOCK && gofer_fs_.options().bind_sockets && BindHint::current() != nullptr) {
+    return Made(BindOnHost(name, args), name);
+  }
   const gofer::GoferHandle* handle = TRY(Handle());
   return Made(gofer_fs_.client().Mknod(*handle, name, type, ToNewFile(args)), name);
 }

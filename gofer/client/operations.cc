@@ -450,4 +450,11 @@ Result<NodeAndFd> GoferClient::Bind(const GoferHandle& dir, std::string_view nam
   return result;
 }
 
+Result<void> GoferClient::Listen(const GoferHandle& socket, uint32_t backlog) {
+  Call call(*this);
+  call.Begin(Op::kListen).Put(ListenRequest{.handle = socket.value(), .backlog = backlog});
+  TRY(call.Run());
+  return call.End();
+}
+
 }  // namespace ringwall::gofer
