@@ -104,8 +104,17 @@ Result<Ref<Inode>> GoferInode::Lookup(std::string_view name) {
   const std::string_view names[] = {name};
   // In shared mode every open looks up anew, while the descriptor of the first is kept.
   const bool opens = OpenHint::reading() && !gofer_fs_.shared();
-  gofer::WalkResult walk = TRY(gofer_fs_.client().Walk(
-      *handle, names, gofer::kWalkHandleLast | (opens ? gofer::kWalkOpen : 0), O_RDONLY));
+  const auto look = [&] {
+    return gofer_fs_.client().Walk(
+        *handle, names, gofer::kWalkHandleLast | (opens ? gofer::kWalkOpen : 0), O_RDONLY);
+  };
+  Result<gofer::WalkResult> looked = look();
+  if (!looked.ok() && looked.error().Is(ENFILE)) {
+    // Handles that were given up already may be the ones that are missing.
+    gofer_fs_.client().FlushCloses();
+    looked = look();
+  }
+  gofer::WalkResult walk = TRY(std::move(looked));
   const bool found =
       walk.stop == gofer::WalkStop::kDone || walk.stop == gofer::WalkStop::kOpenFailed;
   if (!found || walk.nodes.empty()) {
