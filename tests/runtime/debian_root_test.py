@@ -189,7 +189,6 @@ apt-get purge: 0
 ls: cannot access '/usr/bin/demo-*': No such file or directory
 2
 apt-get -y: 0
-
 someone
 users 0
 2,4,6,8,10

@@ -209,5 +209,30 @@ print(sum(int(open(f"/share/f{i}").read()) for i in range(700)))
     expect(out.splitlines()[0] in ("EMFILE", "ENFILE"), out)
 
 
+def test_exhausted_descriptors_are_an_error_that_passes(box):
+    prepare(box)
+    for i in range(6):
+        with open(at(box, f"f{i}"), "w", encoding="ascii") as f:
+            f.write("text")
+    out, err = guest(box, ("--fdlimit=300",), """
+held = []
+try:
+    while True:
+        held.append(os.memfd_create("m"))
+        os.truncate(held[-1], 1 << 20)
+except OSError as e: print(errno.errorcode[e.errno] in ("ENFILE", "EMFILE"))
+def looks():
+    found = set()
+    for i in range(6):
+        try: found.add(open(f"/share/f{i}").read())
+        except OSError as e: found.add(errno.errorcode[e.errno])
+    return found
+print(looks() <= {"text", "ENFILE", "EMFILE"})
+for fd in held: os.close(fd)
+print(looks())
+""").communicate(timeout=60)
+    expect_equal(out, "True\nTrue\n{'text'}\n", err)
+
+
 if __name__ == "__main__":
     sys.exit(main())
