@@ -96,6 +96,7 @@ constexpr Row kRows[] = {
     {SYS_socket, When::kSockets, Args::kUnixSocket, "host unix sockets"},
     {SYS_connect, When::kConnect, Args::kAny, "host unix sockets"},
     {SYS_bind, When::kBind, Args::kAny, "host unix sockets"},
+    {SYS_listen, When::kBind, Args::kAny, "host unix sockets"},
 
     // The process itself.
     {SYS_mmap, When::kAlways, Args::kNotExec, "malloc; a channel's shared memory"},

@@ -107,6 +107,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       break;
     case 16:
       client.Connect(file, SOCK_STREAM).ok();
+      client.Listen(file, 5).ok();
       break;
     case 17:
       client.Attach(0).ok();

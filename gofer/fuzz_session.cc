@@ -82,7 +82,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::span<const uint8_t> input(data, size);
   while (input.size() >= 2) {
     const size_t length = std::min<size_t>(input[0], input.size() - 2);
-    send(Request(static_cast<Op>(input[1] % 26), input.subspan(2, length)));
+    send(Request(static_cast<Op>(input[1] % 27), input.subspan(2, length)));
     input = input.subspan(2 + length);
   }
   if (session.handles_for_test().size() > 16) ::abort();

@@ -4,6 +4,7 @@
 
 #include "fs/gofer/gofer_inode.h"
 #include "fs/vfs/dentry.h"
+#include "fs/vfs/host_sockets.h"
 #include "fs/vfs/open_hint.h"
 
 namespace ringwall {
@@ -103,8 +104,17 @@ Result<Ref<Inode>> GoferInode::Lookup(std::string_view name) {
   const std::string_view names[] = {name};
   // In shared mode every open looks up anew, while the descriptor of the first is kept.
   const bool opens = OpenHint::reading() && !gofer_fs_.shared();
-  gofer::WalkResult walk = TRY(gofer_fs_.client().Walk(
-      *handle, names, gofer::kWalkHandleLast | (opens ? gofer::kWalkOpen : 0), O_RDONLY));
+  const auto look = [&] {
+    return gofer_fs_.client().Walk(
+        *handle, names, gofer::kWalkHandleLast | (opens ? gofer::kWalkOpen : 0), O_RDONLY);
+  };
+  Result<gofer::WalkResult> looked = look();
+  if (!looked.ok() && looked.error().Is(ENFILE)) {
+    // Handles that were given up already may be the ones that are missing.
+    gofer_fs_.client().FlushCloses();
+    looked = look();
+  }
+  gofer::WalkResult walk = TRY(std::move(looked));
   const bool found =
       walk.stop == gofer::WalkStop::kDone || walk.stop == gofer::WalkStop::kOpenFailed;
   if (!found || walk.nodes.empty()) {
@@ -164,6 +174,9 @@ Result<Ref<Inode>> GoferInode::Mkdir(std::string_view name, const NewInode& args
 Result<Ref<Inode>> GoferInode::Mknod(std::string_view name, const NewInode& args) {
   const uint32_t type = args.mode & S_IFMT;
   if ((type == S_IFCHR && args.rdev != 0) || type == S_IFBLK) return Errno(EPERM);
+  if (type == S_IFSOCK && gofer_fs_.options().bind_sockets && BindHint::current() != nullptr) {
+    return Made(BindOnHost(name, args), name);
+  }
   const gofer::GoferHandle* handle = TRY(Handle());
   return Made(gofer_fs_.client().Mknod(*handle, name, type, ToNewFile(args)), name);
 }

@@ -106,25 +106,37 @@ uint64_t GoferFileSystem::GuestDevice(uint64_t host_dev) {
   return fresh;
 }
 
+void GoferFileSystem::ListIdleLocked(GoferInode& inode) {
+  if (inode.in_idle_list_) {
+    idle_.splice(idle_.begin(), idle_, inode.idle_place_);
+  } else {
+    idle_.push_front(&inode);
+    inode.idle_place_ = idle_.begin();
+    inode.in_idle_list_ = true;
+  }
+}
+
 void GoferFileSystem::DescriptorIdle(GoferInode& inode) {
-  RefPtr<GoferInode> oldest;
   {
     MutexLock lock(mu_);
-    if (inode.in_idle_list_) {
-      idle_.splice(idle_.begin(), idle_, inode.idle_place_);
-    } else {
-      idle_.push_front(&inode);
-      inode.idle_place_ = idle_.begin();
-      inode.in_idle_list_ = true;
-    }
-    if (idle_.size() > options_.max_idle_descriptors) {
+    ListIdleLocked(inode);
+  }
+  // Two for one that comes, so that the list shrinks again after many were in use at once.
+  for (int i = 0; i < 2; i++) {
+    RefPtr<GoferInode> oldest;
+    {
+      MutexLock lock(mu_);
+      if (idle_.size() <= options_.max_idle_descriptors) return;
       GoferInode* last = idle_.back();
       idle_.pop_back();
       last->in_idle_list_ = false;
       if (last->TryAddRef()) oldest = RefPtr<GoferInode>::Adopt(last);
     }
+    if (!oldest || !oldest->DropIdleDescriptors()) continue;
+    // In use still: it comes up again when it is the oldest once more.
+    MutexLock lock(mu_);
+    ListIdleLocked(*oldest);
   }
-  if (oldest) oldest->DropIdleDescriptors();
 }
 
 void GoferFileSystem::DescriptorGone(GoferInode& inode) {

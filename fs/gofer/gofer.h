@@ -30,6 +30,9 @@ struct GoferFsOptions {
   bool exclusive = true;  // false: --file-access=shared
   // How many descriptors of closed files are kept for the next open.
   size_t max_idle_descriptors = 512;
+  bool connect_sockets = false;  // --host-uds=open
+  bool bind_sockets = false;     // --host-uds=create
+  bool open_fifos = false;       // --host-fifo=open
 };
 
 class GoferFileSystem final : public FileSystem {
@@ -48,6 +51,9 @@ class GoferFileSystem final : public FileSystem {
   const Ref<gofer::GoferClient>& client_ref() const { return client_; }
   bool shared() const { return !options_.exclusive; }
   bool read_only() const { return read_only_; }
+  const GoferFsOptions& options() const { return options_; }
+  // Unix sockets and FIFOs of the host, for mounts whose options allow them. At start-up, once.
+  static void OfferHostNodes();
 
   // The inode of a host file: the one there is, or a new one. `parent` and `name` say where it was
   // found, for asking again when `node` has no handle.
@@ -63,6 +69,8 @@ class GoferFileSystem final : public FileSystem {
   void DescriptorGone(GoferInode& inode);
 
  private:
+  void ListIdleLocked(GoferInode& inode) REQUIRES(mu_);
+
   using FileId = std::pair<uint64_t, uint64_t>;  // host device and inode number
 
   GoferFileSystem(Ref<gofer::GoferClient> client, const GoferFsOptions& options)

@@ -231,20 +231,15 @@ void GoferInode::OfferDescriptor(UniqueFd fd) {
   gofer_fs_.DescriptorIdle(*this);
 }
 
-void GoferInode::DropIdleDescriptors() {
+bool GoferInode::DropIdleDescriptors() {
   RefPtr<GoferFd> gone[2];
-  bool kept;
-  {
-    MutexLock lock(mu_);
-    if (write_fd_ && write_fd_->ref_count() == 1) {
-      RefreshFromFdLocked(write_fd_->get());
-      std::swap(gone[0], write_fd_);
-    }
-    if (read_fd_ && read_fd_->ref_count() == 1) std::swap(gone[1], read_fd_);
-    kept = write_fd_ || read_fd_;
+  MutexLock lock(mu_);
+  if (write_fd_ && write_fd_->ref_count() == 1) {
+    RefreshFromFdLocked(write_fd_->get());
+    std::swap(gone[0], write_fd_);
   }
-  // In use still: it comes up again when it is the oldest once more.
-  if (kept) gofer_fs_.DescriptorIdle(*this);
+  if (read_fd_ && read_fd_->ref_count() == 1) std::swap(gone[1], read_fd_);
+  return write_fd_ || read_fd_;
 }
 
 Result<Ref<File>> GoferInode::Open(const Path& path, uint32_t flags, const Credentials& creds) {
@@ -256,6 +251,9 @@ Result<Ref<File>> GoferInode::Open(const Path& path, uint32_t flags, const Crede
       Ref<GoferFd> fd = TRY(Descriptor(access == O_ACCMODE ? O_RDONLY : access));
       return MakeGoferFile(path, flags, *this, std::move(fd));
     }
+    case S_IFIFO:
+      if (gofer_fs_.options().open_fifos) return OpenHostFifo(*this, path, flags);
+      [[fallthrough]];
     default: {
       const Attr attr = TRY(GetPermissionAttr());
       return OpenSpecial(*this, path, flags, creds, attr.rdev);

@@ -65,6 +65,9 @@ class GoferInode final : public Inode {
   Result<std::vector<std::string>> ListXattr() override;
   Result<void> RemoveXattr(std::string_view name) override;
 
+  static constexpr char kKind = 0;
+  const void* kind() const override { return &kKind; }
+
   GoferFileSystem& gofer_fs() const { return gofer_fs_; }
   uint64_t host_dev() const { return host_dev_; }
   uint64_t host_ino() const { return host_ino_; }
@@ -80,8 +83,8 @@ class GoferInode final : public Inode {
   Result<Ref<GoferFd>> Descriptor(uint32_t access);
   // One for reading that a lookup brought along: kept for the next open, if none is.
   void OfferDescriptor(UniqueFd fd);
-  // Closes the kept descriptors that no open file uses.
-  void DropIdleDescriptors();
+  // Closes the kept descriptors that no open file uses. Whether there are others.
+  bool DropIdleDescriptors();
   Result<Ref<GoferListing>> Listing();
 
   // Appends are one at a time.
@@ -99,6 +102,8 @@ class GoferInode final : public Inode {
   void StoreLocked(const gofer::Attr& attr) REQUIRES(mu_);
   // Takes size, blocks and times from an open descriptor.
   void RefreshFromFdLocked(int fd) REQUIRES(mu_);
+  // Binds a socket of the host's to the new name (host_nodes.cc).
+  Result<gofer::GoferNode> BindOnHost(std::string_view name, const NewInode& args);
   Result<Ref<Inode>> Made(Result<gofer::GoferNode> node, std::string_view name);
   // A name in this directory came or went.
   void EntriesChanged();
@@ -128,6 +133,8 @@ class GoferInode final : public Inode {
 
 // The path may be an overlay's, whose inode is another than the file's own.
 Ref<File> MakeGoferFile(const Path& path, uint32_t flags, GoferInode& inode, Ref<GoferFd> fd);
+// host_nodes.cc
+Result<Ref<File>> OpenHostFifo(GoferInode& inode, const Path& path, uint32_t flags);
 Ref<File> MakeGoferDirFile(const Path& path, uint32_t flags, GoferInode& inode);
 
 }  // namespace ringwall

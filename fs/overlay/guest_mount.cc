@@ -123,6 +123,8 @@ Result<Ref<FileSystem>> MountOverlay(const NewFsArgs& args) {
         work.dentry().IsDescendantOf(top.dentry())) {
       return Errno(EINVAL);
     }
+    // Its marks would mean something to the overlay below (ovl_dentry_remote()).
+    if (top.dentry().inode()->fs().type_name() == "overlay") return Errno(EINVAL);
     Result<void> made = Vfs::Mkdir(args.walk, *names.work + "/work", 0);
     if (!made.ok() && !made.error().Is(EEXIST)) return made.error();
     upper = top.dentry().inode();

@@ -44,6 +44,8 @@ class OverlayFileSystem final : public FileSystem {
                                                OverlayOptions options);
 
   std::string_view type_name() const override { return "overlay"; }
+  // Unix sockets of the host in a lower layer of host files. At start-up, once.
+  static void OfferHostSockets();
   Ref<Inode> root() override;
   Result<StatFs> GetStatFs() override;
   Result<void> Sync() override;

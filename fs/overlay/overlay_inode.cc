@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
+#include "fs/vfs/host_sockets.h"
 #include "fs/vfs/special_files.h"
 
 namespace ringwall {
@@ -184,5 +185,20 @@ Ref<File> MakeOverlayLowerFile(const Path& path, uint32_t flags, OverlayInode& i
                                Ref<File> lower) {
   return MakeRef<OverlayLowerFile>(path, flags, inode, std::move(lower));
 }
+
+namespace {
+
+std::optional<Result<UniqueFd>> ConnectLower(Inode& inode, int type) {
+  if (inode.kind() != &OverlayInode::kKind || inode.type() != S_IFSOCK) return std::nullopt;
+  const auto& node = static_cast<OverlayInode&>(inode);
+  if (node.upper() != nullptr || node.lowers().empty()) return std::nullopt;
+  return ConnectHostSocket(*node.lowers()[0], type);
+}
+
+constexpr HostSocketHooks kHooks = {ConnectLower, nullptr};
+
+}  // namespace
+
+void OverlayFileSystem::OfferHostSockets() { RegisterHostSockets(kHooks); }
 
 }  // namespace ringwall

@@ -50,6 +50,9 @@ class OverlayInode final : public Inode {
   Result<void> SetFileFlags(uint32_t flags) override;
   bool keeps_file_flags() const override { return true; }
 
+  static constexpr char kKind = 0;
+  const void* kind() const override { return &kKind; }
+
   OverlayFileSystem& overlay() const { return overlay_; }
   uint64_t ino() const { return ino_; }
   // Null until there is one; then it stays the same.

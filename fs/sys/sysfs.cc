@@ -5,6 +5,7 @@
 #include "fs/proc/cpu_list.h"
 #include "fs/proc/net_hooks.h"
 #include "fs/proc/nodes.h"
+#include "fs/sys/cpu_cache.h"
 
 namespace ringwall {
 
@@ -52,6 +53,7 @@ void AddCpus(StaticDirectory& devices, const cpu_set_t& cpus,
     topology->AddText("package_cpus_list", list);
     topology->AddText("core_siblings", CpuMask(cpus) + "\n");
     topology->AddText("package_cpus", CpuMask(cpus) + "\n");
+    AddCaches(*one, n, cpus);
   }
 }
 
@@ -60,9 +62,12 @@ void AddCpus(StaticDirectory& devices, const cpu_set_t& cpus,
 Ref<FileSystem> NewSysFs(const cpu_set_t& cpus, std::function<std::string()> meminfo) {
   Ref<SyntheticFs> fs = MakeRef<SyntheticFs>("sysfs", static_cast<uint64_t>(SYSFS_MAGIC));
   Ref<StaticDirectory> root = MakeRef<StaticDirectory>(*fs, uint64_t{1});
-  for (const char* name : {"block", "bus", "dev", "firmware", "hypervisor", "module", "power"}) {
+  for (const char* name : {"block", "bus", "firmware", "hypervisor", "module", "power"}) {
     root->AddDirectory(name);
   }
+  Ref<StaticDirectory> numbers = root->AddDirectory("dev");
+  numbers->AddDirectory("block");
+  numbers->AddDirectory("char");
   Ref<StaticDirectory> classes = root->AddDirectory("class");
   Ref<StaticDirectory> devices = root->AddDirectory("devices");
   Ref<StaticDirectory> virtuals = devices->AddDirectory("virtual");

@@ -45,6 +45,23 @@ void TmpfsDirectory::FillSize(Attr* attr) {
   attr->size = (by_name_.size() + 2) * kEntrySize;
 }
 
+// A tree ends level by level: a guest makes it deeper than this thread's stack is.
+TmpfsDirectory::~TmpfsDirectory() {
+  static thread_local std::vector<Ref<TmpfsInode>>* orphans = nullptr;
+  std::vector<Ref<TmpfsInode>> own;
+  const bool first = orphans == nullptr;
+  if (first) orphans = &own;
+  for (Slot& slot : slots_) {
+    if (slot.entry) orphans->push_back(std::move(slot.entry->inode));
+  }
+  if (!first) return;
+  while (!own.empty()) {
+    const Ref<TmpfsInode> next = std::move(own.back());
+    own.pop_back();
+  }
+  orphans = nullptr;
+}
+
 TmpfsDirectory::Entry* TmpfsDirectory::FindLocked(std::string_view name) {
   const auto it = by_name_.find(name);
   return it == by_name_.end() ? nullptr : it->second;

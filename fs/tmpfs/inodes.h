@@ -18,6 +18,7 @@ class TmpfsDirectory final : public TmpfsInode {
       : TmpfsInode(fs, args), parent_ino_(parent_ino == 0 ? ino() : parent_ino) {
     set_nlink(2);
   }
+  ~TmpfsDirectory() override;
 
   Result<Ref<Inode>> Lookup(std::string_view name) override;
   Result<Ref<Inode>> Create(std::string_view name, const NewInode& args) override;

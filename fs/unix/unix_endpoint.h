@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "fs/unix/host_link.h"
 #include "fs/vfs/file.h"
 #include "netstack/endpoint.h"
 #include "sentry/auth/credentials.h"
@@ -111,6 +112,10 @@ class UnixEndpoint : public RefCounted<UnixEndpoint> {
   // Datagram senders that found the queue full, to be told when it is not.
   std::vector<Ref<UnixEndpoint>> blocked GUARDED_BY(mu);
   RefPtr<net::EndpointFilter> filter GUARDED_BY(mu);  // of datagrams that arrive
+  // Sockets of the host's behind this one: what it is bound or connected to, and what a datagram
+  // socket sends to. on_host: either was ever there.
+  RefPtr<HostLink> host GUARDED_BY(mu), host_peer GUARDED_BY(mu);
+  std::atomic<bool> on_host{false};
 
   // Bytes of messages that it sent and that nobody has read, with their overhead; SO_SNDBUF bounds
   // them.

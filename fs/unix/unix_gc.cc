@@ -51,6 +51,11 @@ void Forget(const std::vector<Ref<File>>& files) {
   }
 }
 
+// Sockets that were closed since the last search for rings.
+std::atomic<size_t> closed_since{0};
+// This thread closes what queues held: the search comes after the last of it.
+thread_local bool dropping = false;
+
 // Drops files one after another: a queue's descriptors may be sockets with queues of their own, and a
 // long row of them must not become a deep stack.
 void Drop(std::vector<Ref<File>> files) {
@@ -60,11 +65,14 @@ void Drop(std::vector<Ref<File>> files) {
     return;
   }
   waiting = &files;
+  dropping = true;
   while (!files.empty()) {
     Ref<File> last = std::move(files.back());
     files.pop_back();
   }
   waiting = nullptr;
+  dropping = false;
+  if (closed_since.load() != 0 && UnixSocketsInFlight()) CollectUnixSockets();
 }
 
 }  // namespace
@@ -113,7 +121,10 @@ std::vector<Ref<File>> PassedFiles::Take() {
 }
 
 void CollectUnixSockets() {
+  // A search looks at all sockets under way: one for an eighth as many that are closed.
+  if (closed_since.fetch_add(1) + 1 < sockets_in_flight.load() / 8 || dropping) return;
   if (collecting.exchange(true)) return;
+  closed_since = 0;
   std::vector<UnixMessage> dropped;
   {
     MutexLock lock(in_flight_mu);

@@ -10,6 +10,7 @@
 #include "fs/unix/unix_cred.h"
 #include "fs/unix/unix_gc.h"
 #include "fs/unix/unix_socket.h"
+#include "fs/vfs/host_sockets.h"
 
 namespace ringwall {
 
@@ -96,6 +97,11 @@ void UnixSocket::FillIn(UnixMessage& m, Task& t, Outgoing& out, UnixEndpoint& to
 Result<size_t> UnixSocket::SendMsg(Task& t, SendArgs& args) {
   Outgoing out;
   TRY(ReadControl(t, args.control, out));
+  if (endpoint_->on_host.load(std::memory_order_acquire)) {
+    const bool named = endpoint_->datagram() && args.to != nullptr && args.to->size != 0;
+    const RefPtr<HostLink> host = named ? nullptr : HostTarget();
+    if (host) return SendToHost(t, args, out, *host);
+  }
   if (!endpoint_->stream() && !endpoint_->datagram()) {
     // unix_seqpacket_sendmsg()
     MutexLock lock(endpoint_->mu);
@@ -309,6 +315,15 @@ Result<size_t> UnixSocket::SendDatagram(Task& t, SendArgs& args, Outgoing& out) 
   UnixMessage message;
   message.data = TRY(CopyIn(args.src, size));
   if (message.data.size() < size) return Errno(EFAULT);
+  if (named && path[0] != '\0' && HostSocketsOffered()) {
+    const Ref<Inode> node = TRY(FindNode(t, path));
+    if (auto link = OpenOnHost(t, *node, wait)) {
+      const Ref<HostLink> host = TRY(std::move(*link));
+      SpanSrc bytes(std::as_bytes(message.data.span()));
+      SendArgs once{.src = bytes, .flags = args.flags};
+      return SendToHost(t, once, out, *host);
+    }
+  }
   if (named) {
     Ref<UnixEndpoint> found = TRY(FindTarget(t, path));
     to = std::move(found);
@@ -358,6 +373,7 @@ void UnixSocket::Deliver(Task& t, ReceiveArgs& args, Incoming& in) {
 }
 
 Result<size_t> UnixSocket::RecvMsg(Task& t, ReceiveArgs& args) {
+  if (const RefPtr<HostLink> host = HostEnd()) return ReceiveFromHost(t, args, *host);
   if ((args.flags & MSG_OOB) != 0) {
     if (!endpoint_->stream() && !endpoint_->datagram()) {
       MutexLock lock(endpoint_->mu);

@@ -13,6 +13,7 @@
 #include "fs/unix/unix_address.h"
 #include "fs/unix/unix_cred.h"
 #include "fs/unix/unix_gc.h"
+#include "fs/vfs/host_sockets.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/user_ptr.h"
 
@@ -161,10 +162,15 @@ Result<void> UnixSocket::Bind(Task& t, const SocketAddress& given) {
     TRY(AbstractNames::Get().Bind(net().ino(), address, endpoint_));
   } else {
     const OwnWalk at(t, address);
+    BindHint hint(endpoint_->type);
     Result<Path> made = Vfs::Mknod(at.walk(), address, S_IFSOCK | (0777 & ~t.fs().umask()), 0);
     if (!made.ok()) return made.error().Is(EEXIST) ? Errno(EADDRINUSE) : made.error();
     bound_inode_ = made->dentry().inode();
-    bound_inode_->AttachOnce(endpoint_);
+    if (UniqueFd socket = hint.Take()) {
+      BindOnHost(std::move(socket));
+    } else {
+      bound_inode_->AttachOnce(endpoint_);
+    }
   }
   MutexLock lock(endpoint_->mu);
   endpoint_->address = std::move(address);
@@ -200,6 +206,7 @@ Result<void> UnixSocket::AutobindIfNeeded() {
 Result<void> UnixSocket::Listen(Task& t, int backlog) {
   UnixEndpoint& e = *endpoint_;
   if (e.datagram()) return Errno(EOPNOTSUPP);
+  if (HostEnd()) return ListenOnHost(t, backlog);
   {
     MutexLock lock(e.mu);
     if (e.address.empty() || e.connected) return Errno(EINVAL);
@@ -213,6 +220,14 @@ Result<void> UnixSocket::Listen(Task& t, int backlog) {
   return {};
 }
 
+Result<Ref<Inode>> UnixSocket::FindNode(Task& t, const std::string& address) {
+  const OwnWalk from(t, address);
+  const Path at = TRY(Vfs::Lookup(from.walk(), address, {}));
+  TRY(Vfs::CheckAccess(t.creds(), at, kMayWrite));
+  if (at.dentry().inode()->type() != S_IFSOCK) return Errno(ECONNREFUSED);
+  return Ref<Inode>(*at.dentry().inode());
+}
+
 Result<Ref<UnixEndpoint>> UnixSocket::FindTarget(Task& t, const std::string& address) {
   if (address.empty()) return Errno(ECONNREFUSED);
   if (address[0] == '\0') {
@@ -221,11 +236,8 @@ Result<Ref<UnixEndpoint>> UnixSocket::FindTarget(Task& t, const std::string& add
     if (!target) return Errno(ECONNREFUSED);
     return Ref<UnixEndpoint>(std::move(target));
   }
-  const OwnWalk from(t, address);
-  const Path at = TRY(Vfs::Lookup(from.walk(), address, {}));
-  TRY(Vfs::CheckAccess(t.creds(), at, kMayWrite));
-  if (at.dentry().inode()->type() != S_IFSOCK) return Errno(ECONNREFUSED);
-  RefPtr<RefCountedBase> attached = at.dentry().inode()->attachment();
+  const Ref<Inode> node = TRY(FindNode(t, address));
+  RefPtr<RefCountedBase> attached = node->attachment();
   if (!attached) return Errno(ECONNREFUSED);
   Ref<UnixEndpoint> target(*static_cast<UnixEndpoint*>(attached.get()));
   if (target->type != endpoint_->type) return Errno(EPROTOTYPE);
@@ -236,8 +248,10 @@ Result<Ref<UnixEndpoint>> UnixSocket::FindTarget(Task& t, const std::string& add
 Result<void> UnixSocket::Disconnect(RefPtr<UnixEndpoint> to) {
   RefPtr<UnixEndpoint> old;
   std::deque<UnixMessage> dropped;
+  RefPtr<HostLink> link;
   {
     MutexLock lock(endpoint_->mu);
+    link = std::move(endpoint_->host_peer);
     old = std::move(endpoint_->peer);
     endpoint_->peer = to;
     endpoint_->connected = static_cast<bool>(to);
@@ -265,6 +279,11 @@ Result<void> UnixSocket::Connect(Task& t, const SocketAddress& given, bool wait)
   const std::string address = TRY(UnixPathOf(given));
   if (address.empty()) return Errno(EINVAL);
   TRY(AutobindIfNeeded());
+  if (address[0] != '\0' && HostSocketsOffered()) {
+    const Ref<Inode> node = TRY(FindNode(t, address));
+    const bool done = TRY(ConnectOnHost(t, address, *node, wait && options_.send_timeout_ns != 0));
+    if (done) return {};
+  }
   if (endpoint_->datagram()) {
     Ref<UnixEndpoint> target = TRY(FindTarget(t, address));
     {
@@ -327,6 +346,7 @@ Result<void> UnixSocket::ConnectTo(Task& t, Ref<UnixEndpoint> target) {
 }
 
 Result<Ref<Socket>> UnixSocket::Accept(Task& t, bool wait) {
+  if (const RefPtr<HostLink> host = HostEnd()) return AcceptFromHost(t, *host, wait);
   Ref<UnixEndpoint> accepted = TRY(Wait(t, wait, EPOLLIN, options_.receive_timeout_ns,
                                         [&] { return TakePending(); }));
   accepted->pass_cred = endpoint_->pass_cred.load();
@@ -355,6 +375,7 @@ Result<Ref<UnixEndpoint>> UnixSocket::TakePending() {
 
 Result<void> UnixSocket::Shutdown(Task&, int how) {
   if (how < SHUT_RD || how > SHUT_RDWR) return Errno(EINVAL);
+  if (const RefPtr<HostLink> host = HostTarget()) return host->Shutdown(how);
   RefPtr<UnixEndpoint> peer;
   {
     MutexLock lock(endpoint_->mu);
@@ -458,6 +479,7 @@ bool UnixSocket::IsListening() {
 // unix_poll() and unix_dgram_poll().
 EventMask UnixSocket::Poll(EventMask wanted) {
   UnixEndpoint& e = *endpoint_;
+  if (e.on_host.load(std::memory_order_acquire)) return PollOnHost(wanted);
   EventMask mask = 0;
   RefPtr<UnixEndpoint> peer;
   {
@@ -488,7 +510,10 @@ EventMask UnixSocket::Poll(EventMask wanted) {
 
 Result<int64_t> UnixSocket::DoIoctl(Task& task, uint32_t cmd, uint64_t arg) {
   int32_t n = 0;
-  if (cmd == FIONREAD) {
+  const RefPtr<HostLink> host = cmd == FIONREAD ? HostEnd() : HostTarget();
+  if (host && (cmd == FIONREAD || cmd == TIOCOUTQ)) {
+    n = TRY(host->Count(cmd));
+  } else if (cmd == FIONREAD) {
     MutexLock lock(endpoint_->mu);
     if (endpoint_->listening) return Errno(EINVAL);
     if (!endpoint_->datagram()) {

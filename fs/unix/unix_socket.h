@@ -53,6 +53,8 @@ class UnixSocket final : public Socket {
   Result<void> Disconnect(RefPtr<UnixEndpoint> to);
   Result<Ref<UnixEndpoint>> TakePending();
   Result<void> ConnectTo(Task& t, Ref<UnixEndpoint> target);
+  // The node of a socket that is bound to a path: what may be connected to.
+  Result<Ref<Inode>> FindNode(Task& t, const std::string& address);
   Result<Ref<UnixEndpoint>> FindTarget(Task& t, const std::string& address);
   Result<void> ReadControl(Task& t, std::span<const std::byte> control, Outgoing& out);
 
@@ -70,6 +72,19 @@ class UnixSocket final : public Socket {
   Result<size_t> ReceiveUrgent(ReceiveArgs& args);
   Result<size_t> ReceiveDatagram(Task& t, ReceiveArgs& args);
   void Deliver(Task& t, ReceiveArgs& args, Incoming& in);
+
+  // unix_host.cc. Null: not on the host.
+  RefPtr<HostLink> HostEnd();     // what it receives from
+  RefPtr<HostLink> HostTarget();  // what it sends to
+  void BindOnHost(UniqueFd socket);
+  // nullopt, false: `target` is no socket of the host's.
+  std::optional<Result<Ref<HostLink>>> OpenOnHost(Task& t, Inode& target, bool wait);
+  Result<bool> ConnectOnHost(Task& t, const std::string& address, Inode& target, bool wait);
+  Result<void> ListenOnHost(Task& t, int backlog);
+  Result<Ref<Socket>> AcceptFromHost(Task& t, HostLink& link, bool wait);
+  Result<size_t> SendToHost(Task& t, SendArgs& args, const Outgoing& out, HostLink& link);
+  Result<size_t> ReceiveFromHost(Task& t, ReceiveArgs& args, HostLink& link);
+  EventMask PollOnHost(EventMask wanted);
 
   std::optional<Result<void>> GetSocketLevel(int name, OptionOut& out) override;
   Result<void> OnSocketOption(int name, int64_t value) override;

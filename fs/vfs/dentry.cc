@@ -33,7 +33,7 @@ struct DentryName {
 namespace {
 
 constexpr size_t kBuckets = 1 << 14;
-constexpr int kScan = 32;  // how far the LRU's hand goes for one new dentry
+constexpr size_t kScan = 32;  // how far the LRU's hand goes for one new dentry
 
 uint64_t Mix(uint64_t a, uint64_t b) {
   __extension__ using Wide = unsigned __int128;
@@ -152,8 +152,9 @@ class DentryTable {
 
   // Takes unused dentries out until the cache is within its bound or the hand has gone far enough.
   // They come back frozen; the caller ends them once the lock is gone.
-  void ShrinkLocked(std::vector<Dentry*>* dead) REQUIRES(mu_) {
-    for (int i = 0; i < kScan && count_.load(std::memory_order_relaxed) > limit_; i++) {
+  void ShrinkLocked(std::vector<Dentry*>* dead) REQUIRES(mu_) { ShrinkLocked(dead, limit_, kScan); }
+  void ShrinkLocked(std::vector<Dentry*>* dead, size_t limit, size_t scan) REQUIRES(mu_) {
+    for (size_t i = 0; i < scan && count_.load(std::memory_order_relaxed) > limit; i++) {
       Dentry* d = lru_tail_;
       if (d == nullptr) return;
       const bool used = d->used_.exchange(false, std::memory_order_relaxed);
@@ -175,6 +176,19 @@ class DentryTable {
       lru_head_->lru_prev_ = d;
       lru_head_ = d;
     }
+  }
+
+  // A file system is out of what each of its files in use holds: a good part of those that nobody uses
+  // go.
+  static void DropUnused() {
+    DentryTable& table = Get();
+    std::vector<Dentry*> dead;
+    {
+      MutexLock lock(table.mu_);
+      const size_t count = table.count_.load(std::memory_order_relaxed);
+      table.ShrinkLocked(&dead, count / 2, 2 * count);
+    }
+    for (Dentry* d : dead) d->LastRelease();
   }
 
   Mutex<LockClass::kDentry> mu_;
@@ -278,6 +292,10 @@ Result<Ref<Dentry>> Dentry::LookupChildLocked(std::string_view name) {
   RefPtr<Dentry> cached = CachedChildLocked(name);
   if (cached && children_stay_) return Ref<Dentry>(std::move(cached));
   Result<Ref<Inode>> inode = inode_->Lookup(name);
+  if (!inode.ok() && inode.error().Is(ENFILE)) {
+    DentryTable::DropUnused();
+    inode = inode_->Lookup(name);
+  }
   if (inode.ok()) {
     if (cached && cached->inode_.get() == inode->get()) return Ref<Dentry>(std::move(cached));
     return AddChildLocked(name, std::move(*inode));

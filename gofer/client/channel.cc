@@ -164,10 +164,13 @@ Result<void> Call::Run() {
   }
   reply_ = Reader(*bytes);
   const ReplyHeader header = TRY(Get<ReplyHeader>());
-  if (header.size != bytes->size() || header.seq != seq_ || header.fd_count != fds_.count ||
+  if (header.size != bytes->size() || header.seq != seq_ || header.fd_count < fds_.count ||
       header.error < 0 || header.error > kMaxErrno || header.pad != 0) {
     return Malformed();
   }
+  // One of the processes could not have or pass so many.
+  lost_fds_ = fds_.count < header.fd_count;
+  if (lost_fds_) fds_.Clear();
   if (header.error != 0) {
     TRY(End());
     return Errno(header.error);
@@ -188,6 +191,7 @@ Result<Attr> Call::GetAttr() {
 }
 
 Result<UniqueFd> Call::GetFd(uint32_t type) {
+  if (std::exchange(lost_fds_, false)) return Errno(ENFILE);
   if (fds_.count != 1) return Malformed();
   fds_.count = 0;
   UniqueFd fd = std::move(fds_.fd[0]);
@@ -198,7 +202,7 @@ Result<UniqueFd> Call::GetFd(uint32_t type) {
 }
 
 Result<void> Call::End() {
-  if (reply_.left() != 0 || fds_.count != 0) return Malformed();
+  if (reply_.left() != 0 || fds_.count != 0 || lost_fds_) return Malformed();
   return {};
 }
 

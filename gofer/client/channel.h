@@ -77,9 +77,11 @@ class Call {
   }
   Result<std::string_view> GetBytes(size_t size);
   Result<Attr> GetAttr();
-  // The reply's only descriptor, which has to be of the given type; fails when there is none.
+  // The reply's only descriptor, which has to be of the given type; fails when there is none. ENFILE when
+  // it was promised and did not arrive.
   Result<UniqueFd> GetFd(uint32_t type);
-  bool HasFd() const { return fds_.count != 0; }
+  bool HasFd() const { return fds_.count != 0 || lost_fds_; }
+  bool lost_fds() const { return lost_fds_; }
   Descriptors& fds() { return fds_; }
   size_t left() const { return reply_.left(); }
   // Nothing may be left, neither bytes nor descriptors.
@@ -94,6 +96,7 @@ class Call {
   Writer writer_;
   Reader reply_;
   Descriptors fds_;
+  bool lost_fds_ = false;
 };
 
 }  // namespace ringwall::gofer

@@ -127,6 +127,7 @@ Result<std::unique_ptr<ClientChannel>> GoferClient::OpenChannel() {
   UniqueFd memory_fd;
   ChannelMemory memory;
   if (options_.shared_memory) {
+    if (call.lost_fds()) return Errno(ENFILE);
     if (call.fds().count != 2) return call.Malformed();
     memory_fd = std::move(call.fds().fd[1]);
     call.fds().count = 1;

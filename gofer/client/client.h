@@ -183,6 +183,8 @@ class GoferClient final : public RefCounted<GoferClient> {
   Result<UniqueFd> Connect(const GoferHandle& socket, uint32_t type);
   Result<NodeAndFd> Bind(const GoferHandle& dir, std::string_view name, uint32_t type,
                          const NewFile& file);
+  // Of a stream or seqpacket socket that Bind made, once. EINVAL.
+  Result<void> Listen(const GoferHandle& socket, uint32_t backlog);
 
   // Queues a close, without a round trip; the queue goes out with one of the next calls.
   void Close(HandleValue value);

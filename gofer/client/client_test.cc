@@ -508,12 +508,16 @@ TEST_P(GoferTest, HostSocketsOnlyWhereAllowed) {
   EXPECT_EQ(HostStat("sock").st_mode, S_IFSOCK | 0701u);
   GoferHandle socket = Find("sock");
   EXPECT_EQ(client_->Connect(socket, SOCK_STREAM).error_value(), ECONNREFUSED);  // not listening
-  ASSERT_EQ(::listen(bound->fd.get(), 5), 0);
+  EXPECT_EQ(client_->Listen(socket, 5).error_value(), EINVAL);  // another handle of the same name
+  ASSERT_TRUE(client_->Listen(bound->node.handle, 5).ok());
+  EXPECT_EQ(client_->Listen(bound->node.handle, 5).error_value(), EINVAL);
   Result<UniqueFd> connected = client_->Connect(socket, SOCK_STREAM);
   ASSERT_TRUE(connected.ok());
   UniqueFd accepted(::accept(bound->fd.get(), nullptr, nullptr));
   EXPECT_TRUE(accepted);
   EXPECT_EQ(client_->Connect(socket, SOCK_RAW).error_value(), EINVAL);
+  bound->fd.reset();  // the gofer holds no copy of a socket that listens
+  EXPECT_EQ(client_->Connect(socket, SOCK_STREAM).error_value(), ECONNREFUSED);
   EXPECT_EQ(client_->Open(socket, O_RDWR).error_value(), ENXIO);
   GoferHandle plain = AttachTo(2);
   Result<GoferNode> same = client_->Lookup(plain, "sock");

@@ -113,7 +113,13 @@ Result<WalkResult> GoferClient::Walk(const GoferHandle& dir,
   if (!sane) return call.Malformed();
   const bool opened =
       result.stop == WalkStop::kDone && (flags & kWalkOpen) != 0 && last_type == S_IFREG;
-  if (opened) result.fd = TRY(call.GetFd(S_IFREG));
+  if (opened && call.lost_fds()) {
+    // Found it was, and its handle is here.
+    result.stop = WalkStop::kOpenFailed;
+    result.error = call.GetFd(S_IFREG).error_value();
+  } else if (opened) {
+    result.fd = TRY(call.GetFd(S_IFREG));
+  }
   TRY(call.End());
   return result;
 }
@@ -448,6 +454,13 @@ Result<NodeAndFd> GoferClient::Bind(const GoferHandle& dir, std::string_view nam
   result.fd = TRY(call.GetFd(S_IFSOCK));
   TRY(call.End());
   return result;
+}
+
+Result<void> GoferClient::Listen(const GoferHandle& socket, uint32_t backlog) {
+  Call call(*this);
+  call.Begin(Op::kListen).Put(ListenRequest{.handle = socket.value(), .backlog = backlog});
+  TRY(call.Run());
+  return call.End();
 }
 
 }  // namespace ringwall::gofer

@@ -51,6 +51,7 @@ enum class Op : uint16_t {
   kConnect,
   kBind,
   kClose,
+  kListen,
 };
 
 // A host file that the server holds for the client: chosen by the server, opaque to the client.
@@ -325,6 +326,13 @@ struct BindRequest {
   uint32_t pad = 0;
 };
 
+// Of a socket that kBind made. Once: the server lets go of the socket with it.
+struct ListenRequest {
+  HandleValue handle = 0;
+  uint32_t backlog = 0;
+  uint32_t pad = 0;
+};
+
 // Followed by `count` HandleValue.
 struct CloseRequest {
   uint32_t count = 0;
@@ -339,7 +347,8 @@ static_assert(Wire<WalkRequest> && Wire<WalkReply> && Wire<SetAttrRequest> && Wi
 static_assert(Wire<CreateRequest> && Wire<MakeRequest> && Wire<LinkRequest> && Wire<UnlinkRequest>);
 static_assert(Wire<RenameRequest> && Wire<ReadDirRequest> && Wire<DirEntryHeader>);
 static_assert(Wire<XattrRequest> && Wire<StatFsReply> && Wire<FallocateRequest>);
-static_assert(Wire<ConnectRequest> && Wire<BindRequest> && Wire<CloseRequest>);
+static_assert(Wire<ConnectRequest> && Wire<BindRequest> && Wire<ListenRequest> &&
+              Wire<CloseRequest>);
 
 }  // namespace ringwall::gofer
 

@@ -52,7 +52,7 @@ Result<size_t> ReceiveMessage(int socket, std::span<uint8_t> room, Descriptors* 
   message = one.msg_hdr;
   const size_t got = one.msg_len;
   // The kernel makes only as many descriptors as there is room for, and says so.
-  bool bad = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
+  bool bad = (message.msg_flags & MSG_TRUNC) != 0;
   if (fds != nullptr) {
     for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
          header = CMSG_NXTHDR(&message, header)) {
@@ -73,6 +73,9 @@ Result<size_t> ReceiveMessage(int socket, std::span<uint8_t> room, Descriptors* 
       }
     }
   }
+  // It also says so when this process may have no more of them: then some are missing.
+  const bool full = fds == nullptr || fds->count == kMaxDescriptors;
+  if ((message.msg_flags & MSG_CTRUNC) != 0 && full) bad = true;
   if (bad) {
     if (fds != nullptr) fds->Clear();
     return Errno(EBADMSG);

@@ -31,6 +31,11 @@ inline std::span<const uint8_t> AsBytes(const uint32_t& number) {
 
 enum class Wait { kNo, kYes };
 
+// Errors of a send that the descriptors are to blame for: the message may go without them.
+inline bool DescriptorsRefused(const Errno& error) {
+  return error.Is(ETOOMANYREFS) || error.Is(EMFILE) || error.Is(ENFILE);
+}
+
 // Sends one message; EAGAIN with Wait::kNo when the peer does not take its messages, EPIPE when
 // it is gone. Never raises SIGPIPE.
 Result<void> SendMessage(int socket, std::span<const uint8_t> bytes, const Descriptors& fds,

@@ -63,6 +63,16 @@ void AskForShortSlices() {
   ::syscall(SYS_sched_setattr, 0, &attr, 0);
 }
 
+// Without the descriptors when the host refuses to pass them (its user has too many under way): the client
+// takes that for ENFILE.
+bool SendWithFds(int socket, std::span<const uint8_t> bytes, const Descriptors& fds) {
+  Result<void> sent = SendMessage(socket, bytes, fds, Wait::kNo);
+  if (!sent.ok() && fds.count != 0 && DescriptorsRefused(sent.error())) {
+    sent = SendMessage(socket, bytes, {}, Wait::kNo);
+  }
+  return sent.ok();
+}
+
 // Answers requests in shared memory, with `socket` for the descriptors, until `stop`.
 void ServeShared(Session& session, const ChannelMemory& memory, int socket, Buffers& buffers,
                  Placement& placement, const std::atomic<bool>& stop) {
@@ -97,7 +107,7 @@ void ServeShared(Session& session, const ChannelMemory& memory, int socket, Buff
                        &fds) == 0) {
       return;
     }
-    if (fds.count != 0 && !SendMessage(socket, AsBytes(last), fds, Wait::kNo).ok()) return;
+    if (fds.count != 0 && !SendWithFds(socket, AsBytes(last), fds)) return;
     words.service_us.store(MicrosecondsSince(start), std::memory_order_relaxed);
     words.reply.store(last);
     if (words.client_sleeps.load() != 0) FutexWake(words.reply);
@@ -115,7 +125,7 @@ void ServeSocket(Session& session, int socket, Buffers& buffers) {
         session.Handle(buffers.request().first(*size), buffers.reply(), buffers.scratch(), &fds);
     if (reply == 0) return;
     // A client that does not take its replies has no business here.
-    if (!SendMessage(socket, buffers.reply().first(reply), fds, Wait::kNo).ok()) return;
+    if (!SendWithFds(socket, buffers.reply().first(reply), fds)) return;
   }
 }
 

@@ -4,6 +4,7 @@
 #ifndef RINGWALL_GOFER_SERVER_HANDLE_TABLE_H_
 #define RINGWALL_GOFER_SERVER_HANDLE_TABLE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
@@ -23,7 +24,11 @@ class FileHandle final : public RefCounted<FileHandle> {
  public:
   FileHandle(UniqueFd fd, const Root& root, uint32_t type, uint64_t dev, bool closed)
       : root(root), type(type), dev(dev), closed(closed), fd_(std::move(fd)) {}
+  ~FileHandle() override { TakeBound(); }
   int fd() const { return fd_.get(); }
+  // The socket that was bound to this name: kept until it listens, and only one caller gets it.
+  void KeepBound(UniqueFd socket) { bound_.store(socket.release()); }
+  UniqueFd TakeBound() { return UniqueFd(bound_.exchange(-1)); }
 
   const Root& root;     // outlives the handle
   const uint32_t type;  // S_IFREG, ...
@@ -33,6 +38,7 @@ class FileHandle final : public RefCounted<FileHandle> {
 
  private:
   const UniqueFd fd_;
+  std::atomic<int> bound_{-1};
 };
 
 class HandleTable {

@@ -64,6 +64,8 @@ Session::OpFn Session::Find(uint16_t op) {
       return &Session::Bind;
     case Op::kClose:
       return &Session::Close;
+    case Op::kListen:
+      return &Session::Listen;
   }
   return nullptr;
 }

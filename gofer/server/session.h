@@ -104,6 +104,7 @@ class Session {
   Result<void> Connect(Reader& in, Reply& out);
   Result<void> Bind(Reader& in, Reply& out);
   Result<void> Close(Reader& in, Reply& out);
+  Result<void> Listen(Reader& in, Reply& out);
 
   // EBADF, or ENOTDIR.
   Result<Ref<FileHandle>> GetDir(HandleValue value) const;

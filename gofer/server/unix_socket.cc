@@ -1,6 +1,7 @@
 // Host unix sockets, for roots that allow them (--host-uds). The gofer only connects or binds; the
 // descriptor goes to the Sentry, which does the rest.
 #include <fcntl.h>
+#include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -64,9 +65,28 @@ Result<void> Session::Bind(Reader& in, Reply& out) {
                                    request.gid, &node.attr));
   TRY(ChmodFd(options_.proc, path_fd.get(), S_IFSOCK, request.mode & 07777));
   node.attr = TRY(StatFd(path_fd.get()));
-  node.handle = TRY(Keep(std::move(path_fd), dir->root, S_IFSOCK, dir->dev));
+  Ref<FileHandle> handle =
+      MakeRef<FileHandle>(std::move(path_fd), dir->root, uint32_t{S_IFSOCK}, dir->dev, false);
+  if (request.type != SOCK_DGRAM) {
+    UniqueFd copy(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+    if (!copy) return Errno(errno);
+    handle->KeepBound(std::move(copy));
+  }
+  node.handle = TRY(handles_.Insert(std::move(handle)));
   out.body.Put(node);
   out.fds.Add(std::move(fd));
+  return {};
+}
+
+// The Sentry's filter has no such call.
+Result<void> Session::Listen(Reader& in, Reply&) {
+  const ListenRequest request = TRY(in.Read<ListenRequest>());
+  TRY(in.End());
+  const Ref<FileHandle> handle = TRY(handles_.Get(request.handle));
+  if (!handle->root.bind_sockets) return Errno(EPERM);
+  const UniqueFd socket = handle->TakeBound();
+  if (!socket) return Errno(EINVAL);
+  TRY(FromHost(::listen(socket.get(), static_cast<int>(request.backlog & INT_MAX))));
   return {};
 }
 

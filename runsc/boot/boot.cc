@@ -4,6 +4,7 @@
 
 #include <malloc.h>
 #include <pthread.h>
+#include <sys/resource.h>
 #include <sys/random.h>
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
@@ -90,6 +91,8 @@ void ChooseCpus(BootArgs& args) {
 }  // namespace
 
 HostResult<void> PrepareBoot(BootArgs& args) {
+  rlimit files;
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0) args.idle_descriptors = files.rlim_cur / 8;
   ChooseCpus(args);
   PlatformOptions options;
   options.name = args.platform_name;

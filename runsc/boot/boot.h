@@ -32,6 +32,11 @@ enum class OverlayMode : uint8_t {
   kDisk,    // nameless files of the host, made by the gofer (--overlay2=...:self and dir=PATH)
 };
 
+// What of the host's sockets and FIFOs may be used as such (--host-uds, --host-fifo).
+struct HostAccess {
+  bool connect_sockets = false, bind_sockets = false, open_fifos = false;
+};
+
 // One mount of the container, in the order in which they are to be made. mounts[0] is "/".
 struct BootMount {
   // "gofer" for host files, else the Linux type: "tmpfs", "proc", "sysfs", "devtmpfs", "devpts",
@@ -47,6 +52,7 @@ struct BootMount {
   int gofer_root = -1;          // which of the gofer's roots is mounted (its attach index)
   bool is_file = false;         // that root is not a directory
   bool cache_exclusive = true;  // --file-access: nobody else changes the files
+  HostAccess access;
   OverlayMode overlay = OverlayMode::kNone;
   uint64_t overlay_size = 0;    // bytes of the upper layer, 0: half the memory, or what the disk has
   int overlay_root = -1;        // kDisk: which of the gofer's roots the files are made in
@@ -160,6 +166,8 @@ struct BootArgs {
   // Pipe to the CLI: see StatusPipe. -1: nobody listens any more.
   UniqueFd status_pipe;
 
+  size_t idle_descriptors = SIZE_MAX;  // PrepareBoot: kept of closed files by each mount at most
+  int64_t max_names = -1;  // --dcache: names of files kept at most; -1: as many as usual
   bool strace = false;
   std::vector<std::string> strace_syscalls;  // only these; empty: all
   uint32_t strace_log_size = 1024;

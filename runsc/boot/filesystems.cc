@@ -2,6 +2,8 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
+
 #include "fs/dev/devtmpfs.h"
 #include "fs/dev/mem_devices.h"
 #include "fs/devpts/devpts.h"
@@ -13,11 +15,13 @@
 #include "fs/netlink/netlink_socket.h"
 #include "fs/overlay/guest_mount.h"
 #include "fs/overlay/memory_upper.h"
+#include "fs/overlay/overlay.h"
 #include "fs/pipe/pipe.h"
 #include "fs/proc/proc.h"
 #include "fs/sys/sysfs.h"
 #include "fs/tmpfs/tmpfs.h"
 #include "fs/unix/unix_socket.h"
+#include "fs/vfs/dentry.h"
 #include "fs/vfs/fs_type.h"
 #include "fs/vfs/vfs.h"
 #include "gofer/client/client.h"
@@ -111,13 +115,32 @@ class Mounter {
     return RefPtr<FileSystem>();
   }
 
+  // What is kept of files that nobody uses must leave room for those in use: a name may hold a
+  // descriptor of the gofer's, a closed file one of ours.
+  void BoundCaches() {
+    constexpr size_t kNames = 64 << 10;
+    size_t names = std::min<size_t>(kNames, client_->max_handles() / 2);
+    if (args_.max_names >= 0) names = std::min(names, static_cast<size_t>(args_.max_names));
+    Dentry::SetCacheLimit(names);
+  }
+
   Result<Ref<FileSystem>> MakeGofer(const BootMount& mount) {
     if (!client_) {
       Ref<gofer::GoferClient> fresh = TRY(gofer::GoferClient::Create(std::move(args_.gofer)));
       client_ = std::move(fresh);
+      BoundCaches();
     }
     GoferFsOptions options;
     options.exclusive = mount.cache_exclusive;
+    options.connect_sockets = mount.access.connect_sockets;
+    options.bind_sockets = mount.access.bind_sockets;
+    options.open_fifos = mount.access.open_fifos;
+    options.max_idle_descriptors = std::min(options.max_idle_descriptors, args_.idle_descriptors);
+    if ((mount.access.connect_sockets || mount.access.bind_sockets) && !offered_) {
+      offered_ = true;
+      GoferFileSystem::OfferHostNodes();
+      OverlayFileSystem::OfferHostSockets();
+    }
     Ref<FileSystem> lower = TRY(GoferFileSystem::Create(
         Ref<gofer::GoferClient>(client_), static_cast<uint32_t>(mount.gofer_root), options));
     if (mount.overlay == OverlayMode::kNone || mount.is_file) return lower;
@@ -178,6 +201,7 @@ class Mounter {
 
   Kernel& kernel_;
   BootArgs& args_;
+  bool offered_ = false;  // the host's sockets
   RefPtr<gofer::GoferClient> client_;
 };
 

@@ -20,32 +20,34 @@ namespace {
 // What other runtimes have and what has no meaning here or is always so.
 void AddForeignFlags(FlagSet& flags) {
   for (const char* name :
-       {"allow-connected-on-save", "allow-flag-override", "allow-packet-socket-write",
-        "allow-rootfs-tar-annotation", "allow-suid", "alsologtostderr", "app-huge-pages",
-        "buffer-pooling", "cgroup-manager-systemd", "cgroupfs", "cpu-num-from-quota", "criu-manage",
-        "debug-to-user-log", "directfs", "enable-core-tags", "enable-raw-sockets",
-        "fsgofer-host-uds", "fuse", "gso", "gvisor-gro", "gvisor-marker-file",
-        "host-settings-adjust", "iouring", "kvm-use-cpu-nums", "lisafs", "log-packets",
-        "net-disconnect-ok", "net-raw", "no-pivot-root", "nvproxy", "nvproxy-docker", "oci-seccomp",
+       {"allow-connected-on-save", "allow-flag-override", "allow-live-tcp-migration",
+        "allow-packet-socket-write", "allow-rootfs-tar-annotation", "allow-suid",
+        "alsologtostderr", "app-huge-pages", "buffer-pooling", "cgroup-manager-systemd",
+        "cgroupfs", "cpu-num-from-quota", "criu-manage", "debug-to-user-log", "directfs",
+        "enable-core-tags", "enable-raw-sockets", "fuse", "gso", "gvisor-gro",
+        "gvisor-marker-file", "host-settings-adjust", "iouring", "kvm-use-cpu-nums", "lisafs",
+        "log-packets", "mount-cgroup-v2", "net-disconnect-ok", "net-raw", "no-pivot-root",
+        "nvproxy", "nvproxy-allow-unsupported-driver", "nvproxy-docker", "oci-seccomp",
         "overlayfs-stale-read", "pause-external-networking", "profile", "profiling-enable",
-        "reproduce-nat", "reproduce-nftables", "rootless-cgroups", "rx-checksum-offload",
-        "save-restore-netstack", "software-gso", "strace-event",
-        "systrap-disable-syscall-patching", "tpuproxy", "tx-checksum-offload", "vfs2",
-        "EXPERIMENTAL-xdp-need-wakeup", "TESTONLY-afs-syscall-panic", "TESTONLY-autosave-resume",
-        "TESTONLY-nftables", "TESTONLY-unsafe-nonroot"}) {
+        "rdmaproxy", "reproduce-nat", "reproduce-nftables", "rootless-cgroups",
+        "rx-checksum-offload", "save-restore-netstack", "software-gso", "strace-event",
+        "systrap-disable-fast-path", "systrap-disable-syscall-patching", "tpuproxy",
+        "tx-checksum-offload", "vfs2", "EXPERIMENTAL-xdp-need-wakeup",
+        "TESTONLY-afs-syscall-panic", "TESTONLY-autosave-resume", "TESTONLY-nftables",
+        "TESTONLY-unsafe-nonroot"}) {
     flags.Ignored(name, false);
   }
   for (const char* name :
-       {"control-rpc-stop-timeout", "coverage-fd", "coverage-report", "criu", "dcache", "fdlimit",
-        "final-metrics-log", "host-fifo", "host-settings", "host-uds", "metric-server",
+       {"character-device-policy", "control-rpc-stop-timeout", "coverage-fd", "coverage-report",
+        "criu", "final-metrics-log", "gofer-network-namespace", "host-settings", "metric-server",
         "network-processors-per-channel", "num-network-channels",
-        "nvproxy-allowed-driver-capabilities", "nvproxy-driver-version", "panic-log",
-        "panic-log-fd", "panic-signal", "pcap-log", "platform_device_path", "pod-init-config",
-        "profile-block", "profile-cpu", "profile-gc-interval", "profile-heap", "profile-mutex",
-        "profiling-metrics", "profiling-metrics-log", "profiling-metrics-rate-us", "qdisc",
-        "qdisc-tbf-burst", "qdisc-tbf-rate", "ref-leak-mode", "restore-spec-validation", "sink",
-        "trace", "traceback", "watchdog-action", "EXPERIMENTAL-xdp",
-        "TESTONLY-autosave-image-path"}) {
+        "nvproxy-allowed-driver-capabilities", "nvproxy-driver-version", "override-procs",
+        "panic-log", "panic-log-fd", "panic-signal", "pcap-log", "platform_device_path",
+        "pod-init-config", "profile-block", "profile-cpu", "profile-gc-interval", "profile-heap",
+        "profile-mutex", "profiling-metrics", "profiling-metrics-log", "profiling-metrics-rate-us",
+        "qdisc", "qdisc-tbf-burst", "qdisc-tbf-rate", "ref-leak-mode", "restore-spec-validation",
+        "shared-root", "sidecar-release-enforcement-policy", "sink", "trace", "traceback",
+        "watchdog-action", "EXPERIMENTAL-xdp", "TESTONLY-autosave-image-path"}) {
     flags.Ignored(name, true);
   }
   // Of any version of theirs: they change, and tests set them.
@@ -82,6 +84,12 @@ FlagSet Config::Flags() {
   flags.String("file-memory", &file_memory, "SIZE",
                "memory for tmpfs, shared memory and memory overlays (default: the container's limit, "
                "else half of the host's)");
+  flags.String("host-uds", &host_uds, "none|open|create|all",
+               "unix sockets of the host in shared folders: connect to them, make them");
+  flags.Bool("fsgofer-host-uds", &old_host_uds, "");
+  flags.String("host-fifo", &host_fifo, "none|open", "FIFOs of the host in shared folders");
+  flags.Int("fdlimit", &fd_limit, "N", "descriptors of the Sentry and of the gofer at most");
+  flags.Int("dcache", &dcache, "N", "names of files that are kept in memory at most");
   flags.Bool("strace", &strace, "log every system call of the guest");
   flags.String("strace-syscalls", &strace_syscalls, "LIST", "only these, by commas");
   flags.Int("strace-log-size", &strace_log_size, "N", "bytes of a buffer to show");
@@ -183,6 +191,17 @@ HostResult<void> Config::Finish(bool do_command) {
   TRY(one_of("platform", platform, {"systrap", "ptrace", "auto"}));
   TRY(one_of("file-access", file_access, {"exclusive", "shared"}));
   TRY(one_of("file-access-mounts", file_access_mounts, {"exclusive", "shared"}));
+  if (old_host_uds && host_uds == "none") host_uds = "all";
+  TRY(one_of("host-uds", host_uds, {"none", "open", "create", "all"}));
+  TRY(one_of("host-fifo", host_fifo, {"none", "open"}));
+  host_access.connect_sockets = host_uds == "open" || host_uds == "all";
+  host_access.bind_sockets = host_uds == "create" || host_uds == "all";
+  host_access.open_fifos = host_fifo == "open";
+  constexpr int64_t kFewestDescriptors = 64;
+  if (fd_limit >= 0 && fd_limit < kFewestDescriptors) {
+    return HostError::Message("--fdlimit: a sandbox needs " + std::to_string(kFewestDescriptors) +
+                              " descriptors, without a file open");
+  }
   TRY(one_of("log-format", log_format, {"text", "json"}));
   TRY(one_of("debug-log-format", debug_log_format, {"text", "json"}));
   if (overlay2.empty() && old_overlay) overlay2 = "all:memory";

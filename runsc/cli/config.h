@@ -28,12 +28,15 @@ struct Config {
   std::string debug_log, debug_log_format = "text", debug_command;
   int64_t log_file = -1, debug_log_file = -1;  // descriptors that the caller gave
   std::string test_name_variable;              // for %TEST% in --debug-log
+  bool old_host_uds = false;                   // --fsgofer-host-uds: --host-uds=all
   bool old_overlay = false;                    // --overlay: --overlay2=all:memory
   std::string platform = "auto";
   std::string network;  // empty: the command's default
   std::string overlay2;
   std::string file_access = "exclusive", file_access_mounts = "shared";
   std::string file_memory;
+  std::string host_uds = "none", host_fifo = "none";
+  int64_t fd_limit = -1, dcache = -1;
   bool strace = false;
   std::string strace_syscalls;
   int64_t strace_log_size = 1024;
@@ -45,6 +48,7 @@ struct Config {
 
   // Derived by Finish().
   OverlayConfig overlay;
+  HostAccess host_access;
   uint64_t file_memory_bytes = 0;  // 0: the default
   NetworkMode network_mode = NetworkMode::kNone;
   bool privileged = false;  // effective uid 0

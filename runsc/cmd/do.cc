@@ -114,8 +114,9 @@ HostResult<void> Do::AddVolumes(const Config& config, BootArgs& boot, SandboxOpt
     mount.flags = read_only ? MS_RDONLY : 0;
     mount.is_file = !S_ISDIR(attributes.st_mode);
     mount.cache_exclusive = config.file_access_mounts == "exclusive";
+    mount.access = config.host_access;
     mount.gofer_root = static_cast<int>(options.gofer_roots.size());
-    options.gofer_roots.push_back({real, read_only, true});
+    options.gofer_roots.push_back({real, read_only, true, false, config.host_access});
     boot.mounts.push_back(std::move(mount));
   }
   return {};
@@ -214,6 +215,7 @@ HostResult<int> Do::Run(Config& config, const std::vector<std::string>& args) {
   SandboxOptions options;
   options.privileged = config.privileged;
   options.strict = config.strict;
+  options.max_files = config.fd_limit;
   boot.platform_name = config.platform;
   boot.container_id = "do-" + std::to_string(getpid());
   boot.beside_init = true;
@@ -222,13 +224,14 @@ HostResult<int> Do::Run(Config& config, const std::vector<std::string>& args) {
   if (realpath(root_dir_.c_str(), root) == nullptr) return HostError::Last("--root-dir", root_dir_);
   // Without an overlay the host's files are simply read-only, unless --overlay2=none asks for
   // writes through: `do` never gives those for the root.
-  options.gofer_roots.push_back({root, true, true});
+  options.gofer_roots.push_back({root, true, true, false, config.host_access});
   BootMount top;
   top.type = "gofer";
   top.source = root;
   top.destination = "/";
   top.gofer_root = 0;
   top.cache_exclusive = config.file_access == "exclusive";
+  top.access = config.host_access;
   if (config.overlay.root) {
     std::vector<std::string> warnings;
     SetOverlay(config, root, &top, &options, &warnings);
@@ -255,6 +258,7 @@ HostResult<int> Do::Run(Config& config, const std::vector<std::string>& args) {
   if (pids_ < 0) return HostError::Message("--pids-limit: is below 0");
   boot.cpu_count = static_cast<uint32_t>(cpus_);
   TRY(SetUpNetwork(config, boot));
+  boot.max_names = config.dcache;
   boot.strace = config.strace;
   boot.file_memory = config.file_memory_bytes;
   if (!config.strace_syscalls.empty()) boot.strace_syscalls = Split(config.strace_syscalls, ',');

@@ -126,6 +126,7 @@ HostResult<void> Container::Fill(const Config& config, const CreateOptions& opti
 
   BootArgs boot;
   SandboxOptions sandbox;
+  sandbox.max_files = config.fd_limit;
   TRY(FillFromSpec(spec, bundle, config, &boot, &sandbox, &warnings));
   boot.container_id = options.id;
   // Hooks of the start run inside, beside a program that has not begun.

@@ -57,13 +57,14 @@ HostResult<void> AddBind(const oci::Mount& mount, const MountOptions& parsed,
   out->source = real;
   out->is_file = !S_ISDIR(attributes.st_mode);
   out->cache_exclusive = config.file_access_mounts == "exclusive";
+  out->access = config.host_access;
   bool read_only = (parsed.flags & MS_RDONLY) != 0;
   if (config.overlay.all && !out->is_file && !read_only) {
     SetOverlay(config, real, out, options, warnings);
     read_only = true;
   }
   out->gofer_root = static_cast<int>(options->gofer_roots.size());
-  options->gofer_roots.push_back({real, read_only, parsed.recursive});
+  options->gofer_roots.push_back({real, read_only, parsed.recursive, false, config.host_access});
   return {};
 }
 
@@ -168,6 +169,7 @@ HostResult<void> AddRoot(const oci::Spec& spec, const std::string& bundle, const
   root.destination = "/";
   root.gofer_root = 0;
   root.cache_exclusive = config.file_access == "exclusive";
+  root.access = config.host_access;
   root.propagation = TRY(RootPropagation(spec.linux().rootfs_propagation()));
   bool read_only = spec.root().readonly();
   if (read_only) {
@@ -175,7 +177,7 @@ HostResult<void> AddRoot(const oci::Spec& spec, const std::string& bundle, const
   }
   // Also over a read-only root: mount points may have to be made in it.
   read_only |= config.overlay.root;
-  options->gofer_roots.push_back({real, read_only, true});
+  options->gofer_roots.push_back({real, read_only, true, false, config.host_access});
   if (config.overlay.root) SetOverlay(config, real, &root, options, warnings);
   boot->mounts.push_back(std::move(root));
   return {};
@@ -289,6 +291,7 @@ HostResult<void> FillFromSpec(const oci::Spec& spec, const std::string& bundle,
   AddLinux(spec.linux(), boot);
   boot->platform_name = config.platform;
   boot->network.mode = config.network_mode;
+  boot->max_names = config.dcache;
   boot->strace = config.strace;
   boot->file_memory = config.file_memory_bytes;
   if (!config.strace_syscalls.empty()) boot->strace_syscalls = Split(config.strace_syscalls, ',');

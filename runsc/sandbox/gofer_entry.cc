@@ -12,6 +12,9 @@ int GoferEntry(GoferEntryArgs args) {
     out.fd = std::move(root.fd);
     out.read_only = root.read_only;
     out.nameless = root.nameless;
+    out.connect_sockets = root.access.connect_sockets;
+    out.bind_sockets = root.access.bind_sockets && !root.read_only;
+    out.open_fifos = root.access.open_fifos;
   }
   options.proc_self_fd = std::move(args.proc_self_fd);
   options.strict = args.strict;

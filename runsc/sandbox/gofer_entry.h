@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "runsc/sandbox/gofer_process.h"
 #include "sentry/base/unique_fd.h"
 
 namespace ringwall {
@@ -12,6 +13,7 @@ struct GoferEntryRoot {
   UniqueFd fd;  // O_PATH
   bool read_only = true;
   bool nameless = false;
+  HostAccess access = {};
 };
 
 struct GoferEntryArgs {

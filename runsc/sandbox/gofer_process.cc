@@ -56,7 +56,7 @@ HostResult<std::vector<GoferEntryRoot>> OpenRoots(const GoferProcessOptions& opt
     if (own_mounts) fd = CloneTree(root.path.c_str(), root.recursive, root.read_only);
     if (!fd) fd.reset(::open(root.path.c_str(), O_PATH | O_CLOEXEC));
     if (!fd) return HostError::Last("open the files to share at", root.path);
-    roots.push_back({std::move(fd), root.read_only, root.nameless});
+    roots.push_back({std::move(fd), root.read_only, root.nameless, root.access});
   }
   return roots;
 }
@@ -89,7 +89,7 @@ HostResult<std::vector<GoferEntryRoot>> OpenRoots(const GoferProcessOptions& opt
                                   [](const GoferRoot& r) { return r.nameless; });
   uint64_t caps = writes ? kWriteCaps : kReadCaps;
   if (stores) caps |= Cap(CAP_DAC_OVERRIDE);  // the directory may be another user's
-  LimitResources(layers);
+  LimitResources(layers, options.max_files);
   GiveUpPrivileges(geteuid() != 0 ? 0 : caps, false, {}, layers);
   // Root of a user namespace is an ordinary user to the host.
   if (layers.held(Layer::kUserNamespace) || geteuid() != 0) {

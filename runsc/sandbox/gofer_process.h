@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "runsc/boot/boot.h"
 #include "runsc/sandbox/layers.h"
 #include "sentry/base/host_error.h"
 #include "sentry/base/unique_fd.h"
@@ -18,6 +19,7 @@ struct GoferRoot {
   bool read_only = true;
   bool recursive = true;  // with what is mounted below
   bool nameless = false;  // not shown: only nameless files are made there, for a writable layer
+  HostAccess access = {};
 };
 
 struct GoferProcessOptions {
@@ -25,6 +27,7 @@ struct GoferProcessOptions {
   bool strict = false;
   bool own_namespaces = false;  // made by a process that may clone namespaces
   int null_fd = -1;             // /dev/null
+  int64_t max_files = -1;       // --fdlimit
 };
 
 // Runs in the process that will be the Sentry, before that gives anything up. Returns the pid (in

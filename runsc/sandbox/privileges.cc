@@ -75,9 +75,10 @@ void RaiseLimits() {
   }
 }
 
-void LimitResources(Layers& layers) {
+void LimitResources(Layers& layers, int64_t max_files) {
   rlimit files;
   bool ok = getrlimit(RLIMIT_NOFILE, &files) == 0;
+  if (max_files >= 0) files.rlim_max = std::min(files.rlim_max, static_cast<rlim_t>(max_files));
   files.rlim_cur = files.rlim_max;
   ok = ok && setrlimit(RLIMIT_NOFILE, &files) == 0;
   // One byte: a limit of 0 does not stop a core_pattern that is a pipe.

@@ -19,8 +19,9 @@ void GiveUpPrivileges(uint64_t keep, bool become_nobody, const IdMaps& maps, Lay
 // guest's to feel, and the guest has them from BootProcess.
 void RaiseLimits();
 
-// No core dumps, no message queues, as many descriptors as the host grants.
-void LimitResources(Layers& layers);
+// No core dumps, no message queues, as many descriptors as the host grants or `max_files` (-1: no limit
+// of our own).
+void LimitResources(Layers& layers, int64_t max_files = -1);
 
 // The calling process dies with the thread that made it. Undone by a change of user.
 void DieWithParent();

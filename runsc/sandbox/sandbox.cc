@@ -143,6 +143,7 @@ void DieWithCaller(int status) {
     gofer.strict = options.strict;
     gofer.own_namespaces = granted.pid;
     gofer.null_fd = channels.null.get();
+    gofer.max_files = options.max_files;
     HostResult<pid_t> pid =
         StartGofer(gofer, std::move(channels.gofer_server), channels.status_write.get(), layers);
     if (!pid.ok()) {
@@ -165,7 +166,7 @@ void DieWithCaller(int status) {
   RememberVdso();  // before /proc is out of reach
   UnshareMounts(layers);
   EnterEmptyRoot(layers);
-  LimitResources(layers);
+  LimitResources(layers, options.max_files);
   GiveUpPrivileges(0, true, maps, layers);
   // A change of user clears both; the Sentry must be able to read its stubs.
   prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);

@@ -28,6 +28,7 @@ struct SandboxOptions {
   // The container's network namespace, which the Sentry is to be in: a path, or "" for a new one.
   std::optional<std::string> container_net;
   bool strict = false;
+  int64_t max_files = -1;  // descriptors of the Sentry and of the gofer each; -1: what the host grants
   bool die_with_caller = true;
   // Called in the CLI with the Sentry's pid before that runs anything: cgroups, hooks.
   std::function<HostResult<void>(pid_t)> before_boot;

@@ -370,5 +370,42 @@ def test_where_the_host_refuses_remote_copies(box):
         del os.environ["RINGWALL_COPY_BY_ORDER"]
 
 
+# What gVisor's runsc takes, as it writes it in its own help; "=" where a value follows.
+GVISOR_FLAGS = """debug systemd-cgroup log-packets debug-to-user-log alsologtostderr allow-flag-override profile
+oci-seccomp enable-core-tags allow-suid kvm-use-cpu-nums allow-rootfs-tar-annotation app-huge-pages
+gvisor-marker-file ignore-cgroups mount-cgroup-v2 iouring directfs net-raw allow-packet-socket-write
+allow-live-tcp-migration gso software-gso gvisor-gro tx-checksum-offload rx-checksum-offload reproduce-nat
+reproduce-nftables net-disconnect-ok pause-external-networking allow-connected-on-save nvproxy nvproxy-docker
+nvproxy-allow-unsupported-driver rdmaproxy tpuproxy strace-event cpu-num-from-quota
+systrap-disable-syscall-patching systrap-disable-fast-path buffer-pooling vfs2 fuse lisafs cgroupfs
+fsgofer-host-uds save-restore-netstack EXPERIMENTAL-xdp-need-wakeup log-format=text debug-log-format=text
+debug-command=boot panic-log=/dev/null coverage-report=/dev/null pcap-log=/dev/null traceback=system
+metric-server=:9 final-metrics-log=/dev/null profiling-metrics=x profiling-metrics-log=/dev/null
+profiling-metrics-rate-us=1000 strace-log-size=64 strace-syscalls=open platform_device_path=/dev/null
+watchdog-action=log panic-signal=12 profile-block=/dev/null profile-cpu=/dev/null profile-gc-interval=1s
+profile-heap=/dev/null profile-mutex=/dev/null trace=/dev/null ref-leak-mode=disabled pod-init-config=/dev/null
+host-settings=ignore sidecar-release-enforcement-policy=NEVER restore-spec-validation=enforce
+control-rpc-stop-timeout=15s shared-root=/tmp file-access=exclusive file-access-mounts=shared
+overlay2=root:memory,size=64m host-uds=none host-fifo=none character-device-policy=emulated-only
+override-procs=kallsyms fdlimit=1000 dcache=1000 gofer-network-namespace=null qdisc=fifo qdisc-tbf-rate=0
+qdisc-tbf-burst=0 num-network-channels=1 network-processors-per-channel=0 EXPERIMENTAL-xdp=off
+nvproxy-driver-version=latest nvproxy-allowed-driver-capabilities=utility"""
+
+
+def test_flags_of_gvisor_are_taken(box):
+    flags = GVISOR_FLAGS.split()
+    log = os.path.join(box.folder, "log")
+    expect_equal(do(box, "echo", "hi", flags=["--log", log] + ["--" + f for f in flags], check=0).out, "hi\n")
+    with open(log, encoding="utf-8") as f:
+        warnings = f.read()
+    # What has no effect is said; what has one is not.
+    expect("--rdmaproxy has no effect" in warnings and "--fdlimit" not in warnings, warnings)
+    # One dash, the value a word of its own, behind the command.
+    split = [word for f in flags for word in ("-" + f).split("=", 1)]
+    expect_equal(do(box, *split, "echo", "hi", check=0).out, "hi\n")
+    result = do(box, "--no-such-flag", "true")
+    expect(result.code != 0 and "no-such-flag" in result.err, result)
+
+
 if __name__ == "__main__":
     sys.exit(main())

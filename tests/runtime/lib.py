@@ -119,10 +119,10 @@ class Box:
         return [self.runsc, "--root", self.root, "--platform", self.platform, "--network=none",
                 "--ignore-cgroups", *flags, *args]
 
-    def call(self, *args, stdin=None, flags=(), check=None, **kwargs):
+    def call(self, *args, stdin=None, flags=(), check=None, timeout=LIMIT, **kwargs):
         """Runs one command to its end. check: the exit code that it must have."""
         done = subprocess.run(self.command(*args, flags=flags), input=stdin if stdin is not None else "",
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=LIMIT,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
                               universal_newlines=True, errors="replace", check=False, **kwargs)
         result = Result(done.returncode, done.stdout, done.stderr)
         if check is not None:

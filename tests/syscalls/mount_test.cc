@@ -18,6 +18,8 @@
 namespace ringwall::test {
 namespace {
 
+constexpr int kDeep = 10000;  // more calls in each other than a kernel's stack holds
+
 bool Write(const std::string& path, const std::string& text) {
   Fd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
   return fd.ok() && write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
@@ -895,6 +897,21 @@ TEST(MountTest, NotOnTheLinksOfDescriptors) {
     Fd link(open(("/proc/self/fd/" + std::to_string(a.get())).c_str(), O_PATH | O_NOFOLLOW));
     const std::string place = "/proc/self/fd/" + std::to_string(link.get());
     CHECK_CHILD(mount("b", place.c_str(), "", MS_BIND, nullptr) == -1 && errno == ENOENT);
+    return 0;
+  })));
+}
+
+// A tree of any depth ends with its file system, whoever held which part of it.
+TEST(MountTest, DeepTreesEnd) {
+  EXPECT_TRUE(Exited(InMounts([] {
+    CHECK_CHILD(mkdir("m", 0755) == 0 && mount("deep", "m", "tmpfs", 0, nullptr) == 0);
+    CHECK_CHILD(chdir("m") == 0);
+    for (int i = 0; i < kDeep; i++) {
+      if (mkdir("d", 0755) != 0 || chdir("d") != 0) return 1;
+    }
+    CHECK_CHILD(chdir("/") == 0);
+    const int fd = open("/proc/self/mounts", O_RDONLY);  // what it ends with works on
+    CHECK_CHILD(fd >= 0 && close(fd) == 0);
     return 0;
   })));
 }

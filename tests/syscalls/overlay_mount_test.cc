@@ -136,6 +136,23 @@ TEST(OverlayMountTest, BadOptions) {
   })));
 }
 
+// Another overlay may be a lower layer, not the upper one.
+TEST(OverlayMountTest, OverlaysAreLowerLayersOnly) {
+  EXPECT_TRUE(Exited(InLayers([] {
+    CHECK_CHILD(Mount(kOptions) == 0);
+    CHECK_CHILD(mkdir("merged/up", 0755) == 0 && mkdir("merged/wk", 0755) == 0);
+    CHECK_CHILD(mkdir("top", 0755) == 0 && mkdir("up2", 0755) == 0 && mkdir("wk2", 0755) == 0);
+    CHECK_CHILD(mount("o", "top", "overlay", 0,
+                      "lowerdir=lower2,upperdir=merged/up,workdir=merged/wk,userxattr") == -1);
+    CHECK_CHILD(errno == EINVAL);
+    CHECK_CHILD(mount("o", "top", "overlay", 0,
+                      "lowerdir=merged,upperdir=up2,workdir=wk2,userxattr") == 0);
+    CHECK_CHILD(unlink("top/a") == 0 && ReadFile("merged/a") == "lower a");
+    CHECK_CHILD(Write("top/b", "top b") && ReadFile("merged/b") == "lower b");
+    return 0;
+  })));
+}
+
 TEST(OverlayMountTest, LayersMayBeUnmountedUnderIt) {
   EXPECT_TRUE(Exited(InLayers([] {
     CHECK_CHILD(mount("none", "lower2", "tmpfs", 0, nullptr) == 0);

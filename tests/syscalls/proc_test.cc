@@ -326,6 +326,30 @@ TEST(ProcSystemTest, Config) {
   }
 }
 
+// The sizes are the processor's; a machine that shows none has no directory.
+TEST(ProcSystemTest, CachesOfTheProcessors) {
+  const std::string cpu = "/sys/devices/system/cpu/cpu" + std::to_string(sched_getcpu()) + "/cache/";
+  if (access(cpu.c_str(), F_OK) != 0) GTEST_SKIP() << "no caches";
+  std::string levels;
+  for (int i = 0; access((cpu + "index" + std::to_string(i)).c_str(), F_OK) == 0; i++) {
+    const std::string index = cpu + "index" + std::to_string(i) + "/";
+    const auto number = [&](const char* name) { return atol(ReadFile(index + name).c_str()); };
+    const long size = number("number_of_sets") * number("ways_of_associativity") *
+                      number("coherency_line_size") * number("physical_line_partition");
+    EXPECT_EQ(ReadFile(index + "size"), std::to_string(size >> 10) + "K\n");
+    EXPECT_GT(size, 0);
+    EXPECT_NE(ReadFile(index + "shared_cpu_list"), "");
+    levels += ReadFile(index + "level")[0];
+    levels += ReadFile(index + "type")[0];
+  }
+  EXPECT_TRUE(levels.starts_with("1D1I2U")) << levels;
+}
+
+TEST(ProcSystemTest, DirectoriesOfDeviceNumbers) {
+  EXPECT_EQ(access("/sys/dev/block", R_OK | X_OK), 0);
+  EXPECT_EQ(access("/sys/dev/char", R_OK | X_OK), 0);
+}
+
 TEST(ProcSystemTest, MemoryOfTheNode) {
   const std::string text = ReadFile("/sys/devices/system/node/node0/meminfo");
   long total = 0;
