@@ -307,6 +307,8 @@ class Stack final : public RefCounted<Stack> {
   }
 
   NetResult<Route> FindRoute(const RouteQuery& q, const RouteEntry** entry = nullptr);
+  // Whether a route of type local takes what came in, though its destination is no address of ours.
+  bool RoutedHere(const IpReceived& rx);
   void ChooseNextHop(const RouteEntry& route, const RouteQuery& q, IpAddr* gateway, IfIndex* oif);
   IpAddr SelectSource(const IpAddr& dst, IfIndex oif);
   // The path's MTU to dst: the route's, lowered by what ICMP told.

@@ -13,7 +13,7 @@ namespace ringwall {
 namespace {
 
 constexpr size_t kMaxDatagram = 65535;
-constexpr int kSolRaw = 255;
+constexpr int kSolRaw = 255, kSolUdpLite = 136;
 constexpr uint32_t kProbe = 0x10;  // MSG_PROBE, which the C library calls MSG_PROXY
 // SOF_TIMESTAMPING_TX_*: what a message can ask for by itself.
 constexpr uint32_t kStampRecord = 1 << 0 | 1 << 1 | 1 << 8 | 1 << 9;
@@ -35,6 +35,10 @@ DatagramSocket::DatagramSocket(NetNamespace& net, int family, int type, int prot
       udp_(std::move(udp)),
       raw_(std::move(raw)) {
   if (!raw_) return;
+  if (family == AF_INET6 && type == SOCK_DGRAM) {
+    Result<void> only_v6 = SetNumber(net::Option::kV6Only, 1);
+    static_cast<void>(only_v6);
+  }
   options_.reuse_addr = 1;  // INET_PROTOSW_REUSE
   Result<void> reuse = SetNumber(net::Option::kReuseAddr, 1);
   static_cast<void>(reuse);
@@ -268,7 +272,7 @@ Result<size_t> DatagramSocket::RecvMsg(Task& t, ReceiveArgs& args) {
 }
 
 Result<void> DatagramSocket::SetOption(int level, int name, OptionIn& in) {
-  if (udp_ && level == IPPROTO_UDP) {
+  if (udp_ && (level == IPPROTO_UDP || level == kSolUdpLite)) {
     const int32_t v = TRY(in.Int());
     switch (name) {
       case kUdpCork:
@@ -316,9 +320,11 @@ Result<void> DatagramSocket::SetOption(int level, int name, OptionIn& in) {
     return {};
   }
   if (icmp6) return Errno(EOPNOTSUPP);  // the level of another protocol
-  if (raw_ && type() == SOCK_RAW && is_v6() && level == kSolRaw && name != IPV6_CHECKSUM) {
-    TRY(in.Int());
-    return Errno(ENOPROTOOPT);
+  if (raw_ && type() == SOCK_RAW && is_v6() && (level == kSolRaw || level == IPPROTO_IPV6) &&
+      (level == kSolRaw || name == IPV6_HDRINCL) && name != IPV6_CHECKSUM) {
+    const int32_t v = TRY(in.Int());
+    if (name != IPV6_HDRINCL) return Errno(ENOPROTOOPT);
+    return SetNumber(net::Option::kHeaderIncluded, v != 0);
   }
   if (raw_ && type() == SOCK_RAW && is_v6() && name == IPV6_CHECKSUM &&
       (level == kSolRaw || level == IPPROTO_IPV6)) {
@@ -331,7 +337,7 @@ Result<void> DatagramSocket::SetOption(int level, int name, OptionIn& in) {
 }
 
 Result<void> DatagramSocket::GetOption(int level, int name, OptionOut& out) {
-  if (udp_ && level == IPPROTO_UDP) {
+  if (udp_ && (level == IPPROTO_UDP || level == kSolUdpLite)) {
     switch (name) {
       case kUdpCork: out.Int(cork_); return {};
       case kUdpEncap: out.Int(encap_); return {};
@@ -350,8 +356,7 @@ Result<void> DatagramSocket::GetOption(int level, int name, OptionOut& out) {
     out.Put(raw_->IcmpFilter()[0]);
     return {};
   }
-  if (raw_ && type() == SOCK_RAW && is_v6() && level == kSolRaw &&
-      (name == IPV6_CHECKSUM || name == IPV6_HDRINCL)) {
+  if (raw_ && type() == SOCK_RAW && is_v6() && level == kSolRaw && name == IPV6_HDRINCL) {
     return InetSocket::GetOption(IPPROTO_IPV6, name, out);  // do_rawv6_getsockopt() takes both levels
   }
   if (raw_ && type() == SOCK_RAW && is_v6() && level == IPPROTO_ICMPV6) {

@@ -172,6 +172,7 @@ Result<void> ReadStreamControl(Task& t, std::span<const std::byte> control,
 // ip_cmsg_recv_offset() and ip6_datagram_recv_ctl().
 void WriteInetControl(bool v6, const IpFlags& wants, const net::Datagram& d, uint16_t local_port,
                       ControlOut& out) {
+  const uint16_t first_port = d.first_port != 0 ? d.first_port : local_port;
   if (!wants.any()) return;
   const net::IpAddr to = d.to.Unmapped();
   const auto put_int = [&](int level, int type, int32_t v) { out.Put(level, type, v); };
@@ -198,7 +199,7 @@ void WriteInetControl(bool v6, const IpFlags& wants, const net::Datagram& d, uin
       out.Put(IPPROTO_IP, IP_TOS, tos);
     }
     if (wants.Has(IpFlag::kRecvOrigDst)) {
-      const SocketAddress a = ToSocketAddress(AF_INET, {to, local_port, 0});
+      const SocketAddress a = ToSocketAddress(AF_INET, {to, first_port, 0});
       out.Put(IPPROTO_IP, IP_ORIGDSTADDR, std::span(a.bytes).first(a.size));
     }
   }
@@ -208,7 +209,7 @@ void WriteInetControl(bool v6, const IpFlags& wants, const net::Datagram& d, uin
   if (wants.Has(IpFlag::kPktInfo2292)) put_info(IPV6_2292PKTINFO);
   if (wants.Has(IpFlag::kHopLimit2292)) put_int(IPPROTO_IPV6, IPV6_2292HOPLIMIT, d.ttl);
   if (wants.Has(IpFlag::kRecvOrigDst6)) {
-    const SocketAddress a = ToSocketAddress(AF_INET6, {d.to, local_port, 0});
+    const SocketAddress a = ToSocketAddress(AF_INET6, {d.to, first_port, 0});
     out.Put(IPPROTO_IPV6, 74 /* IPV6_ORIGDSTADDR */, std::span(a.bytes).first(a.size));
   }
 }

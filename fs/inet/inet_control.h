@@ -18,6 +18,7 @@ enum class IpFlag : uint8_t {
   kHopOpts2292, kRecvDstOpts6, kDstOpts2292, kRecvRtHdr6, kRtHdr2292, kRecvPathMtu6,
   kRecvOrigDst6, kRecvFragSize6, kRecvFlowInfo6, kDontFrag6, kAutoFlowLabel6, kFlowInfoSend6,
   kRouterAlertIsolate6, kRecvErrRfc4884V6, kFreeBind6, kTransparent6,
+  kRouterAlert6, kRouterAlertOn6,
 };
 
 class IpFlags {

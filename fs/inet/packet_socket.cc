@@ -8,6 +8,7 @@
 #include "fs/inet/inet_socket.h"
 #include "fs/socket/socket_filter.h"
 #include "fs/socket/timestamp.h"
+#include "netstack/wire/checksum.h"
 #include "sentry/kernel/user_ptr.h"
 
 namespace ringwall {
@@ -45,6 +46,26 @@ struct PacketMreqAbi {
   uint16_t type, length;
   uint8_t address[8];
 };
+
+// struct virtio_net_hdr.
+struct VnetHeader {
+  uint8_t flags, gso_type;
+  uint16_t header_length, gso_size, checksum_start, checksum_offset;
+};
+static_assert(sizeof(VnetHeader) == 10);
+
+// virtio_net_hdr_to_skb(): completes a checksum that the sender left to be done. Segments are not made here.
+Result<void> ApplyVnetHeader(const VnetHeader& h, std::span<uint8_t> frame) {
+  constexpr uint8_t kNeedsChecksum = 1;
+  const bool wanted = (h.flags & kNeedsChecksum) != 0;
+  const size_t end = size_t{h.checksum_start} + h.checksum_offset + 2;
+  if (h.gso_type != 0) return Errno(EINVAL);
+  if (std::max<size_t>(h.header_length, wanted ? end : 0) > frame.size()) return Errno(EINVAL);
+  if (!wanted) return {};
+  const uint16_t sum = net::ChecksumOf(frame.subspan(h.checksum_start));
+  net::Store16(&frame[end - 2], sum == 0 ? 0xffff : sum);
+  return {};
+}
 
 uint16_t Swap(uint16_t v) { return static_cast<uint16_t>(v << 8 | v >> 8); }
 
@@ -134,6 +155,13 @@ Result<size_t> PacketSocket::SendMsg(Task&, SendArgs& args) {
     to = net::MacAddr::From(ll.addr);
   }
   if (RefPtr<PacketRing> r = ring(true)) return SendRing(*r, device, to, type);
+  VnetHeader vnet = {};
+  const size_t header = vnet_header_ != 0 ? sizeof(vnet) : 0;
+  if (header != 0) {
+    if (args.src.remaining() < header) return Errno(EINVAL);
+    const size_t got = TRY(args.src.Get(std::as_writable_bytes(std::span(&vnet, 1))));
+    if (got < header) return Errno(EFAULT);
+  }
   const size_t size = args.src.remaining();
   if (size > 65550) {
     net::NetResult<net::SockAddr> bound = endpoint_->LocalAddress();
@@ -145,10 +173,13 @@ Result<size_t> PacketSocket::SendMsg(Task&, SendArgs& args) {
     const size_t got = TRY(args.src.Get(std::as_writable_bytes(std::span(buffer->data(), size))));
     if (got < size) return Errno(EFAULT);
   }
+  if (header != 0) {
+    TRY(ApplyVnetHeader(vnet, std::span(buffer->data(), size)));
+  }
   buffer->set_used(buffer->capacity());
   net::NetResult<size_t> sent =
       endpoint_->Send(net::Chain(net::Slice(std::move(buffer), 0, size)), device, to, type);
-  if (sent.ok()) return *sent;
+  if (sent.ok()) return *sent + header;
   if (sent.error() == net::NetError::kNoDevice) return Errno(ENXIO);
   return net::ToErrno(sent.error());
 }
@@ -163,6 +194,13 @@ Result<size_t> PacketSocket::RecvMsg(Task& t, ReceiveArgs& args) {
       TRY(Wait(t, (args.flags & MSG_DONTWAIT) == 0, EPOLLIN | EPOLLERR,
                options_.receive_timeout_ns, [&] { return FromNet(endpoint_->Receive(peek)); }));
   const size_t size = d.data.size();
+  const size_t header = vnet_header_ != 0 ? sizeof(VnetHeader) : 0;
+  if (header != 0) {
+    // Frames have whole checksums and are no longer than the interface's MTU.
+    if (args.dst.remaining() < header) return Errno(EINVAL);
+    const VnetHeader vnet = {};
+    TRY(args.dst.Put(std::as_bytes(std::span(&vnet, 1))));
+  }
   size_t left = std::min(size, args.dst.remaining());
   if (left < size) args.out_flags |= MSG_TRUNC;
   const size_t copied = left;
@@ -196,7 +234,7 @@ Result<size_t> PacketSocket::RecvMsg(Task& t, ReceiveArgs& args) {
                                    static_cast<uint32_t>(size), 0, link, 0, 0});
     }
   }
-  return (args.flags & MSG_TRUNC) != 0 ? size : copied;
+  return header + ((args.flags & MSG_TRUNC) != 0 ? size : copied);
 }
 
 Result<void> PacketSocket::SetOption(int level, int name, OptionIn& in) {
@@ -222,8 +260,12 @@ Result<void> PacketSocket::SetOption(int level, int name, OptionIn& in) {
     }
     case kVnetHdr:
       if (type() != SOCK_RAW) return Errno(EINVAL);
-      if (in.length() < sizeof(int32_t)) return Errno(EINVAL);
-      return Errno(EOPNOTSUPP);  // frames have no virtio header here
+      {
+        const int32_t v = TRY(in.Int());
+        if (HasRings()) return Errno(EBUSY);
+        vnet_header_ = v != 0;
+      }
+      return {};
     case kTxHasOff: {
       const int32_t v = TRY(in.Int());
       if (!HasRings()) tx_has_off_ = v != 0;
@@ -300,7 +342,7 @@ Result<void> PacketSocket::GetOption(int level, int name, OptionOut& out) {
     }
     case kAuxdata: out.Int(auxdata_); return {};
     case kOrigdev: out.Int(origdev_); return {};
-    case kVnetHdr: out.Int(0); return {};
+    case kVnetHdr: out.Int(vnet_header_); return {};
     case kVersion: out.Int(version_); return {};
     case kHdrLen: {
       if (out.room() < sizeof(int32_t)) return Errno(EINVAL);

@@ -170,18 +170,19 @@ NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
     return size;
   }
 
+  const bool v4 = family_ == Family::kV4;
   IpSend ip{route.src, to.addr, protocol_, params.ttl.value_or(TtlFor(to.addr)),
             params.tos.value_or(TosFor(to.addr))};
   Own(ip);
-  const bool icmp6 = protocol_ == kProtoIcmpv6 && family_ == Family::kV6;
+  const bool icmp6 = protocol_ == kProtoIcmpv6 && !v4;
   const int64_t checksum_at = icmp6 ? 2 : opt(Option::kChecksum6);
   Packet p;
-  if (ping_ || (family_ == Family::kV6 && checksum_at >= 0)) {
+  if (ping_ || (!v4 && checksum_at >= 0)) {
     const Slice flat = Slice::Copy(data.Flatten().span());
     uint8_t* m = flat.empty() ? nullptr : flat.buffer()->data();
     if (ping_) {
       if (flat.size() < kIcmpHeader) return NetError::kInvalid;
-      if (m[0] != (family_ == Family::kV4 ? kIcmpEcho : kIcmp6Echo) || m[1] != 0) {
+      if (m[0] != (v4 ? kIcmpEcho : kIcmp6Echo) || m[1] != 0) {
         return NetError::kInvalid;
       }
       TRY(TakeIdent(0));
@@ -191,7 +192,7 @@ NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
     if (flat.size() < at + 2) return NetError::kInvalid;
     Store16(m + at, 0);
     Checksum c;
-    if (family_ == Family::kV6) {
+    if (!v4) {
       c.AddPseudo(route.src, to.addr, protocol_, static_cast<uint32_t>(flat.size()));
     }
     c.Add(flat.span());
@@ -200,7 +201,6 @@ NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
   } else {
     p.payload = std::move(data);
   }
-  const bool v4 = family_ == Family::kV4;
   const int64_t discover = opt(v4 ? Option::kMtuDiscover : Option::kMtuDiscover6);
   const size_t total = p.size() + (v4 ? kIpv4Header : kIpv6Header);
   ip.dont_fragment = discover >= 2 && discover != 5;

@@ -417,6 +417,7 @@ void UdpEndpoint::EnqueueOne(const IpReceived& rx, uint16_t sport, Chain payload
   d.when = stack_->now();
   d.gso_size = gso_size;
   d.mark = rx.meta.mark;
+  d.first_port = rx.meta.first_port;
   d.drops = drops_;
   queued_bytes_ += cost;
   queue_.push_back(std::move(d));
@@ -497,7 +498,10 @@ void UdpProtocol::DatagramIn(const IpReceived& rx, uint16_t sport, uint16_t dpor
     if (!heard) count.no_ports++;
     return;
   }
-  if (UdpEndpoint* e = Find(rx.src, sport, rx.dst, dport, rx.iface, &payload)) {
+  const PacketMeta& given = rx.meta;
+  const bool to_other = given.socket_port != 0;  // TPROXY
+  if (UdpEndpoint* e = Find(rx.src, sport, to_other ? given.socket_addr : rx.dst,
+                            to_other ? given.socket_port : dport, rx.iface, &payload)) {
     return e->Enqueue(rx, sport, std::move(payload));
   }
   count.no_ports++;

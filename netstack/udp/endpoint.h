@@ -47,6 +47,7 @@ class UdpEndpoint final : public Endpoint {
   void Enqueue(const IpReceived& rx, uint16_t sport, Chain payload);
   void OnIcmp(const IcmpError& e, uint16_t remote_port);
   bool connected() const { return remote_.has_value(); }
+  bool any_address() const { return local_.addr.IsNone() || local_.addr.IsAny(); }
   // Whether a binding is of the same reuse group.
   bool SharesWith(const PortBinding& b) const {
     return bound_ && bound_->addr == b.addr && bound_->dual == b.dual && bound_->device == b.device;
@@ -104,9 +105,11 @@ class UdpProtocol {
     ports_.Add(port, to);
   }
 
- private:
+  // Who hears a datagram; null: nobody. `payload`: for the programs of groups.
   UdpEndpoint* Find(const IpAddr& src, uint16_t sport, const IpAddr& dst, uint16_t dport,
                     IfIndex iface, const Chain* payload);
+
+ private:
   Stack& stack_;
   PortTable ports_{false};
   absl::flat_hash_map<uint16_t, std::vector<UdpEndpoint*>> by_port_;
