@@ -248,6 +248,7 @@ class Stack final : public RefCounted<Stack> {
   bool ForgetConnection(const CtTuple& tuple);
   void FlushConnections();
   // The change sees the connection itself; false: there is none.
+  NetResult<void> AddConnection(Ref<Connection> c);
   bool ChangeConnection(const CtTuple& tuple, const std::function<void(Connection&)>& change);
   // The keys of Fast Open's cookies; the second is of those that are still good.
   void SetFastOpenKeys(std::vector<SipKey> keys);

@@ -123,6 +123,13 @@ Result<size_t> DatagramSocket::SendNow(net::Chain data, const net::SendParams& p
   return FromNet(raw_->Send(std::move(data), params));
 }
 
+bool DatagramSocket::MayCork() {
+  if (udp_) return true;
+  if (type() != SOCK_RAW) return false;
+  const Result<int64_t> included = GetNumber(net::Option::kHeaderIncluded);
+  return included.ok() && *included == 0;
+}
+
 Result<void> DatagramSocket::Uncork() {
   std::optional<Corked> whole;
   {
@@ -143,20 +150,27 @@ Result<size_t> DatagramSocket::SendMsg(Task& t, SendArgs& args) {
   if (size > kMaxDatagram && !udp6 && !raw6) return Errno(EMSGSIZE);
   if ((args.flags & MSG_OOB) != 0 && !udp6) return Errno(EOPNOTSUPP);
   net::SendParams params;
+  const bool oob = (args.flags & MSG_OOB) != 0;
+  if (udp6 && oob && args.to != nullptr && args.to->size >= sizeof(uint16_t) && args.to->family() == AF_INET) {
+    // udp_sendmsg() refuses it before it looks at the address.
+    const int64_t only = TRY(GetNumber(net::Option::kV6Only));
+    return Errno(only != 0 ? ENETUNREACH : EOPNOTSUPP);
+  }
   params.to = TRY(ParseDestination(args.to));
   if (size > kMaxDatagram) {
     const bool connected = endpoint().RemoteAddress().ok();
     return Errno(!params.to && !connected ? EDESTADDRREQ : EMSGSIZE);
   }
   params.gso_size = static_cast<uint16_t>(gso_size_.load());
-  if ((args.flags & MSG_OOB) != 0) {
-    // udpv6_sendmsg() hands what goes to IPv4 to udp_sendmsg(), which refuses it.
+  bool to_v4 = false;
+  if (udp6 && (oob || !args.control.empty())) {
     net::NetResult<net::SockAddr> peer = endpoint().RemoteAddress();
-    const bool v4 = params.to ? params.to->addr.Unmapped().is_v4()
-                              : peer.ok() && peer->addr.Unmapped().is_v4();
-    if (v4) return Errno(EOPNOTSUPP);
+    to_v4 = params.to ? params.to->addr.Unmapped().is_v4()
+                      : peer.ok() && peer->addr.Unmapped().is_v4();
+    // udpv6_sendmsg() hands what goes to IPv4 to udp_sendmsg(), which refuses it.
+    if (oob && to_v4) return Errno(EOPNOTSUPP);
   }
-  Result<void> control = ReadInetControl(t, is_v6(), args.control, &params);
+  Result<void> control = ReadInetControl(t, is_v6(), args.control, &params, to_v4);
   if (!control.ok()) {
     // Whom it is for is looked at first.
     if (!params.to && !endpoint().RemoteAddress().ok()) return Errno(EDESTADDRREQ);
@@ -175,11 +189,18 @@ Result<size_t> DatagramSocket::SendMsg(Task& t, SendArgs& args) {
   }
   buffer->set_used(buffer->capacity());
   net::Chain data(net::Slice(std::move(buffer), 0, size));
-  const bool more = udp_ && ((args.flags & MSG_MORE) != 0 || cork_ != 0);
+  const bool more = MayCork() && ((args.flags & MSG_MORE) != 0 || cork_ != 0);
   std::optional<Corked> whole;
-  if (udp_) {
+  if (MayCork()) {
     MutexLock lock(mu_);
     if (more && !corked_) {
+      // Whom it goes to is settled now, whatever is connected meanwhile.
+      if (!params.to) {
+        if (net::NetResult<net::SockAddr> peer = endpoint().RemoteAddress(); peer.ok()) {
+          params.to = *peer;
+          if (raw_) params.to->port = 0;
+        }
+      }
       net::SendParams look = params;
       look.hold = true;
       TRY(SendNow(data, look));

@@ -148,15 +148,20 @@ Result<void> ReadIpv6Level(Task& t, const ControlMessage& c, net::SendParams* p)
 }  // namespace
 
 Result<void> ReadInetControl(Task& t, bool v6, std::span<const std::byte> control,
-                             net::SendParams* params) {
+                             net::SendParams* params, bool to_v4) {
   return ForEachControl(control, [&](const ControlMessage& c) -> Result<void> {
     if (c.level == SOL_SOCKET) return ReadSocketLevel(t, c, params);
+    if (v6 && to_v4) {
+      // udp_sendmsg() reads it, which takes this one thing of IPv6's.
+      if (c.level == IPPROTO_IPV6 && c.type == IPV6_PKTINFO) return ReadIpv6Level(t, c, params);
+      if (c.level == IPPROTO_IP) return ReadIpLevel(c, params);
+    }
     if (c.level == kSolUdp && c.type == kUdpSegment) {
       params->gso_size = TRY(c.Value<uint16_t>());
       return {};
     }
     if (!v6 && c.level == IPPROTO_IP) return ReadIpLevel(c, params);
-    if (v6 && c.level == IPPROTO_IPV6) return ReadIpv6Level(t, c, params);
+    if (v6 && !to_v4 && c.level == IPPROTO_IPV6) return ReadIpv6Level(t, c, params);
     return {};
   });
 }

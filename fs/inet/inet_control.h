@@ -45,7 +45,7 @@ class IpFlags {
 
 // What the control data of a sendmsg ask for. `v6`: the socket's family. EINVAL, EPERM.
 Result<void> ReadInetControl(Task& t, bool v6, std::span<const std::byte> control,
-                             net::SendParams* params);
+                             net::SendParams* params, bool to_v4 = false);
 // The same of a stream, which heeds SOL_SOCKET alone.
 Result<void> ReadStreamControl(Task& t, std::span<const std::byte> control,
                                net::SendParams* params);

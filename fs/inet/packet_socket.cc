@@ -20,7 +20,8 @@ constexpr int kAddMembership = 1, kDropMembership = 2, kRxRing = 5, kStatistics 
               kCopyThresh = 7, kAuxdata = 8, kOrigdev = 9, kVersion = 10, kHdrLen = 11,
               kReserve = 12, kTxRing = 13, kLoss = 14, kVnetHdr = 15,
               kTimestamp = 17, kFanout = 18, kTxHasOff = 19, kQdiscBypass = 20,
-              kRolloverStats = 21, kFanoutData = 22, kIgnoreOutgoing = 23;
+              kRolloverStats = 21, kFanoutData = 22, kIgnoreOutgoing = 23,
+              kVnetHdrSize = 24;
 
 // struct sockaddr_ll.
 struct SockAddrLlAbi {
@@ -53,6 +54,7 @@ struct VnetHeader {
   uint16_t header_length, gso_size, checksum_start, checksum_offset;
 };
 static_assert(sizeof(VnetHeader) == 10);
+constexpr int32_t kMergedVnetHeader = 12;  // struct virtio_net_hdr_mrg_rxbuf
 
 // virtio_net_hdr_to_skb(): completes a checksum that the sender left to be done. Segments are not made here.
 Result<void> ApplyVnetHeader(const VnetHeader& h, std::span<uint8_t> frame) {
@@ -156,11 +158,13 @@ Result<size_t> PacketSocket::SendMsg(Task&, SendArgs& args) {
   }
   if (RefPtr<PacketRing> r = ring(true)) return SendRing(*r, device, to, type);
   VnetHeader vnet = {};
-  const size_t header = vnet_header_ != 0 ? sizeof(vnet) : 0;
+  const size_t header = static_cast<size_t>(vnet_header_.load());
   if (header != 0) {
     if (args.src.remaining() < header) return Errno(EINVAL);
-    const size_t got = TRY(args.src.Get(std::as_writable_bytes(std::span(&vnet, 1))));
+    std::array<std::byte, kMergedVnetHeader> bytes;
+    const size_t got = TRY(args.src.Get(std::span(bytes).first(header)));
     if (got < header) return Errno(EFAULT);
+    memcpy(&vnet, bytes.data(), sizeof(vnet));
   }
   const size_t size = args.src.remaining();
   if (size > 65550) {
@@ -194,12 +198,12 @@ Result<size_t> PacketSocket::RecvMsg(Task& t, ReceiveArgs& args) {
       TRY(Wait(t, (args.flags & MSG_DONTWAIT) == 0, EPOLLIN | EPOLLERR,
                options_.receive_timeout_ns, [&] { return FromNet(endpoint_->Receive(peek)); }));
   const size_t size = d.data.size();
-  const size_t header = vnet_header_ != 0 ? sizeof(VnetHeader) : 0;
+  const size_t header = static_cast<size_t>(vnet_header_.load());
   if (header != 0) {
     // Frames have whole checksums and are no longer than the interface's MTU.
     if (args.dst.remaining() < header) return Errno(EINVAL);
-    const VnetHeader vnet = {};
-    TRY(args.dst.Put(std::as_bytes(std::span(&vnet, 1))));
+    const std::array<std::byte, kMergedVnetHeader> none = {};
+    TRY(args.dst.Put(std::span(none).first(header)));
   }
   size_t left = std::min(size, args.dst.remaining());
   if (left < size) args.out_flags |= MSG_TRUNC;
@@ -263,9 +267,17 @@ Result<void> PacketSocket::SetOption(int level, int name, OptionIn& in) {
       {
         const int32_t v = TRY(in.Int());
         if (HasRings()) return Errno(EBUSY);
-        vnet_header_ = v != 0;
+        vnet_header_ = v != 0 ? int32_t{sizeof(VnetHeader)} : 0;
       }
       return {};
+    case kVnetHdrSize: {
+      if (type() != SOCK_RAW) return Errno(EINVAL);
+      const int32_t v = TRY(in.Int());
+      if (HasRings()) return Errno(EBUSY);
+      if (v != 0 && v != int32_t{sizeof(VnetHeader)} && v != kMergedVnetHeader) return Errno(EINVAL);
+      vnet_header_ = v;
+      return {};
+    }
     case kTxHasOff: {
       const int32_t v = TRY(in.Int());
       if (!HasRings()) tx_has_off_ = v != 0;
@@ -342,7 +354,8 @@ Result<void> PacketSocket::GetOption(int level, int name, OptionOut& out) {
     }
     case kAuxdata: out.Int(auxdata_); return {};
     case kOrigdev: out.Int(origdev_); return {};
-    case kVnetHdr: out.Int(vnet_header_); return {};
+    case kVnetHdr: out.Int(vnet_header_ != 0); return {};
+    case kVnetHdrSize: out.Int(vnet_header_); return {};
     case kVersion: out.Int(version_); return {};
     case kHdrLen: {
       if (out.room() < sizeof(int32_t)) return Errno(EINVAL);

@@ -95,13 +95,13 @@ void UnixSocket::FillIn(UnixMessage& m, Task& t, Outgoing& out, UnixEndpoint& to
 
 Result<size_t> UnixSocket::SendMsg(Task& t, SendArgs& args) {
   Outgoing out;
-  TRY(ReadControl(t, args.control, out));
   if (!endpoint_->stream() && !endpoint_->datagram()) {
     // unix_seqpacket_sendmsg()
     MutexLock lock(endpoint_->mu);
     if (endpoint_->error != 0) return Errno(std::exchange(endpoint_->error, 0));
     if (!endpoint_->connected) return Errno(ENOTCONN);
   }
+  TRY(ReadControl(t, args.control, out));
   if ((args.flags & MSG_OOB) != 0 && (!endpoint_->stream() || args.src.remaining() == 0)) {
     return Errno(EOPNOTSUPP);
   }

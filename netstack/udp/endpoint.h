@@ -80,6 +80,7 @@ class UdpEndpoint final : public Endpoint {
   bool port_by_user_ = false;  // bind gave or chose it
   bool gro_ = false;
   bool local_chosen_ = false;  // the address came from connect, not from bind
+  IpAddr sent_from_;           // chosen by connect where local_ is a group, a broadcast address or of IPv6
   std::optional<SockAddr> remote_;
   std::optional<PortBinding> bound_;
   bool read_shut_ = false;

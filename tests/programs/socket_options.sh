@@ -8,4 +8,4 @@ if [ -z "${RW_NET:-}" ]; then
 fi
 ip link set lo up
 echo "0 2147483647" >/proc/sys/net/ipv4/ping_group_range
-"$FIXTURE/walk" tcp tcp-listening tcp6-mapped udp udp6-connected raw6 ping
+"$FIXTURE/walk" tcp udp6-connected
