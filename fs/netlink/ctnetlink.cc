@@ -236,9 +236,10 @@ Result<void> Create(Context& c, uint8_t family, const NfAttrs& a) {
   const Attr* orig = a.Get(CTA_TUPLE_ORIG);
   const Attr* reply = a.Get(CTA_TUPLE_REPLY);
   if (orig == nullptr || reply == nullptr) return Errno(EINVAL);
+  const CtTuple first = TRY(ParseTuple(*orig, family));
+  const CtTuple second = TRY(ParseTuple(*reply, family));
   Ref<net::Connection> made = MakeRef<net::Connection>();
-  made->tuples[0] = TRY(ParseTuple(*orig, family));
-  made->tuples[1] = TRY(ParseTuple(*reply, family));
+  made->tuples = {first, second};
   if (made->tuples[0].protocol != made->tuples[1].protocol) return Errno(EINVAL);
   if (a.Get(CTA_TIMEOUT) == nullptr) return Errno(EINVAL);
   if (a.Get(CTA_NAT_SRC) != nullptr || a.Get(CTA_NAT_DST) != nullptr) {
