@@ -1,7 +1,7 @@
 # needs: gcc ip unshare
 # fixture: gcc -O1 -o $FIXTURE/walk $SRC/option_walk.c
 # Every number of every level of socket options, on the sockets named here, with values of all sizes: each
-# answers as natively. socket_options_all has the other sockets.
+# answers as natively. socket_options_* have the others.
 set -eu
 if [ -z "${RW_NET:-}" ]; then
   RW_NET=1 exec unshare -n bash "$0"

@@ -1,7 +1,7 @@
 // Every socket option there is, and those that there are not: prints what getsockopt and setsockopt give for all
 // numbers of every level, on every type of socket in every state, with short, long and wrong values, so that two
 // kernels can be compared. What depends on time, chance or the kernel's version is masked or left out.
-//   option_walk [STATE...]: the states of these names only, with all rights; "list" names them.
+//   option_walk [nobody] KIND...: sockets of these names; "list" names them. nobody: without rights.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -321,17 +321,17 @@ int main(int argc, char **argv) {
   static char buffer[1 << 16];
   setvbuf(stdout, buffer, _IOFBF, sizeof(buffer));
   const char *who = "";
-  for (int round = 0; round < 2; round++) {
-    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-      int wanted = argc == 1;
-      for (int a = 1; a < argc; a++) wanted |= strcmp(argv[a], kinds[i].name) == 0;
-      if (argc == 2 && strcmp(argv[1], "list") == 0) printf("%s\n", kinds[i].name);
-      else if (wanted && (round == 0 || (kinds[i].type != SOCK_RAW && kinds[i].family != AF_PACKET))) Walk(&kinds[i], who);
-    }
-    fflush(stdout);
-    // Once more as somebody without rights.
-    if (argc > 1 || setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0) break;
+  int first = 1;
+  if (argc > 1 && strcmp(argv[1], "nobody") == 0) {
+    if (setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0) return 1;
     who = "nobody ";
+    first = 2;
+  }
+  for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+    for (int a = first; a < argc; a++) {
+      if (strcmp(argv[a], "list") == 0) printf("%s\n", kinds[i].name);
+      if (strcmp(argv[a], kinds[i].name) == 0) Walk(&kinds[i], who);
+    }
   }
   return 0;
 }
