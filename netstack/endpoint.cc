@@ -292,6 +292,11 @@ NetResult<int64_t> Endpoint::GetOption(Option o) {
   return OnGetOption(o);
 }
 
+void Endpoint::BecomeIpv4() {
+  StackEntry entry(*stack_);
+  family_ = Family::kV4;
+}
+
 NetResult<uint32_t> Endpoint::PathMtuToPeer() {
   StackEntry entry(*stack_);
   const SockAddr remote = TRY(DoRemote());

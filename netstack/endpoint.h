@@ -10,6 +10,7 @@
 #define RINGWALL_NETSTACK_ENDPOINT_H_
 
 #include <array>
+#include <atomic>
 #include <deque>
 #include <optional>
 #include <vector>
@@ -80,6 +81,7 @@ struct Datagram {
   MacAddr link_src;               // packet endpoints
   uint32_t original_size = 0;     // packet endpoints, before a snap length
   uint32_t mark = 0;
+  uint16_t first_port = 0;  // that it was sent to, when TPROXY gave it to another; else 0
   uint32_t drops = 0;  // that the endpoint had lost until then
 };
 
@@ -163,6 +165,8 @@ class Endpoint : public RefCounted<Endpoint> {
   NetResult<GroupMembership> Membership(const IpAddr& group, IfIndex iface);
   // SO_ATTACH_REUSEPORT_CBPF; null detaches. kInvalid: not such a socket; kNotFound: none attached.
   NetResult<void> SetReuseProgram(RefPtr<EndpointFilter> program);
+  // IPV6_ADDRFORM: an IPv6 endpoint with an IPv4 peer is an IPv4 one from now on.
+  void BecomeIpv4();
   // Whose socket this is, for /proc/net and sock_diag: the user and the descriptor's inode.
   void SetOwner(uint32_t uid, uint64_t inode);
   bool IsMember(const IpAddr& group);
@@ -234,7 +238,7 @@ class Endpoint : public RefCounted<Endpoint> {
   }
 
   const Ref<Stack> stack_;
-  const Family family_;
+  std::atomic<Family> family_;
   RefPtr<EndpointObserver> observer_;
   std::array<int64_t, static_cast<size_t>(Option::kCount)> options_ = {};
   std::optional<NetError> error_;

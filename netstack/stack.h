@@ -248,6 +248,7 @@ class Stack final : public RefCounted<Stack> {
   bool ForgetConnection(const CtTuple& tuple);
   void FlushConnections();
   // The change sees the connection itself; false: there is none.
+  NetResult<void> AddConnection(Ref<Connection> c);
   bool ChangeConnection(const CtTuple& tuple, const std::function<void(Connection&)>& change);
   // The keys of Fast Open's cookies; the second is of those that are still good.
   void SetFastOpenKeys(std::vector<SipKey> keys);
@@ -307,6 +308,8 @@ class Stack final : public RefCounted<Stack> {
   }
 
   NetResult<Route> FindRoute(const RouteQuery& q, const RouteEntry** entry = nullptr);
+  // Whether a route of type local takes what came in, though its destination is no address of ours.
+  bool RoutedHere(const IpReceived& rx);
   void ChooseNextHop(const RouteEntry& route, const RouteQuery& q, IpAddr* gateway, IfIndex* oif);
   IpAddr SelectSource(const IpAddr& dst, IfIndex oif);
   // The path's MTU to dst: the route's, lowered by what ICMP told.

@@ -167,11 +167,14 @@ SysResult SysSetsockopt(Task& t, int fd, int level, int option, GuestAddr value,
 SysResult SysGetsockopt(Task& t, int fd, int level, int option, GuestAddr value,
                         GuestAddr length_addr) {
   SocketRef s = TRY(GetSocket(t, fd));
-  const int32_t room = TRY(UserIn<int32_t>(length_addr).CopyIn(t));
+  const Result<int32_t> given = UserIn<int32_t>(length_addr).CopyIn(t);
+  if (!given.ok() && s.socket.KnowsLevel(level, option)) return given.error();
+  const int32_t room = given.ok() ? *given : 0;
   // A negative length comes before an unknown option, behind it where the level is nobody's, and is a
   // large one for IPv6.
-  const bool v6 = level == IPPROTO_IPV6 && s.socket.family() == AF_INET6;
-  if (room < 0 && s.socket.KnowsLevel(level)) return Errno(EINVAL);
+  const bool v6 = s.socket.family() == AF_INET6 &&
+                  (level == IPPROTO_IPV6 || (level == 255 /* SOL_RAW */ && s.socket.type() == SOCK_RAW));
+  if (room < 0 && !v6 && s.socket.KnowsLevel(level, option)) return Errno(EINVAL);
   OptionOut out(t, value, static_cast<uint32_t>(v6 && room < 0 ? INT32_MAX : std::max(room, 0)));
   if (Result<void> got = s.socket.GetSockOpt(level, option, out); !got.ok()) {
     if (out.has_length()) {
@@ -179,6 +182,7 @@ SysResult SysGetsockopt(Task& t, int fd, int level, int option, GuestAddr value,
     }
     return got.error();
   }
+  if (!given.ok()) return given.error();
   if (room < 0 && !v6) return Errno(EINVAL);
   TRY(CopyOutMapped(t, value, out.value()));
   const int32_t size = static_cast<int32_t>(out.length());

@@ -13,7 +13,7 @@ namespace ringwall {
 namespace {
 
 constexpr size_t kMaxDatagram = 65535;
-constexpr int kSolRaw = 255;
+constexpr int kSolRaw = 255, kSolUdpLite = 136;
 constexpr uint32_t kProbe = 0x10;  // MSG_PROBE, which the C library calls MSG_PROXY
 // SOF_TIMESTAMPING_TX_*: what a message can ask for by itself.
 constexpr uint32_t kStampRecord = 1 << 0 | 1 << 1 | 1 << 8 | 1 << 9;
@@ -35,6 +35,10 @@ DatagramSocket::DatagramSocket(NetNamespace& net, int family, int type, int prot
       udp_(std::move(udp)),
       raw_(std::move(raw)) {
   if (!raw_) return;
+  if (family == AF_INET6 && type == SOCK_DGRAM) {
+    Result<void> only_v6 = SetNumber(net::Option::kV6Only, 1);
+    static_cast<void>(only_v6);
+  }
   options_.reuse_addr = 1;  // INET_PROTOSW_REUSE
   Result<void> reuse = SetNumber(net::Option::kReuseAddr, 1);
   static_cast<void>(reuse);
@@ -119,6 +123,13 @@ Result<size_t> DatagramSocket::SendNow(net::Chain data, const net::SendParams& p
   return FromNet(raw_->Send(std::move(data), params));
 }
 
+bool DatagramSocket::MayCork() {
+  if (udp_) return true;
+  if (type() != SOCK_RAW) return false;
+  const Result<int64_t> included = GetNumber(net::Option::kHeaderIncluded);
+  return included.ok() && *included == 0;
+}
+
 Result<void> DatagramSocket::Uncork() {
   std::optional<Corked> whole;
   {
@@ -139,20 +150,27 @@ Result<size_t> DatagramSocket::SendMsg(Task& t, SendArgs& args) {
   if (size > kMaxDatagram && !udp6 && !raw6) return Errno(EMSGSIZE);
   if ((args.flags & MSG_OOB) != 0 && !udp6) return Errno(EOPNOTSUPP);
   net::SendParams params;
+  const bool oob = (args.flags & MSG_OOB) != 0;
+  if (udp6 && oob && args.to != nullptr && args.to->size >= sizeof(uint16_t) && args.to->family() == AF_INET) {
+    // udp_sendmsg() refuses it before it looks at the address.
+    const int64_t only = TRY(GetNumber(net::Option::kV6Only));
+    return Errno(only != 0 ? ENETUNREACH : EOPNOTSUPP);
+  }
   params.to = TRY(ParseDestination(args.to));
   if (size > kMaxDatagram) {
     const bool connected = endpoint().RemoteAddress().ok();
     return Errno(!params.to && !connected ? EDESTADDRREQ : EMSGSIZE);
   }
   params.gso_size = static_cast<uint16_t>(gso_size_.load());
-  if ((args.flags & MSG_OOB) != 0) {
-    // udpv6_sendmsg() hands what goes to IPv4 to udp_sendmsg(), which refuses it.
+  bool to_v4 = false;
+  if (udp6 && (oob || !args.control.empty())) {
     net::NetResult<net::SockAddr> peer = endpoint().RemoteAddress();
-    const bool v4 = params.to ? params.to->addr.Unmapped().is_v4()
-                              : peer.ok() && peer->addr.Unmapped().is_v4();
-    if (v4) return Errno(EOPNOTSUPP);
+    to_v4 = params.to ? params.to->addr.Unmapped().is_v4()
+                      : peer.ok() && peer->addr.Unmapped().is_v4();
+    // udpv6_sendmsg() hands what goes to IPv4 to udp_sendmsg(), which refuses it.
+    if (oob && to_v4) return Errno(EOPNOTSUPP);
   }
-  Result<void> control = ReadInetControl(t, is_v6(), args.control, &params);
+  Result<void> control = ReadInetControl(t, is_v6(), args.control, &params, to_v4);
   if (!control.ok()) {
     // Whom it is for is looked at first.
     if (!params.to && !endpoint().RemoteAddress().ok()) return Errno(EDESTADDRREQ);
@@ -171,11 +189,18 @@ Result<size_t> DatagramSocket::SendMsg(Task& t, SendArgs& args) {
   }
   buffer->set_used(buffer->capacity());
   net::Chain data(net::Slice(std::move(buffer), 0, size));
-  const bool more = udp_ && ((args.flags & MSG_MORE) != 0 || cork_ != 0);
+  const bool more = MayCork() && ((args.flags & MSG_MORE) != 0 || cork_ != 0);
   std::optional<Corked> whole;
-  if (udp_) {
+  if (MayCork()) {
     MutexLock lock(mu_);
     if (more && !corked_) {
+      // Whom it goes to is settled now, whatever is connected meanwhile.
+      if (!params.to) {
+        if (net::NetResult<net::SockAddr> peer = endpoint().RemoteAddress(); peer.ok()) {
+          params.to = *peer;
+          if (raw_) params.to->port = 0;
+        }
+      }
       net::SendParams look = params;
       look.hold = true;
       TRY(SendNow(data, look));
@@ -268,7 +293,7 @@ Result<size_t> DatagramSocket::RecvMsg(Task& t, ReceiveArgs& args) {
 }
 
 Result<void> DatagramSocket::SetOption(int level, int name, OptionIn& in) {
-  if (udp_ && level == IPPROTO_UDP) {
+  if (udp_ && (level == IPPROTO_UDP || level == kSolUdpLite)) {
     const int32_t v = TRY(in.Int());
     switch (name) {
       case kUdpCork:
@@ -316,9 +341,11 @@ Result<void> DatagramSocket::SetOption(int level, int name, OptionIn& in) {
     return {};
   }
   if (icmp6) return Errno(EOPNOTSUPP);  // the level of another protocol
-  if (raw_ && type() == SOCK_RAW && is_v6() && level == kSolRaw && name != IPV6_CHECKSUM) {
-    TRY(in.Int());
-    return Errno(ENOPROTOOPT);
+  if (raw_ && type() == SOCK_RAW && is_v6() && (level == kSolRaw || level == IPPROTO_IPV6) &&
+      (level == kSolRaw || name == IPV6_HDRINCL) && name != IPV6_CHECKSUM) {
+    const int32_t v = TRY(in.Int());
+    if (name != IPV6_HDRINCL) return Errno(ENOPROTOOPT);
+    return SetNumber(net::Option::kHeaderIncluded, v != 0);
   }
   if (raw_ && type() == SOCK_RAW && is_v6() && name == IPV6_CHECKSUM &&
       (level == kSolRaw || level == IPPROTO_IPV6)) {
@@ -331,7 +358,7 @@ Result<void> DatagramSocket::SetOption(int level, int name, OptionIn& in) {
 }
 
 Result<void> DatagramSocket::GetOption(int level, int name, OptionOut& out) {
-  if (udp_ && level == IPPROTO_UDP) {
+  if (udp_ && (level == IPPROTO_UDP || level == kSolUdpLite)) {
     switch (name) {
       case kUdpCork: out.Int(cork_); return {};
       case kUdpEncap: out.Int(encap_); return {};
@@ -350,8 +377,7 @@ Result<void> DatagramSocket::GetOption(int level, int name, OptionOut& out) {
     out.Put(raw_->IcmpFilter()[0]);
     return {};
   }
-  if (raw_ && type() == SOCK_RAW && is_v6() && level == kSolRaw &&
-      (name == IPV6_CHECKSUM || name == IPV6_HDRINCL)) {
+  if (raw_ && type() == SOCK_RAW && is_v6() && level == kSolRaw && name == IPV6_HDRINCL) {
     return InetSocket::GetOption(IPPROTO_IPV6, name, out);  // do_rawv6_getsockopt() takes both levels
   }
   if (raw_ && type() == SOCK_RAW && is_v6() && level == IPPROTO_ICMPV6) {

@@ -33,6 +33,8 @@ class DatagramSocket final : public InetSocket {
   Result<std::optional<net::SockAddr>> ParseDestination(const SocketAddress* to);
   Result<size_t> SendNow(net::Chain data, const net::SendParams& params);
   Result<void> Uncork();
+  // Whether MSG_MORE holds back what is sent: not of ping sockets, nor where the header comes from the user.
+  bool MayCork();
   Result<net::Datagram> Take(bool peek, bool wait, size_t* skip);
 
   Result<void> SetOption(int level, int name, OptionIn& in) override;

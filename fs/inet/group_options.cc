@@ -80,8 +80,10 @@ Result<void> InetSocket::ChangeMembership(int name, OptionIn& in) {
     memcpy(&m, bytes.data(), bytes.size() >= sizeof(m) ? sizeof(m) : 8);
     const net::IpAddr group = net::IpAddr::V4(m.group);
     if (name == IP_ADD_MEMBERSHIP && !group.IsMulticast()) return Errno(EINVAL);
-    const net::IfIndex device = TRY(FindDevice(net::IpAddr::V4(m.address), m.index, ENODEV));
-    if (name == IP_DROP_MEMBERSHIP && device == 0 && !endpoint().IsMember(group) &&
+    const bool named = m.index != 0 || !net::IpAddr::V4(m.address).IsAny();
+    const int missing = name == IP_DROP_MEMBERSHIP && named ? EADDRNOTAVAIL : ENODEV;
+    const net::IfIndex device = TRY(FindDevice(net::IpAddr::V4(m.address), m.index, missing));
+    if (name == IP_DROP_MEMBERSHIP && !named && !endpoint().IsMember(group) &&
         !net().stack().LookupRoute({.dst = group}).ok()) {
       return Errno(ENODEV);
     }
@@ -105,12 +107,12 @@ Result<void> InetSocket::ChangeGroup(int level, int name, OptionIn& in) {
   const bool whole_group = name == MCAST_JOIN_GROUP || name == MCAST_LEAVE_GROUP;
   const size_t size = whole_group ? sizeof(GroupReqAbi) : sizeof(GroupSourceReqAbi);
   if (in.length() < size) return Errno(EINVAL);
+  if (!whole_group && level == IPPROTO_IP && in.length() != size) return Errno(EINVAL);
   GroupSourceReqAbi req = {};
   const std::vector<std::byte> bytes = TRY(in.Bytes(size));
   memcpy(&req, bytes.data(), size);
   const std::optional<net::IpAddr> group = AddressOf(level, req.request.group);
   if (!group) return Errno(whole_group && level == IPPROTO_IP ? EINVAL : EADDRNOTAVAIL);
-  if (whole_group && type() == SOCK_STREAM && level == IPPROTO_IP) return Errno(EPROTO);
   const int32_t index = static_cast<int32_t>(req.request.index);
   if (whole_group) {
     const bool join = name == MCAST_JOIN_GROUP;

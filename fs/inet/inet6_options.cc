@@ -62,14 +62,6 @@ constexpr FlagRow kFlags[] = {
     {kIpv6RecvErrRfc4884, IpFlag::kRecvErrRfc4884V6},
 };
 
-// Those of neither table that have a number for a value.
-bool IsKept(int name) {
-  constexpr int kNames[] = {IPV6_MULTICAST_IF, kIpv6UnicastIf,  kIpv6MinHopCount,
-                            IPV6_MTU,          kIpv6AddrPreferences, IPV6_ADDRFORM,
-                            IPV6_ROUTER_ALERT, IPV6_HDRINCL};
-  return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
-}
-
 }  // namespace
 
 Result<void> InetSocket::ChangeMembership6(int name, OptionIn& in) {
@@ -78,13 +70,43 @@ Result<void> InetSocket::ChangeMembership6(int name, OptionIn& in) {
   const net::IpAddr group = net::IpAddr::V6(m.group);
   const bool join = name == IPV6_JOIN_GROUP;
   if (!group.IsMulticast()) return Errno(EINVAL);
-  const net::IfIndex device = TRY(FindDevice(net::IpAddr(), m.index, ENODEV));
+  const net::IfIndex device = TRY(FindDevice(net::IpAddr(), m.index, join ? ENODEV : EADDRNOTAVAIL));
   return FromNet(join ? endpoint().JoinGroup(group, device)
                       : endpoint().LeaveGroup(group, device));
 }
 
+// ipv6_sock_ac_join(). No address here is an anycast one, so none is to be had.
+Result<void> InetSocket::JoinAnycast(OptionIn& in) {
+  const Mreq6Abi m = TRY(in.Value<Mreq6Abi>());
+  if (!in.task().creds().HasIn(net().user_ns(), Capability::kNetAdmin)) return Errno(EPERM);
+  const net::IpAddr address = net::IpAddr::V6(m.group);
+  if (address.IsMulticast()) return Errno(EINVAL);
+  if (m.index != 0) TRY(FindDevice(net::IpAddr(), m.index, ENODEV));
+  for (const net::InterfaceInfo& i : net().stack().Interfaces()) {
+    for (const net::InterfaceAddress& a : i.addresses) {
+      if (a.prefix.addr == address) return Errno(EINVAL);
+    }
+  }
+  return Errno(EADDRNOTAVAIL);
+}
+
+// ip6_ra_control(): a socket is listed once; a negative value takes it off the list.
+Result<void> InetSocket::SetRouterAlert6(int32_t value) {
+  const bool listed = ip_flags_.Has(IpFlag::kRouterAlertOn6);
+  if (listed == (value >= 0)) return Errno(listed ? EADDRINUSE : ENOBUFS);
+  ip_flags_.Set(IpFlag::kRouterAlertOn6, value >= 0);
+  ip_flags_.Set(IpFlag::kRouterAlert6, value != 0);
+  return {};
+}
+
 // do_ipv6_setsockopt().
 Result<void> InetSocket::SetIpv6Option(int name, OptionIn& in) {
+  if (IsRouting(name)) {
+    return Errno(type() == SOCK_RAW && protocol() == IPPROTO_ICMPV6 ? ENOPROTOOPT : EOPNOTSUPP);
+  }
+  // What is long enough for a number is read as one before the option is looked at; without a value it is 0.
+  int32_t value = 0;
+  if (in.length() >= sizeof(int32_t) && !in.addr().IsNull()) value = TRY(in.Int());
   switch (name) {
     case MCAST_JOIN_GROUP:
     case MCAST_LEAVE_GROUP:
@@ -97,19 +119,23 @@ Result<void> InetSocket::SetIpv6Option(int name, OptionIn& in) {
     case IPV6_LEAVE_GROUP:
       return ChangeMembership6(name, in);
     case IPV6_JOIN_ANYCAST:
+      return JoinAnycast(in);
     case IPV6_LEAVE_ANYCAST:
       TRY(in.Value<Mreq6Abi>());
-      return Errno(name == IPV6_JOIN_ANYCAST ? EADDRNOTAVAIL : ENOENT);
+      return Errno(ENOENT);
     case IPV6_HOPOPTS:
     case IPV6_RTHDRDSTOPTS:
     case IPV6_RTHDR:
     case IPV6_DSTOPTS:
-      if (!in.task().creds().HasIn(net().user_ns(), Capability::kNetRaw)) return Errno(EPERM);
+      if (name != IPV6_RTHDR && !in.task().creds().HasIn(net().user_ns(), Capability::kNetRaw)) {
+        return Errno(EPERM);
+      }
       return SetSticky(name, in);
     case IPV6_PKTINFO:
       return in.length() < 20 ? Result<void>(Errno(EINVAL)) : Result<void>();
     case kIpv62292PktOptions:
       // Control data for every packet: none of it is taken.
+      TRY(in.Bytes(in.length()));
       return in.length() < 16 ? Result<void>() : Result<void>(Errno(EINVAL));
     case IPV6_IPSEC_POLICY:
     case IPV6_XFRM_POLICY:
@@ -127,11 +153,6 @@ Result<void> InetSocket::SetIpv6Option(int name, OptionIn& in) {
   }
   const NumberRow* number = Find(kNumbers, name);
   const FlagRow* flag = Find(kFlags, name);
-  int32_t value = 0;
-  if (in.length() >= sizeof(int32_t) && (number != nullptr || flag != nullptr || IsKept(name))) {
-    // Without a value it is 0.
-    if (!in.addr().IsNull()) value = TRY(in.Int());
-  }
   const auto too_short = [&] { return in.length() < sizeof(int32_t); };
   if (number != nullptr) {
     if (too_short()) return Errno(EINVAL);
@@ -187,7 +208,7 @@ Result<void> InetSocket::SetIpv6Option(int name, OptionIn& in) {
     case IPV6_ROUTER_ALERT:
       if (too_short()) return Errno(EINVAL);
       if (type() != SOCK_RAW || protocol() != IPPROTO_RAW) return Errno(ENOPROTOOPT);
-      return {};
+      return SetRouterAlert6(value);
     case IPV6_HDRINCL:
       if (type() != SOCK_RAW) return Errno(ENOPROTOOPT);
       if (too_short()) return Errno(EINVAL);
@@ -225,18 +246,25 @@ Result<void> InetSocket::SetSticky(int name, OptionIn& in) {
   return {};
 }
 
-// IPV6_ADDRFORM: an IPv6 socket becomes an IPv4 one. Linux allows it to few; no program needs it.
+// IPV6_ADDRFORM: an IPv6 socket with an IPv4 peer becomes an IPv4 one.
 Result<void> InetSocket::SetAddressForm(int32_t family) {
   if (family != AF_INET) return Errno(EINVAL);
-  if (type() == SOCK_RAW) return Errno(ENOPROTOOPT);
+  if (protocol() != IPPROTO_TCP && protocol() != IPPROTO_UDP) return Errno(ENOPROTOOPT);
   net::NetResult<net::SockAddr> peer = endpoint().RemoteAddress();
   if (!peer.ok()) return Errno(ENOTCONN);
-  if (!peer->addr.IsV4Mapped()) return Errno(EADDRNOTAVAIL);
-  return Errno(EINVAL);
+  if (type() == SOCK_STREAM && peer->port == 0) return Errno(ENOTCONN);
+  const int64_t only = TRY(GetNumber(Option::kV6Only));
+  if (only != 0 || !peer->addr.IsV4Mapped()) return Errno(EADDRNOTAVAIL);
+  endpoint().BecomeIpv4();
+  BecomeFamily(AF_INET);
+  return {};
 }
 
 // do_ipv6_getsockopt().
 Result<void> InetSocket::GetIpv6Option(int name, OptionOut& out) {
+  if (IsRouting(name)) {
+    return Errno(type() == SOCK_RAW && protocol() == IPPROTO_ICMPV6 ? ENOPROTOOPT : EOPNOTSUPP);
+  }
   if (const NumberRow* row = Find(kNumbers, name)) {
     int64_t v = TRY(GetNumber(row->option));
     if (name == IPV6_UNICAST_HOPS && v == -1) v = net().stack().Config().default_ttl;
@@ -259,7 +287,7 @@ Result<void> InetSocket::GetIpv6Option(int name, OptionOut& out) {
       out.Int(AF_INET6);
       return {};
     case IPV6_MTU: {
-      net::NetResult<uint32_t> mtu = endpoint().PathMtuToPeer();
+      const Result<uint32_t> mtu = PeerMtu();
       if (!mtu.ok()) return Errno(ENOTCONN);
       out.Int(*mtu);
       return {};
@@ -291,7 +319,7 @@ Result<void> InetSocket::GetIpv6Option(int name, OptionOut& out) {
       }));
       return {};
     case IPV6_ROUTER_ALERT:
-      out.Int(0);
+      out.Int(ip_flags_.Has(IpFlag::kRouterAlert6));
       return {};
     case kIpv6FlowLabelMgr:
       if (out.room() < 32) return Errno(EINVAL);
@@ -301,6 +329,7 @@ Result<void> InetSocket::GetIpv6Option(int name, OptionOut& out) {
         return Errno(action != 0 /* IPV6_FL_A_GET */ ? EINVAL : ENOENT);
       }
     case MCAST_MSFILTER:
+      if (out.room() == INT32_MAX) return Errno(EINVAL);  // a negative length
       return GetGroupFilter(IPPROTO_IPV6, out);
     case kIpv62292PktOptions:
       if (type() != SOCK_STREAM) return Errno(ENOPROTOOPT);

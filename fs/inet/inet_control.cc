@@ -148,15 +148,20 @@ Result<void> ReadIpv6Level(Task& t, const ControlMessage& c, net::SendParams* p)
 }  // namespace
 
 Result<void> ReadInetControl(Task& t, bool v6, std::span<const std::byte> control,
-                             net::SendParams* params) {
+                             net::SendParams* params, bool to_v4) {
   return ForEachControl(control, [&](const ControlMessage& c) -> Result<void> {
     if (c.level == SOL_SOCKET) return ReadSocketLevel(t, c, params);
+    if (v6 && to_v4) {
+      // udp_sendmsg() reads it, which takes this one thing of IPv6's.
+      if (c.level == IPPROTO_IPV6 && c.type == IPV6_PKTINFO) return ReadIpv6Level(t, c, params);
+      if (c.level == IPPROTO_IP) return ReadIpLevel(c, params);
+    }
     if (c.level == kSolUdp && c.type == kUdpSegment) {
       params->gso_size = TRY(c.Value<uint16_t>());
       return {};
     }
     if (!v6 && c.level == IPPROTO_IP) return ReadIpLevel(c, params);
-    if (v6 && c.level == IPPROTO_IPV6) return ReadIpv6Level(t, c, params);
+    if (v6 && !to_v4 && c.level == IPPROTO_IPV6) return ReadIpv6Level(t, c, params);
     return {};
   });
 }
@@ -172,6 +177,7 @@ Result<void> ReadStreamControl(Task& t, std::span<const std::byte> control,
 // ip_cmsg_recv_offset() and ip6_datagram_recv_ctl().
 void WriteInetControl(bool v6, const IpFlags& wants, const net::Datagram& d, uint16_t local_port,
                       ControlOut& out) {
+  const uint16_t first_port = d.first_port != 0 ? d.first_port : local_port;
   if (!wants.any()) return;
   const net::IpAddr to = d.to.Unmapped();
   const auto put_int = [&](int level, int type, int32_t v) { out.Put(level, type, v); };
@@ -198,7 +204,7 @@ void WriteInetControl(bool v6, const IpFlags& wants, const net::Datagram& d, uin
       out.Put(IPPROTO_IP, IP_TOS, tos);
     }
     if (wants.Has(IpFlag::kRecvOrigDst)) {
-      const SocketAddress a = ToSocketAddress(AF_INET, {to, local_port, 0});
+      const SocketAddress a = ToSocketAddress(AF_INET, {to, first_port, 0});
       out.Put(IPPROTO_IP, IP_ORIGDSTADDR, std::span(a.bytes).first(a.size));
     }
   }
@@ -208,7 +214,7 @@ void WriteInetControl(bool v6, const IpFlags& wants, const net::Datagram& d, uin
   if (wants.Has(IpFlag::kPktInfo2292)) put_info(IPV6_2292PKTINFO);
   if (wants.Has(IpFlag::kHopLimit2292)) put_int(IPPROTO_IPV6, IPV6_2292HOPLIMIT, d.ttl);
   if (wants.Has(IpFlag::kRecvOrigDst6)) {
-    const SocketAddress a = ToSocketAddress(AF_INET6, {d.to, local_port, 0});
+    const SocketAddress a = ToSocketAddress(AF_INET6, {d.to, first_port, 0});
     out.Put(IPPROTO_IPV6, 74 /* IPV6_ORIGDSTADDR */, std::span(a.bytes).first(a.size));
   }
 }

@@ -18,6 +18,7 @@ enum class IpFlag : uint8_t {
   kHopOpts2292, kRecvDstOpts6, kDstOpts2292, kRecvRtHdr6, kRtHdr2292, kRecvPathMtu6,
   kRecvOrigDst6, kRecvFragSize6, kRecvFlowInfo6, kDontFrag6, kAutoFlowLabel6, kFlowInfoSend6,
   kRouterAlertIsolate6, kRecvErrRfc4884V6, kFreeBind6, kTransparent6,
+  kRouterAlert6, kRouterAlertOn6,
 };
 
 class IpFlags {
@@ -44,7 +45,7 @@ class IpFlags {
 
 // What the control data of a sendmsg ask for. `v6`: the socket's family. EINVAL, EPERM.
 Result<void> ReadInetControl(Task& t, bool v6, std::span<const std::byte> control,
-                             net::SendParams* params);
+                             net::SendParams* params, bool to_v4 = false);
 // The same of a stream, which heeds SOL_SOCKET alone.
 Result<void> ReadStreamControl(Task& t, std::span<const std::byte> control,
                                net::SendParams* params);

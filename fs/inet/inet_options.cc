@@ -128,9 +128,18 @@ Result<void> InetSocket::SetMulticastIf(OptionIn& in) {
   return {};
 }
 
+// ipv4_mtu(), ip6_mtu(): no IPv4 packet is larger than 65,535 bytes.
+Result<uint32_t> InetSocket::PeerMtu() {
+  const uint32_t mtu = TRY(FromNet(endpoint().PathMtuToPeer()));
+  net::NetResult<net::SockAddr> peer = endpoint().RemoteAddress();
+  return peer.ok() && peer->addr.Unmapped().is_v4() ? std::min<uint32_t>(mtu, 65535) : mtu;
+}
+
 // do_ip_setsockopt().
 Result<void> InetSocket::SetIpOption(int name, OptionIn& in) {
   const bool raw = type() == SOCK_RAW;
+  // ip_mroute_setsockopt(): a raw IGMP socket's, and here nobody's.
+  if (IsRouting(name)) return Errno(raw && protocol() == IPPROTO_IGMP ? ENOPROTOOPT : EOPNOTSUPP);
   switch (name) {
     case IP_MULTICAST_IF:
       return SetMulticastIf(in);
@@ -234,6 +243,9 @@ Result<void> InetSocket::SetIpOption(int name, OptionIn& in) {
 
 // do_ip_getsockopt().
 Result<void> InetSocket::GetIpOption(int name, OptionOut& out) {
+  if (IsRouting(name)) {
+    return Errno(type() == SOCK_RAW && protocol() == IPPROTO_IGMP ? ENOPROTOOPT : EOPNOTSUPP);
+  }
   if (const NumberRow* row = Find(kNumbers, name)) {
     int64_t v = TRY(GetNumber(row->option));
     if (name == IP_TTL && v == -1) v = net().stack().Config().default_ttl;
@@ -249,8 +261,8 @@ Result<void> InetSocket::GetIpOption(int name, OptionOut& out) {
       out.Set(ip_options_.With([](const std::vector<std::byte>& o) { return o; }));
       return {};
     case IP_MTU: {
-      const int64_t mtu = TRY(FromNet(endpoint().PathMtuToPeer()));
-      out.IntOrByte(std::min<int64_t>(mtu, 65535));  // no IPv4 packet is larger
+      const uint32_t mtu = TRY(PeerMtu());
+      out.IntOrByte(mtu);
       return {};
     }
     case IP_PKTOPTIONS:

@@ -11,6 +11,7 @@ namespace ringwall {
 namespace {
 
 constexpr EventMask kNotMasked = EPOLLERR | EPOLLHUP;
+constexpr int kSolRaw = 255, kSolUdpLite = 136;
 constexpr int32_t kStampReport = 1 << 4;  // SOF_TIMESTAMPING_SOFTWARE
 
 }  // namespace
@@ -229,6 +230,20 @@ Result<int64_t> InetSocket::GetNumber(net::Option option) {
   return FromNet(endpoint_->GetOption(option));
 }
 
+bool InetSocket::KnowsLevel(int level, int name) const {
+  // Options of multicast routing are refused before their length is read.
+  constexpr int kFirstRouting = 200, kLastRouting = 212;
+  const bool routing = name >= kFirstRouting && name <= kLastRouting;
+  const bool raw = type() == SOCK_RAW;
+  if (level == SOL_SOCKET) return true;
+  if (level == IPPROTO_IP) return (!is_v6() || !raw) && !routing;
+  if (level == IPPROTO_IPV6) return is_v6() && !routing;
+  const bool own = protocol() == IPPROTO_TCP || protocol() == IPPROTO_UDP;
+  if (!raw) return (own && level == protocol()) || (protocol() == IPPROTO_UDP && level == kSolUdpLite);
+  if (level == kSolRaw) return is_v6() || (name == 1 && protocol() == IPPROTO_ICMP);
+  return is_v6() && level == IPPROTO_ICMPV6 && protocol() == IPPROTO_ICMPV6 && name == 1;
+}
+
 Result<void> InetSocket::SetOption(int level, int name, OptionIn& in) {
   if (level == IPPROTO_IP && !(is_v6() && type() == SOCK_RAW)) return SetIpOption(name, in);
   if (level == IPPROTO_IPV6 && is_v6()) return SetIpv6Option(name, in);
@@ -253,7 +268,7 @@ Result<void> InetSocket::OnSocketOption(int name, int64_t value) {
     case SO_PRIORITY: return SetNumber(net::Option::kPriority, value);
     case SO_MARK: return SetNumber(net::Option::kMark, value);
     case SO_RCVLOWAT: return SetNumber(net::Option::kReceiveLowat, value);
-    case SO_PEEK_OFF: return type() == SOCK_RAW ? Result<void>(Errno(EOPNOTSUPP)) : Result<void>();
+    case SO_PEEK_OFF: return protocol() != IPPROTO_UDP && protocol() != IPPROTO_TCP ? Result<void>(Errno(EOPNOTSUPP)) : Result<void>();
     case SO_TIMESTAMPING:
       if ((value & 1 << 7) != 0 && (options_.timestamping & 1 << 7) == 0) stamp_key_ = 0;
       return {};

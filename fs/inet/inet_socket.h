@@ -61,11 +61,7 @@ class InetSocket : public Socket {
   // checks them.
   Result<net::SockAddr> ParseConnect(const SocketAddress& a);
 
-  bool KnowsLevel(int level) const override {
-    if (level == SOL_SOCKET) return true;
-    if (level == IPPROTO_IP) return !is_v6() || type() != SOCK_RAW;
-    return level == protocol() && type() != SOCK_RAW;
-  }
+  bool KnowsLevel(int level, int name) const override;
   Result<void> SetOption(int level, int name, OptionIn& in) override;
   Result<void> GetOption(int level, int name, OptionOut& out) override;
   Result<void> OnSocketOption(int name, int64_t value) override;
@@ -121,6 +117,9 @@ class InetSocket : public Socket {
   Result<void> SetMulticastIf(OptionIn& in);
   Result<void> ChangeMembership(int name, OptionIn& in);
   Result<void> ChangeMembership6(int name, OptionIn& in);
+  Result<void> JoinAnycast(OptionIn& in);
+  Result<void> SetRouterAlert6(int32_t value);
+  Result<uint32_t> PeerMtu();
   Result<void> SetAddressForm(int32_t family);
   Result<void> SetAddressPreferences(int32_t value);
   Result<void> SetSticky(int name, OptionIn& in);

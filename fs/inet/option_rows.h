@@ -19,6 +19,9 @@ struct FlagRow {
   IpFlag flag;
 };
 
+// MRT_* and MRT6_*: options of multicast routing, which only raw sockets of one protocol have.
+constexpr bool IsRouting(int name) { return name >= 200 && name <= 212; }
+
 // Null when no row has that name.
 template <typename Row, size_t N>
 const Row* Find(const Row (&rows)[N], int name) {

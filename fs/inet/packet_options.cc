@@ -13,9 +13,10 @@ namespace {
 struct PacketMreqAbi {
   int32_t index;
   uint16_t type, length;
-  std::array<uint8_t, 8> address;
+  std::array<uint8_t, 32> address;
 };
-static_assert(sizeof(PacketMreqAbi) == 16);
+constexpr size_t kShortMreq = 16;
+static_assert(sizeof(PacketMreqAbi) == 40);
 
 }  // namespace
 
@@ -94,9 +95,11 @@ Result<size_t> PacketSocket::SendRing(PacketRing& ring, net::IfIndex device,
 
 // Every frame that reaches the interface is seen anyway: memberships are counted, no more.
 Result<void> PacketSocket::ChangeMembership(OptionIn& in, bool add) {
-  if (in.length() < sizeof(PacketMreqAbi)) return Errno(EINVAL);
-  const PacketMreqAbi m = TRY(in.Value<PacketMreqAbi>());
-  if (in.length() < offsetof(PacketMreqAbi, address) + m.length) return Errno(EINVAL);
+  if (in.length() < kShortMreq) return Errno(EINVAL);
+  const std::vector<std::byte> bytes = TRY(in.Bytes(sizeof(PacketMreqAbi)));
+  PacketMreqAbi m = {};
+  memcpy(&m, bytes.data(), bytes.size());
+  if (bytes.size() < offsetof(PacketMreqAbi, address) + m.length) return Errno(EINVAL);
   if (add) {
     if (!net().stack().FindInterfaceInfo(static_cast<net::IfIndex>(m.index))) return Errno(ENODEV);
     if (m.length > 6) return Errno(EINVAL);

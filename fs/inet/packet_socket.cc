@@ -8,6 +8,7 @@
 #include "fs/inet/inet_socket.h"
 #include "fs/socket/socket_filter.h"
 #include "fs/socket/timestamp.h"
+#include "netstack/wire/checksum.h"
 #include "sentry/kernel/user_ptr.h"
 
 namespace ringwall {
@@ -19,7 +20,8 @@ constexpr int kAddMembership = 1, kDropMembership = 2, kRxRing = 5, kStatistics 
               kCopyThresh = 7, kAuxdata = 8, kOrigdev = 9, kVersion = 10, kHdrLen = 11,
               kReserve = 12, kTxRing = 13, kLoss = 14, kVnetHdr = 15,
               kTimestamp = 17, kFanout = 18, kTxHasOff = 19, kQdiscBypass = 20,
-              kRolloverStats = 21, kFanoutData = 22, kIgnoreOutgoing = 23;
+              kRolloverStats = 21, kFanoutData = 22, kIgnoreOutgoing = 23,
+              kVnetHdrSize = 24;
 
 // struct sockaddr_ll.
 struct SockAddrLlAbi {
@@ -45,6 +47,27 @@ struct PacketMreqAbi {
   uint16_t type, length;
   uint8_t address[8];
 };
+
+// struct virtio_net_hdr.
+struct VnetHeader {
+  uint8_t flags, gso_type;
+  uint16_t header_length, gso_size, checksum_start, checksum_offset;
+};
+static_assert(sizeof(VnetHeader) == 10);
+constexpr int32_t kMergedVnetHeader = 12;  // struct virtio_net_hdr_mrg_rxbuf
+
+// virtio_net_hdr_to_skb(): completes a checksum that the sender left to be done. Segments are not made here.
+Result<void> ApplyVnetHeader(const VnetHeader& h, std::span<uint8_t> frame) {
+  constexpr uint8_t kNeedsChecksum = 1;
+  const bool wanted = (h.flags & kNeedsChecksum) != 0;
+  const size_t end = size_t{h.checksum_start} + h.checksum_offset + 2;
+  if (h.gso_type != 0) return Errno(EINVAL);
+  if (std::max<size_t>(h.header_length, wanted ? end : 0) > frame.size()) return Errno(EINVAL);
+  if (!wanted) return {};
+  const uint16_t sum = net::ChecksumOf(frame.subspan(h.checksum_start));
+  net::Store16(&frame[end - 2], sum == 0 ? 0xffff : sum);
+  return {};
+}
 
 uint16_t Swap(uint16_t v) { return static_cast<uint16_t>(v << 8 | v >> 8); }
 
@@ -134,6 +157,15 @@ Result<size_t> PacketSocket::SendMsg(Task&, SendArgs& args) {
     to = net::MacAddr::From(ll.addr);
   }
   if (RefPtr<PacketRing> r = ring(true)) return SendRing(*r, device, to, type);
+  VnetHeader vnet = {};
+  const size_t header = static_cast<size_t>(vnet_header_.load());
+  if (header != 0) {
+    if (args.src.remaining() < header) return Errno(EINVAL);
+    std::array<std::byte, kMergedVnetHeader> bytes;
+    const size_t got = TRY(args.src.Get(std::span(bytes).first(header)));
+    if (got < header) return Errno(EFAULT);
+    memcpy(&vnet, bytes.data(), sizeof(vnet));
+  }
   const size_t size = args.src.remaining();
   if (size > 65550) {
     net::NetResult<net::SockAddr> bound = endpoint_->LocalAddress();
@@ -145,10 +177,13 @@ Result<size_t> PacketSocket::SendMsg(Task&, SendArgs& args) {
     const size_t got = TRY(args.src.Get(std::as_writable_bytes(std::span(buffer->data(), size))));
     if (got < size) return Errno(EFAULT);
   }
+  if (header != 0) {
+    TRY(ApplyVnetHeader(vnet, std::span(buffer->data(), size)));
+  }
   buffer->set_used(buffer->capacity());
   net::NetResult<size_t> sent =
       endpoint_->Send(net::Chain(net::Slice(std::move(buffer), 0, size)), device, to, type);
-  if (sent.ok()) return *sent;
+  if (sent.ok()) return *sent + header;
   if (sent.error() == net::NetError::kNoDevice) return Errno(ENXIO);
   return net::ToErrno(sent.error());
 }
@@ -163,6 +198,13 @@ Result<size_t> PacketSocket::RecvMsg(Task& t, ReceiveArgs& args) {
       TRY(Wait(t, (args.flags & MSG_DONTWAIT) == 0, EPOLLIN | EPOLLERR,
                options_.receive_timeout_ns, [&] { return FromNet(endpoint_->Receive(peek)); }));
   const size_t size = d.data.size();
+  const size_t header = static_cast<size_t>(vnet_header_.load());
+  if (header != 0) {
+    // Frames have whole checksums and are no longer than the interface's MTU.
+    if (args.dst.remaining() < header) return Errno(EINVAL);
+    const std::array<std::byte, kMergedVnetHeader> none = {};
+    TRY(args.dst.Put(std::span(none).first(header)));
+  }
   size_t left = std::min(size, args.dst.remaining());
   if (left < size) args.out_flags |= MSG_TRUNC;
   const size_t copied = left;
@@ -196,7 +238,7 @@ Result<size_t> PacketSocket::RecvMsg(Task& t, ReceiveArgs& args) {
                                    static_cast<uint32_t>(size), 0, link, 0, 0});
     }
   }
-  return (args.flags & MSG_TRUNC) != 0 ? size : copied;
+  return header + ((args.flags & MSG_TRUNC) != 0 ? size : copied);
 }
 
 Result<void> PacketSocket::SetOption(int level, int name, OptionIn& in) {
@@ -222,8 +264,20 @@ Result<void> PacketSocket::SetOption(int level, int name, OptionIn& in) {
     }
     case kVnetHdr:
       if (type() != SOCK_RAW) return Errno(EINVAL);
-      if (in.length() < sizeof(int32_t)) return Errno(EINVAL);
-      return Errno(EOPNOTSUPP);  // frames have no virtio header here
+      {
+        const int32_t v = TRY(in.Int());
+        if (HasRings()) return Errno(EBUSY);
+        vnet_header_ = v != 0 ? int32_t{sizeof(VnetHeader)} : 0;
+      }
+      return {};
+    case kVnetHdrSize: {
+      if (type() != SOCK_RAW) return Errno(EINVAL);
+      const int32_t v = TRY(in.Int());
+      if (HasRings()) return Errno(EBUSY);
+      if (v != 0 && v != int32_t{sizeof(VnetHeader)} && v != kMergedVnetHeader) return Errno(EINVAL);
+      vnet_header_ = v;
+      return {};
+    }
     case kTxHasOff: {
       const int32_t v = TRY(in.Int());
       if (!HasRings()) tx_has_off_ = v != 0;
@@ -300,7 +354,8 @@ Result<void> PacketSocket::GetOption(int level, int name, OptionOut& out) {
     }
     case kAuxdata: out.Int(auxdata_); return {};
     case kOrigdev: out.Int(origdev_); return {};
-    case kVnetHdr: out.Int(0); return {};
+    case kVnetHdr: out.Int(vnet_header_ != 0); return {};
+    case kVnetHdrSize: out.Int(vnet_header_); return {};
     case kVersion: out.Int(version_); return {};
     case kHdrLen: {
       if (out.room() < sizeof(int32_t)) return Errno(EINVAL);

@@ -27,7 +27,7 @@ class PacketSocket final : public Socket {
   ~PacketSocket() override;
 
  private:
-  bool KnowsLevel(int level) const override { return level == SOL_SOCKET || level == 263 /* SOL_PACKET */; }
+  bool KnowsLevel(int level, int) const override { return level == SOL_SOCKET || level == 263 /* SOL_PACKET */; }
   Result<void> SetOption(int level, int name, OptionIn& in) override;
   Result<void> GetOption(int level, int name, OptionOut& out) override;
   Result<void> OnSocketOption(int name, int64_t value) override;
@@ -47,7 +47,7 @@ class PacketSocket final : public Socket {
   struct Membership {
     int32_t index = 0;
     uint16_t type = 0, length = 0;
-    std::array<uint8_t, 8> address = {};
+    std::array<uint8_t, 32> address = {};
     uint32_t users = 0;
   };
   Result<void> SetRing(OptionIn& in, bool transmit);

@@ -81,19 +81,23 @@ Result<void> TcpSocket::SetOption(int level, int name, OptionIn& in) {
 
 Result<void> TcpSocket::GetOption(int level, int name, OptionOut& out) {
   if (level == IPPROTO_TCP) return GetTcpOption(name, out);
-  if (name == kOriginalDst && level == (is_v6() ? IPPROTO_IPV6 : IPPROTO_IP)) {
-    return GetOriginalDestination(out);
+  if (name == kOriginalDst && (level == IPPROTO_IP || (level == IPPROTO_IPV6 && is_v6()))) {
+    return GetOriginalDestination(level, out);
   }
   return InetSocket::GetOption(level, name, out);
 }
 
 // getorigdst() and ipv6_getorigdst(): where a redirected connection was meant to go.
-Result<void> TcpSocket::GetOriginalDestination(OptionOut& out) {
-  if (out.room() < (is_v6() ? sizeof(SockAddrIn6Abi) : sizeof(SockAddrInAbi))) return Errno(EINVAL);
+Result<void> TcpSocket::GetOriginalDestination(int level, OptionOut& out) {
+  const bool v6 = level == IPPROTO_IPV6;
+  if (out.room() == INT32_MAX) return Errno(EINVAL);  // a negative length
+  if (out.room() < (v6 ? sizeof(SockAddrIn6Abi) : sizeof(SockAddrInAbi))) return Errno(EINVAL);
   net::NetResult<net::SockAddr> local = tcp_->LocalAddress(), remote = tcp_->RemoteAddress();
   if (!local.ok() || !remote.ok()) return Errno(ENOENT);
+  // An IPv6 socket with an IPv4 peer finds it by the level of the packets.
+  if (remote->addr.Unmapped().is_v4() == v6) return Errno(ENOENT);
   const net::SockAddr first = TRY(FromNet(net().stack().OriginalDestination(*local, *remote)));
-  const SocketAddress name = ToSocketAddress(family(), first);
+  const SocketAddress name = ToSocketAddress(v6 ? AF_INET6 : AF_INET, {first.addr.Unmapped(), first.port, 0});
   out.Set(std::span(name.bytes).first(name.size));
   return {};
 }
@@ -186,7 +190,13 @@ Result<void> TcpSocket::SetTcpOption(int name, OptionIn& in) {
     case kRepairOptions:
       return Errno(EINVAL);
     case kRepair:
-      return Errno(value < -1 || value > 1 ? EINVAL : EPERM);
+      return Errno(EPERM);
+    case kTxDelay:
+      // Whole microseconds times eight must fit. Only the fq scheduler, which no link here has, keeps the
+      // departure times that Linux makes of it.
+      if (value < 0 || value >= 1 << 28) return Errno(EINVAL);
+      tx_delay_us_ = value;
+      return {};
     default:
       return Errno(ENOPROTOOPT);
   }
@@ -254,11 +264,11 @@ Result<void> TcpSocket::GetTcpOption(int name, OptionOut& out) {
     case kFastopenConnect: out.Int(fastopen_connect_); return {};
     case kFastopenNoCookie: out.Int(fastopen_no_cookie_); return {};
     case kRtoMaxMs: out.Int(rto_max_ms_); return {};
-    case kTxDelay: out.Int(0); return {};
+    case kTxDelay: out.Int(tx_delay_us_); return {};
     case kIsMptcp: out.Int(0); return {};
     case kRepair: out.Int(0); return {};
+    case kRepairWindow: return Errno(out.room() == 20 ? EPERM : EINVAL);
     case kRepairQueue:
-    case kRepairWindow:
     case kQueueSeq:
     case kZerocopyReceive:
       return Errno(EINVAL);

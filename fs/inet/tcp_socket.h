@@ -36,14 +36,14 @@ class TcpSocket final : public InetSocket {
   Result<void> GetOption(int level, int name, OptionOut& out) override;
   Result<void> SetTcpOption(int name, OptionIn& in);
   Result<void> GetTcpOption(int name, OptionOut& out);
-  Result<void> GetOriginalDestination(OptionOut& out);
+  Result<void> GetOriginalDestination(int level, OptionOut& out);
   Result<void> OnSocketOption(int name, int64_t value) override;
   bool IsListening() override { return tcp_->State() == net::TcpState::kListen; }
   Result<int64_t> DoIoctl(Task& t, uint32_t cmd, uint64_t arg) override;
 
   const Ref<net::TcpEndpoint> tcp_;
   std::atomic<int32_t> fastopen_connect_{0}, fastopen_no_cookie_{0}, thin_linear_{0}, save_syn_{0},
-      inq_{0}, rto_max_ms_{120000}, quickack_{1}, notsent_lowat_{0};
+      inq_{0}, rto_max_ms_{120000}, tx_delay_us_{0}, quickack_{1}, notsent_lowat_{0};
   OneReader reader_;  // bytes stay queued until they are copied
 };
 

@@ -194,27 +194,75 @@ Result<void> Delete(Context& c, uint8_t family, const NfAttrs& a) {
   return c.stack().ForgetConnection(t) ? Result<void>() : Result<void>(Errno(ENOENT));
 }
 
+// nlattr_to_tcp(): the state and the flags of both directions.
+void ApplyTcp(const NfAttrs& a, net::Connection& to) {
+  const Attr* info = a.Get(CTA_PROTOINFO);
+  if (info == nullptr || to.tuples[0].protocol != IPPROTO_TCP) return;
+  const NfAttrs outer(info->data);
+  const Attr* tcp = outer.Get(CTA_PROTOINFO_TCP);
+  if (tcp == nullptr) return;
+  const NfAttrs inner(tcp->data);
+  if (const Attr* state = inner.Get(CTA_PROTOINFO_TCP_STATE); state != nullptr && state->size() >= 1) {
+    if (state->U8() < net::kCtTcpStates) to.tcp_state = state->U8();
+  }
+  for (size_t d = 0; d < 2; d++) {
+    net::CtTcp::Side& side = to.tcp.side[d];
+    const Attr* flags = inner.Get(CTA_PROTOINFO_TCP_FLAGS_ORIGINAL + d);
+    if (flags == nullptr || flags->size() < 2) continue;
+    const uint8_t value = flags->data[0], mask = flags->data[1];
+    if ((mask & 1) != 0) side.has_scale = (value & 1) != 0;
+    if ((mask & 4) != 0) side.closed_first = (value & 4) != 0;
+    const Attr* scale = inner.Get(CTA_PROTOINFO_TCP_WSCALE_ORIGINAL + d);
+    if (scale != nullptr && scale->size() >= 1 && side.has_scale) side.scale = std::min<uint8_t>(scale->U8(), 14);
+  }
+}
+
+void Apply(const NfAttrs& a, net::TimePoint now, net::Connection& to) {
+  if (a.Get(CTA_MARK) != nullptr) {
+    const uint32_t mask = a.Be32(CTA_MARK_MASK, ~0u);
+    to.mark = (to.mark & ~mask) | (a.Be32(CTA_MARK) & mask);
+  }
+  if (a.Get(CTA_TIMEOUT) != nullptr) {
+    to.expires = now + net::Duration::Seconds(std::min<uint32_t>(a.Be32(CTA_TIMEOUT), INT32_MAX));
+  }
+  if (a.Get(CTA_STATUS) != nullptr) {
+    to.status |= a.Be32(CTA_STATUS) & (net::kCtAssured | net::kCtSeenReply);
+  }
+  ApplyTcp(a, to);
+}
+
+// ctnetlink_create_conntrack().
+Result<void> Create(Context& c, uint8_t family, const NfAttrs& a) {
+  const Attr* orig = a.Get(CTA_TUPLE_ORIG);
+  const Attr* reply = a.Get(CTA_TUPLE_REPLY);
+  if (orig == nullptr || reply == nullptr) return Errno(EINVAL);
+  const CtTuple first = TRY(ParseTuple(*orig, family));
+  const CtTuple second = TRY(ParseTuple(*reply, family));
+  Ref<net::Connection> made = MakeRef<net::Connection>();
+  made->tuples = {first, second};
+  if (made->tuples[0].protocol != made->tuples[1].protocol) return Errno(EINVAL);
+  if (a.Get(CTA_TIMEOUT) == nullptr) return Errno(EINVAL);
+  if (a.Get(CTA_NAT_SRC) != nullptr || a.Get(CTA_NAT_DST) != nullptr) {
+    return c.ack.Fail(EOPNOTSUPP, "the tuples say what is translated");
+  }
+  Apply(a, c.stack().Now(), *made);
+  net::NetResult<void> added = c.stack().AddConnection(std::move(made));
+  if (!added.ok()) return net::ToErrno(added.error());
+  return {};
+}
+
 // ctnetlink_change_conntrack().
 Result<void> Change(Context& c, uint8_t family, const NfAttrs& a) {
   const CtTuple t = TRY(TupleOf(a, family));
   if (!Find(c.stack(), t)) {
     if ((c.message.header.flags & NLM_F_CREATE) == 0) return Errno(ENOENT);
-    return c.ack.Fail(EOPNOTSUPP, "connections are not made from outside");
+    return Create(c, family, a);
   }
   if ((c.message.header.flags & NLM_F_EXCL) != 0) return Errno(EEXIST);
   if (a.Get(CTA_NAT_SRC) != nullptr || a.Get(CTA_NAT_DST) != nullptr) return Errno(EOPNOTSUPP);
   const net::TimePoint now = c.stack().Now();
   const bool known = c.stack().ChangeConnection(t, [&](net::Connection& found) {
-    if (a.Get(CTA_MARK) != nullptr) {
-      const uint32_t mask = a.Be32(CTA_MARK_MASK, ~0u);
-      found.mark = (found.mark & ~mask) | (a.Be32(CTA_MARK) & mask);
-    }
-    if (a.Get(CTA_TIMEOUT) != nullptr) {
-      found.expires = now + net::Duration::Seconds(std::min<uint32_t>(a.Be32(CTA_TIMEOUT), INT32_MAX));
-    }
-    if (a.Get(CTA_STATUS) != nullptr) {
-      found.status |= a.Be32(CTA_STATUS) & (net::kCtAssured | net::kCtSeenReply);
-    }
+    Apply(a, now, found);
   });
   return known ? Result<void>() : Result<void>(Errno(ENOENT));
 }

@@ -133,7 +133,7 @@ Result<void> DoReplace(Socket& s, net::Family family, OptionIn& in) {
 }
 
 Result<void> AddCounters(Socket& s, net::Family family, OptionIn& in) {
-  if (in.length() < sizeof(CountersInfo)) return Errno(EINVAL);
+  if (in.length() <= sizeof(CountersInfo)) return Errno(EINVAL);
   const CountersInfo c = TRY(in.Value<CountersInfo>());
   if (in.length() != sizeof(c) + uint64_t{c.num_counters} * sizeof(net::XtCounter)) {
     return Errno(EINVAL);
@@ -150,7 +150,9 @@ Result<void> AddCounters(Socket& s, net::Family family, OptionIn& in) {
 
 std::optional<net::Family> FamilyOfLevel(const Socket& s, int level, int name) {
   if (name < kBase || name > kBase + 5) return std::nullopt;
-  if (s.family() == AF_INET && level == IPPROTO_IP) return net::Family::kV4;
+  // Sockets of IPv6 have the tables of IPv4, too; raw ones their own level only.
+  const bool v4 = s.family() == AF_INET || (s.family() == AF_INET6 && s.type() != SOCK_RAW);
+  if (v4 && level == IPPROTO_IP) return net::Family::kV4;
   if (s.family() == AF_INET6 && level == IPPROTO_IPV6) return net::Family::kV6;
   return std::nullopt;
 }
@@ -160,6 +162,10 @@ std::optional<net::Family> FamilyOfLevel(const Socket& s, int level, int name) {
 std::optional<Result<void>> SetFilterOption(Socket& s, int level, int name, OptionIn& in) {
   const std::optional<net::Family> family = FamilyOfLevel(s, level, name);
   if (!family || name > kAddCounters) return std::nullopt;
+  // do_ipv6_setsockopt() has looked for a number by then.
+  if (level == IPPROTO_IPV6 && in.length() >= sizeof(int32_t) && !in.addr().IsNull()) {
+    if (const Result<int32_t> number = in.Int(); !number.ok()) return Result<void>(number.error());
+  }
   Result<void> admin = NeedAdmin(in.task(), s);
   if (!admin.ok()) return admin;
   return name == kSetReplace ? DoReplace(s, *family, in) : AddCounters(s, *family, in);

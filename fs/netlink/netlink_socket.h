@@ -118,7 +118,7 @@ class NetlinkSocket final : public Socket {
   Result<void> Connect(Task& t, const SocketAddress& address, bool wait) override;
   Result<SocketAddress> LocalName() override;
   Result<SocketAddress> PeerName() override;
-  bool KnowsLevel(int level) const override { return level == SOL_SOCKET || level == 270 /* SOL_NETLINK */; }
+  bool KnowsLevel(int level, int) const override { return level == SOL_SOCKET || level == 270 /* SOL_NETLINK */; }
   Result<size_t> SendMsg(Task& t, SendArgs& args) override;
   Result<size_t> RecvMsg(Task& t, ReceiveArgs& args) override;
   EventMask Poll(EventMask wanted) override;

@@ -305,6 +305,7 @@ Result<void> NftTransaction::NewRule(const Request& r, const NfAttrs& a) {
     if (nat && c->base && c->type != "nat") return Errno(EOPNOTSUPP);
     if (e->name == "masq" && c->base && c->base->number != 4) return Errno(EOPNOTSUPP);
     if (e->name == "redir" && c->base && c->base->number != 0 && c->base->number != 3) return Errno(EOPNOTSUPP);
+    if (e->name == "tproxy" && c->base && c->base->number != 0) return Errno(EOPNOTSUPP);
     std::vector<const net::NftVerdict*> to;
     e->Chains(&to);
     jumps |= !to.empty() || !e->SetName().empty();

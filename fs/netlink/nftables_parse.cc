@@ -58,6 +58,7 @@ class Reader {
   Result<void> Simple();
   Result<void> Packet();
   Result<void> Translate();
+  Result<void> Tproxy();
   Result<void> Sets();
   Result<void> Limits();
   Result<void> Extension();
@@ -210,6 +211,33 @@ Result<void> Reader::Translate() {
   return Register(n.high, 2, &s_.reg_max_port, &s_.has_max_port);
 }
 
+// nft_tproxy_init()
+Result<void> Reader::Tproxy() {
+  const bool addr = a_.Get(NFTA_TPROXY_REG_ADDR) != nullptr;
+  if (a_.Get(NFTA_TPROXY_FAMILY) == nullptr || (!addr && a_.Get(NFTA_TPROXY_REG_PORT) == nullptr)) {
+    return Errno(EINVAL);
+  }
+  s_.family = a_.Be32(NFTA_TPROXY_FAMILY);
+  switch (family_) {
+    case net::NftFamily::kIp:
+      if (s_.family != NFPROTO_IPV4) return Errno(EINVAL);
+      break;
+    case net::NftFamily::kIp6:
+      if (s_.family != NFPROTO_IPV6) return Errno(EINVAL);
+      break;
+    case net::NftFamily::kInet:
+      break;
+    default:
+      return Errno(EOPNOTSUPP);
+  }
+  if (s_.family == NFPROTO_UNSPEC && addr) return Errno(EINVAL);
+  if (s_.family != NFPROTO_UNSPEC && s_.family != NFPROTO_IPV4 && s_.family != NFPROTO_IPV6) {
+    return Errno(EOPNOTSUPP);
+  }
+  TRY(Register(NFTA_TPROXY_REG_ADDR, s_.family == NFPROTO_IPV4 ? 4 : 16, &s_.reg_addr, &s_.has_addr));
+  return Register(NFTA_TPROXY_REG_PORT, 2, &s_.reg_port, &s_.has_port);
+}
+
 Result<void> Reader::Sets() {
   if (s_.kind == "lookup") {
     const net::NftSet* set = TRY(names_.Set(a_.Get(NFTA_LOOKUP_SET), a_.Get(NFTA_LOOKUP_SET_ID)));
@@ -338,6 +366,11 @@ Result<Ref<net::NftExpr>> Reader::Read() {
     TRY(Packet());
   } else if (k == "reject" || k == "nat" || k == "masq" || k == "redir") {
     TRY(Translate());
+  } else if (k == "tproxy") {
+    TRY(Tproxy());
+  } else if (k == "socket") {
+    s_.key = a_.Be32(NFTA_SOCKET_KEY, 99);
+    TRY(Destination(NFTA_SOCKET_DREG, s_.key == NFT_SOCKET_MARK ? 4 : 1));
   } else if (k == "lookup" || k == "dynset" || k == "objref") {
     TRY(Sets());
   } else if (k == "log") {

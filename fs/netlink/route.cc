@@ -47,6 +47,14 @@ constexpr Row kRows[] = {
 
 }  // namespace
 
+// rtnetlink_bind(): multicast routing's groups are for the namespace's owner.
+Result<void> RouteProtocol::CheckGroup(Task& t, uint32_t group) {
+  constexpr uint32_t kMroute4 = 30, kMroute6 = 31;  // RTNLGRP_IPV4_MROUTE_R, RTNLGRP_IPV6_MROUTE_R
+  if (group != kMroute4 && group != kMroute6) return {};
+  if (!t.creds().HasIn(NetNamespace::Of(t).user_ns(), Capability::kNetAdmin)) return Errno(EPERM);
+  return {};
+}
+
 Result<void> RouteProtocol::Handle(Context& c) {
   const uint16_t type = c.message.header.type;
   if (type > RTM_MAX) return Errno(EOPNOTSUPP);

@@ -14,6 +14,7 @@ class RouteProtocol final : public Protocol, public NetNamespace::ChangeListener
   uint32_t groups() const override { return RTNLGRP_MAX; }
   bool anyone_receives() const override { return true; }
   void OnNetChange(NetNamespace& net, const net::StackHost::Change& change) override;
+  Result<void> CheckGroup(Task& t, uint32_t group) override;
 
  protected:
   Result<void> Handle(Context& c) override;

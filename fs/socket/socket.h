@@ -160,7 +160,7 @@ class Socket : public File {
   int family() const { return family_; }
   int type() const { return type_; }
   // Whether getsockopt at `level` looks at the room before it looks at the option.
-  virtual bool KnowsLevel(int level) const { return level == SOL_SOCKET; }
+  virtual bool KnowsLevel(int level, int) const { return level == SOL_SOCKET; }
   int protocol() const { return protocol_; }
   NetNamespace& net() const { return *net_; }
   uint64_t cookie();
@@ -242,6 +242,7 @@ class Socket : public File {
   auto Wait(Task& t, bool wait, EventMask events, int64_t timeout_ns, F attempt)
       -> decltype(attempt());
   Errno BrokenPipe(Task& t, uint32_t flags);
+  void BecomeFamily(int family) { family_ = family; }
 
   SocketOptions options_;
   std::atomic<int64_t> last_stamp_ns_{-1};  // of the last packet received; -1: none yet
@@ -257,7 +258,8 @@ class Socket : public File {
   std::optional<Result<void>> SetFilterOption(int name, OptionIn& in);
   Result<void> GetFilterOption(OptionOut& out);
 
-  const int family_, type_, protocol_;
+  std::atomic<int> family_;  // changed by IPV6_ADDRFORM alone
+  const int type_, protocol_;
   const Ref<NetNamespace> net_;
   std::atomic<uint64_t> cookie_{0};
   Guarded<RefPtr<net::EndpointFilter>, LockClass::kLeaf> filter_;

@@ -1,5 +1,6 @@
 // The options of SOL_SOCKET (net/core/sock.c: sk_setsockopt, sk_getsockopt).
 #include <linux/sockios.h>
+#include <netinet/in.h>
 #include <sys/epoll.h>
 
 #include "fs/socket/net_namespace.h"
@@ -158,7 +159,7 @@ Result<void> Socket::SetSocketOption(int name, OptionIn& in) {
       o.prefer_busy_poll = on;
       return {};
     case kSoBusyPollBudget:
-      if (value > 8 && !MayAdmin(t)) return Errno(EPERM);
+      if (value > 0 && !MayAdmin(t)) return Errno(EPERM);
       return value < 0 || value > UINT16_MAX ? Result<void>(Errno(EINVAL)) : Result<void>();
     case SO_MAX_PACING_RATE:
       if (in.length() >= sizeof(uint64_t)) {
@@ -265,17 +266,16 @@ Result<void> Socket::SetSocketOption(int name, OptionIn& in) {
       o.mark = value;
       return {};
     case kSoRcvMark:
-      if (!MayRaw(t, *net_)) return Errno(EPERM);
       return SetFlag(name, o.receive_mark, in);
     case SO_TXTIME: {
       // struct sock_txtime: the clock, and flags.
       if (in.length() != 8) return Errno(EINVAL);
       const auto v = TRY(in.Value<TxtimeAbi>());
       if ((v.flags & ~3u) != 0) return Errno(EINVAL);
+      if (v.clock != 1 && !MayIn(t, *net_, Capability::kNetAdmin)) return Errno(EPERM);
       if (v.clock < 0 || v.clock > 11 || (v.clock > 1 && v.clock != 7 && v.clock != 11)) {
         return Errno(EINVAL);
       }
-      if (v.clock != 1 && !MayIn(t, *net_, Capability::kNetAdmin)) return Errno(EPERM);
       o.txtime_clock = v.clock;
       o.txtime_flags = static_cast<int32_t>(v.flags);
       return {};
@@ -307,14 +307,14 @@ Result<void> Socket::SetSocketOption(int name, OptionIn& in) {
       return {};
     case SO_ZEROCOPY: {
       const bool inet = family_ == AF_INET || family_ == AF_INET6;
-      if (!inet || (type_ != SOCK_STREAM && type_ != SOCK_DGRAM)) return Errno(EOPNOTSUPP);
+      if (!inet || (type_ != SOCK_STREAM && protocol_ != IPPROTO_UDP)) return Errno(EOPNOTSUPP);
       if (value < 0 || value > 1) return Errno(EINVAL);
       o.zerocopy = value;
       return {};
     }
     case kSoBindToIfIndex:
-      if (value < 0) return Errno(EINVAL);
       if (o.bound_device != 0 && !MayIn(t, *net_, Capability::kNetRaw)) return Errno(EPERM);
+      if (value < 0) return Errno(EINVAL);
       // Linux takes the number of an interface that is not there.
       if (Result<void> r = OnSocketOption(SO_BINDTODEVICE, value);
           !r.ok() && !r.error().Is(ENODEV)) {

@@ -96,11 +96,12 @@ void UnixSocket::FillIn(UnixMessage& m, Task& t, Outgoing& out, UnixEndpoint& to
 
 Result<size_t> UnixSocket::SendMsg(Task& t, SendArgs& args) {
   Outgoing out;
-  TRY(ReadControl(t, args.control, out));
   if (endpoint_->on_host.load(std::memory_order_acquire)) {
     const bool named = endpoint_->datagram() && args.to != nullptr && args.to->size != 0;
-    const RefPtr<HostLink> host = named ? nullptr : HostTarget();
-    if (host) return SendToHost(t, args, out, *host);
+    if (const RefPtr<HostLink> host = named ? nullptr : HostTarget()) {
+      TRY(ReadControl(t, args.control, out));
+      return SendToHost(t, args, out, *host);
+    }
   }
   if (!endpoint_->stream() && !endpoint_->datagram()) {
     // unix_seqpacket_sendmsg()
@@ -108,6 +109,7 @@ Result<size_t> UnixSocket::SendMsg(Task& t, SendArgs& args) {
     if (endpoint_->error != 0) return Errno(std::exchange(endpoint_->error, 0));
     if (!endpoint_->connected) return Errno(ENOTCONN);
   }
+  TRY(ReadControl(t, args.control, out));
   if ((args.flags & MSG_OOB) != 0 && (!endpoint_->stream() || args.src.remaining() == 0)) {
     return Errno(EOPNOTSUPP);
   }

@@ -259,6 +259,20 @@ bool Conntrack::Confirm(FilterPacket& p, TimePoint now) {
   return true;
 }
 
+NetResult<void> Conntrack::Insert(Ref<Connection> c, TimePoint now) {
+  bool ignored;
+  for (const CtTuple& t : c->tuples) {
+    if (Find(t, now, &ignored) != nullptr) return NetError::kExists;
+  }
+  if (size() >= Most()) return NetError::kNoMemory;
+  c->status |= kCtConfirmed;
+  c->id = next_id_++;
+  table_[c->tuples[0]] = {c, false};
+  table_[c->tuples[1]] = {c, true};
+  Tell(*c, Event::kNew);
+  return {};
+}
+
 bool Conntrack::Change(const CtTuple& tuple, TimePoint now,
                        const std::function<void(Connection&)>& change) {
   bool reply;

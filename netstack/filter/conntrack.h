@@ -15,6 +15,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "netstack/filter/packet.h"
+#include "netstack/net_error.h"
 #include "netstack/time.h"
 
 namespace ringwall::net {
@@ -149,6 +150,9 @@ class Conntrack {
   // By a tuple of either direction.
   bool Forget(const CtTuple& tuple, TimePoint now);
   bool Change(const CtTuple& tuple, TimePoint now, const std::function<void(Connection&)>& change);
+  // A connection that no packet made, with both tuples and its end set. kExists: one of them is another's;
+  // kNoMemory: there are too many.
+  NetResult<void> Insert(Ref<Connection> c, TimePoint now);
   void Flush(TimePoint now);
   // The interface went down or lost its address: what borrowed that one ends (nf_nat_masquerade.c).
   void ForgetMasqueraded(IfIndex iface);

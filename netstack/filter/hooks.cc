@@ -149,6 +149,11 @@ bool Stack::ChangeConnection(const CtTuple& tuple, const std::function<void(Conn
   return filter_->conntrack().Change(tuple, now_, change);
 }
 
+NetResult<void> Stack::AddConnection(Ref<Connection> c) {
+  StackEntry entry(*this);
+  return filter_->conntrack().Insert(std::move(c), now_);
+}
+
 void Stack::FlushConnections() {
   StackEntry entry(*this);
   filter_->conntrack().Flush(now_);

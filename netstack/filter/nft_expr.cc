@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "netstack/filter/nft_fields.h"
+#include "netstack/filter/tproxy.h"
 #include "netstack/filter/xt_actions.h"
 #include "netstack/stack.h"
 #include "netstack/wire/checksum.h"
@@ -503,6 +504,38 @@ class Nat final : public Base {
   }
 };
 
+// nft_tproxy_eval(): without a socket the rule does not match.
+class Tproxy final : public Base {
+ public:
+  using Base::Base;
+  bool Eval(NftRegs& r, NftPacket& p) override {
+    const bool v4 = p.packet.is_v4();
+    if ((s.family == 2 && !v4) || (s.family == 10 && v4)) return false;
+    const IpAddr addr = !s.has_addr ? IpAddr()
+                        : v4        ? IpAddr::V4(At(r, s.reg_addr))
+                                    : IpAddr::V6(At(r, s.reg_addr));
+    return GiveToSocket(p.stack, p.packet, addr, s.has_port ? Load16(At(r, s.reg_port)) : uint16_t{0});
+  }
+};
+
+// nft_socket_eval(): NFT_SOCKET_TRANSPARENT, _MARK, _WILDCARD.
+class Socket final : public Base {
+ public:
+  using Base::Base;
+  bool Eval(NftRegs& r, NftPacket& p) override {
+    const std::optional<FoundSocket> found = FindSocketOf(p.stack, p.packet);
+    if (!found || (s.key != 0 && !found->whole)) return false;
+    uint8_t* to = At(r, s.dreg);
+    std::memset(to, 0, 4);
+    if (s.key == 1) {
+      std::memcpy(to, &found->mark, 4);
+    } else {
+      *to = s.key == 0 ? found->transparent : found->any_address;
+    }
+    return true;
+  }
+};
+
 // xt_* extensions under iptables-nft (nft_compat.c).
 class XtMatch final : public Base {
  public:
@@ -664,6 +697,12 @@ NetResult<Ref<NftExpr>> MakeNftExpr(NftSpec s, std::vector<uint8_t> raw) {
   if (k == "nat" || k == "masq" || k == "redir") {
     if (s.type > 1) return NetError::kOpNotSupp;
     return Make<Nat>(std::move(s), std::move(raw));
+  }
+  if (k == "tproxy") return Make<Tproxy>(std::move(s), std::move(raw));
+  if (k == "socket") {
+    if (s.key > 2) return NetError::kOpNotSupp;  // control groups
+    if (!fits(s.dreg, 4)) return NetError::kRange;
+    return Make<Socket>(std::move(s), std::move(raw));
   }
   if (k == "match") return Make<XtMatch>(std::move(s), std::move(raw));
   if (k == "target") return Make<XtTargetExpr>(std::move(s), std::move(raw));

@@ -29,6 +29,10 @@ struct PacketMeta {
   bool reply = false;  // the connection's second direction
   RefPtr<Connection> connection;
   std::optional<uint32_t> uid;  // of the sending socket
+  // TPROXY: where the socket is bound that the packet is given to, and the port that it was sent to. 0: the
+  // packet's own addresses count.
+  IpAddr socket_addr;
+  uint16_t socket_port = 0, first_port = 0;
 };
 
 class FilterPacket {

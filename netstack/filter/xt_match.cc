@@ -2,6 +2,7 @@
 // Compare Linux's net/netfilter/xt_*.c.
 #include <algorithm>
 
+#include "netstack/filter/tproxy.h"
 #include "netstack/filter/xtables.h"
 #include "netstack/stack.h"
 #include "netstack/wire/ip.h"
@@ -211,6 +212,17 @@ bool StatisticMatch(ByteSpan d, XtPacket& x) {
   return hit != invert;
 }
 
+// struct xt_socket_mtinfo1: flags. A socket bound to no address counts only where that is asked for.
+bool SocketMatch(ByteSpan d, XtPacket& x) {
+  constexpr uint8_t kTransparent = 1, kNoWildcard = 2, kRestoreMark = 4;
+  const uint8_t flags = d.empty() ? 0 : d[0];
+  const std::optional<FoundSocket> s = FindSocketOf(x.stack, x.packet);
+  if (!s || (s->whole && s->any_address && (flags & kNoWildcard) == 0)) return false;
+  if ((flags & kTransparent) != 0 && !s->transparent) return false;
+  if ((flags & kRestoreMark) != 0 && s->whole) x.packet.meta.mark = s->mark;
+  return true;
+}
+
 struct Match {
   const char* name;
   uint8_t revision;
@@ -254,6 +266,10 @@ constexpr Match kMatches[] = {
        return c != nullptr &&
               ((c->mark & At<uint32_t>(d, 4)) == At<uint32_t>(d, 0)) != (d[8] != 0);
      }, nullptr},
+    {"socket", 0, 0, Family::kV4, 0, SocketMatch, nullptr},
+    {"socket", 1, 1, Family::kNone, 0, SocketMatch, [](ByteSpan d, uint16_t) { return d[0] <= 1; }},
+    {"socket", 2, 1, Family::kNone, 0, SocketMatch, [](ByteSpan d, uint16_t) { return d[0] <= 3; }},
+    {"socket", 3, 1, Family::kNone, 0, SocketMatch, [](ByteSpan d, uint16_t) { return d[0] <= 7; }},
     {"owner", 1, 20, Family::kNone, 0, OwnerMatch, nullptr},
     {"addrtype", 0, 12, Family::kV4, 0,
      [](ByteSpan d, XtPacket& x) { return AddrTypeMatch(d, x, false); }, nullptr},

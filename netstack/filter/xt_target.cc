@@ -1,6 +1,7 @@
 // The targets of iptables but the verdicts. Compare Linux's net/netfilter/xt_*.c and ipt_REJECT.c.
 #include <algorithm>
 
+#include "netstack/filter/tproxy.h"
 #include "netstack/filter/xt_actions.h"
 #include "netstack/stack.h"
 #include "netstack/tcp/protocol.h"
@@ -167,6 +168,13 @@ Verdict ConnMark(ByteSpan d, XtPacket& x) {
   return Verdict::kContinue;
 }
 
+// struct xt_tproxy_target_info: mark_mask, mark_value, laddr, lport; revision 1 with an address of 16 bytes.
+Verdict Tproxy(XtPacket& x, ByteSpan d, const IpAddr& addr, uint16_t port) {
+  if (!GiveToSocket(x.stack, x.packet, addr, port)) return Verdict::kDrop;
+  x.packet.meta.mark = (x.packet.meta.mark & ~At<uint32_t>(d, 0)) ^ At<uint32_t>(d, 4);
+  return Verdict::kAccept;
+}
+
 Verdict NoTrack(ByteSpan, XtPacket& x) {
   if (x.packet.meta.info == CtInfo::kNone) x.packet.meta.info = CtInfo::kUntracked;
   return Verdict::kContinue;
@@ -215,6 +223,12 @@ constexpr Target kTargets[] = {
     {"MASQUERADE", 0, 24, Family::kV4, "nat", Bit(Hook::kPostRouting), Masquerade},
     {"MASQUERADE", 0, 40, Family::kV6, "nat", Bit(Hook::kPostRouting), Masquerade},
     {"REDIRECT", 0, 24, Family::kV4, "nat", kDst, Redirect},
+    {"TPROXY", 0, 16, Family::kV4, "mangle", Bit(Hook::kPreRouting),
+     [](ByteSpan d, XtPacket& x) { return Tproxy(x, d, IpAddr::V4(&d[8]), Load16(&d[12])); }},
+    {"TPROXY", 1, 28, Family::kNone, "mangle", Bit(Hook::kPreRouting),
+     [](ByteSpan d, XtPacket& x) {
+       return Tproxy(x, d, x.packet.is_v4() ? IpAddr::V4(&d[8]) : IpAddr::V6(&d[8]), Load16(&d[24]));
+     }},
     {"REDIRECT", 0, 40, Family::kV6, "nat", kDst, Redirect},
 };
 
@@ -284,7 +298,8 @@ std::optional<uint8_t> XtTargetRevision(std::string_view name, Family family) {
 }
 
 NetResult<void> XtCheckTarget(std::string_view name, uint8_t revision, ByteSpan data,
-                              Family family, std::string_view table, uint32_t hooks) {
+                              Family family, std::string_view table, uint32_t hooks,
+                              std::optional<uint16_t> protocol) {
   const Target* t = Find(name, revision, family);
   if (t == nullptr) return NetError::kNotFound;
   if (data.size() != XtAlign(t->size)) return NetError::kInvalid;
@@ -292,6 +307,7 @@ NetResult<void> XtCheckTarget(std::string_view name, uint8_t revision, ByteSpan 
   if (t->hooks != 0 && (hooks & ~t->hooks) != 0) return NetError::kInvalid;
   const bool old_range = t->size == 24 && std::string_view(t->table) == "nat";
   if (old_range && At<uint32_t>(data, 0) != 1) return NetError::kInvalid;  // one range
+  if (name == "TPROXY" && protocol && *protocol != kProtoTcp && *protocol != kProtoUdp) return NetError::kInvalid;
   if (name == "LOG" && (data[0] >= 8 || data[31] != 0)) return NetError::kInvalid;
   if (name == "REJECT" && At<uint32_t>(data, 0) > 8) return NetError::kInvalid;
   if ((name == "TTL" || name == "HL") && (data[0] > 2 || (data[0] != 0 && data[1] == 0))) return NetError::kInvalid;

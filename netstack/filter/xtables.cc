@@ -135,7 +135,8 @@ NetResult<void> XtTable::CheckEntry(ByteSpan blob, size_t at, uint32_t hooks) co
     if (size != kErrorTarget) return NetError::kInvalid;
     return {};
   }
-  return XtCheckTarget(name, RevisionAt(blob, t), data, family_, name_, hooks);
+  return XtCheckTarget(name, RevisionAt(blob, t), data, family_, name_, hooks,
+                       inverted ? uint16_t{0} : protocol);
 }
 
 // mark_source_chains(): every jump leads to an entry, none leads back; tells which hooks reach

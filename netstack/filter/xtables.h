@@ -107,8 +107,10 @@ std::optional<uint8_t> XtTargetRevision(std::string_view name, Family family);
 // kNotFound when there is no such match; kInvalid when its size or values are wrong.
 NetResult<void> XtCheckMatch(std::string_view name, uint8_t revision, ByteSpan data, Family family,
                              uint16_t protocol, bool protocol_inverted);
+// protocol: that the rule names, 0 for none; nothing where it is not known.
 NetResult<void> XtCheckTarget(std::string_view name, uint8_t revision, ByteSpan data,
-                              Family family, std::string_view table, uint32_t hooks);
+                              Family family, std::string_view table, uint32_t hooks,
+                              std::optional<uint16_t> protocol = std::nullopt);
 bool XtMatches(std::string_view name, uint8_t revision, ByteSpan data, XtPacket& x);
 Verdict XtTarget(std::string_view name, uint8_t revision, ByteSpan data, XtPacket& x);
 

@@ -97,7 +97,8 @@ void Stack::Ipv4In(Interface& iface, Slice datagram, const RxFrame& frame, bool 
     if (!iface.groups.contains(rx.dst)) return;
   } else if (rx.dst_is_broadcast) {
     rx.dst_is_group = true;
-  } else if (!IsLocal(rx.dst) && !(iface.config.any_destination && !link_group)) {
+  } else if (!IsLocal(rx.dst) && !(iface.config.any_destination && !link_group) &&
+             (link_group || !RoutedHere(rx))) {
     if (link_group || lo || !config_.forwarding4) {
       count.in_addr_errors++;
       return;
@@ -115,6 +116,12 @@ void Stack::Ipv4In(Interface& iface, Slice datagram, const RxFrame& frame, bool 
     datagram = std::move(*whole);
   }
   Deliver(rx, datagram.Sub(rx.header.size()), datagram);
+}
+
+bool Stack::RoutedHere(const IpReceived& rx) {
+  NetResult<Route> route =
+      FindRoute({.src = rx.src, .dst = rx.dst, .iif = rx.iface, .mark = rx.meta.mark});
+  return route.ok() && route->kind == Route::Kind::kLocal;
 }
 
 std::optional<Slice> Stack::Reassemble4(Interface& iface, const Slice& datagram, IpReceived& rx) {
@@ -209,6 +216,7 @@ void Stack::Ipv6In(Interface& iface, Slice datagram, const RxFrame& frame) {
   } else {
     Interface* owner = OwnerOf(rx.dst);
     if (owner == nullptr && iface.config.any_destination && !rx.dst.IsLinkLocal()) owner = &iface;
+    if (owner == nullptr && !rx.dst.IsLinkLocal() && RoutedHere(rx)) owner = &iface;
     if (owner == nullptr || (rx.dst.IsLinkLocal() && owner != &iface && !lo)) {
       if (lo || !config_.forwarding6 || rx.dst.IsLinkLocal()) {
         count.in_addr_errors++;

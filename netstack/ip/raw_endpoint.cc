@@ -67,6 +67,7 @@ NetResult<void> RawEndpoint::DoConnect(const SockAddr& given) {
     // __udp_disconnect(), which raw sockets share: the number goes with the peer.
     remote_.reset();
     if (!ping_) local_.port = 0;
+    deaf_ = !ping_;
     if (local_chosen_) local_.addr = IpAddr::Any(family_);
     local_chosen_ = false;
     return {};
@@ -141,14 +142,17 @@ NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
   IfIndex oif = params.iface != 0 ? params.iface : static_cast<IfIndex>(opt(Option::kBindToDevice));
   if (oif == 0 && to.addr.is_v6()) oif = to.scope;
   IpAddr src = params.src.IsNone() || params.src.IsAny() ? local_.addr : params.src;
-  if (src.IsMulticast()) src = IpAddr();
+  if (src.IsMulticast() || (src.is_v4() && stack_->IsBroadcast(src))) src = IpAddr();
 
   const bool included = !ping_ && flag(Option::kHeaderIncluded);
   Route route = TRY(stack_->FindRoute({.src = src, .dst = to.addr, .oif = oif,
                                        .mark = static_cast<uint32_t>(opt(Option::kMark))}));
   if (route.kind == Route::Kind::kBroadcast && !flag(Option::kBroadcast)) return NetError::kAccess;
+  to.addr = route.dst;  // an unspecified one is this host's
   // Linux looks at the shut side where it allocates for one message, which plain raw ones do not.
-  if (write_shut_ && (ping_ || included)) return NetError::kPipe;
+  if (write_shut_ && (ping_ || (included && size >= (family_ == Family::kV4 ? kIpv4Header : kIpv6Header)))) {
+    return NetError::kPipe;
+  }
   if (included) {
     // Linux fills in the length, the checksum, and a source or identifier of 0: raw_send_hdrinc().
     const Slice flat = Slice::Copy(data.Flatten().span());
@@ -169,19 +173,21 @@ NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
     TRY(stack_->SendRawIp(route, Packet(Chain(flat))));
     return size;
   }
+  if (params.hold) return size;
 
+  const bool v4 = family_ == Family::kV4;
   IpSend ip{route.src, to.addr, protocol_, params.ttl.value_or(TtlFor(to.addr)),
             params.tos.value_or(TosFor(to.addr))};
   Own(ip);
-  const bool icmp6 = protocol_ == kProtoIcmpv6 && family_ == Family::kV6;
+  const bool icmp6 = protocol_ == kProtoIcmpv6 && !v4;
   const int64_t checksum_at = icmp6 ? 2 : opt(Option::kChecksum6);
   Packet p;
-  if (ping_ || (family_ == Family::kV6 && checksum_at >= 0)) {
+  if (ping_ || (!v4 && checksum_at >= 0)) {
     const Slice flat = Slice::Copy(data.Flatten().span());
     uint8_t* m = flat.empty() ? nullptr : flat.buffer()->data();
     if (ping_) {
       if (flat.size() < kIcmpHeader) return NetError::kInvalid;
-      if (m[0] != (family_ == Family::kV4 ? kIcmpEcho : kIcmp6Echo) || m[1] != 0) {
+      if (m[0] != (v4 ? kIcmpEcho : kIcmp6Echo) || m[1] != 0) {
         return NetError::kInvalid;
       }
       TRY(TakeIdent(0));
@@ -191,7 +197,7 @@ NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
     if (flat.size() < at + 2) return NetError::kInvalid;
     Store16(m + at, 0);
     Checksum c;
-    if (family_ == Family::kV6) {
+    if (!v4) {
       c.AddPseudo(route.src, to.addr, protocol_, static_cast<uint32_t>(flat.size()));
     }
     c.Add(flat.span());
@@ -200,7 +206,6 @@ NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
   } else {
     p.payload = std::move(data);
   }
-  const bool v4 = family_ == Family::kV4;
   const int64_t discover = opt(v4 ? Option::kMtuDiscover : Option::kMtuDiscover6);
   const size_t total = p.size() + (v4 ? kIpv4Header : kIpv6Header);
   ip.dont_fragment = discover >= 2 && discover != 5;
@@ -251,7 +256,7 @@ std::array<uint32_t, 8> RawEndpoint::IcmpFilter() {
 }
 
 bool RawEndpoint::Hears(const IpReceived& rx, const Slice& transport) const {
-  if (ping_ || rx.dst.family() != family_ || rx.protocol != protocol_) return false;
+  if (ping_ || deaf_ || rx.dst.family() != family_ || rx.protocol != protocol_) return false;
   if (remote_ && remote_->addr != rx.src) return false;
   if (!local_.addr.IsNone() && !local_.addr.IsAny() && local_.addr != rx.dst) return false;
   const IfIndex device = static_cast<IfIndex>(opt(Option::kBindToDevice));
@@ -337,7 +342,7 @@ void RawProtocol::PingIn(const IpReceived& rx, const IcmpView& view, const Slice
 
 void RawProtocol::ErrorIn(const IcmpError& e) {
   for (RawEndpoint* r : endpoints_) {
-    if (r->family() != e.local.family() || r->protocol() != e.protocol) continue;
+    if (r->deaf() || r->family() != e.local.family() || r->protocol() != e.protocol) continue;
     if (r->ping()) {
       if (e.transport.size() < kIcmpHeader || Load16(e.transport.data() + 4) != r->ident()) {
         continue;

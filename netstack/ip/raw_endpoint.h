@@ -27,6 +27,7 @@ class RawEndpoint final : public Endpoint {
 
   // ---- Internal ----
   uint8_t protocol() const { return protocol_; }
+  bool deaf() const { return deaf_; }
   bool ping() const { return ping_; }
   uint16_t ident() const { return ident_; }
   NetResult<SockAddr> RemoteLocked() { return DoRemote(); }
@@ -36,6 +37,7 @@ class RawEndpoint final : public Endpoint {
 
  private:
   NetError TooLong(const SockAddr& to, uint32_t mtu);
+  bool deaf_ = false;          // __udp_disconnect() takes a raw socket out of its table for good
   bool local_chosen_ = false;  // by connect
   uint32_t DoPoll() override;
   void DoDescribe(SocketInfo& info) override;

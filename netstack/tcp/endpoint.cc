@@ -172,6 +172,8 @@ NetResult<void> TcpEndpoint::DoConnect(const SockAddr& given) {
     connection_.reset();
   }
   SockAddr a = TRY(Normalise(given));
+  // The loopback of the family that it is bound to.
+  if (a.addr.IsAny() && bound_by_user_ && local_.addr.is_v4()) a.addr = IpAddr::Any(Family::kV4);
   IfIndex oif = static_cast<IfIndex>(opt(Option::kBindToDevice));
   if (a.addr.is_v6() && a.addr.IsLinkLocal()) {
     if (a.scope == 0) a.scope = device_ != 0 ? device_ : oif;
@@ -262,9 +264,11 @@ NetResult<void> TcpEndpoint::Disconnect() {
   Ref<TcpEndpoint> hold(*this);
   deferred_.reset();
   dead_end_ = false;
-  listener_.reset();
   shut_read_ = shut_write_ = false;
   std::optional<NetError> left;
+  // tcp_set_state(): what was closed all the time keeps its port.
+  const bool was_open = listener_ || (connection_ && connection_->state() != TcpState::kClosed);
+  listener_.reset();
   if (connection_) {
     const TcpState state = connection_->state();
     // Linux leaves an error behind where a reset goes out.
@@ -276,13 +280,16 @@ NetResult<void> TcpEndpoint::Disconnect() {
     connection_.reset();
   }
   stack_->tcp().RemoveListener(this, local_.port);
+  // SOCK_BINDADDR_LOCK and SOCK_BINDPORT_LOCK: what bind did not name goes; the number of the port is seen until
+  // there is another (inet_sport).
+  if (bound_ && bound_by_user_) {
+    local_.addr = bound_->addr;
+    bound_by_user_ = !was_open || port_by_user_ || !local_.addr.IsAny();
+  }
+  if (bound_ && (!bound_by_user_ || (was_open && !port_by_user_))) Unbind();
   if (!bound_by_user_) {
-    // The address goes; the number of the port is seen until there is another (inet_sport).
-    if (bound_) Unbind();
     local_.addr = IpAddr::Any(family_);
     local_.scope = 0;
-  } else if (bound_) {
-    local_.addr = bound_->addr;
   }
   remote_.reset();
   connecting_ = was_connected_ = false;
@@ -642,6 +649,7 @@ void TcpEndpoint::Emit(TcpSegment& seg, Chain payload, uint32_t mss, bool ecn_ca
 NetResult<size_t> TcpEndpoint::SendChecks() {
   if (std::optional<NetError> e = TakeErrorLocked()) return *e;
   if (!connection_) return NetError::kPipe;
+  if (shut_write_) return NetError::kPipe;  // before it was connected
   switch (connection_->state()) {
     case TcpState::kSynReceived:
       if (connection_->fast_child()) break;
@@ -705,12 +713,13 @@ NetResult<Chain> TcpEndpoint::Peek(size_t n, size_t skip) {
     Chain c = connection_->Peek(n, skip);
     if (!c.empty()) return c;
   }
+  if (listener_) return NetError::kNotConnected;  // an error stays
   if (std::optional<NetError> e = TakeErrorLocked()) return *e;
   if (deferred_) return NetError::kWouldBlock;
-  if (!connection_ && !listener_ && shut_read_) return Chain();
+  if (!connection_ && shut_read_) return Chain();
   if (!connection_) return NetError::kNotConnected;
   // What was refused is shut both ways, too: tcp_done().
-  if (connection_->read_shut() || connection_->state() == TcpState::kClosed) return Chain();
+  if (connection_->read_shut() || shut_read_ || connection_->state() == TcpState::kClosed) return Chain();
   return NetError::kWouldBlock;
 }
 

@@ -20,6 +20,7 @@ class TcpListener {
                Chain payload);
   bool HasWaiting() const { return !accepted_.empty(); }
   RefPtr<TcpEndpoint> TakeWaiting();
+  bool HasRequest(const FourTuple& tuple) const { return requests_.contains(tuple); }
   size_t half_open() const { return requests_.size(); }
   void Describe(std::vector<SocketInfo>& out);
   size_t waiting() const { return accepted_.size(); }

@@ -53,12 +53,40 @@ void TcpProtocol::SegmentIn(const IpReceived& rx, const TcpSegment& segment, Cha
   if (auto it = time_wait_.find(tuple); it != time_wait_.end()) {
     if (!TimeWaitIn(tuple, *it->second, rx, segment, length)) return;
   }
-  if (TcpEndpoint* l = FindListener(tuple, rx.iface, payload)) {
+  FourTuple wanted = tuple;
+  if (rx.meta.socket_port != 0) {  // TPROXY
+    wanted.local = rx.meta.socket_addr;
+    wanted.local_port = rx.meta.socket_port;
+  }
+  if (TcpEndpoint* l = FindListener(wanted, rx.iface, payload)) {
     Ref<TcpEndpoint> hold(*l);
     return l->listener()->Segment(tuple, rx, segment, std::move(payload));
   }
   // RFC 9293 3.10.7.1
   if (!segment.Has(kRst)) SendReset(tuple, rx.iface, segment, length);
+}
+
+TcpEndpoint* TcpProtocol::FindConnection(const FourTuple& tuple) {
+  auto it = connections_.find(tuple);
+  return it == connections_.end() ? nullptr : it->second.get();
+}
+
+TcpEndpoint* TcpProtocol::FindRequest(const FourTuple& tuple) {
+  const auto has = [&](TcpEndpoint* e) {
+    return e->listener() != nullptr && e->listener()->HasRequest(tuple);
+  };
+  // Nearly always its own port's; a proxy's are elsewhere.
+  if (auto own = listeners_.find(tuple.local_port); own != listeners_.end()) {
+    for (TcpEndpoint* e : own->second) {
+      if (has(e)) return e;
+    }
+  }
+  for (auto& [port, list] : listeners_) {
+    for (TcpEndpoint* e : list) {
+      if (e->flag(Option::kTransparent) && has(e)) return e;
+    }
+  }
+  return nullptr;
 }
 
 TcpEndpoint* TcpProtocol::FindListener(const FourTuple& tuple, IfIndex iface,

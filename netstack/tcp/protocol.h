@@ -69,8 +69,13 @@ class TcpProtocol {
   size_t time_waits() const { return time_wait_.size(); }
   size_t orphans = 0;
 
- private:
+  // Null when there is none. Of a listening group the one whose turn it is; payload: for its program.
   TcpEndpoint* FindListener(const FourTuple& tuple, IfIndex iface, const Chain& payload);
+  TcpEndpoint* FindConnection(const FourTuple& tuple);
+  // The listener with a half-open connection of these addresses.
+  TcpEndpoint* FindRequest(const FourTuple& tuple);
+
+ private:
   bool TimeWaitIn(const FourTuple& tuple, TimeWait& tw, const IpReceived& rx,
                   const TcpSegment& segment, size_t length);
   bool MayReuse(const TimeWait& tw, bool loopback) const;

@@ -95,6 +95,7 @@ NetResult<void> UdpEndpoint::Autobind() {
 NetResult<void> UdpEndpoint::DoConnect(const SockAddr& given) {
   if (given.addr.IsNone()) {
     remote_.reset();
+    sent_from_ = IpAddr();
     if (local_chosen_) {
       local_.addr = IpAddr::Any(family_);
       local_chosen_ = false;
@@ -118,7 +119,8 @@ NetResult<void> UdpEndpoint::DoConnect(const SockAddr& given) {
   }
   // A source that an earlier connect chose stays (inet_saddr, np->saddr).
   IpAddr src = local_.addr;
-  if (src.IsMulticast() || (src.is_v4() && stack_->IsBroadcast(src))) src = IpAddr();
+  const bool of_group = src.IsMulticast() || (src.is_v4() && stack_->IsBroadcast(src));
+  if (of_group) src = sent_from_.family() == a.addr.family() ? sent_from_ : IpAddr();
   if (!src.IsNone() && !src.IsAny() && src.family() != a.addr.family()) {
     if (src.is_v4() && a.addr.IsAny()) {
       a.addr = IpAddr::Any(Family::kV4);  // the loopback of the family that it has
@@ -126,14 +128,17 @@ NetResult<void> UdpEndpoint::DoConnect(const SockAddr& given) {
       TRY(stack_->FindRoute({.dst = a.addr, .oif = device}));
       return NetError::kAfNoSupport;  // ip6_dst_lookup_tail()
     } else if (local_chosen_) {
-      src = IpAddr();
+      src = sent_from_;
     }
   }
   Route route = TRY(stack_->FindRoute({.src = src, .dst = a.addr, .oif = device,
                                        .mark = static_cast<uint32_t>(opt(Option::kMark))}));
   if (route.kind == Route::Kind::kBroadcast && !flag(Option::kBroadcast)) return NetError::kAccess;
   if (!bound_) TRY(BindTo({local_.addr.IsNone() ? IpAddr::Any(family_) : local_.addr, 0, 0}));
-  if (local_.addr.IsNone() || local_.addr.IsAny() || local_chosen_) {
+  const bool other_family = local_.addr.is_v6() && !local_.addr.IsAny() && a.addr.is_v4();
+  if ((of_group || other_family) && sent_from_.IsNone()) sent_from_ = route.src;
+  // One that is there stays, also when the peer is of the other family (__ip6_datagram_connect()).
+  if (local_.addr.IsNone() || local_.addr.IsAny()) {
     local_.addr = route.src;
     local_chosen_ = true;
   }
@@ -189,6 +194,7 @@ NetResult<size_t> UdpEndpoint::Send(Chain data, const SendParams& params) {
   SockAddr to;
   if (params.to) {
     to = TRY(Normalise(*params.to));
+    if (to.addr.IsAny() && local_.addr.is_v4()) to.addr = IpAddr::Any(Family::kV4);
     if (to.port == 0) return NetError::kInvalid;
     if (std::optional<NetError> e = WrongFamily(to.addr)) return *e;
   } else if (remote_) {
@@ -215,7 +221,7 @@ NetResult<size_t> UdpEndpoint::Send(Chain data, const SendParams& params) {
   }
   IpAddr src = params.src.Unmapped();
   if (src.IsNone() || src.IsAny()) src = local_.addr.Unmapped();
-  if (src.is_v4() && !src.IsAny() && to.addr.is_v6() && !local_chosen_) {
+  if (src.is_v4() && !src.IsAny() && to.addr.is_v6()) {
     TRY(stack_->FindRoute({.dst = to.addr, .oif = oif, .mark = mark}));
     return NetError::kAfNoSupport;
   }
@@ -417,6 +423,7 @@ void UdpEndpoint::EnqueueOne(const IpReceived& rx, uint16_t sport, Chain payload
   d.when = stack_->now();
   d.gso_size = gso_size;
   d.mark = rx.meta.mark;
+  d.first_port = rx.meta.first_port;
   d.drops = drops_;
   queued_bytes_ += cost;
   queue_.push_back(std::move(d));
@@ -497,7 +504,10 @@ void UdpProtocol::DatagramIn(const IpReceived& rx, uint16_t sport, uint16_t dpor
     if (!heard) count.no_ports++;
     return;
   }
-  if (UdpEndpoint* e = Find(rx.src, sport, rx.dst, dport, rx.iface, &payload)) {
+  const PacketMeta& given = rx.meta;
+  const bool to_other = given.socket_port != 0;  // TPROXY
+  if (UdpEndpoint* e = Find(rx.src, sport, to_other ? given.socket_addr : rx.dst,
+                            to_other ? given.socket_port : dport, rx.iface, &payload)) {
     return e->Enqueue(rx, sport, std::move(payload));
   }
   count.no_ports++;

@@ -47,6 +47,7 @@ class UdpEndpoint final : public Endpoint {
   void Enqueue(const IpReceived& rx, uint16_t sport, Chain payload);
   void OnIcmp(const IcmpError& e, uint16_t remote_port);
   bool connected() const { return remote_.has_value(); }
+  bool any_address() const { return local_.addr.IsNone() || local_.addr.IsAny(); }
   // Whether a binding is of the same reuse group.
   bool SharesWith(const PortBinding& b) const {
     return bound_ && bound_->addr == b.addr && bound_->dual == b.dual && bound_->device == b.device;
@@ -79,6 +80,7 @@ class UdpEndpoint final : public Endpoint {
   bool port_by_user_ = false;  // bind gave or chose it
   bool gro_ = false;
   bool local_chosen_ = false;  // the address came from connect, not from bind
+  IpAddr sent_from_;           // chosen by connect where local_ is a group, a broadcast address or of IPv6
   std::optional<SockAddr> remote_;
   std::optional<PortBinding> bound_;
   bool read_shut_ = false;
@@ -104,9 +106,11 @@ class UdpProtocol {
     ports_.Add(port, to);
   }
 
- private:
+  // Who hears a datagram; null: nobody. `payload`: for the programs of groups.
   UdpEndpoint* Find(const IpAddr& src, uint16_t sport, const IpAddr& dst, uint16_t dport,
                     IfIndex iface, const Chain* payload);
+
+ private:
   Stack& stack_;
   PortTable ports_{false};
   absl::flat_hash_map<uint16_t, std::vector<UdpEndpoint*>> by_port_;

@@ -468,7 +468,7 @@ HostResult<void> Container::Begin() {
     // Only now: some engines furnish the namespace between create and start.
     const NetNamespaceScope inside =
         TRY(NetNamespaceScope::Enter(path));
-    network = TRY(TakeOverNetwork());
+    network = TRY(TakeOverNetwork({.pid = state_.pid(), .id = state_.id()}));
     std::string resolver;
     const std::string resolv_conf = ResolvConfOf(Spec(), &resolver);
     if (!resolver.empty()) {

@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <map>
@@ -24,6 +25,8 @@
 namespace ringwall {
 namespace {
 
+constexpr std::string_view kAlias = "runsc ";  // with the pid and the name
+constexpr size_t kMaxAlias = 255;              // IFALIASZ, less one
 constexpr int kSocketBuffer = 8 << 20;  // a hundred merged segments
 
 net::IpAddr ToAddr(int family, std::span<const uint8_t> bytes) {
@@ -45,6 +48,7 @@ bool Split(std::span<const uint8_t> body, Fixed* fixed, std::span<const uint8_t>
 // The namespace as dumps show it, keyed by the kernel's interface numbers.
 struct Seen {
   NetworkConfig config;
+  std::string alias;  // that another container left
   std::map<int, int> link_of;  // interface number -> place in config.links
   struct Address {
     ifaddrmsg header;
@@ -66,6 +70,7 @@ void SeeLink(std::span<const uint8_t> body, Seen* seen) {
            name.c_str());
     return;
   }
+  if (const std::string alias = attributes.Text(IFLA_IFALIAS); alias.starts_with(kAlias)) seen->alias = alias;
   LinkConfig link;
   link.name = name;
   std::memcpy(link.mac.b.data(), mac.data(), 6);
@@ -216,14 +221,48 @@ NetNamespaceScope::~NetNamespaceScope() {
   if (before_) RW_CHECK(setns(before_.get(), CLONE_NEWNET) == 0);
 }
 
-HostResult<NetworkConfig> TakeOverNetwork() {
+namespace {
+
+// Whether the process is alive in the caller's network namespace.
+bool IsHere(int pid) {
+  struct stat own, other;
+  const std::string path = "/proc/" + std::to_string(pid) + "/ns/net";
+  return pid > 0 && stat("/proc/thread-self/ns/net", &own) == 0 && stat(path.c_str(), &other) == 0 &&
+         own.st_dev == other.st_dev && own.st_ino == other.st_ino;
+}
+
+// Two stacks cannot answer for one address: each would reset the other's connections.
+HostResult<void> CheckOwner(const std::string& alias) {
+  if (alias.empty()) return {};
+  char* end = nullptr;
+  const long pid = strtol(alias.c_str() + kAlias.size(), &end, 10);
+  if (!IsHere(static_cast<int>(pid))) return {};
+  return HostError::Message("network: the namespace belongs to the running container" + std::string(end) +
+                            ", whose sandbox answers for its addresses; sandboxes cannot share one");
+}
+
+HostResult<void> SetAlias(RtNetlink& netlink, int interface, const NetworkOwner& owner) {
+  std::string alias = std::string(kAlias) + std::to_string(owner.pid) + " " + owner.id;
+  alias.resize(std::min(alias.size(), kMaxAlias));
+  ifinfomsg link = {};
+  link.ifi_index = interface;
+  NetlinkMessage set(RTM_SETLINK, 0, link);
+  set.Add(IFLA_IFALIAS, alias);
+  return netlink.Request(set, "name the owner of an interface");
+}
+
+}  // namespace
+
+HostResult<NetworkConfig> TakeOverNetwork(const NetworkOwner& owner) {
   RtNetlink netlink = TRY(RtNetlink::Open());
   Seen seen;
   TRY(Look(netlink, RTM_GETLINK, ifinfomsg{}, "list the interfaces", SeeLink, &seen));
   TRY(Look(netlink, RTM_GETADDR, ifaddrmsg{}, "list the addresses", SeeAddress, &seen));
   TRY(Look(netlink, RTM_GETROUTE, rtmsg{}, "list the routes", SeeRoute, &seen));
   TRY(Look(netlink, RTM_GETNEIGH, ndmsg{}, "list the neighbours", SeeNeighbour, &seen));
+  TRY(CheckOwner(seen.alias));
   for (const auto& [interface, place] : seen.link_of) {
+    TRY(SetAlias(netlink, interface, owner));
     TRY(OpenPacketSocket(interface, &seen.config.links[static_cast<size_t>(place)]));
   }
   for (const Seen::Address& address : seen.addresses) {

@@ -2,6 +2,8 @@
 #ifndef RINGWALL_RUNSC_NET_HOST_NETWORK_H_
 #define RINGWALL_RUNSC_NET_HOST_NETWORK_H_
 
+#include <string>
+
 #include "runsc/net/config.h"
 #include "sentry/base/host_error.h"
 
@@ -22,9 +24,16 @@ class NetNamespaceScope {
   UniqueFd before_;
 };
 
+// Who takes a namespace's interfaces over: a process in it, and the container's name for others to read.
+struct NetworkOwner {
+  int pid = 0;
+  std::string id;
+};
+
 // Reads the namespace that the caller is in, opens a packet socket for each interface that is up,
-// and takes the addresses away from the host's kernel, so that nobody but the Sentry answers there.
-HostResult<NetworkConfig> TakeOverNetwork();
+// and takes the addresses away from the host's kernel, so that nobody but the Sentry answers there. The
+// interfaces' alias says whose they are: an error names a running container that has them already.
+HostResult<NetworkConfig> TakeOverNetwork(const NetworkOwner& owner);
 
 }  // namespace ringwall
 

@@ -91,9 +91,13 @@ class LinkTest : public ::testing::TestWithParam<net::Family> {
     add.Add(RTA_GATEWAY, kHost4.data(), 4);
     add.Add(RTA_OIF, guest_if);
     ASSERT_HOST_OK(inside->Request(add, "add a route"));
-    HostResult<NetworkConfig> config = TakeOverNetwork();
+    HostResult<NetworkConfig> config = TakeOverNetwork({.pid = getpid(), .id = "first"});
     ASSERT_HOST_OK(config);
     config_ = std::move(*config);
+    // Another container that joins the namespace is told whose it is.
+    HostResult<NetworkConfig> again = TakeOverNetwork({.pid = getpid(), .id = "second"});
+    ASSERT_FALSE(again.ok());
+    EXPECT_NE(again.error().message().find("container first,"), std::string::npos);
     addresses_left_ = 0;
     NetlinkMessage ask(RTM_GETADDR, 0, ifaddrmsg{});
     ASSERT_HOST_OK(inside->Dump(ask, "list", [&](uint16_t, std::span<const uint8_t>) {

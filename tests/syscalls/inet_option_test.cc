@@ -316,6 +316,49 @@ TEST(TcpOptionTest, ConnectionsInherit) {
   EXPECT_EQ(GetInt(s.get(), IPPROTO_IP, IP_TTL), 9);
 }
 
+// IPV6_ADDRFORM: an IPv6 socket whose peer is of IPv4 becomes one of IPv4.
+TEST(IpOptionTest, AddressForm) {
+  for (const Kind& kind : {kTcp6, kUdp6}) {
+    SCOPED_TRACE(kind.name);
+    const bool stream = kind.type == SOCK_STREAM;
+    Fd server = stream ? Listener(AF_INET) : Fd(socket(AF_INET, SOCK_DGRAM, 0));
+    if (!stream) {
+      const Addr any = Addr::Loopback(AF_INET, 0);
+      ASSERT_OK(bind(server.get(), any.ptr(), any.size));
+    }
+    const uint16_t port = LocalOf(server.get()).port();
+    Fd s = Make(kind);
+    EXPECT_FAILS(SetInt(s.get(), IPPROTO_IPV6, IPV6_ADDRFORM, AF_UNIX), EINVAL);
+    EXPECT_FAILS(SetInt(s.get(), IPPROTO_IPV6, IPV6_ADDRFORM, AF_INET), ENOTCONN);
+    sockaddr_in6 to = {};
+    to.sin6_family = AF_INET6;
+    to.sin6_port = htons(port);
+    ASSERT_EQ(inet_pton(AF_INET6, "::ffff:127.0.0.1", &to.sin6_addr), 1);
+    ASSERT_OK(connect(s.get(), reinterpret_cast<sockaddr*>(&to), sizeof(to)));
+    EXPECT_EQ(GetInt(s.get(), IPPROTO_IPV6, IPV6_ADDRFORM), AF_INET6);
+    ASSERT_OK(SetInt(s.get(), IPPROTO_IPV6, IPV6_ADDRFORM, AF_INET));
+    EXPECT_EQ(GetInt(s.get(), SOL_SOCKET, SO_DOMAIN), AF_INET);
+    EXPECT_FAILS(SetInt(s.get(), IPPROTO_IPV6, IPV6_ADDRFORM, AF_INET), ENOPROTOOPT);
+    const Addr local = LocalOf(s.get());
+    EXPECT_EQ(local.ptr()->sa_family, AF_INET);
+    EXPECT_EQ(local.size, sizeof(sockaddr_in));
+    ASSERT_EQ(send(s.get(), "x", 1, 0), 1);
+    Fd peer = stream ? Fd(accept(server.get(), nullptr, nullptr)) : std::move(server);
+    char b = 0;
+    Addr from = {};
+    from.size = sizeof(from.storage);
+    ASSERT_EQ(recvfrom(peer.get(), &b, 1, 0, from.ptr(), &from.size), 1);
+    EXPECT_EQ(b, 'x');
+    if (stream) {
+      ASSERT_EQ(send(peer.get(), "y", 1, 0), 1);
+    } else {
+      ASSERT_EQ(sendto(peer.get(), "y", 1, 0, from.ptr(), from.size), 1);
+    }
+    ASSERT_EQ(recv(s.get(), &b, 1, 0), 1);
+    EXPECT_EQ(b, 'y');
+  }
+}
+
 TEST(IpOptionTest, MtuNeedsAPeer) {
   Fd s = Make(kUdp4);
   int mtu = 0;

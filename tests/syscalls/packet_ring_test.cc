@@ -174,6 +174,61 @@ TEST_P(RingTest, FramesStayInTheirBlock) {
   map_ = MAP_FAILED;
 }
 
+uint16_t Sum(const uint8_t* at, size_t n) {
+  uint32_t sum = 0;
+  for (size_t i = 0; i < n; i += 2) sum += static_cast<uint32_t>(at[i] << 8 | (i + 1 < n ? at[i + 1] : 0));
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
+  return static_cast<uint16_t>(sum);
+}
+
+// PACKET_VNET_HDR: frames have struct virtio_net_hdr in front, which may leave the checksum to be done.
+TEST(VnetHeaderTest, GoesInFrontBothWays) {
+  constexpr size_t kHeader = 10, kEth = 14, kIp = 20, kUdp = 8, kBody = 5;
+  constexpr size_t kWhole = kHeader + kEth + kIp + kUdp + kBody;
+  Fd s(socket(AF_PACKET, SOCK_RAW, htons(ETH_P_IP)));
+  if (!s.ok()) GTEST_SKIP() << "not privileged";
+  EXPECT_EQ(GetInt(s.get(), SOL_PACKET, PACKET_VNET_HDR), 0);
+  ASSERT_OK(SetInt(s.get(), SOL_PACKET, PACKET_VNET_HDR, 7));
+  EXPECT_EQ(GetInt(s.get(), SOL_PACKET, PACKET_VNET_HDR), 1);
+  sockaddr_ll a = {};
+  a.sll_family = AF_PACKET;
+  a.sll_protocol = htons(ETH_P_IP);
+  a.sll_ifindex = kLo;
+  ASSERT_OK(bind(s.get(), reinterpret_cast<sockaddr*>(&a), sizeof(a)));
+  // A UDP datagram of a port that no other test has, its checksum left to be done.
+  uint8_t f[kWhole] = {1 /* NEEDS_CSUM */, 0, 0, 0, 0, 0, kEth + kIp, 0, 6, 0};
+  uint8_t* eth = f + kHeader;
+  eth[12] = 8;
+  uint8_t* ip = eth + kEth;
+  ip[0] = 0x45, ip[3] = kIp + kUdp + kBody, ip[8] = 64, ip[9] = 17;
+  ip[12] = ip[16] = 10, ip[15] = 1, ip[19] = 2;
+  const uint16_t head = static_cast<uint16_t>(~Sum(ip, kIp));
+  ip[10] = static_cast<uint8_t>(head >> 8), ip[11] = static_cast<uint8_t>(head);
+  uint8_t* udp = ip + kIp;
+  udp[0] = 0x77, udp[1] = 0x31, udp[3] = 9, udp[5] = kUdp + kBody;
+  memcpy(udp + kUdp, "vnet!", kBody);
+  uint8_t pseudo[12] = {10, 0, 0, 1, 10, 0, 0, 2, 0, 17, 0, kUdp + kBody};
+  const uint16_t part = Sum(pseudo, sizeof(pseudo));
+  udp[6] = static_cast<uint8_t>(part >> 8), udp[7] = static_cast<uint8_t>(part);
+  EXPECT_FAILS(send(s.get(), f, kHeader - 1, 0), EINVAL);
+  ASSERT_EQ(send(s.get(), f, sizeof(f), 0), ssize_t{kWhole});
+  uint8_t got[200];
+  for (;;) {
+    const ssize_t n = recv(s.get(), got, sizeof(got), 0);
+    ASSERT_GT(n, 0);
+    if (n == ssize_t{kWhole} && memcmp(got + kHeader + kEth + kIp, udp, 2) == 0) break;
+  }
+  uint8_t* u = got + kHeader + kEth + kIp;
+  if ((got[0] & 1) != 0) {
+    const uint16_t done = static_cast<uint16_t>(~Sum(u, kUdp + kBody));
+    u[6] = static_cast<uint8_t>(done >> 8), u[7] = static_cast<uint8_t>(done);
+  }
+  uint8_t all[sizeof(pseudo) + kUdp + kBody];
+  memcpy(all, pseudo, sizeof(pseudo));
+  memcpy(all + sizeof(pseudo), u, kUdp + kBody);
+  EXPECT_EQ(Sum(all, sizeof(all)), 0xffff);
+}
+
 TEST(FanoutTest, EachFrameGoesToOne) {
   Fd all[2] = {Fd(socket(AF_PACKET, SOCK_DGRAM | SOCK_NONBLOCK, 0)),
                Fd(socket(AF_PACKET, SOCK_DGRAM | SOCK_NONBLOCK, 0))};
