@@ -69,6 +69,7 @@ Result<void> Task::SetAffinity(const cpu_set_t& set) {
   if (context_ == nullptr) return Errno(ESRCH);
   TRY(context_->SetAffinity(set));
   CPU_AND(&affinity_, &set, &kernel_.cpus());
+  wake_place_.set_bound(CPU_EQUAL(&affinity_, &kernel_.cpus()) == 0);
   return {};
 }
 
