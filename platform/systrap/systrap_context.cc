@@ -119,7 +119,7 @@ SystrapContext::~SystrapContext() {
   as_->core().Remove(this);
   // The guest's thread stays where it is: mostly it ends now, else its next task has it let go.
   LetGo();
-  thread_.held = cpu_ >= 0;
+  thread_.held = cpu_ >= 0 || CPU_EQUAL(&affinity_, &as_->core().all_cpus()) == 0;
   if (debug_used_ && !lost_) static_cast<void>(SetDebugRegister(7, 0).ok());
   ending_.store(true);  // of a thread that has not come up yet no more than seconds are waited for
   if (lost_ || (!ready_ && !Await())) return;
