@@ -6,7 +6,7 @@ namespace ringwall {
 
 namespace {
 
-constexpr uint64_t kSoonTicks = 100'000;  // some 40 us
+constexpr uint64_t kSoonTicks = 50'000;  // some 20 us
 constexpr int kScoreMax = 8;
 constexpr int kScoreMin = -8;
 
@@ -14,7 +14,7 @@ constexpr int kScoreMin = -8;
 struct Waker {
   bool is_task = false;
   int score = 0;
-  uint64_t woke_at = 0;  // since its last sleep
+  uint64_t woke_at = 0;  // first, since its last sleep
 };
 thread_local Waker waker;
 
@@ -45,7 +45,8 @@ bool WakePlace::BeforeWake() {
 }
 
 void WakePlace::AfterWake(bool moves, bool asleep) {
-  if (asleep && waker.is_task) waker.woke_at = __builtin_ia32_rdtsc();
+  // The first since its sleep counts: who then goes on with work of its own has more than one to do it with.
+  if (asleep && waker.is_task && waker.woke_at == 0) waker.woke_at = __builtin_ia32_rdtsc();
   if (!moves) return;
   const int cpu = asleep ? sched_getcpu() : -1;
   if (cpu < 0 || cpu >= CPU_SETSIZE) {

@@ -75,6 +75,27 @@ TEST(WakePlaceTest, MovesOneTaskForEachSleepOfTheWaker) {
   });
 }
 
+TEST(WakePlaceTest, CountsFromTheFirstWakeNotFromTheLast) {
+  OnAThread([] {
+    WakePlace task, own;
+    const cpu_set_t all = Now();
+    task.BeforeSleep();
+    own.BeforeSleep();
+    ASSERT_TRUE(Learns(task, own, all));
+    task.AfterSleep(all);
+    // Long work between a first wake and a last one: after some such turns nobody is moved any more.
+    for (int turn = 0; turn < 8; turn++) {
+      task.AfterWake(false, true);
+      const uint64_t start = __builtin_ia32_rdtsc();
+      while (__builtin_ia32_rdtsc() - start < 1'000'000) {
+      }
+      task.AfterWake(false, true);
+      own.BeforeSleep();
+    }
+    EXPECT_FALSE(task.BeforeWake());
+  });
+}
+
 TEST(WakePlaceTest, LeavesATaskThatIsAwakeOrWhoseGuestIsBound) {
   OnAThread([] {
     WakePlace task, own;
