@@ -271,7 +271,7 @@ NetResult<void> Endpoint::SetOption(Option o, int64_t value) {
       break;
   }
   if ((o == Option::kRecvErr || o == Option::kRecvErr6) && value == 0) {
-    std::erase_if(error_queue_, [](const QueuedError& q) { return q.origin != kOriginZeroCopy; });
+    error_queue_.EraseIf([](const QueuedError& q) { return q.origin != kOriginZeroCopy; });
   }
   const int64_t before = opt(o);
   Store(options_, o, value);

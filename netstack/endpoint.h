@@ -11,13 +11,13 @@
 
 #include <array>
 #include <atomic>
-#include <deque>
 #include <optional>
 #include <vector>
 
 #include "netstack/host.h"
 #include "netstack/ip/route.h"
 #include "netstack/net_error.h"
+#include "netstack/ring.h"
 #include "netstack/stack.h"
 
 namespace ringwall::net {
@@ -243,7 +243,7 @@ class Endpoint : public RefCounted<Endpoint> {
   std::array<int64_t, static_cast<size_t>(Option::kCount)> options_ = {};
   std::optional<NetError> error_;
   RefPtr<EndpointFilter> filter_;
-  std::deque<QueuedError> error_queue_;
+  Ring<QueuedError> error_queue_;
   NetResult<IfIndex> GroupInterface(const IpAddr& group, IfIndex iface);
   GroupMembership* FindMembership(const IpAddr& group, IfIndex iface);
   void Leave(GroupMembership* m);

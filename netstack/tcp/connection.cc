@@ -158,7 +158,7 @@ void TcpConnection::Finish(std::optional<NetError> error) {
   rto_at_ = tlp_at_ = reo_at_ = persist_at_ = ack_at_ = keep_at_ = fin_wait_at_ = cork_at_ =
       pace_at_ = TimePoint::Never();
   ooo_.Clear();
-  send_ = SendQueue();
+  send_.Clear();
   snd_nxt_ = snd_una_;
   user_.OnClosed(error);
 }

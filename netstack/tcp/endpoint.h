@@ -2,11 +2,11 @@
 #ifndef RINGWALL_NETSTACK_TCP_ENDPOINT_H_
 #define RINGWALL_NETSTACK_TCP_ENDPOINT_H_
 
-#include <deque>
 #include <memory>
 
 #include "netstack/endpoint.h"
 #include "netstack/ip/ports.h"
+#include "netstack/ring.h"
 #include "netstack/siphash.h"
 #include "netstack/tcp/connection.h"
 
@@ -165,7 +165,7 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
   bool dead_end_ = false;  // shut after its connection failed: connect refuses
   std::optional<SockAddr> deferred_;  // connect was called, its SYN waits for the first write
   std::vector<SipKey> fast_keys_;
-  std::deque<std::pair<uint64_t, QueuedError>> ack_notes_;
+  Ring<std::pair<uint64_t, QueuedError>> ack_notes_;
   bool send_buffer_locked_ = false;
   bool receive_buffer_locked_ = false;
   TimePoint last_challenge_;

@@ -89,6 +89,12 @@ void SendQueue::Release(uint64_t upto) {
   }
 }
 
+void SendQueue::Clear() {
+  pieces_.clear();
+  end_ = 1;
+  bytes_ = 0;
+}
+
 void ReceiveQueue::Append(const Chain& c) {
   for (const Slice& s : c.slices()) {
     bytes_ += s.size();

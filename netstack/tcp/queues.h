@@ -5,11 +5,11 @@
 
 #include <array>
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <vector>
 
 #include "netstack/buffer.h"
+#include "netstack/ring.h"
 
 namespace ringwall::net {
 
@@ -26,13 +26,15 @@ class SendQueue {
   Chain Get(uint64_t from, size_t n) const;
   // Drops everything before `upto`.
   void Release(uint64_t upto);
+  // As if nothing had ever been written.
+  void Clear();
 
  private:
   struct Piece {
     uint64_t start;
     Slice data;
   };
-  std::deque<Piece> pieces_;
+  Ring<Piece> pieces_;
   uint64_t end_ = 1;
   size_t bytes_ = 0;
 };
@@ -49,7 +51,7 @@ class ReceiveQueue {
   void Clear();
 
  private:
-  std::deque<Slice> slices_;
+  Ring<Slice> slices_;
   size_t bytes_ = 0;
   // The last buffer was made here: a shared one (the sender's, on the loopback) is never filled.
   bool own_tail_ = false;

@@ -2,7 +2,6 @@
 #ifndef RINGWALL_NETSTACK_TCP_RTT_H_
 #define RINGWALL_NETSTACK_TCP_RTT_H_
 
-#include <deque>
 
 #include "netstack/time.h"
 

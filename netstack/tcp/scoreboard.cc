@@ -49,7 +49,7 @@ void Scoreboard::Split(size_t index, uint64_t at) {
   RW_CHECK(tail.start < at && at < tail.end);
   segments_[index].end = at;
   tail.start = at;
-  segments_.insert(segments_.begin() + static_cast<ptrdiff_t>(index) + 1, tail);
+  segments_.Insert(index + 1, tail);
 }
 
 void Scoreboard::Forget(TxSegment& s) {

@@ -4,7 +4,6 @@
 #define RINGWALL_NETSTACK_TCP_SCOREBOARD_H_
 
 #include <cstdint>
-#include <deque>
 #include <optional>
 
 #include "netstack/tcp/queues.h"
@@ -98,8 +97,8 @@ class Scoreboard {
   void Forget(TxSegment& s);
   static void TakeMark(const TxSegment& s, Delivery& d);
 
-  std::deque<TxSegment> segments_;  // by start, contiguous
-  std::deque<Order> order_;         // by time of transmission; entries may be stale
+  Ring<TxSegment> segments_;  // by start, contiguous
+  Ring<Order> order_;         // by time of transmission; entries may be stale
   uint64_t sacked_ = 0;
   uint64_t lost_ = 0;     // lost, not in flight again
   uint64_t resent_ = 0;   // in flight again

@@ -4,6 +4,7 @@
 
 #include "netstack/endpoint.h"
 #include "netstack/ip/ports.h"
+#include "netstack/ring.h"
 
 namespace ringwall::net {
 
@@ -85,7 +86,7 @@ class UdpEndpoint final : public Endpoint {
   std::optional<PortBinding> bound_;
   bool read_shut_ = false;
   bool write_shut_ = false;
-  std::deque<Datagram> queue_;
+  Ring<Datagram> queue_;
   size_t queued_bytes_ = 0;
 };
 

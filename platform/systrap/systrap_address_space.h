@@ -20,6 +20,7 @@ struct GuestThread {
   bool used = false;  // it has run before, and waits
   bool plain = true;  // has the scheduling that it began with
   int held_on = -1;  // the processor to which its last task bound it
+  bool narrowed = false;  // its last task had not all processors
 };
 
 // Thread-safe.

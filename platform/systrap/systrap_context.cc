@@ -101,7 +101,12 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
   for (uint32_t& count : region_->local_count) Store(count, 0U);
   affinity_ = as_->core().all_cpus();
   cpu_ = std::exchange(thread_.held_on, -1);
-  if (!as_->core().takes_turns()) Unpair();
+  if (std::exchange(thread_.narrowed, false)) {
+    cpu_ = -1;
+    ::sched_setaffinity(thread_.tid, sizeof affinity_, &affinity_);
+  } else if (!as_->core().takes_turns()) {
+    Unpair();
+  }
   const SystrapCore::SpinScores scores = as_->core().spin_scores();
   spin_score_ = scores.sentry;
   stub_spin_score_ = scores.stub;
@@ -121,6 +126,7 @@ SystrapContext::~SystrapContext() {
   // The guest's thread stays where it is: mostly it ends now, else its next task has it let go.
   LetGo();
   thread_.held_on = cpu_;
+  thread_.narrowed = CPU_EQUAL(&affinity_, &as_->core().all_cpus()) == 0;
   if (debug_used_ && !lost_) static_cast<void>(SetDebugRegister(7, 0).ok());
   ending_.store(true);  // of a thread that has not come up yet no more than seconds are waited for
   if (lost_ || (!ready_ && !Await())) return;

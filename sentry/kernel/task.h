@@ -32,6 +32,7 @@
 #include "sentry/kernel/net_base.h"
 #include "sentry/kernel/thread_group.h"
 #include "sentry/kernel/trace.h"
+#include "sentry/kernel/wake_place.h"
 #include "sentry/mm/memory_manager.h"
 
 namespace ringwall {
@@ -388,6 +389,7 @@ class Task : public RefCounted<Task> {
   // Wait word: bit 0 says that the thread sleeps, the rest counts wakes.
   std::atomic<uint32_t> wake_{0};
   uint32_t wake_seen_ = 0;
+  WakePlace wake_place_;
   bool ran_ahead_ = false;
   std::atomic<bool> in_guest_{false};  // in or about to enter Context::Switch
 

@@ -58,12 +58,14 @@ Result<void> Task::Block(int64_t deadline) {
       context_->BeforeSleep();
       NoteSleep(*context_, sleeping_call);
     }
+    wake_place_.BeforeSleep();
     if (!wake_.compare_exchange_strong(word, word | kSleeping)) continue;
     // A kick between the check above and here has changed the word, so the wait returns at once.
     state_.store('S', std::memory_order_relaxed);
     const bool in_time = deadline > 0 && FutexWait(wake_, word | kSleeping, deadline);
     state_.store('R', std::memory_order_relaxed);
-    wake_.fetch_and(~kSleeping, std::memory_order_acq_rel);
+    wake_.fetch_and(~kSleeping, std::memory_order_seq_cst);
+    wake_place_.AfterSleep(kernel_.cpus());
     if (!in_time) {
       if (Interrupted()) return Errno(kErestartSys);
       return Errno(ETIMEDOUT);
@@ -78,9 +80,11 @@ void Task::SleepUninterrupted() {
     return;
   }
   if (context_ != nullptr) context_->BeforeSleep();
+  wake_place_.BeforeSleep();
   if (!wake_.compare_exchange_strong(word, word | kSleeping)) return;
   FutexWait(wake_, word | kSleeping, kNoDeadline);
-  wake_.fetch_and(~kSleeping, std::memory_order_acq_rel);
+  wake_.fetch_and(~kSleeping, std::memory_order_seq_cst);
+  wake_place_.AfterSleep(kernel_.cpus());
 }
 
 void Task::SleepWhilePaused() {
@@ -101,7 +105,9 @@ void Task::SleepWhilePaused() {
 }
 
 void Task::Wake() {
-  const uint32_t old = wake_.fetch_add(kOneWake, std::memory_order_acq_rel);
+  const bool moves = wake_place_.BeforeWake();
+  const uint32_t old = wake_.fetch_add(kOneWake, std::memory_order_seq_cst);
+  wake_place_.AfterWake(moves, (old & kSleeping) != 0);
   if ((old & kSleeping) != 0) {
     LateWakes::Wake(&wake_);
   }

@@ -69,10 +69,17 @@ Result<void> Task::SetAffinity(const cpu_set_t& set) {
   if (context_ == nullptr) return Errno(ESRCH);
   TRY(context_->SetAffinity(set));
   CPU_AND(&affinity_, &set, &kernel_.cpus());
+  wake_place_.set_bound(CPU_EQUAL(&affinity_, &kernel_.cpus()) == 0);
   return {};
 }
 
 void Task::ApplyScheduling() {
+  {
+    MutexLock lock(mu_);
+    // A host that has taken processors away meanwhile is obeyed.
+    const bool all = CPU_EQUAL(&affinity_, &kernel_.cpus()) != 0;
+    if (!all && context_ != nullptr) static_cast<void>(context_->SetAffinity(affinity_).ok());
+  }
   if (!rescheduled.load()) return;
   constexpr uint32_t kSchedDeadline = 6;
   SchedPolicy p = sched.With([](const SchedPolicy& s) { return s; });
@@ -84,6 +91,12 @@ void Task::ApplyScheduling() {
 }
 
 void Task::InheritSettings(const Task& parent) {
+  const cpu_set_t processors = parent.affinity();
+  wake_place_.set_bound(CPU_EQUAL(&processors, &kernel_.cpus()) == 0);
+  {
+    MutexLock lock(mu_);
+    affinity_ = processors;
+  }
   timer_slack_ns = default_timer_slack_ns = parent.timer_slack_ns.load();
   personality = parent.personality.load();
   io_priority = parent.io_priority.load();

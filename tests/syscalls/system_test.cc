@@ -6,6 +6,7 @@
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
 
+#include <string>
 #include <thread>
 
 #include "tests/util/test_util.h"
@@ -187,6 +188,37 @@ TEST(SchedTest, AffinityNamesAtLeastOneCpuAndCanBeNarrowed) {
   char small;
   EXPECT_FAILS(syscall(SYS_sched_getaffinity, 0, 0, &small), EINVAL);
   EXPECT_FAILS(syscall(SYS_sched_getaffinity, 1 << 22, 128, &small), ESRCH);
+}
+
+// Whether the caller's processors are these.
+bool HasProcessors(const cpu_set_t& set) {
+  cpu_set_t now;
+  return sched_getaffinity(0, sizeof(now), &now) == 0 && CPU_EQUAL(&now, &set);
+}
+
+TEST(SchedTest, AffinityIsInheritedByChildrenThreadsAndPrograms) {
+  EXPECT_TRUE(Exited(InChild([] {
+    cpu_set_t all;
+    CHECK_CHILD(sched_getaffinity(0, sizeof(all), &all) == 0);
+    int cpu = 0;
+    while (!CPU_ISSET(cpu, &all)) ++cpu;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    CHECK_CHILD(sched_setaffinity(0, sizeof(one), &one) == 0);
+    bool thread_has = false;
+    std::thread([&] { thread_has = HasProcessors(one) && sched_getcpu() == cpu; }).join();
+    CHECK_CHILD(thread_has);
+    CHECK_CHILD(Exited(InChild([&] { return HasProcessors(one) && sched_getcpu() == cpu ? 0 : 1; })));
+    // A thread that took all back leaves nothing behind for the next one.
+    std::thread([&] { sched_setaffinity(0, sizeof(all), &all); }).join();
+    std::thread([&] { thread_has = HasProcessors(one) && sched_getcpu() == cpu; }).join();
+    CHECK_CHILD(thread_has);
+    const std::string wanted = "Cpus_allowed_list:\t" + std::to_string(cpu);
+    const std::string script = "grep -qx '" + wanted + "' /proc/self/status";
+    execl("/bin/sh", "sh", "-c", script.c_str(), nullptr);
+    return 1;
+  })));
 }
 
 TEST(SchedTest, PolicyAndPriorities) {
