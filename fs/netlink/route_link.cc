@@ -487,8 +487,9 @@ Result<void> NewLink(Context& c) {
     return c.ack.Fail(EINVAL, "multiple netns identifying attributes specified");
   }
   NewLinkArgs n;
+  Attrs<IFLA_INFO_MAX> in;  // n.data is one of them
   if (const Attr* info = a.Get(IFLA_LINKINFO)) {
-    const Attrs<IFLA_INFO_MAX> in = TRY(ParseAttrs<IFLA_INFO_MAX>(info->data, {}, &c.ack));
+    in = TRY(ParseAttrs<IFLA_INFO_MAX>(info->data, {}, &c.ack));
     if (const Attr* k = in.Get(IFLA_INFO_KIND)) n.kind = std::string(k->Text());
     n.data = in.Get(IFLA_INFO_DATA);
   }

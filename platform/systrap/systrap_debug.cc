@@ -38,7 +38,8 @@ void SystrapContext::SettleWindow() {
     // SAFETY: the region is hostile: each field is read once, and checked to lie inside.
     const systrap::RegionCopy& from = region_->output[i];
     const systrap::RegionCopy copy = {Load(from.addr), Load(from.size), Load(from.offset)};
-    if (copy.offset > RW_REGION_WINDOW_SIZE || copy.size > RW_REGION_WINDOW_SIZE - copy.offset) {
+    if (copy.size == 0 || copy.offset > RW_REGION_WINDOW_SIZE ||
+        copy.size > RW_REGION_WINDOW_SIZE - copy.offset) {
       continue;
     }
     std::vector<std::byte> bytes(copy.size);
