@@ -1,10 +1,10 @@
 # needs: mariadbd mariadb-install-db mariadb mariadb-admin
 # A server made, loaded and killed by SIGKILL with a transaction open; InnoDB must bring every commit back.
-me=$(id -un); d=$PWD/db; mkdir "$d"
-mariadb-install-db --no-defaults --user="$me" --datadir="$d/data" --skip-test-db \
+me=$(id -un); d=$PWD/db; mkdir "$d" "$d/tmp"  # not /tmp, where servers clear up after each other
+mariadb-install-db --no-defaults --user="$me" --datadir="$d/data" --tmpdir="$d/tmp" --skip-test-db \
   --auth-root-authentication-method=normal >"$d/install.log" 2>&1 || { cat "$d/install.log"; exit 1; }
 start() {
-  mariadbd --no-defaults --user="$me" --datadir="$d/data" --socket="$d/s" --skip-networking --pid-file="$d/pid" \
+  mariadbd --no-defaults --user="$me" --datadir="$d/data" --socket="$d/s" --tmpdir="$d/tmp" --skip-networking --pid-file="$d/pid" \
     --innodb-buffer-pool-size=16M --innodb-log-file-size=8M --log-error="$d/err.log" >/dev/null 2>&1 &
   server=$!
   until mariadb-admin --no-defaults -uroot -S "$d/s" ping >/dev/null 2>&1; do
