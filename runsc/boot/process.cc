@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <vector>
 
 #include "fs/devpts/devpts.h"
 #include "fs/host/host_file.h"
@@ -380,6 +381,7 @@ void ListProcesses(Kernel& kernel, control::Response& reply) {
   clock_gettime(CLOCK_BOOTTIME, &boot);
   const int64_t boot_ms =
       (real.tv_sec - boot.tv_sec) * 1000 + (real.tv_nsec - boot.tv_nsec) / 1'000'000;
+  std::vector<Ref<MemoryManager>> mms;  // the last to let go of one must hold no lock
   MutexLock lock(set.mu);
   for (const auto& [tid, task] : set.tasks) {
     if (task->tgid() != tid) continue;
@@ -394,27 +396,32 @@ void ListProcesses(Kernel& kernel, control::Response& reply) {
     out->set_cpu_ns(r.utime_ns + r.stime_ns);
     out->set_tty(tg.pgrp && tg.pgrp->session->tty ? "tty" : "?");
     out->set_command(task->comm());
-    if (RefPtr<MemoryManager> mm = task->mm_ref()) out->set_host_pid(mm->address_space().host_pid());
+    if (RefPtr<MemoryManager> mm = task->mm_ref()) {
+      out->set_host_pid(mm->address_space().host_pid());
+      mms.emplace_back(*mm);
+    }
   }
 }
 
 void CountUsage(Kernel& kernel, bool syscalls, control::Response& reply) {
   control::Usage* usage = reply.mutable_usage();
+  std::vector<Ref<MemoryManager>> mms;  // looked at, and let go of, without the lock
   {
     TaskSet& set = kernel.tasks();
     MutexLock lock(set.mu);
     Rusage sum;
-    uint64_t memory = 0;
     for (const auto& [tid, task] : set.tasks) {
       sum.Add(task->OwnRusage());
       if (task->tgid() != tid) continue;
-      if (RefPtr<MemoryManager> mm = task->mm_ref()) memory += mm->usage().rss;
+      if (RefPtr<MemoryManager> mm = task->mm_ref()) mms.emplace_back(*mm);
     }
     usage->set_user_ns(sum.utime_ns);
     usage->set_system_ns(sum.stime_ns);
-    usage->set_memory_bytes(memory);
     usage->set_tasks(static_cast<uint64_t>(set.live));
   }
+  uint64_t memory = 0;
+  for (const Ref<MemoryManager>& mm : mms) memory += mm->usage().rss;
+  usage->set_memory_bytes(memory);
   if (!syscalls) return;
   const PlatformStats stats = kernel.platform().Stats();
   for (size_t nr = 0; nr < PlatformStats::kSyscalls; nr++) {
