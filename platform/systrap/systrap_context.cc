@@ -13,8 +13,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "platform/systrap/region_access.h"
 #include "platform/xstate.h"
 #include "sentry/base/log.h"
+#include "sentry/base/thread_place.h"
 
 namespace ringwall {
 namespace {
@@ -41,16 +43,6 @@ constexpr uint64_t kTrialFirstUs = 120;
 constexpr uint64_t kTrialUs = 100;
 constexpr uint64_t kTrialGapMaxUs = 64'000;
 
-// SAFETY: `region` is shared with guest code, so every field is read once, whole, into a copy.
-template <typename T>
-T Load(const T& field) {
-  return __atomic_load_n(&field, __ATOMIC_RELAXED);
-}
-template <typename T>
-void Store(T& field, T value) {
-  __atomic_store_n(&field, value, __ATOMIC_RELAXED);
-}
-
 uint64_t MonotonicNs() {
   timespec t;
   ::clock_gettime(CLOCK_MONOTONIC, &t);
@@ -59,13 +51,6 @@ uint64_t MonotonicNs() {
 
 long Futex(uint32_t* word, int op, uint32_t value, const timespec* timeout = nullptr) {
   return ::syscall(SYS_futex, word, op, value, timeout, nullptr, 0);
-}
-
-cpu_set_t Only(uint32_t cpu) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(cpu, &set);
-  return set;
 }
 
 std::byte* At(systrap::Region* region, size_t offset) {
@@ -289,7 +274,7 @@ void SystrapContext::Part() {
     int other = 0;
     while (other < CPU_SETSIZE && (other == cpu_ || !CPU_ISSET(other, &affinity_))) ++other;
     if (other < CPU_SETSIZE) {
-      const cpu_set_t one = Only(static_cast<uint32_t>(other));
+      const cpu_set_t one = OneProcessor(static_cast<uint32_t>(other));
       if (::sched_setaffinity(thread_.tid, sizeof one, &one) == 0) trial_ = kTrialWaits;
     }
   }

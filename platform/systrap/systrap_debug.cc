@@ -10,15 +10,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "platform/systrap/region_access.h"
 #include "platform/systrap/systrap_context.h"
 
 namespace ringwall {
 namespace {
-
-template <typename T>
-T Load(const T& field) {
-  return __atomic_load_n(&field, __ATOMIC_RELAXED);
-}
 
 // glibc's ptrace() gives words back in a way of its own.
 long Ptrace(int request, pid_t tid, uint64_t addr, void* data) {

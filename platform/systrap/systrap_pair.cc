@@ -4,36 +4,17 @@
 
 #include <algorithm>
 
+#include "platform/systrap/region_access.h"
 #include "platform/systrap/systrap_context.h"
 #include "sentry/base/thread_place.h"
 
 namespace ringwall {
-namespace {
-
-// SAFETY: `region` is shared with guest code, so every field is read once, whole, into a copy.
-template <typename T>
-T Load(const T& field) {
-  return __atomic_load_n(&field, __ATOMIC_RELAXED);
-}
-template <typename T>
-void Store(T& field, T value) {
-  __atomic_store_n(&field, value, __ATOMIC_RELAXED);
-}
-
-cpu_set_t Only(uint32_t cpu) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(cpu, &set);
-  return set;
-}
-
-}  // namespace
 
 void SystrapContext::Pair() {
   if (cpu_ < 0) {
     const uint32_t cpu = Load(region_->cpu);  // forged, it is a processor of the guest's all the same
     if (cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &as_->core().all_cpus())) return;
-    const cpu_set_t one = Only(cpu);
+    const cpu_set_t one = OneProcessor(cpu);
     {
       MutexLock lock(affinity_mu_);
       if (!CPU_ISSET(cpu, &affinity_)) return;
@@ -44,7 +25,7 @@ void SystrapContext::Pair() {
     trial_at_ = std::max(trial_at_, given_at_ + Cycles(kTrialGapUs));
   }
   if (self_held_) return;
-  const cpu_set_t one = Only(static_cast<uint32_t>(cpu_));
+  const cpu_set_t one = OneProcessor(static_cast<uint32_t>(cpu_));
   self_held_ = ::sched_setaffinity(0, sizeof one, &one) == 0;
 }
 
@@ -53,7 +34,7 @@ void SystrapContext::PairHere() {
   const int cpu = ::sched_getcpu();
   if (cpu < 0 || cpu >= CPU_SETSIZE) return;
   if (cpu != cpu_) {
-    const cpu_set_t one = Only(static_cast<uint32_t>(cpu));
+    const cpu_set_t one = OneProcessor(static_cast<uint32_t>(cpu));
     MutexLock lock(affinity_mu_);
     if (!CPU_ISSET(cpu, &affinity_)) return;
     if (::sched_setaffinity(thread_.tid, sizeof one, &one) != 0) return;

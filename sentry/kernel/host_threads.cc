@@ -101,9 +101,7 @@ bool RunOnIdleThread(void (*body)(void*), void* argument) {
   Worker* const worker = TakeIdle();
   if (worker == nullptr) return false;
   if (cpu >= 0) {
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(static_cast<size_t>(cpu), &one);
+    const cpu_set_t one = OneProcessor(static_cast<size_t>(cpu));
     pthread_setaffinity_np(worker->thread, sizeof one, &one);
   }
   worker->body = body;

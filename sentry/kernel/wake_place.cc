@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "sentry/base/thread_place.h"
+
 namespace ringwall {
 
 namespace {
@@ -53,9 +55,7 @@ void WakePlace::AfterWake(bool moves, bool asleep) {
     state_.store(State::kNone);
     return;
   }
-  cpu_set_t here;
-  CPU_ZERO(&here);
-  CPU_SET(cpu, &here);
+  const cpu_set_t here = OneProcessor(static_cast<size_t>(cpu));
   pthread_setaffinity_np(thread_, sizeof here, &here);
   state_.store(State::kMoved);
 }
