@@ -296,7 +296,8 @@ Result<size_t> InotifyGroup::Read(IoDst& dst) {
     }
     const size_t size = sizeof(header) + event.name_room();
     // The events before this one are lost to the reader, too.
-    done += TRY(PutWhole(dst, std::span(buffer, size)));
+    const size_t put = TRY(PutWhole(dst, std::span(buffer, size)));
+    done += put;
   }
   if (done == 0) return Errno(EAGAIN);
   return done;
