@@ -126,7 +126,8 @@ std::optional<gofer::PeekedNode> GoferInode::PeekEntry(std::string_view name,
     MutexLock lock(mu_);
     listing = listing_;
     list = !kept && !listing && !open && found >= kFoundToList &&
-           attr_.size <= kSmallDirectory && stat_window_.load(std::memory_order_relaxed) >= 2;
+           attr_.size <= kSmallDirectory && stat_window_.load(std::memory_order_relaxed) >= 2 &&
+           ahead.AttributesPay();
   }
   if (list) {
     Result<Ref<GoferListing>> all = Listing();
@@ -144,7 +145,10 @@ std::optional<gofer::PeekedNode> GoferInode::PeekEntry(std::string_view name,
   if (!fits(entries[place->second])) return std::nullopt;
   const uint32_t window =
       open ? ahead.OpenWindow() : stat_window_.load(std::memory_order_relaxed);
-  if (!open && found < kFoundToList) return std::nullopt;
+  if (!open && !list && !ahead.AttributesSurelyPay() &&
+      (found < kFoundToList || !ahead.AttributesPay())) {
+    return std::nullopt;
+  }
   if (window < 2) {
     if (open) ahead.TryOpening();
     return std::nullopt;
@@ -190,7 +194,11 @@ Result<Ref<Inode>> GoferInode::Lookup(std::string_view name) {
           PeekEntry(name, opens ? LookAhead::kDescriptors : LookAhead::kAttributes)) {
     Ref<GoferInode> inode = gofer_fs_.GetInode({.handle = {}, .attr = peeked->attr},
                                                RefPtr<GoferInode>(this), name);
-    if (peeked->fd) inode->OfferDescriptor(std::move(peeked->fd));
+    if (peeked->fd) {
+      inode->OfferDescriptor(std::move(peeked->fd));
+    } else {
+      inode->told_ahead_.store(true, std::memory_order_relaxed);
+    }
     return Ref<Inode>(std::move(inode));
   }
   const gofer::GoferHandle* handle = TRY(Handle());

@@ -91,6 +91,7 @@ Result<const gofer::GoferHandle*> GoferInode::Handle() {
   if (!parent) return has_handle_.load(std::memory_order_acquire)
                           ? Result<const gofer::GoferHandle*>(&handle_)
                           : Result<const gofer::GoferHandle*>(Errno(ESTALE));
+  if (told_ahead_.exchange(false, std::memory_order_relaxed)) gofer_fs_.look_ahead().NeededHandle();
   const gofer::GoferHandle* dir = TRY(parent->Handle());
   gofer::GoferNode node = TRY(gofer_fs_.client().Lookup(*dir, name));
   if (node.attr.dev != host_dev_ || node.attr.ino != host_ino_) return Errno(ESTALE);

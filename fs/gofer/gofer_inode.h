@@ -129,6 +129,7 @@ class GoferInode final : public Inode {
   GoferFileSystem& gofer_fs_;
   const uint64_t host_dev_, host_ino_;
   std::atomic<bool> has_handle_;
+  std::atomic<bool> told_ahead_{false};  // its attributes were, and no handle has been needed since
   mutable Mutex<LockClass::kInode> mu_;
   gofer::GoferHandle handle_;  // set once, under the lock; has_handle_ publishes it
   Attr attr_ GUARDED_BY(mu_);

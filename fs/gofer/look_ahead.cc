@@ -21,6 +21,22 @@ void LookAhead::TryOpening() {
   if (OpenWindow() < 2) open_window_.store(2, std::memory_order_relaxed);
 }
 
+bool LookAhead::AttributesPay() {
+  constexpr uint32_t kMemory = 256, kUntilNextTry = 1024;
+  const uint32_t given = given_.load(std::memory_order_relaxed);
+  const uint32_t needed = needed_handle_.load(std::memory_order_relaxed);
+  if (given >= kMemory) {
+    given_.store(given / 2, std::memory_order_relaxed);
+    needed_handle_.store(needed / 2, std::memory_order_relaxed);
+  }
+  if (given < kEvidence || 2 * needed < given) return true;
+  if (waived_.fetch_add(1, std::memory_order_relaxed) + 1 < kUntilNextTry) return false;
+  waived_.store(0, std::memory_order_relaxed);
+  given_.store(0, std::memory_order_relaxed);
+  needed_handle_.store(0, std::memory_order_relaxed);
+  return true;
+}
+
 void LookAhead::Judge(const Batch& batch) {
   if (batch.brought == 0 || batch.kind != kDescriptors) return;
   const uint32_t window = OpenWindow();
@@ -91,6 +107,7 @@ std::optional<gofer::PeekedNode> LookAhead::Take(FileId dir, std::string_view na
     node = std::move(it->second);
     batch.entries.erase(it);
     ++batch.used;
+    if (batch.kind == kAttributes) given_.fetch_add(1, std::memory_order_relaxed);
     return node;
   }
   return std::nullopt;

@@ -41,6 +41,16 @@ class LookAhead {
   // A program opened file after file with nothing kept: it is worth trying.
   void TryOpening();
 
+  // Whether to ask for attributes of several files: not while most of those told of needed a handle soon
+  // after (for extended attributes, or as directories to go into), which costs a request of its own then.
+  bool AttributesPay();
+  // Most of many were made use of: the first entry of a directory that has just been listed is reason enough.
+  bool AttributesSurelyPay() const {
+    const uint32_t given = given_.load(std::memory_order_relaxed);
+    return given >= kEvidence && 4 * needed_handle_.load(std::memory_order_relaxed) < given;
+  }
+  void NeededHandle() { needed_handle_.fetch_add(1, std::memory_order_relaxed); }
+
   // Something of the file system changed, or is about to: attributes, names, contents.
   void Changed() { epoch_.fetch_add(1); }
   // To be read before what is kept is asked for.
@@ -53,6 +63,7 @@ class LookAhead {
   std::optional<gofer::PeekedNode> Take(FileId dir, std::string_view name, Kind kind);
 
  private:
+  static constexpr uint32_t kEvidence = 32;
   static constexpr size_t kBatches = 12;
   static constexpr size_t kMostKept = 512;  // of one directory
   static constexpr int64_t kLifetimeNs = 1'000'000'000;
@@ -73,6 +84,8 @@ class LookAhead {
 
   std::atomic<uint64_t> epoch_ = 0;
   std::atomic<uint32_t> open_window_ = 2;
+  // Attributes given of late, how many of the files needed a handle, how often nothing was asked for.
+  std::atomic<uint32_t> given_ = 0, needed_handle_ = 0, waived_ = 0;
   Mutex<LockClass::kLeaf> mu_;
   std::array<Batch, kBatches> batches_ GUARDED_BY(mu_);
   size_t next_ GUARDED_BY(mu_) = 0;
