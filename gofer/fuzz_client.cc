@@ -112,6 +112,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case 17:
       client.Attach(0).ok();
       break;
+    case 18:
+      client.Peek(file, names, true).ok();
+      break;
+    case 19:
+      client.Peek(file, names, false).ok();
+      break;
     default:
       break;
   }

@@ -1,6 +1,8 @@
 // Names in a directory of the host.
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <sys/stat.h>
 
 #include "fs/gofer/gofer_inode.h"
 #include "fs/vfs/dentry.h"
@@ -52,17 +54,24 @@ Result<Ref<GoferListing>> GoferInode::Listing() {
     if (batch.end || batch.entries.empty()) break;
     offset = batch.entries.back().next;
   }
-  listing->names.reserve(listing->entries.size());
-  for (const GoferListing::Entry& e : listing->entries) listing->names.insert(e.name);
+  listing->places.reserve(listing->entries.size());
+  for (uint32_t i = 0; i < listing->entries.size(); i++) {
+    listing->places.emplace(listing->entries[i].name, i);
+  }
   MutexLock lock(mu_);
   if (!gofer_fs_.shared()) listing_ = listing;
   return listing;
 }
 
 void GoferInode::EntriesChanged() {
+  gofer_fs_.look_ahead().Changed();
   MutexLock lock(mu_);
   listing_.reset();
   misses_.store(0, std::memory_order_relaxed);
+  found_.store(0, std::memory_order_relaxed);
+  // What is told of a directory that changes often is hardly ever used.
+  stat_window_.store(stat_window_.load(std::memory_order_relaxed) / 2, std::memory_order_relaxed);
+  last_opened_.store(kNoPlace, std::memory_order_relaxed);
   stale_ = true;
 }
 
@@ -94,16 +103,106 @@ bool GoferInode::KnownMissing(std::string_view name) {
     if (!all.ok()) return false;
     listing = RefPtr<GoferListing>(std::move(*all));
   }
-  return !listing->names.contains(name);
+  return !listing->places.contains(name);
+}
+
+bool GoferInode::OpenedInTurn(uint32_t place) {
+  constexpr uint32_t kStep = 8;  // past what the program knows not to be files, or has no wish to open
+  const uint32_t last = last_opened_.exchange(place, std::memory_order_relaxed);
+  return last == kNoPlace ? place < kStep : place > last && place - last <= kStep;
+}
+
+std::optional<gofer::PeekedNode> GoferInode::PeekEntry(std::string_view name,
+                                                       LookAhead::Kind kind) {
+  if (gofer_fs_.shared()) return std::nullopt;
+  LookAhead& ahead = gofer_fs_.look_ahead();
+  const LookAhead::FileId id(host_dev_, host_ino_);
+  const bool open = kind == LookAhead::kDescriptors;
+  std::optional<gofer::PeekedNode> kept = ahead.Take(id, name, kind);
+  RefPtr<GoferListing> listing;
+  bool list = false;
+  const uint32_t found = found_.load(std::memory_order_relaxed);
+  {
+    MutexLock lock(mu_);
+    listing = listing_;
+    list = !kept && !listing && !open && found >= kFoundToList &&
+           attr_.size <= kSmallDirectory && stat_window_.load(std::memory_order_relaxed) >= 2 &&
+           ahead.AttributesPay();
+  }
+  if (list) {
+    Result<Ref<GoferListing>> all = Listing();
+    if (all.ok()) listing = RefPtr<GoferListing>(std::move(*all));
+  }
+  if (!listing) return kept;
+  const auto place = listing->places.find(name);
+  if (place == listing->places.end()) return kept;
+  const bool in_turn = !open || OpenedInTurn(place->second);
+  if (kept || !in_turn) return kept;
+  const std::vector<GoferListing::Entry>& entries = listing->entries;
+  const auto fits = [&](const GoferListing::Entry& e) {
+    return e.type != DT_LNK && (!open || e.type == DT_REG || e.type == DT_UNKNOWN);
+  };
+  if (!fits(entries[place->second])) return std::nullopt;
+  const uint32_t window =
+      open ? ahead.OpenWindow() : stat_window_.load(std::memory_order_relaxed);
+  if (!open && !list && !ahead.AttributesSurelyPay() &&
+      (found < kFoundToList || !ahead.AttributesPay())) {
+    return std::nullopt;
+  }
+  if (window < 2) {
+    if (open) ahead.TryOpening();
+    return std::nullopt;
+  }
+  // Programs open files in the order of the listing, but look at them in any: those before the name are
+  // told of, too.
+  std::vector<std::string_view> names = {name};
+  const size_t until = open ? entries.size() - place->second : entries.size();
+  for (size_t i = 1; i < until && names.size() < window; i++) {
+    const GoferListing::Entry& e = entries[(place->second + i) % entries.size()];
+    if (fits(e)) names.push_back(e.name);
+  }
+  const uint64_t epoch = ahead.epoch();
+  const Result<const gofer::GoferHandle*> handle = Handle();
+  if (!handle.ok()) return std::nullopt;
+  Result<std::vector<gofer::PeekedNode>> nodes = gofer_fs_.client().Peek(**handle, names, open);
+  if (!nodes.ok()) return std::nullopt;
+  const auto usable = [](const gofer::PeekedNode& node) {
+    return node.error == 0 && (node.attr.mode & S_IFMT) != S_IFLNK;
+  };
+  std::vector<LookAhead::Entry> rest;
+  rest.reserve(names.size() - 1);
+  for (size_t i = 1; i < names.size(); i++) {
+    if (usable((*nodes)[i])) rest.push_back({std::string(names[i]), std::move((*nodes)[i])});
+  }
+  const LookAhead::Verdict verdict = ahead.Keep(id, kind, epoch, std::move(rest));
+  if (!open && verdict != LookAhead::kNoneBefore) {
+    stat_window_.store(verdict == LookAhead::kUsed
+                           ? std::min<uint32_t>(2 * window, gofer::kMaxPeekNames)
+                           : 0,
+                       std::memory_order_relaxed);
+  }
+  if (!usable(nodes->front())) return std::nullopt;
+  return std::move(nodes->front());
 }
 
 Result<Ref<Inode>> GoferInode::Lookup(std::string_view name) {
   if (!is_directory()) return Errno(ENOTDIR);
   if (KnownMissing(name)) return Errno(ENOENT);
-  const gofer::GoferHandle* handle = TRY(Handle());
-  const std::string_view names[] = {name};
   // In shared mode every open looks up anew, while the descriptor of the first is kept.
   const bool opens = OpenHint::reading() && !gofer_fs_.shared();
+  if (std::optional<gofer::PeekedNode> peeked =
+          PeekEntry(name, opens ? LookAhead::kDescriptors : LookAhead::kAttributes)) {
+    Ref<GoferInode> inode = gofer_fs_.GetInode({.handle = {}, .attr = peeked->attr},
+                                               RefPtr<GoferInode>(this), name);
+    if (peeked->fd) {
+      inode->OfferDescriptor(std::move(peeked->fd));
+    } else {
+      inode->told_ahead_.store(true, std::memory_order_relaxed);
+    }
+    return Ref<Inode>(std::move(inode));
+  }
+  const gofer::GoferHandle* handle = TRY(Handle());
+  const std::string_view names[] = {name};
   const auto look = [&] {
     return gofer_fs_.client().Walk(
         *handle, names, gofer::kWalkHandleLast | (opens ? gofer::kWalkOpen : 0), O_RDONLY);
@@ -127,6 +226,7 @@ Result<Ref<Inode>> GoferInode::Lookup(std::string_view name) {
     MutexLock lock(inode->mu_);
     inode->target_ = std::move(walk.target);
   }
+  found_.fetch_add(1, std::memory_order_relaxed);
   if (walk.fd) inode->OfferDescriptor(std::move(walk.fd));
   return Ref<Inode>(std::move(inode));
 }
@@ -199,6 +299,7 @@ Result<void> GoferInode::Link(std::string_view name, Inode& target) {
 
 Result<void> GoferInode::Unlink(std::string_view name, Inode& child) {
   const gofer::GoferHandle* dir = TRY(Handle());
+  static_cast<GoferInode&>(child).KeepHandle();
   TRY(gofer_fs_.client().Unlink(*dir, name));
   EntriesChanged();
   static_cast<GoferInode&>(child).LostName();
@@ -207,6 +308,7 @@ Result<void> GoferInode::Unlink(std::string_view name, Inode& child) {
 
 Result<void> GoferInode::Rmdir(std::string_view name, Inode& child) {
   const gofer::GoferHandle* dir = TRY(Handle());
+  static_cast<GoferInode&>(child).KeepHandle();
   TRY(gofer_fs_.client().Rmdir(*dir, name));
   EntriesChanged();
   static_cast<GoferInode&>(child).LostName();

@@ -3,8 +3,9 @@
 // gofer.
 //
 // Exclusive: nobody else changes the files, so attributes, names (also missing ones), link targets,
-// directory listings and descriptors are kept, and what is known costs no round trip. Shared: names
-// and attributes are asked for again each time.
+// directory listings and descriptors are kept, and what is known costs no round trip; programs that go
+// through a directory get several entries by one (look_ahead.h). Shared: names and attributes are asked
+// for again each time.
 //
 // Lock order: an inode's (kInode), the table of inodes (kLeaf). Calls to the gofer are made with at
 // most one inode's lock held.
@@ -17,6 +18,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "fs/gofer/look_ahead.h"
 #include "fs/vfs/inode.h"
 #include "gofer/client/client.h"
 #include "sentry/base/mutex.h"
@@ -68,6 +70,8 @@ class GoferFileSystem final : public FileSystem {
   void DescriptorIdle(GoferInode& inode);
   void DescriptorGone(GoferInode& inode);
 
+  LookAhead& look_ahead() { return look_ahead_; }
+
  private:
   void ListIdleLocked(GoferInode& inode) REQUIRES(mu_);
 
@@ -81,6 +85,7 @@ class GoferFileSystem final : public FileSystem {
   const Ref<gofer::GoferClient> client_;
   const GoferFsOptions options_;
   bool read_only_ = false;
+  LookAhead look_ahead_;
   mutable Mutex<LockClass::kLeaf> mu_;
   RefPtr<Inode> root_ GUARDED_BY(mu_);
   absl::flat_hash_map<FileId, GoferInode*> inodes_ GUARDED_BY(mu_);  // without references

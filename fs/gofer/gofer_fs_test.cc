@@ -173,6 +173,65 @@ TEST_P(GoferFsTest, ExclusiveModeAsksOnce) {
   EXPECT_EQ(ops_->List("d"), "ok ..:4 .:4 f:8");
 }
 
+TEST_P(GoferFsTest, WhoGoesThroughADirectoryIsToldAhead) {
+  ASSERT_EQ(::mkdir((dir_ / "d").c_str(), 0755), 0);
+  const auto name = [](int i) { return "d/f" + std::to_string(i); };
+  for (int i = 0; i < 20; i++) gofer::WriteFile(dir_ / name(i), "abc");
+  for (int i = 0; i < 5; i++) EXPECT_EQ(ops_->Stat(name(i), true).substr(0, 2), "ok");
+  // The host's change goes unnoticed: it was asked before.
+  gofer::WriteFile(dir_ / name(10), "longer");
+  const auto size = [&](int i) {
+    const std::string stat = ops_->Stat(name(i), true);
+    return stat.substr(stat.find("size "));
+  };
+  EXPECT_EQ(size(10), "size 3");
+  // A change by the guest, whatever it is of, and it is asked again.
+  gofer::WriteFile(dir_ / name(11), "longer");
+  EXPECT_EQ(ops_->Mkdir("other", 0755), "ok");
+  EXPECT_EQ(size(11), "size 6");
+  // Without handles, but not without any of the operations that need one.
+  EXPECT_EQ(ops_->Chmod(name(3), 0600), "ok");
+  EXPECT_EQ(HostStat(name(3)).st_mode & 07777, 0600u);
+  EXPECT_EQ(ops_->Open(name(4), O_RDWR, 0, "xyz"), "ok wrote 3 read xyz");
+  EXPECT_EQ(gofer::ReadFd(UniqueFd(::open((dir_ / name(4)).c_str(), O_RDONLY)).get()), "xyz");
+}
+
+TEST_P(GoferFsTest, FilesOpenedInTurnAreOpenedAhead) {
+  ASSERT_EQ(::mkdir((dir_ / "d").c_str(), 0755), 0);
+  for (int i = 0; i < 60; i++) {
+    gofer::WriteFile(dir_ / ("d/f" + std::to_string(i)), std::to_string(i));
+  }
+  // In the order of the listing.
+  std::vector<std::string> names;
+  const std::string list = ops_->List("d");
+  UniqueFd dir(::open((dir_ / "d").c_str(), O_RDONLY | O_DIRECTORY));
+  DIR* stream = ::fdopendir(dir.release());
+  while (const dirent* e = ::readdir(stream)) {
+    if (e->d_name[0] == 'f') names.emplace_back(e->d_name);
+  }
+  ::closedir(stream);
+  for (int i = 0; i < 30; i++) {
+    EXPECT_EQ(ops_->Open("d/" + names[i], O_RDONLY, 0, ""), "ok read " + names[i].substr(1));
+  }
+  // The next one is open by now, so that the host may take the name away.
+  ASSERT_EQ(::unlink((dir_ / ("d/" + names[31])).c_str()), 0);
+  EXPECT_EQ(ops_->Open("d/" + names[30], O_RDONLY, 0, ""), "ok read " + names[30].substr(1));
+  EXPECT_EQ(ops_->Open("d/" + names[31], O_RDONLY, 0, ""), "ok read " + names[31].substr(1));
+  // What the guest writes is there for who has opened the file ahead.
+  EXPECT_EQ(ops_->Open("d/" + names[33], O_WRONLY, 0, "written"), "ok wrote 7");
+  EXPECT_EQ(ops_->Open("d/" + names[32], O_RDONLY, 0, ""), "ok read " + names[32].substr(1));
+  EXPECT_EQ(ops_->Open("d/" + names[33], O_RDONLY, 0, ""), "ok read written");
+  // An open file without a handle keeps all its operations when its name goes.
+  Ref<File> f = Open("d/" + names[34], O_RDONLY);
+  EXPECT_EQ(ops_->Unlink("d/" + names[34]), "ok");
+  EXPECT_EQ(Read(*f), names[34].substr(1));
+  SetAttr mode;
+  mode.mode = 0600;
+  EXPECT_TRUE(f->path().dentry().inode()->Set(mode).ok());
+  EXPECT_EQ(ops_->Rename("d/" + names[35], "d/renamed", 0), "ok");
+  EXPECT_EQ(ops_->Open("d/renamed", O_RDWR, 0, ""), "ok read " + names[35].substr(1));
+}
+
 TEST_P(GoferFsTest, SharedModeSeesTheHostsChanges) {
   Mount(true, 0);
   EXPECT_EQ(ops_->Stat("g", true), "ENOENT");

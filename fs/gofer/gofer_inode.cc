@@ -41,6 +41,7 @@ GoferInode::~GoferInode() {
   {
     MutexLock lock(mu_);
     flush = attr_.nlink == 0 && attr_.blocks >= kWorthFlushing;
+    if (write_fd_) gofer_fs_.look_ahead().Changed();
   }
   handle_.reset();
   // The host frees the space only when the gofer lets go.
@@ -73,6 +74,7 @@ void GoferInode::Refresh(const gofer::Attr& attr) {
 }
 
 void GoferInode::MarkStale() {
+  gofer_fs_.look_ahead().Changed();
   MutexLock lock(mu_);
   stale_ = true;
 }
@@ -89,6 +91,7 @@ Result<const gofer::GoferHandle*> GoferInode::Handle() {
   if (!parent) return has_handle_.load(std::memory_order_acquire)
                           ? Result<const gofer::GoferHandle*>(&handle_)
                           : Result<const gofer::GoferHandle*>(Errno(ESTALE));
+  if (told_ahead_.exchange(false, std::memory_order_relaxed)) gofer_fs_.look_ahead().NeededHandle();
   const gofer::GoferHandle* dir = TRY(parent->Handle());
   gofer::GoferNode node = TRY(gofer_fs_.client().Lookup(*dir, name));
   if (node.attr.dev != host_dev_ || node.attr.ino != host_ino_) return Errno(ESTALE);
@@ -100,6 +103,47 @@ Result<const gofer::GoferHandle*> GoferInode::Handle() {
     found_as_.clear();
   }
   return &handle_;
+}
+
+void GoferInode::KeepHandle() {
+  // Without one nothing could be done any more to a file that is open. When it fails the file is no
+  // longer what it was, and the gofer has the last word on the name.
+  if (!has_handle_.load(std::memory_order_acquire)) Handle().ok();
+}
+
+RefPtr<GoferFd> GoferInode::DescriptorByName() {
+  RefPtr<GoferInode> parent;
+  std::string name;
+  {
+    MutexLock lock(mu_);
+    parent = found_in_;
+    name = found_as_;
+  }
+  if (!parent) return nullptr;
+  const auto same = [&](const gofer::Attr& attr) {
+    return attr.dev == host_dev_ && attr.ino == host_ino_;
+  };
+  gofer::Attr attr;
+  UniqueFd fd;
+  std::optional<gofer::PeekedNode> peeked = parent->PeekEntry(name, LookAhead::kDescriptors);
+  if (peeked && peeked->fd && same(peeked->attr)) {
+    attr = peeked->attr;
+    fd = std::move(peeked->fd);
+  } else {
+    const Result<const gofer::GoferHandle*> dir = parent->Handle();
+    if (!dir.ok()) return nullptr;
+    const std::string_view names[] = {name};
+    Result<gofer::WalkResult> walk =
+        gofer_fs_.client().Walk(**dir, names, gofer::kWalkOpen, O_RDONLY);
+    if (!walk.ok() || !walk->fd || !same(walk->nodes.back().attr)) return nullptr;
+    attr = walk->nodes.back().attr;
+    fd = std::move(walk->fd);
+  }
+  Ref<GoferFd> fresh = MakeRef<GoferFd>(std::move(fd), /*writable=*/false, /*readable=*/true);
+  MutexLock lock(mu_);
+  StoreLocked(attr);
+  read_fd_ = fresh;
+  return RefPtr<GoferFd>(std::move(fresh));
 }
 
 void GoferInode::RefreshFromFdLocked(int fd) {
@@ -147,6 +191,7 @@ Result<void> GoferInode::Set(const SetAttr& set) {
     }
     if (fd && !set.mode && !set.uid && !set.gid && !set.atime && !set.mtime) {
       if (ftruncate(fd->get(), static_cast<off_t>(*set.size)) != 0) return Errno(errno);
+      gofer_fs_.look_ahead().Changed();
       MutexLock lock(mu_);
       RefreshFromFdLocked(fd->get());
       return {};
@@ -175,6 +220,7 @@ Result<void> GoferInode::Set(const SetAttr& set) {
   if (request.mask == 0) return {};
   const gofer::GoferHandle* handle = TRY(Handle());
   const gofer::Attr attr = TRY(gofer_fs_.client().SetAttr(*handle, request));
+  gofer_fs_.look_ahead().Changed();
   Refresh(attr);
   return {};
 }
@@ -200,6 +246,12 @@ Result<Ref<GoferFd>> GoferInode::Descriptor(uint32_t access) {
     for (const RefPtr<GoferFd>* fd : {&write_fd_, &read_fd_}) {
       if (!*fd || (write && !(*fd)->writable()) || (read && !(*fd)->readable())) continue;
       return Ref<GoferFd>(**fd);
+    }
+  }
+  if (!write && is_regular()) {
+    if (RefPtr<GoferFd> fd = DescriptorByName()) {
+      gofer_fs_.DescriptorIdle(*this);
+      return Ref<GoferFd>(std::move(fd));
     }
   }
   const gofer::GoferHandle* handle = TRY(Handle());
@@ -237,6 +289,7 @@ bool GoferInode::DropIdleDescriptors() {
   if (write_fd_ && write_fd_->ref_count() == 1) {
     RefreshFromFdLocked(write_fd_->get());
     std::swap(gone[0], write_fd_);
+    gofer_fs_.look_ahead().Changed();
   }
   if (read_fd_ && read_fd_->ref_count() == 1) std::swap(gone[1], read_fd_);
   return write_fd_ || read_fd_;

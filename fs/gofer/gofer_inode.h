@@ -3,10 +3,11 @@
 #define RINGWALL_FS_GOFER_GOFER_INODE_H_
 
 #include <list>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
+#include "absl/container/flat_hash_map.h"
 #include "fs/gofer/gofer.h"
 #include "fs/vfs/dir_listing.h"
 #include "fs/vfs/file.h"
@@ -31,7 +32,7 @@ class GoferFd final : public RefCounted<GoferFd> {
 // All entries of a directory as they were at one moment.
 class GoferListing final : public DirListing {
  public:
-  absl::flat_hash_set<std::string_view> names;  // of the entries
+  absl::flat_hash_map<std::string_view, uint32_t> places;  // of names among the entries
 };
 
 class GoferInode final : public Inode {
@@ -83,6 +84,10 @@ class GoferInode final : public Inode {
   Result<Ref<GoferFd>> Descriptor(uint32_t access);
   // One for reading that a lookup brought along: kept for the next open, if none is.
   void OfferDescriptor(UniqueFd fd);
+  // Tells of an entry of this directory, and has the gofer tell of those that will be asked for next.
+  // Nothing when asking for the one entry is the better way: in shared mode, for symbolic links, when
+  // there is no listing to go by, on any error.
+  std::optional<gofer::PeekedNode> PeekEntry(std::string_view name, LookAhead::Kind kind);
   // Closes the kept descriptors that no open file uses. Whether there are others.
   bool DropIdleDescriptors();
   Result<Ref<GoferListing>> Listing();
@@ -95,9 +100,21 @@ class GoferInode final : public Inode {
   // then the rest costs no round trip (search paths, temporary files).
   static constexpr uint32_t kMissesToList = 8;
   static constexpr uint64_t kLargeDirectory = 256 << 10;
+  // After this many names that were there and looked at a small directory is listed, to ask for several.
+  static constexpr uint32_t kFoundToList = 3;
+  static constexpr uint64_t kSmallDirectory = 32 << 10;
+  static constexpr uint32_t kFirstStatWindow = 32;
+  static constexpr uint32_t kNoPlace = UINT32_MAX;
 
   // Whether the listing at hand says that there is no such name; may get one.
   bool KnownMissing(std::string_view name);
+
+  // A descriptor for reading by the name it was found by, without a handle. Null when that is not possible.
+  RefPtr<GoferFd> DescriptorByName();
+  // Whether `place` follows that of the last file opened in this directory.
+  bool OpenedInTurn(uint32_t place);
+  // Before the name it was found by goes.
+  void KeepHandle();
 
   void StoreLocked(const gofer::Attr& attr) REQUIRES(mu_);
   // Takes size, blocks and times from an open descriptor.
@@ -112,6 +129,7 @@ class GoferInode final : public Inode {
   GoferFileSystem& gofer_fs_;
   const uint64_t host_dev_, host_ino_;
   std::atomic<bool> has_handle_;
+  std::atomic<bool> told_ahead_{false};  // its attributes were, and no handle has been needed since
   mutable Mutex<LockClass::kInode> mu_;
   gofer::GoferHandle handle_;  // set once, under the lock; has_handle_ publishes it
   Attr attr_ GUARDED_BY(mu_);
@@ -119,7 +137,9 @@ class GoferInode final : public Inode {
   std::string target_ GUARDED_BY(mu_);
   RefPtr<GoferFd> read_fd_ GUARDED_BY(mu_), write_fd_ GUARDED_BY(mu_);
   RefPtr<GoferListing> listing_ GUARDED_BY(mu_);
-  std::atomic<uint32_t> misses_{0};
+  std::atomic<uint32_t> misses_{0}, found_{0};
+  std::atomic<uint32_t> stat_window_{kFirstStatWindow};  // how many attributes to ask for at once
+  std::atomic<uint32_t> last_opened_{kNoPlace};  // its place in the listing
   // Where it was found, while it has no handle.
   RefPtr<GoferInode> found_in_ GUARDED_BY(mu_);
   std::string found_as_ GUARDED_BY(mu_);

@@ -157,6 +157,7 @@ Result<void> Call::Run() {
   static_assert(offsetof(RequestHeader, size) == 0);
   writer_.Patch(0, static_cast<uint32_t>(writer_.used()));
   fds_.Clear();
+  next_fd_ = 0;
   Result<std::span<const uint8_t>> bytes = channel_->Exchange(writer_.used(), &fds_);
   if (!bytes.ok() || bytes->empty()) {
     client_.Break("the gofer is gone");
@@ -194,7 +195,18 @@ Result<UniqueFd> Call::GetFd(uint32_t type) {
   if (std::exchange(lost_fds_, false)) return Errno(ENFILE);
   if (fds_.count != 1) return Malformed();
   fds_.count = 0;
-  UniqueFd fd = std::move(fds_.fd[0]);
+  return Checked(std::move(fds_.fd[0]), type);
+}
+
+Result<UniqueFd> Call::NextFd(uint32_t type) {
+  if (lost_fds_) return UniqueFd();
+  if (next_fd_ >= fds_.count) return Malformed();
+  UniqueFd fd = std::move(fds_.fd[next_fd_++]);
+  if (next_fd_ == fds_.count) next_fd_ = fds_.count = 0;
+  return Checked(std::move(fd), type);
+}
+
+Result<UniqueFd> Call::Checked(UniqueFd fd, uint32_t type) {
   // A directory or device would give the Sentry more than a file's contents.
   struct stat buf;
   if (::fstat(fd.get(), &buf) != 0 || (buf.st_mode & S_IFMT) != type) return Malformed();

@@ -80,8 +80,11 @@ class Call {
   // The reply's only descriptor, which has to be of the given type; fails when there is none. ENFILE when
   // it was promised and did not arrive.
   Result<UniqueFd> GetFd(uint32_t type);
+  // The first of several descriptors that are left, checked in the same way. Null when they did not arrive.
+  Result<UniqueFd> NextFd(uint32_t type);
   bool HasFd() const { return fds_.count != 0 || lost_fds_; }
   bool lost_fds() const { return lost_fds_; }
+  void ForgetLostFds() { lost_fds_ = false; }
   Descriptors& fds() { return fds_; }
   size_t left() const { return reply_.left(); }
   // Nothing may be left, neither bytes nor descriptors.
@@ -89,6 +92,8 @@ class Call {
   Errno Malformed();
 
  private:
+  Result<UniqueFd> Checked(UniqueFd fd, uint32_t type);
+
   GoferClient& client_;
   ClientChannel* channel_ = nullptr;
   bool pooled_ = false;
@@ -96,6 +101,7 @@ class Call {
   Writer writer_;
   Reader reply_;
   Descriptors fds_;
+  uint32_t next_fd_ = 0;
   bool lost_fds_ = false;
 };
 

@@ -71,6 +71,13 @@ struct WalkResult {
   UniqueFd fd;                   // with kWalkOpen, if the last one is a regular file
 };
 
+// One entry of a directory, by Peek.
+struct PeekedNode {
+  int error = 0;  // or its attributes
+  Attr attr;
+  UniqueFd fd;  // if asked for and a regular file
+};
+
 struct OpenResult {
   UniqueFd fd;
   Attr attr;
@@ -134,6 +141,12 @@ class GoferClient final : public RefCounted<GoferClient> {
   Result<GoferNode> Lookup(const GoferHandle& dir, std::string_view name);
   // The same without a handle: fstatat(dir, name, AT_SYMLINK_NOFOLLOW).
   Result<Attr> StatAt(const GoferHandle& dir, std::string_view name);
+
+  // Several entries of one directory, in the order of the names; with `open` the regular ones are opened
+  // for reading (those that can be: a descriptor may be missing). EINVAL for more names than
+  // kMaxPeekNames, or kMaxDescriptors with `open`.
+  Result<std::vector<PeekedNode>> Peek(const GoferHandle& dir,
+                                       std::span<const std::string_view> names, bool open);
 
   Result<Attr> Stat(const GoferHandle& file);
   // `request.handle` is filled in here. Returns the attributes afterwards.

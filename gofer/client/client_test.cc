@@ -558,6 +558,37 @@ TEST_P(GoferTest, HandlesAreBounded) {
   EXPECT_FALSE(client_->broken());
 }
 
+TEST_P(GoferTest, PeekTellsOfSeveralEntriesAndOpensTheFiles) {
+  ::mkdir((dir_ / "d").c_str(), 0755);
+  WriteFile(dir_ / "a", "first");
+  WriteFile(dir_ / "b", "second");
+  ASSERT_EQ(::symlink("a", (dir_ / "l").c_str()), 0);
+  ASSERT_EQ(::mkfifo((dir_ / "p").c_str(), 0644), 0);
+  const Names names = {"a", "d", "no", "l", "p", "b"};
+  const uint32_t handles = server_->handles().size();
+  for (const bool open : {false, true}) {
+    Result<std::vector<PeekedNode>> nodes = client_->Peek(root_, names, open);
+    ASSERT_TRUE(nodes.ok());
+    ASSERT_EQ(nodes->size(), names.size());
+    for (size_t i = 0; i < names.size(); ++i) {
+      PeekedNode& node = (*nodes)[i];
+      const bool file = names[i] == "a" || names[i] == "b";
+      EXPECT_EQ(node.error, names[i] == "no" ? ENOENT : 0);
+      if (node.error == 0) ExpectSame(node.attr, HostStat(std::string(names[i])));
+      EXPECT_EQ(node.fd.valid(), open && file) << names[i];
+    }
+    if (!open) continue;
+    EXPECT_EQ(ReadFd(nodes->front().fd.get()), "first");
+    EXPECT_EQ(ReadFd(nodes->back().fd.get()), "second");
+    EXPECT_EQ(::fcntl(nodes->back().fd.get(), F_GETFL) & (O_ACCMODE | O_NONBLOCK), O_RDONLY);
+  }
+  EXPECT_EQ(server_->handles().size(), handles);
+  EXPECT_EQ(client_->Peek(root_, Names(kMaxDescriptors + 1, "a"), true).error_value(), EINVAL);
+  EXPECT_EQ(client_->Peek(root_, Names(kMaxDescriptors, "a"), true)->size(), kMaxDescriptors);
+  EXPECT_EQ(client_->Peek(root_, Names(kMaxPeekNames, "a"), false)->size(), kMaxPeekNames);
+  EXPECT_EQ(client_->Peek(root_, Names{".."}, false).error_value(), EINVAL);
+}
+
 TEST_P(GoferTest, NoDescriptorIsLeakedByAnySideOfACall) {
   Connect(/*channels=*/1);  // another processor would open a channel of its own
   WriteFile(dir_ / "f", "x");
@@ -568,6 +599,7 @@ TEST_P(GoferTest, NoDescriptorIsLeakedByAnySideOfACall) {
     client_->Unlink(root_, "g").error_value();
     client_->Mkdir(root_, "f", {}).error_value();
     client_->ReadDir(root_, 0, true).ok();
+    client_->Peek(root_, Names{"f", "missing", "f"}, true).ok();
     client_->FlushCloses();
   };
   round();

@@ -97,7 +97,7 @@ class HostileServerTest : public ::testing::Test {
   }
 
   // All kinds of calls, one of them per `which`; what they return does not matter.
-  static constexpr uint32_t kCalls = 18;
+  static constexpr uint32_t kCalls = 19;
   void CallOne(uint32_t which) {
     const std::vector<std::string_view> names = {"d", "file"};
     const std::vector<std::string_view> link = {"link"};
@@ -156,6 +156,11 @@ class HostileServerTest : public ::testing::Test {
       case 17:
         client_->Symlink(root_, "l2", "target", kNoId, kNoId).ok();
         break;
+      case 18: {
+        const std::vector<std::string_view> entries = {"d", "f", "link", "missing"};
+        client_->Peek(root_, entries, true).ok();
+        break;
+      }
     }
   }
   // The call meets this reply and is EIO, as is every later one.
@@ -276,6 +281,32 @@ TEST_F(HostileServerTest, WalksThatDoNotFitTheQuestionBreakTheConnection) {
         },
         walk);
   }
+}
+
+TEST_F(HostileServerTest, PeeksThatDoNotFitTheQuestionBreakTheConnection) {
+  const std::vector<std::string_view> names = {"d", "f"};
+  constexpr size_t kSecond = kBody + sizeof(PeekReply);
+  const auto expect_broken = [&](bool open, const std::function<void(Bytes&, Descriptors&)>& lie) {
+    ExpectBroken(
+        [&](Op op, Bytes& reply, Descriptors& fds) {
+          if (op == Op::kPeek) lie(reply, fds);
+          return true;
+        },
+        [&] { return client_->Peek(root_, names, open); });
+  };
+  // A descriptor that nobody asked for, of a directory, or of none; too few entries; impossible ones.
+  expect_broken(false, [](Bytes& reply, Descriptors&) { Put(reply, kSecond + 4, 1u); });
+  expect_broken(true, [](Bytes& reply, Descriptors&) { Put(reply, kBody + 4, 1u); });
+  expect_broken(true, [](Bytes& reply, Descriptors&) { Put(reply, kSecond + 4, 0u); });
+  expect_broken(true, [](Bytes&, Descriptors& fds) {
+    fds.fd[0] = UniqueFd(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  });
+  expect_broken(true, [](Bytes& reply, Descriptors&) { Resize(reply, kSecond); });
+  expect_broken(true, [](Bytes& reply, Descriptors&) { Put(reply, kBody, 100000); });
+  expect_broken(true, [](Bytes& reply, Descriptors&) { Put(reply, kSecond, 2); });
+  expect_broken(true, [](Bytes& reply, Descriptors&) {
+    Put(reply, kBody + offsetof(PeekReply, attr.mode), 0u);
+  });
 }
 
 TEST_F(HostileServerTest, DirectoriesWithImpossibleEntriesBreakTheConnection) {

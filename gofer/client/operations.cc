@@ -138,6 +138,46 @@ Result<Attr> GoferClient::StatAt(const GoferHandle& dir, std::string_view name) 
   return walk.nodes[0].attr;
 }
 
+Result<std::vector<PeekedNode>> GoferClient::Peek(const GoferHandle& dir,
+                                                  std::span<const std::string_view> names,
+                                                  bool open) {
+  if (names.empty() || names.size() > (open ? kMaxDescriptors : kMaxPeekNames)) {
+    return Errno(EINVAL);
+  }
+  Call call(*this);
+  Writer& out = call.Begin(Op::kPeek);
+  out.Put(PeekRequest{.dir = dir.value(),
+                      .flags = open ? kPeekOpen : 0,
+                      .count = static_cast<uint32_t>(names.size())});
+  for (const std::string_view name : names) {
+    TRY(Check(name));
+    out.Put(static_cast<uint16_t>(name.size()));
+    out.PutBytes(name);
+  }
+  TRY(call.Run());
+  std::vector<PeekedNode> nodes(names.size());
+  for (PeekedNode& node : nodes) {
+    const PeekReply reply = TRY(call.Get<PeekReply>());
+    if (reply.error < 0 || reply.error > kMaxErrno || reply.opened > (open ? 1u : 0u)) {
+      return call.Malformed();
+    }
+    node.error = reply.error;
+    if (reply.error != 0) {
+      if (reply.opened != 0) return call.Malformed();
+      continue;
+    }
+    if (!AttrIsSane(reply.attr)) return call.Malformed();
+    node.attr = reply.attr;
+    if (reply.opened == 0) continue;
+    if ((reply.attr.mode & S_IFMT) != S_IFREG) return call.Malformed();
+    node.fd = TRY(call.NextFd(S_IFREG));
+  }
+  // Without its descriptors the rest of the reply is as good.
+  call.ForgetLostFds();
+  TRY(call.End());
+  return nodes;
+}
+
 Result<Attr> GoferClient::Stat(const GoferHandle& file) {
   Call call(*this);
   call.Begin(Op::kStat).Put(HandleRequest{.handle = file.value()});

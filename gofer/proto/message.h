@@ -19,7 +19,7 @@ inline constexpr size_t kMaxXattrName = 255;
 inline constexpr size_t kMaxXattrValue = 64 << 10;
 inline constexpr size_t kMaxWalkNames = 128;
 inline constexpr size_t kMaxCloses = 4096;
-inline constexpr size_t kMaxDescriptors = 2;  // in one reply
+inline constexpr size_t kMaxDescriptors = 16;  // in one reply
 
 // Structs that may cross: no padding byte could carry memory of one side to the other.
 template <typename T>
@@ -52,6 +52,7 @@ enum class Op : uint16_t {
   kBind,
   kClose,
   kListen,
+  kPeek,
 };
 
 // A host file that the server holds for the client: chosen by the server, opaque to the client.
@@ -158,6 +159,26 @@ struct WalkReply {
   int32_t error = 0;
   uint32_t target_size = 0;
   uint32_t pad = 0;
+};
+
+// Several entries of one directory at once, without handles: what a program that goes through it will
+// ask for next.
+inline constexpr size_t kMaxPeekNames = 128;
+// Regular files are opened for reading and their descriptors donated, in the order of the names. There
+// may be kMaxDescriptors names then.
+inline constexpr uint32_t kPeekOpen = 1 << 0;
+
+// Followed by `count` times a uint16_t length and a name.
+struct PeekRequest {
+  HandleValue dir = 0;
+  uint32_t flags = 0;
+  uint32_t count = 0;
+};
+// One for each name.
+struct PeekReply {
+  int32_t error = 0;    // why there are no attributes
+  uint32_t opened = 0;  // 1: a descriptor came along
+  Attr attr;
 };
 
 struct HandleRequest {  // stat, readlink, statfs
@@ -345,6 +366,8 @@ static_assert(Wire<Attr> && sizeof(Attr) == 128);
 static_assert(Wire<NodeReply> && Wire<HelloRequest> && Wire<HelloReply> && Wire<AttachReply>);
 static_assert(Wire<WalkRequest> && Wire<WalkReply> && Wire<SetAttrRequest> && Wire<CreateReply>);
 static_assert(Wire<CreateRequest> && Wire<MakeRequest> && Wire<LinkRequest> && Wire<UnlinkRequest>);
+static_assert(Wire<PeekRequest> && Wire<PeekReply>);
+static_assert(kMaxPeekNames * sizeof(PeekReply) + sizeof(ReplyHeader) <= kMaxMessage);
 static_assert(Wire<RenameRequest> && Wire<ReadDirRequest> && Wire<DirEntryHeader>);
 static_assert(Wire<XattrRequest> && Wire<StatFsReply> && Wire<FallocateRequest>);
 static_assert(Wire<ConnectRequest> && Wire<BindRequest> && Wire<ListenRequest> &&

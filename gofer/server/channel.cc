@@ -143,9 +143,12 @@ int Channel::Start() {
   ::pthread_attr_destroy(&attr);
   if (error != 0) return error;
   started_ = true;
+  return 0;
+}
+
+void Channel::AwaitUp() {
   ServerLock lock(mu_);
   while (!up_) lock.Wait(changed_);
-  return 0;
 }
 
 bool Channel::Assign(UniqueFd* socket, ChannelMemory* memory) {

@@ -37,9 +37,10 @@ class Channel {
   explicit Channel(Session& session) : session_(session) {}
   ~Channel();
 
-  // Starts the thread and waits until it is up: it makes no call afterwards that belongs to
-  // starting. Returns an errno or 0. Preconditions: called once.
+  // Starts the thread. Returns an errno or 0. Preconditions: called once.
   int Start();
+  // Waits until it is up: it makes no call afterwards that belongs to starting.
+  void AwaitUp();
   // False when the thread is busy with another channel.
   bool Assign(UniqueFd* socket, ChannelMemory* memory);
   // Ends what is being served, and the thread.

@@ -105,10 +105,10 @@ Result<void> Session::Create(Reader& in, Reply& out) {
                              mode));
       if (fd) break;
       if (errno != EEXIST || exclusive) return Errno(errno);
-      const Attr attr = TRY(StatAt(dir->fd(), name.c_str()));
+      Attr attr = TRY(StatAt(dir->fd(), name.c_str()));
       // The client walks again and finds what is there.
       if ((attr.mode & S_IFMT) != S_IFREG) return Errno(EEXIST);
-      Result<UniqueFd> opened = OpenRegularAt(dir->fd(), name, dir->root, open_flags);
+      Result<UniqueFd> opened = OpenRegularAt(dir->fd(), name, dir->root, open_flags, &attr);
       if (opened.ok()) {
         fd = std::move(*opened);
         reply.created = 0;

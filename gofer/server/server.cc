@@ -20,6 +20,8 @@ HostResult<std::unique_ptr<Server>> Server::Create(UniqueFd socket, SessionOptio
       return HostError::WithErrno(error, "start gofer thread");
     }
   }
+  // All at once: they come up while the others are started.
+  for (const std::unique_ptr<Channel>& channel : server->channels_) channel->AwaitUp();
   server->session_.SetOpenChannel(&Server::OpenChannel, server.get());
   return server;
 }

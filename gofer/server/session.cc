@@ -66,6 +66,8 @@ Session::OpFn Session::Find(uint16_t op) {
       return &Session::Close;
     case Op::kListen:
       return &Session::Listen;
+    case Op::kPeek:
+      return &Session::Peek;
   }
   return nullptr;
 }

@@ -84,6 +84,7 @@ class Session {
   Result<void> OpenChannel(Reader& in, Reply& out);
   Result<void> Attach(Reader& in, Reply& out);
   Result<void> Walk(Reader& in, Reply& out);
+  Result<void> Peek(Reader& in, Reply& out);
   Result<void> Stat(Reader& in, Reply& out);
   Result<void> SetAttr(Reader& in, Reply& out);
   Result<void> Open(Reader& in, Reply& out);
@@ -118,8 +119,10 @@ class Session {
   // Opens the file of `handle` itself anew. Never a device; never waits for a FIFO's other end.
   Result<UniqueFd> Reopen(const FileHandle& handle, int flags) const;
   Result<UniqueFd> OpenForClient(const FileHandle& handle, uint32_t flags) const;
-  // Opens dir/name, a regular file as of `attr`, and checks that it still is one.
-  Result<UniqueFd> OpenRegularAt(int dir, const Name& name, const Root& root, uint32_t flags) const;
+  // Opens dir/name, which was a regular file a moment ago, and checks that it still is one. `attr`: what
+  // was opened.
+  Result<UniqueFd> OpenRegularAt(int dir, const Name& name, const Root& root, uint32_t flags,
+                                 Attr* attr) const;
   Result<UniqueFd> PathOf(int fd) const;
   // Opens what was just made at dir/name and gives it the owner and the set-id bits asked for.
   Result<UniqueFd> FinishNew(int dir, const Name& name, uint32_t mode, uint32_t uid, uint32_t gid,

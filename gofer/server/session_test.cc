@@ -118,6 +118,8 @@ class SessionTest : public ::testing::Test {
         Message(Op::kFallocate, FallocateRequest{.handle = sub, .length = 1}),
         Message(Op::kConnect, ConnectRequest{.handle = sub, .type = SOCK_STREAM}),
         Message(Op::kBind, BindRequest{.dir = sub, .type = SOCK_STREAM, .name_size = 4}, name),
+        Message(Op::kPeek, PeekRequest{.dir = root_, .flags = kPeekOpen, .count = 2},
+                std::string("\3\0sub\1\0x", 8)),
         Message(Op::kClose, CloseRequest{.count = 1}, std::string(8, '\7')),
     };
   }
@@ -169,7 +171,7 @@ TEST_F(SessionTest, WhatIsNoMessageEndsTheConnection) {
 }
 
 TEST_F(SessionTest, UnknownOperationsAreEnosys) {
-  for (const uint32_t op : {0u, 26u, 1000u, 0xffffu}) {
+  for (const uint32_t op : {0u, 27u, 1000u, 0xffffu}) {
     EXPECT_EQ(Send(static_cast<Op>(op), HandleRequest{.handle = root_}), ENOSYS);
   }
   EXPECT_EQ(Send(Op::kHello, HelloRequest{.version = 99}), EPROTO);
@@ -207,6 +209,7 @@ TEST_F(SessionTest, WrongHandlesAreEbadf) {
   for (const HandleValue value : wrong) {
     EXPECT_EQ(Send(Op::kStat, HandleRequest{.handle = value}), EBADF) << value;
     EXPECT_EQ(Send(Op::kReadDir, ReadDirRequest{.handle = value}), EBADF) << value;
+    EXPECT_EQ(Send(Op::kPeek, PeekRequest{.dir = value, .count = 1}, std::string("\1\0x", 3)), EBADF);
     EXPECT_EQ(Send(Op::kUnlink, UnlinkRequest{.dir = value, .name_size = 1}, "x"), EBADF) << value;
     EXPECT_EQ(Send(Op::kClose, CloseRequest{.count = 1},
                    std::string(static_cast<const char*>(static_cast<const void*>(&value)), 8)),
@@ -226,6 +229,8 @@ TEST_F(SessionTest, NamesThatLeadElsewhereAreRefused) {
     const std::string counted =
         std::string(1, static_cast<char>(size)) + std::string(1, '\0') + bad;
     EXPECT_EQ(Send(Op::kWalk, WalkRequest{.dir = root_, .count = 1}, counted), EINVAL) << bad;
+    EXPECT_EQ(Send(Op::kPeek, PeekRequest{.dir = root_, .flags = kPeekOpen, .count = 1}, counted),
+              EINVAL);
     EXPECT_EQ(
         Send(Op::kCreate, CreateRequest{.dir = root_, .flags = O_RDWR, .name_size = size}, bad),
         EINVAL)
@@ -252,6 +257,17 @@ TEST_F(SessionTest, HugeCountsAndSizesAreRefused) {
   EXPECT_EQ(
       Send(Op::kWalk, WalkRequest{.dir = root_, .flags = 8, .count = 1}, std::string("\1\0a", 3)),
       EINVAL);
+  EXPECT_EQ(Send(Op::kPeek, PeekRequest{.dir = root_, .count = ~0u}), EINVAL);
+  EXPECT_EQ(Send(Op::kPeek, PeekRequest{.dir = root_, .count = 0}), EINVAL);
+  EXPECT_EQ(Send(Op::kPeek, PeekRequest{.dir = root_, .flags = 2, .count = 1},
+                 std::string("\1\0a", 3)),
+            EINVAL);
+  std::string many;
+  for (size_t i = 0; i <= kMaxDescriptors; i++) many += std::string("\1\0a", 3);
+  PeekRequest peek = {.dir = root_, .flags = kPeekOpen, .count = kMaxDescriptors + 1};
+  EXPECT_EQ(Send(Op::kPeek, peek, many), EINVAL);
+  peek.flags = 0;
+  EXPECT_EQ(Send(Op::kPeek, peek, many), 0);
   EXPECT_EQ(Send(Op::kClose, CloseRequest{.count = ~0u}), EINVAL);
   EXPECT_EQ(Send(Op::kClose, CloseRequest{.count = 0x20000001}, std::string(8, '\0')), EINVAL);
   EXPECT_EQ(

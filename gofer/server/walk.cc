@@ -119,8 +119,10 @@ Result<void> Session::Walk(Reader& in, Reply& out) {
       out.body.Patch(node_at, node);
     }
     if (last && (request.flags & kWalkOpen) != 0 && type == S_IFREG) {
-      Result<UniqueFd> opened = keep ? OpenForClient(*held, request.open_flags)
-                                     : OpenRegularAt(dir, name, root, request.open_flags);
+      Result<UniqueFd> opened =
+          keep ? OpenForClient(*held, request.open_flags)
+               : OpenRegularAt(dir, name, root, request.open_flags, &node.attr);
+      if (!keep) out.body.Patch(node_at, node);
       if (opened.ok()) {
         out.fds.Add(std::move(*opened));
       } else {
@@ -193,7 +195,7 @@ Result<UniqueFd> Session::OpenForClient(const FileHandle& handle, uint32_t flags
 }
 
 Result<UniqueFd> Session::OpenRegularAt(int dir, const Name& name, const Root& root,
-                                        uint32_t flags) const {
+                                        uint32_t flags, Attr* attr) const {
   const int host_flags = TRY(HostOpenFlags(flags));
   if (WantsWrite(flags) && root.read_only) return Errno(EROFS);
   // O_TRUNC only once it is known what was opened: the file may have been replaced since the
@@ -203,14 +205,15 @@ Result<UniqueFd> Session::OpenRegularAt(int dir, const Name& name, const Root& r
                     (host_flags & ~O_TRUNC) | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   }));
   if (!fd) return Errno(errno);
-  const Attr attr = TRY(StatFd(fd.get()));
-  if ((attr.mode & S_IFMT) != S_IFREG) return Errno(ESTALE);
+  const Attr opened = TRY(StatFd(fd.get()));
+  if ((opened.mode & S_IFMT) != S_IFREG) return Errno(ESTALE);
   if ((flags & O_TRUNC) != 0) {
     // Through the path, since O_RDONLY|O_TRUNC truncates too.
     const FdPath path(options_.proc, fd.get());
     TRY(FromHost(path.available() ? ::truncate(path.c_str(), 0) : ::ftruncate(fd.get(), 0)));
   }
   TRY(FromHost(::fcntl(fd.get(), F_SETFL, host_flags)));
+  *attr = opened;
   return fd;
 }
 

@@ -265,7 +265,7 @@ HostResult<int> Do::Run(Config& config, const std::vector<std::string>& args) {
   boot.strace_log_size = static_cast<uint32_t>(config.strace_log_size);
 
   MakeCgroup(config, boot.memory_limit);
-  options.before_boot = [this](pid_t pid) { return JoinCgroups(cgroups_, pid); };
+  options.cgroups = cgroups_;
 
   BlockForwardedSignals();
   HostResult<SandboxProcess> sandbox = StartSandbox(options, std::move(boot));

@@ -284,13 +284,6 @@ HostResult<std::vector<std::string>> MakeCgroups(const std::string& path, const 
   return done.error();
 }
 
-HostResult<void> JoinCgroups(const std::vector<std::string>& directories, pid_t pid) {
-  for (const std::string& directory : directories) {
-    TRY(Write(directory + "/cgroup.procs", std::to_string(pid)));
-  }
-  return {};
-}
-
 void RemoveStaleCgroups(const std::string& prefix) {
   std::vector<std::string> tops = {kBase};
   if (!IsUnified()) {

@@ -20,7 +20,6 @@ HostResult<std::vector<std::string>> MakeCgroups(const std::string& path, const 
 // Sets what `resources` says and leaves the rest.
 HostResult<void> UpdateCgroups(const std::vector<std::string>& directories,
                                const oci::Resources& resources);
-HostResult<void> JoinCgroups(const std::vector<std::string>& directories, pid_t pid);
 // Those named "/PREFIXn" at the top whose process `n` is gone and that hold nobody.
 void RemoveStaleCgroups(const std::string& prefix);
 // Repeats for a while: processes leave a group some time after their end.

@@ -173,10 +173,10 @@ HostResult<void> Container::Fill(const Config& config, const CreateOptions& opti
   for (const std::string& warning : warnings) RW_LOG(kWarning, "%s", warning.c_str());
 
   sandbox.die_with_caller = options.attached;
+  sandbox.cgroups = {state_.cgroups().begin(), state_.cgroups().end()};
   sandbox.before_boot = [&](pid_t pid) -> HostResult<void> {
     state_.set_pid(pid);
     state_.set_pid_start(ProcessStartTime(pid).value_or(0));
-    TRY(JoinCgroups({state_.cgroups().begin(), state_.cgroups().end()}, pid));
     if (spec.process().has_oom_score_adj()) {
       // Also for the host's choice, when it runs out of memory; an ordinary user may not lower it.
       const std::string path = "/proc/" + std::to_string(pid) + "/oom_score_adj";

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -92,10 +93,19 @@ bool ChrootToRemovedDirectory() {
 
 }  // namespace
 
-pid_t CloneProcess(uint64_t namespace_flags) {
+pid_t CloneProcess(uint64_t namespace_flags, int cgroup) {
   const pid_t caller = gettid();
-  const pid_t pid = static_cast<pid_t>(
-      syscall(SYS_clone, namespace_flags | SIGCHLD, nullptr, nullptr, nullptr, 0));
+  pid_t pid;
+  if (cgroup >= 0) {
+    clone_args args = {};
+    args.flags = namespace_flags | CLONE_INTO_CGROUP;
+    args.exit_signal = SIGCHLD;
+    args.cgroup = static_cast<uint64_t>(cgroup);
+    pid = static_cast<pid_t>(syscall(SYS_clone3, &args, sizeof(args)));
+  } else {
+    pid = static_cast<pid_t>(
+        syscall(SYS_clone, namespace_flags | SIGCHLD, nullptr, nullptr, nullptr, 0));
+  }
   if (pid == 0) {
     // fork() would tell libc the thread's new number; a bare clone does not, and calls on "this
     // thread" then name one that is not there. glibc keeps the number at this place of its thread

@@ -15,7 +15,8 @@ namespace ringwall {
 
 // clone(2) as fork, with namespace flags. The caller has one thread. glibc does not learn of it:
 // in the child pthread_*_np calls on the main thread's handle must not be used.
-pid_t CloneProcess(uint64_t namespace_flags);
+// `cgroup`: a directory of cgroup v2 that the child is born in (Linux 5.7), or -1.
+pid_t CloneProcess(uint64_t namespace_flags, int cgroup = -1);
 
 // The ids that a child user namespace may map to themselves: all of this namespace for root, the
 // caller's own for an ordinary user.

@@ -19,6 +19,7 @@
 #include "runsc/boot/control.h"
 #include "runsc/filter/sentry_filter.h"
 #include "runsc/net/host_network.h"
+#include "runsc/sandbox/cgroup_entry.h"
 #include "runsc/sandbox/namespaces.h"
 #include "runsc/sandbox/privileges.h"
 #include "runsc/sandbox/terminal_keeper.h"
@@ -233,7 +234,8 @@ HostResult<SandboxProcess> StartSandbox(const SandboxOptions& options, BootArgs&
       net = TRY(NetNamespaceScope::Enter(*options.container_net));
     }
     granted.net = net.has_value();
-    const pid_t pid = CloneProcess(flags);
+    CgroupEntry cgroups(options.cgroups);
+    const pid_t pid = cgroups.Clone(flags);
     if (pid == 0) RunSentry(options, maps, granted, std::move(channels), std::move(boot));
     const int clone_error = errno;
     net.reset();
@@ -249,6 +251,10 @@ HostResult<SandboxProcess> StartSandbox(const SandboxOptions& options, BootArgs&
         Abandon(pid);
         continue;
       }
+    }
+    if (HostResult<void> joined = cgroups.Finish(pid); !joined.ok()) {
+      Abandon(pid);
+      return joined.error();
     }
     if (options.before_boot) {
       if (HostResult<void> done = options.before_boot(pid); !done.ok()) {

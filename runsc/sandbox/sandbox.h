@@ -30,7 +30,8 @@ struct SandboxOptions {
   bool strict = false;
   int64_t max_files = -1;  // descriptors of the Sentry and of the gofer each; -1: what the host grants
   bool die_with_caller = true;
-  // Called in the CLI with the Sentry's pid before that runs anything: cgroups, hooks.
+  std::vector<std::string> cgroups;  // directories of those that the sandbox is to be in
+  // Called in the CLI with the Sentry's pid, in its cgroups, before that runs anything: hooks.
   std::function<HostResult<void>(pid_t)> before_boot;
   // For `runsc features`: set up all layers, report them on the status pipe and end.
   bool only_report_layers = false;

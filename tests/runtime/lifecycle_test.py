@@ -3,6 +3,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -313,8 +314,12 @@ def test_cgroup_is_made_and_removed(box):
     limit = os.path.join(folder, "memory.limit_in_bytes" if v1 else "memory.max")
     with open(limit, encoding="ascii") as f:
         expect_equal(int(f.read()), 200 << 20)
-    with open(os.path.join(folder, "cgroup.procs"), encoding="ascii") as f:
-        expect(str(box.state()["pid"]) in f.read().split())
+    groups = [os.path.join(base, c, name, "inner") for c in os.listdir(base)] if v1 else [folder]
+    for group in filter(os.path.isdir, groups):
+        with open(os.path.join(group, "cgroup.procs"), encoding="ascii") as f:
+            inside = f.read().split()
+        # The Sentry, and with it all it has started: the gofer, the stubs.
+        expect(str(box.state()["pid"]) in inside and len(inside) > 3, group, inside)
     box.call("update", "--memory", "100m", "c", check=0)
     with open(limit, encoding="ascii") as f:
         expect_equal(int(f.read()), 100 << 20)
@@ -326,6 +331,28 @@ def test_cgroup_is_made_and_removed(box):
             os.rmdir(top)
     if os.path.isdir(os.path.join(base, name)):
         os.rmdir(os.path.join(base, name))
+
+
+def test_cgroup_of_version_2(box):
+    """In a mount namespace where that is what the host has, whatever the machine has."""
+    enter = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
+    mount = "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && mkdir /sys/fs/cgroup/$0 && rmdir /sys/fs/cgroup/$0"
+    name = f"ringwall-test-{os.getpid()}"
+    if subprocess.run(enter + [mount, name], capture_output=True, check=False).returncode != 0:
+        raise Skip("no cgroup of version 2 can be made")
+    box.config["linux"]["cgroupsPath"] = f"/{name}/inner"
+    box.shell("sleep 1000")
+    box.write_config()
+    runsc = shlex.join(c for c in box.command() if c != "--ignore-cgroups")
+    script = f"""{mount}
+        {runsc} run --detach --bundle {box.bundle} c </dev/null >/dev/null || exit
+        cat /sys/fs/cgroup/{name}/inner/cgroup.procs
+        {runsc} delete --force c
+        test ! -d /sys/fs/cgroup/{name}/inner && rmdir /sys/fs/cgroup/{name} && echo gone"""
+    done = subprocess.run(enter + [script, name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+                          universal_newlines=True, timeout=60)
+    lines = done.stdout.split()
+    expect(lines[-1:] == ["gone"] and len(lines) > 4 and all(l.isdigit() for l in lines[:-1]), done.stdout)
 
 
 if __name__ == "__main__":
