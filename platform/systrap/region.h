@@ -149,7 +149,7 @@ struct Region {
   uint64_t guest_robust;  // the guest's robust list
   uint32_t local_setup;   // not 0: set_robust_list and rseq too
   uint32_t pad5a;
-  uint64_t given_at;      // TSC: when the stub last handed over and then yielded
+  uint64_t given_at;      // TSC: when the stub last handed over without a spin
   uint64_t pad5[3];
   // Line 6: the stub's own.
   uint64_t abort_rsp;  // the stack of a call into the vDSO, not 0 during it

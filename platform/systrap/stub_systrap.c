@@ -49,6 +49,8 @@ static int IsUserAddress(uint64_t addr) { return addr >> 47 == 0; }
 
 // Gives the region to the Sentry and waits until it comes back.
 static void HandOver(struct Region* region, uint32_t message) {
+  const uint32_t spin = __atomic_load_n(&region->spin, __ATOMIC_RELAXED);
+  if (spin <= 1 || spin == RW_SPIN_YIELD) region->given_at = TscAndCpu(&region->cpu);
   uint32_t before;
   if (message == RW_EVENT_READY) {
     before = __atomic_load_n(&region->state, __ATOMIC_ACQUIRE);
@@ -63,10 +65,8 @@ static void HandOver(struct Region* region, uint32_t message) {
   if ((before & RW_STATE_WAITERS) != 0) {
     stub_call(SYS_futex, (long)&region->state, FUTEX_WAKE, 1, 0);
   }
-  const uint32_t spin = __atomic_load_n(&region->spin, __ATOMIC_RELAXED);
   if (spin == RW_SPIN_YIELD) {
     // The Sentry's thread is the next on this processor: half the cost of a wake and a sleep.
-    region->given_at = TscAndCpu(&region->cpu);
     for (int i = 0; i < RW_YIELDS; ++i) {
       stub_call(SYS_sched_yield, 0, 0, 0, 0);
       if ((__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) & RW_STATE_SENTRY) == 0) return;

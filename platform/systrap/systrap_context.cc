@@ -241,11 +241,15 @@ void SystrapContext::Give(uint32_t command) {
   const bool sleeps = (Load(region_->state) & RW_STATE_STUB_SLEEPS) != 0;
   if (pair && sleeps) Pair();
   const bool one = (pair && self_held_) || as_->core().cpus() == 1;
-  yields_ = one && !spins_ && given_at_ >= yields_from_ ? RW_YIELDS : 0;
-  const uint32_t spin = stub_spins     ? std::max(spin_limit_, wait_limit_)
-                        : yields_ != 0 ? RW_SPIN_YIELD
-                        : pair         ? 0
-                                       : 1;
+  const bool may_yield = one && !spins_ && !stub_spins && given_at_ >= yields_from_;
+  yields_ = may_yield && (yield_score_ > 0 || probe) ? RW_YIELDS : 0;
+  yielding_ = yields_ != 0;
+  const bool stub_yields = may_yield && (stub_yield_score_ > 0 || probe);
+  const uint32_t spin = stub_spins    ? std::max(spin_limit_, wait_limit_)
+                        : stub_yields ? RW_SPIN_YIELD
+                        : pair        ? 0
+                                      : 1;
+  const bool yielded = stub_spin_ == RW_SPIN_YIELD;
   if (spin != stub_spin_) {
     Store(region_->spin, spin);
     stub_spin_ = spin;
@@ -259,6 +263,7 @@ void SystrapContext::Give(uint32_t command) {
     Futex(&region_->state, FUTEX_WAKE, 1);
   }
   if (spun && trial_ == 0) Judge(stub_spin_score_, (before & RW_STATE_STUB_SLEEPS) == 0);
+  if (yielded) Judge(stub_yield_score_, (before & RW_STATE_STUB_SLEEPS) == 0);
 }
 
 uint64_t SystrapContext::Cycles(uint64_t us) const { return us * as_->core().cycles_per_us(); }
@@ -412,9 +417,13 @@ bool SystrapContext::Await() {
       ::sched_yield();
       continue;
     }
+    if (std::exchange(yielding_, false)) Judge(yield_score_, false);
     if (!SleepUntilChange()) return false;
   }
-  if (stub_spin_ == RW_SPIN_YIELD && turn > 1) JudgeYield();
+  if (turn > 1 && (yielding_ || stub_spin_ == RW_SPIN_YIELD)) {
+    if (yielding_) Judge(yield_score_, true);
+    JudgeYield();
+  }
   if (spins_) {
     if (trial_ == 0) {
       Judge(spin_score_, true);
@@ -552,6 +561,7 @@ bool SystrapContext::RunAhead() {
   spins_ = may_spin && spin_score_ > 0 && state != RW_STATE_STARTING;
   wait_limit_ = spin_limit_;
   yields_ = 0;
+  yielding_ = false;
   stub_spin_ = may_spin && stub_spin_score_ > 0 ? spin_limit_ : 1;
   StartHere();
   Store(region_->spin, stub_spin_);
