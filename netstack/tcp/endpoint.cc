@@ -55,6 +55,7 @@ TcpSettings TcpEndpoint::MakeSettings() const {
       linger2 == 0 ? c.tcp_fin_timeout : Duration::Seconds(std::min<int64_t>(linger2, 120));
   s.window_clamp = static_cast<uint32_t>(opt(Option::kWindowClamp));
   s.notsent_lowat = static_cast<uint64_t>(opt(Option::kNotSentLowat));
+  s.receive_lowat = static_cast<size_t>(std::max<int64_t>(opt(Option::kReceiveLowat), 1));
   s.sack = c.tcp_sack;
   s.dsack = c.tcp_dsack;
   s.timestamps = c.tcp_timestamps;

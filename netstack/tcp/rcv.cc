@@ -303,13 +303,23 @@ void TcpConnection::AcceptInOrder(Chain data, TimePoint) {
 
 // RFC 5681 4.2 and RFC 1122 4.2.3.2: at least every second full segment, and within 500 ms; Linux
 // waits 40 ms. At the start, and whenever the peer may be in slow start, every segment.
+//
+// What comes in one piece here was many segments on the wire, which the link merged. While the reader
+// is behind with what came before it, the ACK is left to Consume, as Linux leaves it to the reader
+// when the window would not move: an ACK costs both ends more than the bytes of one piece do.
 void TcpConnection::DecideAck(size_t received, bool out_of_order, TimePoint now) {
+  // What a reader may leave without an ACK: no more than a quarter of the window, which the peer fills.
+  const size_t most = std::min<size_t>(256 << 10, settings_.receive_buffer / 8);
+  const size_t two = 2 * static_cast<size_t>(rcv_mss_);
+  const size_t unread = receive_.bytes();
   since_ack_ += received;
   if (out_of_order) {
     ack_now_ = true;
     quick_acks_ = std::max(quick_acks_, 4);
   }
-  if (since_ack_ >= 2 * static_cast<size_t>(rcv_mss_)) ack_now_ = true;
+  const bool left = received > two && unread > received && unread >= settings_.receive_lowat &&
+                    since_ack_ < most;
+  if (since_ack_ >= two && !left) ack_now_ = true;
   if (quick_mode_ && quick_acks_ > 0 && !interactive_ && received != 0) {
     quick_acks_--;
     ack_now_ = true;

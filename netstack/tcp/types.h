@@ -46,6 +46,7 @@ struct TcpSettings {
   Duration fin_timeout = Duration::Seconds(60);   // FIN-WAIT-2 without a user; negative: none
   uint32_t window_clamp = 0;                      // 0: none
   uint64_t notsent_lowat = UINT32_MAX;
+  size_t receive_lowat = 1;
   bool sack = true;
   bool dsack = true;
   bool timestamps = true;

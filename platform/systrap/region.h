@@ -25,6 +25,9 @@
 #define RW_STATE_DIED 0x40000000
 #define RW_STATE_SENTRY 0x20000000
 #define RW_STATE_STUB_SLEEPS 1  // with SENTRY: the stub sleeps on it
+// Values of `spin`, and how often each side yields before it sleeps; nearly always once is enough.
+#define RW_SPIN_YIELD 0xffffffffU
+#define RW_YIELDS 2
 #define RW_STATE_STARTING 0x10000000  // the Sentry may give the first command before the thread is up
 
 // Region::message from the stub: what happened ...
@@ -134,7 +137,7 @@ struct Region {
   // Line 4: the Sentry's, changed seldom.
   uint32_t kick;           // not 0: hand over before any guest code runs
   uint32_t spin;           // how long the stub looks for the answer before it sleeps, in TSC cycles;
-                           // 0: not at all, since the Sentry wants the same processor
+                           // 0: not at all, since the Sentry wants the same processor; or RW_SPIN_YIELD
   uint32_t local_enabled;  // not 0: the stub may answer calls by itself
   uint32_t signals_pending;
   int32_t pid, tid, ppid;
@@ -146,7 +149,8 @@ struct Region {
   uint64_t guest_robust;  // the guest's robust list
   uint32_t local_setup;   // not 0: set_robust_list and rseq too
   uint32_t pad5a;
-  uint64_t pad5[4];
+  uint64_t given_at;      // TSC: when the stub last handed over without a spin
+  uint64_t pad5[3];
   // Line 6: the stub's own.
   uint64_t abort_rsp;  // the stack of a call into the vDSO, not 0 during it
   uint64_t signal_mask;

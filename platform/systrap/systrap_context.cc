@@ -42,6 +42,8 @@ constexpr uint32_t kTrialWaits = 4;
 constexpr uint64_t kTrialFirstUs = 120;
 constexpr uint64_t kTrialUs = 100;
 constexpr uint64_t kTrialGapMaxUs = 64'000;
+// For so long nobody yields after a hand-over by a yield has come late, ever longer when that goes on.
+constexpr uint64_t kYieldGapMaxUs = 1'000'000;
 
 uint64_t MonotonicNs() {
   timespec t;
@@ -236,7 +238,18 @@ void SystrapContext::Give(uint32_t command) {
                     (paired || !as_->core().crowded());
   const uint64_t trial_us = trial_ == kTrialWaits ? kTrialFirstUs : kTrialUs;
   wait_limit_ = trial_ == 0 ? spin_limit_ : static_cast<uint32_t>(Cycles(trial_us));
-  const uint32_t spin = stub_spins ? std::max(spin_limit_, wait_limit_) : pair ? 0 : 1;
+  const bool sleeps = (Load(region_->state) & RW_STATE_STUB_SLEEPS) != 0;
+  if (pair && sleeps) Pair();
+  const bool one = (pair && self_held_) || as_->core().cpus() == 1;
+  const bool may_yield = one && !spins_ && !stub_spins && given_at_ >= yields_from_;
+  yields_ = may_yield && (yield_score_ > 0 || probe) ? RW_YIELDS : 0;
+  yielding_ = yields_ != 0;
+  const bool stub_yields = may_yield && (stub_yield_score_ > 0 || probe);
+  const uint32_t spin = stub_spins    ? std::max(spin_limit_, wait_limit_)
+                        : stub_yields ? RW_SPIN_YIELD
+                        : pair        ? 0
+                                      : 1;
+  const bool yielded = stub_spin_ == RW_SPIN_YIELD;
   if (spin != stub_spin_) {
     Store(region_->spin, spin);
     stub_spin_ = spin;
@@ -246,10 +259,11 @@ void SystrapContext::Give(uint32_t command) {
   const uint32_t before =
       __atomic_exchange_n(&region_->state, static_cast<uint32_t>(thread_.tid), __ATOMIC_SEQ_CST);
   if ((before & RW_STATE_STUB_SLEEPS) != 0) {
-    if (pair) Pair();
+    if (pair && !sleeps) Pair();
     Futex(&region_->state, FUTEX_WAKE, 1);
   }
   if (spun && trial_ == 0) Judge(stub_spin_score_, (before & RW_STATE_STUB_SLEEPS) == 0);
+  if (yielded) Judge(stub_yield_score_, (before & RW_STATE_STUB_SLEEPS) == 0);
 }
 
 uint64_t SystrapContext::Cycles(uint64_t us) const { return us * as_->core().cycles_per_us(); }
@@ -367,8 +381,22 @@ void SystrapContext::Judge(int& score, bool paid) {
   }
 }
 
+// Beside a thread that computes each yield lets that one run for all its slice, where a wake would have
+// interrupted it. The time is the stub's word: who forges it fools its own thread.
+void SystrapContext::JudgeYield() {
+  constexpr uint64_t kLateUs = 200;
+  const uint64_t now = __builtin_ia32_rdtsc();
+  if (now - Load(region_->given_at) <= Cycles(kLateUs)) {
+    yield_gap_us_ = std::max(yield_gap_us_ - yield_gap_us_ / 64, kYieldGapUs);
+    return;
+  }
+  yields_from_ = now + Cycles(yield_gap_us_);
+  yield_gap_us_ = std::min(2 * yield_gap_us_, kYieldGapMaxUs);
+}
+
 bool SystrapContext::Await() {
-  for (uint32_t turn = 1;; ++turn) {
+  uint32_t turn = 1;
+  for (;; ++turn) {
     const uint32_t state = __atomic_load_n(&region_->state, __ATOMIC_ACQUIRE);
     if ((state & RW_STATE_SENTRY) != 0) break;
     if ((state & RW_STATE_DIED) != 0) return false;
@@ -384,7 +412,17 @@ bool SystrapContext::Await() {
         Judge(spin_score_, false);
       }
     }
+    if (yields_ > 0) {
+      --yields_;
+      ::sched_yield();
+      continue;
+    }
+    if (std::exchange(yielding_, false)) Judge(yield_score_, false);
     if (!SleepUntilChange()) return false;
+  }
+  if (turn > 1 && (yielding_ || stub_spin_ == RW_SPIN_YIELD)) {
+    if (yielding_) Judge(yield_score_, true);
+    JudgeYield();
   }
   if (spins_) {
     if (trial_ == 0) {
@@ -522,6 +560,8 @@ bool SystrapContext::RunAhead() {
   // The start of a thread takes longer than a spin that pays.
   spins_ = may_spin && spin_score_ > 0 && state != RW_STATE_STARTING;
   wait_limit_ = spin_limit_;
+  yields_ = 0;
+  yielding_ = false;
   stub_spin_ = may_spin && stub_spin_score_ > 0 ? spin_limit_ : 1;
   StartHere();
   Store(region_->spin, stub_spin_);

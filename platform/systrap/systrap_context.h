@@ -105,6 +105,8 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   bool SleepUntilChange();
   bool GiveUp();  // says so; false
   static void Judge(int& score, bool paid);
+  // After a wait in which a side was to yield: whether both may go on so.
+  void JudgeYield();
   // Neither side spins: both go to the processor where the guest ran, so that a wake never crosses
   // processors; they never run at the same time anyway. Given up now and then, and when the guest
   // runs long, so that the host's scheduler spreads the pairs.
@@ -188,6 +190,15 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   bool slept_ = false;      // this thread, since the last wait
   bool stub_spun_ = false;  // so the region told the stub for the wait that ends
   uint32_t stub_spin_ = 0;  // what the region says
+  // Whether yielding has paid lately: this thread's when the guest came back, the stub's when the answer
+  // came before it slept. A thread that ends soon never finds out.
+  int yield_score_ = 0;
+  int stub_yield_score_ = 0;
+  uint32_t yields_ = 0;         // left in the wait now
+  bool yielding_ = false;       // in the wait now
+  uint64_t yields_from_ = 0;    // TSC: none before
+  static constexpr uint64_t kYieldGapUs = 8'000;
+  uint64_t yield_gap_us_ = kYieldGapUs;
 
   int cpu_ = -1;              // the processor of both, or -1; the stub's also when...
   bool self_held_ = false;    // ...this thread is free

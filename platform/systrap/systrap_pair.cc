@@ -64,6 +64,7 @@ void SystrapContext::Unpair() {
 
 void SystrapContext::BeforeSleep() {
   // No answer comes soon, and somebody else may want the processor.
+  if (stub_spin_ == RW_SPIN_YIELD) Judge(stub_yield_score_, false);
   if (stub_spin_ > 1) {
     Store(region_->spin, 1U);
     stub_spin_ = 1;
