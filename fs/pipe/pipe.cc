@@ -162,9 +162,12 @@ Result<size_t> Pipe::Read(IoDst& dst) {
         if (done > 0) break;
         return n.error();
       }
-      done += *n;
+      // Of bytes for a place that ends too early whole pages count, and the rest stays.
+      const size_t whole = *n < want ? *n - *n % kPage : *n;
+      if (whole == 0 && done == 0) return Errno(EFAULT);
+      done += whole;
       // What of a packet does not fit is lost, and a read ends with the packet.
-      NoteTakenLocked(packet && *n == want ? there : *n);
+      if (whole != 0) NoteTakenLocked(packet && whole == want ? there : whole);
       if (packet || *n < want) break;
     }
     was_full = was_full && RoomLocked() >= PIPE_BUF;
@@ -197,8 +200,11 @@ Result<size_t> Pipe::Write(IoSrc& src, bool packets) {
         if (done > 0) break;
         return n.error();
       }
-      NoteAddedLocked(*n, packet);
-      done += *n;
+      // Of bytes that end where nothing can be read, whole pages count.
+      const size_t whole = *n < part ? *n - *n % kPage : *n;
+      if (whole == 0 && done == 0) return Errno(EFAULT);
+      if (whole != 0) NoteAddedLocked(whole, packet);
+      done += whole;
       if (*n < part) break;
     }
   }

@@ -106,7 +106,9 @@ constexpr uint64_t kFirstMapped = 64 << 10;
 // Whether bytes for r may go by the stub, which tells of a fault when it is too late to keep them.
 bool GuestDst::MayWindow(GuestRange r) const {
   if (when_ == When::kAtOnce || r.start.value() < kFirstMapped || r.size() > kMostByWindow) return false;
-  return when_ == When::kLater || task_.mm().MayWrite(r);
+  // What lies in one page arrives as a whole or not at all.
+  if (when_ == When::kLater && r.start.PageDown() == (r.end - 1).PageDown()) return true;
+  return task_.mm().MayWrite(r);
 }
 
 Result<size_t> GuestDst::Put(std::span<const std::byte> bytes) {
