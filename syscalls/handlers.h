@@ -37,6 +37,7 @@ SysResult FcntlLock(Task& t, File& file, int cmd, GuestAddr lock);
 SysResult Flock(Task& t, File& file, int operation);
 // A terminal that a session leader opens without O_NOCTTY becomes its controlling one.
 // FS_IOC_GETFLAGS and the like; nullopt for other commands and files.
+std::optional<SysResult> FileBlocksIoctl(Task& t, File& file, uint32_t cmd, uint64_t arg);
 std::optional<SysResult> FileFlagsIoctl(Task& t, File& file, uint32_t cmd, uint64_t arg);
 void OpenedTerminal(Task& t, File& file, uint32_t flags);
 // Sleeps while a lease holds up what Vfs::Open or Truncate was asked for.

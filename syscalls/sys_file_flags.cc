@@ -41,6 +41,12 @@ std::optional<SysResult> FileFlagsIoctl(Task& t, File& file, uint32_t cmd, uint6
       cmd != FS_IOC_FSSETXATTR) {
     return std::nullopt;
   }
+  // What is to be set is read before anybody asks whether it can be.
+  if (cmd == FS_IOC_SETFLAGS) {
+    if (!UserIn<uint32_t>(addr).CopyIn(t).ok()) return SysResult(Errno(EFAULT));
+  } else if (cmd == FS_IOC_FSSETXATTR) {
+    if (!UserIn<FsXattrAbi>(addr).CopyIn(t).ok()) return SysResult(Errno(EFAULT));
+  }
   if (!file.inode().is_regular() && !file.inode().is_directory()) return std::nullopt;
   if (!file.inode().keeps_file_flags()) return SysResult(Errno(ENOTTY));
   const auto act = [&]() -> SysResult {

@@ -42,16 +42,24 @@ Result<Nodes> GetNodes(Task& t, GuestAddr mask, uint64_t max_node) {
   return nodes;
 }
 
-// mpol_new and mpol_set_nodemask.
-Result<MemoryPolicy> MakePolicy(int mode, const Nodes& nodes) {
+// sanitize_mpol_flags.
+Result<void> CheckMode(int mode) {
   const int flags = mode & (kStaticNodes | kRelativeNodes | kNumaBalancing);
   mode &= ~flags;
   if (mode < 0 || mode >= kModes) return Errno(EINVAL);
-  const bool placed = (flags & (kStaticNodes | kRelativeNodes)) != 0;
   if ((flags & kStaticNodes) != 0 && (flags & kRelativeNodes) != 0) return Errno(EINVAL);
   if ((flags & kNumaBalancing) != 0 && mode != MPOL_BIND && mode != MPOL_PREFERRED_MANY) {
     return Errno(EINVAL);
   }
+  return {};
+}
+
+// mpol_new and mpol_set_nodemask.
+// Preconditions: CheckMode(mode).
+Result<MemoryPolicy> MakePolicy(int mode, const Nodes& nodes) {
+  const int flags = mode & (kStaticNodes | kRelativeNodes | kNumaBalancing);
+  mode &= ~flags;
+  const bool placed = (flags & (kStaticNodes | kRelativeNodes)) != 0;
   MemoryPolicy policy;
   policy.mode = static_cast<uint16_t>(mode);
   policy.flags = static_cast<uint16_t>(flags);
@@ -111,6 +119,7 @@ SysResult SysMbind(Task& t, GuestAddr start, uint64_t length, uint64_t mode, Gue
                    uint64_t max_node, uint32_t flags) {
   constexpr uint32_t kStrict = 1, kMove = 2, kMoveAll = 4;
   if (mode > UINT16_MAX) return Errno(EINVAL);
+  TRY(CheckMode(static_cast<int>(mode)));
   const Nodes nodes = TRY(GetNodes(t, nodes_addr, max_node));
   if ((flags & ~(kStrict | kMove | kMoveAll)) != 0) return Errno(EINVAL);
   if ((flags & kMoveAll) != 0 && !t.creds().Has(Capability::kSysNice)) return Errno(EPERM);
@@ -119,13 +128,14 @@ SysResult SysMbind(Task& t, GuestAddr start, uint64_t length, uint64_t mode, Gue
   if (!size) return Errno(EINVAL);
   const std::optional<GuestRange> range = GuestRange::Make(start, *size);
   if (!range) return Errno(EINVAL);
-  const MemoryPolicy policy = TRY(MakePolicy(static_cast<int>(mode), nodes));
   if (range->empty()) return 0;
+  const MemoryPolicy policy = TRY(MakePolicy(static_cast<int>(mode), nodes));
   TRY(t.mm().SetPolicy(*range, policy.mode | policy.flags, policy.nodes));
   return 0;
 }
 
 SysResult SysSetMempolicy(Task& t, int mode, GuestAddr nodes_addr, uint64_t max_node) {
+  TRY(CheckMode(mode));
   const Nodes nodes = TRY(GetNodes(t, nodes_addr, max_node));
   const MemoryPolicy policy = TRY(MakePolicy(mode, nodes));
   t.memory_policy.With([&](MemoryPolicy& p) { p = policy; });
@@ -163,6 +173,13 @@ SysResult SysGetMempolicy(Task& t, GuestAddr mode_out, GuestAddr nodes, uint64_t
       if ((flags & kAddr) == 0 && policy.mode != MPOL_INTERLEAVE &&
           policy.mode != kWeightedInterleave) {
         return Errno(EINVAL);
+      }
+      if ((flags & kAddr) != 0) {
+        // Where the page is can be said of one that a load could have.
+        const std::optional<Vma> vma = t.mm().Find(addr);
+        std::byte one;
+        if (!vma || (vma->prot & PROT_READ) == 0) return Errno(EFAULT);
+        TRY(t.CopyIn(addr, std::span(&one, 1)));
       }
       mode = 0;
     } else {

@@ -20,23 +20,16 @@ SysResult AddrOf(Result<GuestAddr> a) {
   return static_cast<int64_t>(a->value());
 }
 
-// The rules for the descriptor of a file whose mappings are anonymous memory (do_mmap).
-Result<void> CheckAnonymousFile(const File& file, int flags, MmapRequest* request) {
-  const int type = flags & MAP_TYPE;
-  if ((type == MAP_SHARED || type == MAP_SHARED_VALIDATE) && !file.writable()) {
-    if ((request->prot & PROT_WRITE) != 0) return Errno(EACCES);
-    request->max_prot &= ~PROT_WRITE;
-  }
-  if (!file.readable()) return Errno(EACCES);
-  return {};
-}
-
 }  // namespace
 
 MemoryLimits LimitsOf(Task& t) {
   MemoryLimits l;
   l.address_space = t.tg().limit(RLIMIT_AS);
   l.data = t.tg().limit(RLIMIT_DATA);
+  // No limit at all but for brk, as long as it could be raised (may_expand_vm's way with valgrind).
+  if (l.data == 0) {
+    l.data = t.tg().rlimits.With([](const Rlimits& r) { return r.limits[RLIMIT_DATA].hard; });
+  }
   l.stack = t.tg().limit(RLIMIT_STACK);
   l.locked = t.creds().Has(Capability::kIpcLock) ? ~uint64_t{0} : t.tg().limit(RLIMIT_MEMLOCK);
   return l;
@@ -54,12 +47,6 @@ SysResult SysMmap(Task& t, GuestAddr addr, uint64_t length, int prot, int flags,
   if ((flags & MAP_ANONYMOUS) == 0) {
     request.file = TRY(t.GetFile(fd));
     if ((request.file->flags() & O_PATH) != 0) return Errno(EBADF);
-    if (request.file->maps_as_anonymous()) {
-      TRY(CheckAnonymousFile(*request.file, flags, &request));
-      request.file.reset();
-      request.flags |= MAP_ANONYMOUS;
-      request.offset = 0;
-    }
   }
   return AddrOf(t.mm().Mmap(request, LimitsOf(t)));
 }
@@ -78,7 +65,9 @@ SysResult SysMremap(Task& t, GuestAddr old, uint64_t old_size, uint64_t new_size
 }
 
 SysResult SysBrk(Task& t, GuestAddr addr) {
-  return static_cast<int64_t>(t.mm().Brk(addr, LimitsOf(t)).value());
+  MemoryLimits limits = LimitsOf(t);
+  limits.data = t.tg().limit(RLIMIT_DATA);
+  return static_cast<int64_t>(t.mm().Brk(addr, limits).value());
 }
 
 SysResult SysMadvise(Task& t, GuestAddr addr, uint64_t length, int advice) {

@@ -35,7 +35,15 @@ Result<Ref<Task>> TracableOf(Task& t, int pidfd) {
 // The processors that guests see have no protection keys (AT_HWCAP2 and cpuid say nothing of what the
 // Sentry keeps from them): key -1 is a plain mprotect, and there is none to allocate.
 SysResult SysPkeyMprotect(Task& t, GuestAddr addr, uint64_t length, int prot, int pkey) {
-  if (pkey != -1) return Errno(EINVAL);
+  if (pkey != -1) {
+    // What is said of the rest comes first (do_mprotect_pkey).
+    constexpr int kGrows = PROT_GROWSDOWN | PROT_GROWSUP;
+    if ((prot & kGrows) == kGrows || !addr.IsPageAligned()) return Errno(EINVAL);
+    if (length == 0) return 0;
+    const std::optional<uint64_t> size = PageUp(length);
+    if (!size || *size == 0 || addr.value() + *size <= addr.value()) return Errno(ENOMEM);
+    return Errno(EINVAL);
+  }
   return SysMprotect(t, addr, length, prot);
 }
 
@@ -57,6 +65,7 @@ SysResult SysProcessMadvise(Task& t, int pidfd, GuestAddr iov, uint64_t count, i
   const std::vector<Piece> pieces = TRY(UserIn<Piece>(iov).CopyInArray(t, count));
   for (const Piece& p : pieces) {
     if (static_cast<int64_t>(p.length) < 0) return Errno(EINVAL);
+    if (p.length > kTaskSize.value() || p.base > kTaskSize.value() - p.length) return Errno(EFAULT);
   }
   Ref<Task> target = TRY(TracableOf(t, pidfd));
   const RefPtr<MemoryManager> mm = target->mm_ref();

@@ -232,7 +232,8 @@ SysResult SysFcntl(Task& t, int fd, int cmd, uint64_t arg) {
   FdTable::Entry entry = TRY(t.fds().GetEntry(fd));
   File& file = *entry.file;
   if ((file.flags() & O_PATH) != 0 && cmd != F_DUPFD && cmd != F_DUPFD_CLOEXEC && cmd != F_GETFD &&
-      cmd != F_SETFD && cmd != F_GETFL && cmd != kDupfdQuery) {
+      cmd != F_SETFD && cmd != F_GETFL && cmd != kDupfdQuery &&
+      cmd != kCreatedQuery) {
     return Errno(EBADF);
   }
   switch (cmd) {
@@ -314,16 +315,6 @@ Result<void> TellRest(Task& t, File& file, GuestAddr to) {
   return UserOut<int32_t>(to).CopyOut(t, static_cast<int32_t>(rest));
 }
 
-// FICLONE (ioctl_file_clone): no file system here shares blocks.
-Result<void> CheckClone(Task& t, int from, File& to) {
-  const Ref<File> source = TRY(t.GetFile(from));
-  if (&source->inode().fs() != &to.inode().fs()) return Errno(EXDEV);
-  if (source->inode().is_directory() || to.inode().is_directory()) return Errno(EISDIR);
-  if (!source->inode().is_regular() || !to.inode().is_regular()) return Errno(EINVAL);
-  if (!source->readable() || !to.writable() || (to.flags() & O_APPEND) != 0) return Errno(EBADF);
-  return Errno(EOPNOTSUPP);
-}
-
 }  // namespace
 
 SysResult SysIoctl(Task& t, int fd, uint32_t cmd, uint64_t arg) {
@@ -353,8 +344,6 @@ SysResult SysIoctl(Task& t, int fd, uint32_t cmd, uint64_t arg) {
       constexpr uint64_t kBlock = 512;
       return Zero(UserOut<uint64_t>(GuestAddr(arg)).CopyOut(t, attr.blocks * kBlock));
     }
-    case FICLONE:
-      return Zero(CheckClone(t, static_cast<int>(arg), file));
     case FS_IOC_FIEMAP:
       return Errno(EOPNOTSUPP);
     case FIONREAD:
@@ -365,6 +354,7 @@ SysResult SysIoctl(Task& t, int fd, uint32_t cmd, uint64_t arg) {
       if (file.inode().is_regular() && !file.keeps_own_offset()) return Zero(TellRest(t, file, GuestAddr(arg)));
       return file.Ioctl(t, cmd, arg);
     default:
+      if (std::optional<SysResult> r = FileBlocksIoctl(t, file, cmd, arg)) return std::move(*r);
       if (std::optional<SysResult> r = FileFlagsIoctl(t, file, cmd, arg)) return std::move(*r);
       return file.Ioctl(t, cmd, arg);
   }

@@ -1,6 +1,7 @@
 // Looking into other processes: their memory, their descriptors, what they share (mm/process_vm_access.c,
 // kernel/kcmp.c, kernel/pid.c).
 #include <linux/kcmp.h>
+#include <sys/mman.h>
 
 #include "sentry/kernel/guest_io.h"
 #include "sentry/kernel/pidfd.h"
@@ -50,16 +51,29 @@ Result<Remote> RemoteSide(Task& t, int pid, GuestAddr iov, uint64_t count) {
   return remote;
 }
 
+// How much of a piece can be asked for: unlike the process's own calls these grow no stack, and go by
+// the protection where the processor would let more be read.
+size_t Mapped(const MemoryManager& mm, GuestAddr at, size_t want, int prot) {
+  size_t have = 0;
+  while (have < want) {
+    const std::optional<Vma> vma = mm.Find(at + have);
+    if (!vma || (vma->prot & prot) == 0) break;
+    have = vma->range.end - at;
+  }
+  return std::min(have, want);
+}
+
 // Calls copy(address, size) for pieces of at most a chunk until one is cut short: how many bytes
 // were copied, or its error when none was.
 template <typename Copy>
-SysResult ForEachChunk(const Remote& remote, size_t limit, Copy&& copy) {
+SysResult ForEachChunk(const Remote& remote, size_t limit, int prot, Copy&& copy) {
   size_t total = 0;
   for (const IovecAbi& piece : remote.pieces) {
     uint64_t at = piece.base, left = piece.len;
     while (left > 0 && total < limit) {
       const size_t want = std::min<uint64_t>({left, limit - total, kChunk});
-      Result<size_t> n = copy(GuestAddr(at), want);
+      const size_t mapped = Mapped(*remote.mm, GuestAddr(at), want, prot);
+      Result<size_t> n = mapped == 0 ? Result<size_t>(Errno(EFAULT)) : copy(GuestAddr(at), mapped);
       if (!n.ok() && total == 0) return n.error();
       if (!n.ok()) return static_cast<int64_t>(total);
       total += *n;
@@ -83,7 +97,7 @@ SysResult SysProcessVmReadv(Task& t, int pid, GuestAddr local, uint64_t local_co
   const size_t limit = buffers.total();
   GuestDst dst(t, std::move(buffers));
   std::vector<std::byte> chunk(std::min(limit, kChunk));
-  return ForEachChunk(remote, limit, [&](GuestAddr at, size_t want) -> Result<size_t> {
+  return ForEachChunk(remote, limit, PROT_READ, [&](GuestAddr at, size_t want) -> Result<size_t> {
     const size_t got = TRY(remote.mm->CopyInPartial(at, std::span(chunk).first(want)));
     return dst.Put(std::span(chunk).first(got));
   });
@@ -99,7 +113,7 @@ SysResult SysProcessVmWritev(Task& t, int pid, GuestAddr local, uint64_t local_c
   const size_t limit = buffers.total();
   GuestSrc src(t, std::move(buffers));
   std::vector<std::byte> chunk(std::min(limit, kChunk));
-  return ForEachChunk(remote, limit, [&](GuestAddr at, size_t want) -> Result<size_t> {
+  return ForEachChunk(remote, limit, PROT_WRITE, [&](GuestAddr at, size_t want) -> Result<size_t> {
     const size_t got = TRY(src.Get(std::span(chunk).first(want)));
     return remote.mm->CopyOutPartial(at, std::span(chunk).first(got));
   });

@@ -151,7 +151,9 @@ SysResult Pwrite(Task& t, int fd, GuestBuffers buffers, int64_t pos, int rwf) {
   Ref<File> file = TRY(t.GetFile(fd));
   if (pos < 0) return Errno(EINVAL);
   if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
-  TRY(CheckPosition(*file));
+  const Result<void> position = CheckPosition(*file);
+  // A file that has no position to write at, and is not to be written: only pipes and the like say so first.
+  if (!position.ok() && (position.error().Is(ESPIPE) || file->writable())) return position.error();
   if (!file->writable()) return Errno(EBADF);
   TRY(CheckRwFlags(rwf, buffers));
   uint64_t at = static_cast<uint64_t>(pos);

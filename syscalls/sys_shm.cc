@@ -107,12 +107,23 @@ SysResult Remove(Task& t, int id) {
 // The memory stays where it is: the host decides what it swaps.
 SysResult Lock(Task& t, int id, bool on) {
   Ref<ShmSegment> s = TRY(t.ipc().segments.Find(id));
+  // What the namespace's other segments have locked (user_shm_lock counts for each user).
+  uint64_t locked = on ? s->pages() * kPageSize : 0;
+  for (const Ref<ShmSegment>& other : t.ipc().segments.List()) {
+    if (!on || other.get() == s.get()) continue;
+    MutexLock other_lock(other->mu);
+    if ((other->perm.mode & kShmLocked) != 0) locked += other->pages() * kPageSize;
+  }
   MutexLock lock(s->mu);
   if (!t.creds().HasIn(t.ipc().user_ns(), Capability::kIpcLock)) {
     if (t.creds().euid != s->perm.uid && t.creds().euid != s->perm.cuid) return Errno(EPERM);
     if (on && t.tg().limit(RLIMIT_MEMLOCK) == 0) return Errno(EPERM);
   }
   if (s->removed) return Errno(EIDRM);
+  if (on && (s->perm.mode & kShmLocked) == 0 && !t.creds().Has(Capability::kIpcLock) &&
+      locked > t.tg().limit(RLIMIT_MEMLOCK)) {
+    return Errno(ENOMEM);
+  }
   s->perm.mode = on ? s->perm.mode | kShmLocked : s->perm.mode & ~kShmLocked;
   return 0;
 }

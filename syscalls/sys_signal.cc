@@ -71,11 +71,17 @@ SysResult DoTkill(Task& t, int tgid, int tid, int signo, const abi::SigInfo& inf
 
 SysResult SysRtSigaction(Task& t, int signo, GuestAddr act, GuestAddr old, uint64_t size) {
   TRY(CheckSize(size));
+  abi::SigAction fresh;
+  if (!act.IsNull()) fresh = TRY(UserIn<abi::SigAction>(act).CopyIn(t));
   if (!abi::ValidSignal(signo)) return Errno(EINVAL);
   abi::SigAction previous = t.tg().actions().Get(signo);
   if (!act.IsNull()) {
-    abi::SigAction fresh = TRY(UserIn<abi::SigAction>(act).CopyIn(t));
     if (signo == SIGKILL || signo == SIGSTOP) return Errno(EINVAL);
+    // Flags that nobody knows go, so that a program can see which are supported.
+    constexpr uint64_t kKnown = uint64_t{SA_NOCLDSTOP} | SA_NOCLDWAIT | SA_SIGINFO | SA_ONSTACK | SA_RESTART |
+                                SA_NODEFER | static_cast<uint32_t>(SA_RESETHAND) | 0x800 /* SA_EXPOSE_TAGBITS */ |
+                                abi::kSaRestorer;
+    fresh.flags &= kKnown;
     fresh.mask &= ~abi::kUnblockable;
     previous = t.tg().actions().Exchange(signo, fresh);
     // What is ignored now is not pending any more.
@@ -176,8 +182,8 @@ SysResult SysSigaltstack(Task& t, GuestAddr ss, GuestAddr old) {
   }
   if (!old.IsNull()) {
     abi::StackT shown = current;
-    shown.flags = current.size == 0 ? SS_DISABLE
-                                    : (current.flags & abi::kSsAutodisarm) | (on_it ? SS_ONSTACK : 0);
+    shown.flags = (current.flags & abi::kSsAutodisarm) |
+                  (current.size == 0 ? SS_DISABLE : on_it ? SS_ONSTACK : 0);
     shown.pad = 0;
     TRY(UserOut<abi::StackT>(old).CopyOut(t, shown));
   }

@@ -69,8 +69,20 @@ StatxTime ToStatx(const Timespec& ts) {
   return {ts.sec, static_cast<uint32_t>(ts.nsec), 0};
 }
 
+// On Linux each kind of nameless file has a file system of its own.
+Result<StatFs> StatFsOf(const Path& path) {
+  const Inode& inode = *path.dentry().inode();
+  if (path.mount().fs().type_name() != "anon_inodefs") return path.mount().fs().GetStatFs();
+  StatFs f = TRY(path.dentry().inode()->fs().GetStatFs());
+  constexpr uint64_t kPipeFs = 0x50495045, kSockFs = 0x534f434b, kPidFs = 0x50494446;
+  if (inode.type() == S_IFIFO) f.type = kPipeFs;
+  if (inode.type() == S_IFSOCK) f.type = kSockFs;
+  if (path.dentry().name() == "anon_inode:[pidfd]") f.type = kPidFs;
+  return f;
+}
+
 SysResult PutStatfs(Task& t, const Path& path, UserOut<StatfsAbi> out) {
-  const StatFs f = TRY(path.mount().fs().GetStatFs());
+  const StatFs f = TRY(StatFsOf(path));
   constexpr uint64_t kStValid = 0x20;
   StatfsAbi s = {};
   s.type = f.type, s.bsize = f.bsize, s.blocks = f.blocks, s.bfree = f.bfree, s.bavail = f.bavail;

@@ -25,7 +25,7 @@ SysResult Flush(Task& t, int fd, bool data_only) {
   if (type != S_IFREG && type != S_IFDIR && type != S_IFBLK) return Errno(EINVAL);
   // Nor do the files of these.
   const std::string_view fs = file->inode().fs().type_name();
-  if (fs == "proc" || fs == "mqueue" || (fs == "sysfs" && type == S_IFDIR)) return Errno(EINVAL);
+  if (fs == "proc" || fs == "mqueue" || fs == "nsfs" || (fs == "sysfs" && type == S_IFDIR)) return Errno(EINVAL);
   return Zero(file->Fsync(data_only));
 }
 

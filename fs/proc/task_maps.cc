@@ -143,7 +143,7 @@ std::string FlagsOf(const Vma& vma) {
   add(vma.prot & PROT_READ, "rd");
   add(vma.prot & PROT_WRITE, "wr");
   add(vma.prot & PROT_EXEC, "ex");
-  add(vma.shared, "sh");
+  add(vma.shared && (!vma.file || vma.file->writable()), "sh");
   add(vma.max_prot & PROT_READ, "mr");
   add(vma.max_prot & PROT_WRITE, "mw");
   add(vma.max_prot & PROT_EXEC, "me");
@@ -151,9 +151,10 @@ std::string FlagsOf(const Vma& vma) {
   add(vma.grows_down, "gd");
   add(vma.locked, "lo");
   add(vma.dont_fork, "dc");
-  add(vma.dont_dump, "dd");
+  add(vma.lock_on_fault, "lf");
   add(!vma.file, "ac");
   add(vma.wipe_on_fork, "wf");
+  add(vma.dont_dump, "dd");
   add(vma.sealed, "sl");
   return flags;
 }
@@ -219,6 +220,7 @@ class MemFile final : public File {
   }
 
   Result<size_t> Read(IoDst& dst, uint64_t pos, int) override {
+    if (dst.remaining() == 0) return size_t{0};
     size_t done = 0;
     std::byte chunk[kPageSize];
     while (dst.remaining() > 0) {
@@ -235,6 +237,7 @@ class MemFile final : public File {
   }
 
   Result<size_t> Write(IoSrc& src, uint64_t* pos, int) override {
+    if (src.remaining() == 0) return size_t{0};
     size_t done = 0;
     std::byte chunk[kPageSize];
     while (src.remaining() > 0) {

@@ -325,14 +325,14 @@ Result<void> TmpfsRegular::AddSeals(uint32_t seals) {
   const Attr attr = TRY(GetAttr());
   MutexLock lock(data_mu_);
   if ((seals_ & F_SEAL_SEAL) != 0) return Errno(EPERM);
+  // What may be executed may then not be written either.
+  if ((seals & kSealExec) != 0 && (attr.mode & 0111) != 0) {
+    seals |= F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | kSealFutureWrite;
+  }
   // The host knows whether a mapping that can write is left.
   if ((seals & ~seals_ & F_SEAL_WRITE) != 0 && memfd_.valid() &&
       fcntl(memfd_.get(), F_ADD_SEALS, F_SEAL_WRITE) != 0) {
     return Errno(errno);
-  }
-  // What may be executed may then not be written either.
-  if ((seals & kSealExec) != 0 && (attr.mode & 0111) != 0) {
-    seals |= F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | kSealFutureWrite;
   }
   seals_ |= seals;
   return {};

@@ -41,6 +41,8 @@ uint32_t LargeFileFlag(const File& file) {
   constexpr uint32_t kLargeFile = 0100000;
   // Only open(2) sets it, which is not how these are had.
   FileSystem& fs = file.inode().fs();
+  // The other end of a terminal that TIOCGPTPEER opened.
+  if (file.path() && file.inode().type() == S_IFCHR && &file.path().mount().fs() == &anon_fs()) return 0;
   if ((file.flags() & O_PATH) != 0 || &fs == &anon_fs() || fs.type_name() == "mqueue") return 0;
   return kLargeFile;
 }

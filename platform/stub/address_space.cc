@@ -31,13 +31,18 @@ uint64_t ProcessClock(pid_t pid, unsigned which) {
   return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
 }
 
+// The processor lets code read what it may write or execute, but process_vm_readv() goes by the flags.
+int Readable(int prot) {
+  return (prot & (PROT_WRITE | PROT_EXEC)) != 0 ? prot | PROT_READ : prot;
+}
+
 StubCall MapCall(const AddressSpace::Mapping& m) {
   // NOREPLACE would be refused for what is there; here the Sentry has decided.
   const int flags = (m.flags & ~MAP_FIXED_NOREPLACE) | MAP_FIXED;
   const uint64_t fd =
       (flags & MAP_ANONYMOUS) != 0 ? ~uint64_t{0} : static_cast<uint64_t>(m.host_fd);
   return {SYS_mmap,
-          {m.range.start.value(), m.range.size(), static_cast<uint64_t>(m.prot),
+          {m.range.start.value(), m.range.size(), static_cast<uint64_t>(Readable(m.prot)),
            static_cast<uint64_t>(flags), fd, m.offset},
           0};
 }
@@ -109,7 +114,7 @@ Result<void> StubAddressSpace::Protect(GuestRange range, int prot) {
   if (!MayChange(range) || (prot & (PROT_GROWSDOWN | PROT_GROWSUP)) != 0) return Errno(EINVAL);
   NoteChange(range);
   return stub_->Syscall(SYS_mprotect,
-                        {range.start.value(), range.size(), static_cast<uint64_t>(prot)});
+                        {range.start.value(), range.size(), static_cast<uint64_t>(Readable(prot))});
 }
 
 Result<void> StubAddressSpace::Remap(GuestRange from, uint64_t new_size, int flags, GuestAddr to) {

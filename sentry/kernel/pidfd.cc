@@ -6,6 +6,8 @@
 #include "fs/vfs/anon_inode.h"
 #include "fs/vfs/vfs.h"
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/nsproxy.h"
+#include "sentry/kernel/ptrace.h"
 #include "sentry/kernel/task.h"
 
 namespace ringwall {
@@ -52,6 +54,42 @@ class PidFdFile final : public File {
   const RefPtr<Task> thread_;  // of PIDFD_THREAD; else null
 };
 
+// PIDFD_GET_*_NAMESPACE (include/uapi/linux/pidfd.h): _IO(0xff, 1) and on. EOPNOTSUPP for the namespaces
+// of time, which are not there.
+constexpr uint32_t kFirstNamespace = 0xff01, kLastNamespace = 0xff0a;
+
+Result<Ref<Namespace>> NamespaceOf(Task& task, uint32_t cmd) {
+  enum { kCgroup = kFirstNamespace, kIpc, kMnt, kNet, kPid, kPidForChildren, kTime, kTimeForChildren, kUser, kUts };
+  if (cmd == kUser) return Ref<Namespace>(task.creds_ref()->user_ns());
+  if (cmd == kPid) return Ref<Namespace>(task.pid_ns());
+  const NsProxy ns = task.nsproxy_ref();
+  if (!ns.mounts) return Errno(ESRCH);
+  switch (cmd) {
+    case kCgroup: return Ref<Namespace>(ns.cgroup);
+    case kIpc: return Ref<Namespace>(ns.ipc);
+    case kMnt: return Ref<Namespace>(*ns.mounts);
+    case kNet: return Ref<Namespace>(ns.net);
+    case kPidForChildren: return Ref<Namespace>(*ns.pid_for_children);
+    case kUts: return Ref<Namespace>(*ns.uts);
+    default: return Errno(EOPNOTSUPP);
+  }
+}
+
+Result<int64_t> OpenNamespace(Task& t, ThreadGroup& tg, uint32_t cmd, uint64_t arg) {
+  RefPtr<Task> target;
+  {
+    MutexLock lock(tg.kernel().tasks().mu);
+    target = RefPtr<Task>(tg.leader);
+  }
+  if (!target) return Errno(ESRCH);
+  if (arg != 0) return Errno(EINVAL);
+  if (!Ptrace::MayAccess(t, *target, PtraceAccess::kReadFs).ok()) return Errno(EACCES);
+  const Path path = NamespacePath(TRY(NamespaceOf(*target, cmd)));
+  Ref<File> file = TRY(path.dentry().inode()->Open(path, O_RDONLY, t.creds()));
+  const int fd = TRY(t.fds().Install(std::move(file), true, t.tg().limit(RLIMIT_NOFILE)));
+  return fd;
+}
+
 // struct pidfd_info of Linux 6.15.
 struct PidFdInfo {
   uint64_t mask, cgroup;
@@ -63,6 +101,7 @@ constexpr uint64_t kInfoPid = 1, kInfoCreds = 2, kInfoExit = 8;
 
 // PIDFD_GET_INFO, whose number holds the size that the caller knows.
 Result<int64_t> PidFdFile::Ioctl(Task& task, uint32_t cmd, uint64_t arg) {
+  if (cmd >= kFirstNamespace && cmd <= kLastNamespace) return OpenNamespace(task, *tg_, cmd, arg);
   constexpr uint32_t kType = 0xff, kNumber = 11, kReadWrite = 3;
   const uint32_t size = (cmd >> 16) & 0x3fff;
   if ((cmd & 0xff) != kNumber || ((cmd >> 8) & 0xff) != kType || cmd >> 30 != kReadWrite) {

@@ -196,20 +196,18 @@ class PosixTimer final : public RepeatingTimer, public RefCounted<PosixTimer> {
     clock_ = TimerClockOf(clock_id, &offset_).value_or(TimerClock::kMonotonic);
   }
   TimerSetting SetTo(TimerSetting to, bool absolute) {
-    if (cpu_ != nullptr) {
-      const TimerSetting old = SetCpu(to, *cpu_, absolute);
+    {
+      // Before it can expire again.
       MutexLock lock(tg_.siglock);
       overrun_ = last_overrun_ = 0;
-      return old;
     }
+    if (cpu_ != nullptr) return SetCpu(to, *cpu_, absolute);
     if (absolute && to.value != 0) to.value = std::max<int64_t>(to.value - offset_, 1);
     // What is relative does not move with the host's time.
     const bool steady = !absolute && clock_ == TimerClock::kRealtime;
-    const TimerSetting old = Set(to, steady ? TimerClock::kMonotonic : clock_, absolute);
-    MutexLock lock(tg_.siglock);
-    overrun_ = last_overrun_ = 0;
-    return old;
+    return Set(to, steady ? TimerClock::kMonotonic : clock_, absolute);
   }
+  bool silent() const { return notify_.signo == 0; }
   int Overrun() {
     MutexLock lock(tg_.siglock);
     return Find(notify_.tid != 0 ? ThreadLocked() : nullptr) != nullptr
@@ -372,7 +370,10 @@ Result<TimerSetting> ProcessTimers::Set(int id, const TimerSetting& to, bool abs
 
 Result<TimerSetting> ProcessTimers::Get(int id) {
   Ref<PosixTimer> timer = TRY(Find(id));
-  return timer->Get();
+  TimerSetting setting = timer->Get();
+  // One that has run out and tells nobody is off at once, not when its end was noticed.
+  if (timer->silent() && setting.interval == 0 && setting.value <= 1) setting.value = 0;
+  return setting;
 }
 
 Result<int> ProcessTimers::Overrun(int id) {

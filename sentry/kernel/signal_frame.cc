@@ -13,6 +13,7 @@ namespace ringwall {
 namespace {
 
 constexpr uint64_t kRedZone = 128;
+constexpr uint64_t kMinAltStack = 2048;
 constexpr size_t kFrameSlack = 128;  // at most, between a frame and its xstate
 // AC, TF, DF, OF, SF, ZF, AF, PF, CF, RF and ID-less: what FIX_EFLAGS of Linux lets through.
 constexpr uint64_t kFixEflags = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x800 | 0x10000 | 0x40000;
@@ -70,12 +71,8 @@ bool Task::SetUpFrame(const abi::SigInfo& info, const abi::SigAction& action,
   f.pretcode = action.restorer;
   f.uc.flags = kUcFpXstate | kUcSigcontextSs | kUcStrictRestoreSs;
   f.uc.stack = alt_stack;
-  if (alt_stack.size != 0) {
-    f.uc.stack.flags = (alt_stack.flags & abi::kSsAutodisarm) |
-                       (nested ? SS_ONSTACK : 0);
-  } else {
-    f.uc.stack.flags = SS_DISABLE;
-  }
+  // As it was set; whether this runs on it is not said here (save_altstack).
+  if (alt_stack.size == 0) f.uc.stack.flags = (alt_stack.flags & abi::kSsAutodisarm) | SS_DISABLE;
   f.uc.mcontext.From(r);
   f.uc.mcontext.oldmask = old_mask;
   f.uc.mcontext.fpstate = fp;
@@ -85,7 +82,8 @@ bool Task::SetUpFrame(const abi::SigInfo& info, const abi::SigAction& action,
   f.uc.sigmask = old_mask;
   f.info = info;
 
-  const bool disarms = entering && (alt_stack.flags & abi::kSsAutodisarm) != 0;
+  // Whether or not the handler runs there.
+  const bool disarms = (alt_stack.flags & abi::kSsAutodisarm) != 0;
   SignalFrames* const frames = SignalFrames::Current();
   const bool queued = frames != nullptr && !traced() &&
                       frames->Queue({.at = GuestAddr(frame),
@@ -134,11 +132,14 @@ Result<int64_t> Task::SigReturn() {
     context_->RegsChanged();
     SetSignalMask(f.uc.sigmask & ~abi::kUnblockable);
     // restore_altstack: errors are ignored, as on Linux.
-    if ((f.uc.stack.flags & ~abi::kSsAutodisarm) == SS_DISABLE) {
+    const int32_t mode = f.uc.stack.flags & ~abi::kSsAutodisarm;
+    if (OnAltStack(alt_stack, r.rsp)) {
+      // EPERM
+    } else if (mode == SS_DISABLE) {
       alt_stack = abi::StackT{};
-    } else if (!OnAltStack(alt_stack, r.rsp)) {
+      alt_stack.flags = f.uc.stack.flags & abi::kSsAutodisarm;
+    } else if ((mode == 0 || mode == SS_ONSTACK) && f.uc.stack.size >= kMinAltStack) {
       alt_stack = f.uc.stack;
-      alt_stack.flags &= abi::kSsAutodisarm;
     }
     return static_cast<int64_t>(r.rax);
   };

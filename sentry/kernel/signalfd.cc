@@ -23,24 +23,28 @@ signalfd_siginfo ToRecord(const abi::SigInfo& info) {
     r.ssi_int = info.At<int32_t>(8);
     return r;
   }
-  const bool fault = (abi::SigBit(info.signo) & abi::kSynchronous) != 0 && info.code > 0;
+  // siginfo_layout(): the kernel's own codes lie between those of kill() and SI_KERNEL.
+  constexpr int kPollCodes = 6, kChildCodes = 6;
+  const bool own = info.code > SI_USER && info.code < SI_KERNEL;
+  const bool child = own && info.signo == SIGCHLD && info.code <= kChildCodes;
+  const bool fault = (abi::SigBit(info.signo) & abi::kSynchronous) != 0 && own;
   if (fault) {
     r.ssi_addr = info.At<uint64_t>(0);
     return r;
   }
-  if (info.signo == SIGPOLL && info.code > 0) {
+  if ((own && !child && info.code <= kPollCodes) || info.code == SI_SIGIO) {
     r.ssi_band = info.At<uint32_t>(0);
     r.ssi_fd = info.At<int32_t>(8);
     return r;
   }
   r.ssi_pid = info.At<uint32_t>(0);
   r.ssi_uid = info.At<uint32_t>(4);
-  if (info.signo == SIGCHLD && info.code > 0) {
+  if (child) {
     r.ssi_status = info.At<int32_t>(8);
     r.ssi_utime = info.At<uint64_t>(16);
     r.ssi_stime = info.At<uint64_t>(24);
-  } else {
-    r.ssi_ptr = info.At<uint64_t>(8);
+  } else if (info.code < 0) {
+    r.ssi_ptr = info.At<uint64_t>(8);  // kill() has no value
     r.ssi_int = info.At<int32_t>(8);
   }
   return r;

@@ -380,11 +380,14 @@ bool TaskLife::TellParent(ThreadGroup& tg) {
   }
   // An init that is ending buries all its children, whatever they would have told.
   bool nobody = tg.leader->trace.tracer == nullptr && parent->pid_ns().dead && parent->pid_ns().init == parent;
+  int signo = tg.exit_signal;
   if (tg.exit_signal == SIGCHLD && tg.leader->trace.tracer == nullptr) {
     const abi::SigAction a = parent->actions().Get(SIGCHLD);
     nobody |= a.handler == kIgn || (a.flags & static_cast<uint64_t>(SA_NOCLDWAIT)) != 0;
+    // Not even queued where it is blocked.
+    if (a.handler == kIgn) signo = 0;
   }
-  Tell(*tg.leader, *parent, tg.exit_signal, tg.exit_status);
+  Tell(*tg.leader, *parent, signo, tg.exit_status);
   return nobody;
 }
 

@@ -69,11 +69,8 @@ class WaitLook {
     if (t.exit_state == ExitState::kZombie) {
       const bool waits_for_others = &t == tg.leader && !tg.zombie;
       if (!waits_for_others && (tracing || !traced)) {
-        // Nothing else can come of it.
-        if ((args_.options & WEXITED) == 0) {
-          any_ |= !tracing;
-          return false;
-        }
+        // Nothing else can come of it: who does not ask for ends has no child here.
+        if ((args_.options & WEXITED) == 0) return false;
         Exited(t, tracing);
         return true;
       }

@@ -48,6 +48,8 @@ int Refusal(const Vma& vma, int advice) {
     case MADV_REMOVE:
       if (vma.locked || !vma.file) return EINVAL;
       return vma.shared && (vma.max_prot & PROT_WRITE) != 0 ? 0 : EACCES;
+    case kMadvPopulateRead:
+      return (vma.prot & PROT_READ) == 0 ? EINVAL : 0;  // on the host more can be read
     case MADV_WIPEONFORK:
       return vma.file || vma.shared ? EINVAL : 0;
     default:

@@ -242,9 +242,11 @@ bool MemoryManager::GrowStack(GuestAddr addr, const MemoryLimits& limits) {
     if (!below.grows_down && below.prot != PROT_NONE) lowest = lowest + kStackGuardGap;
   }
   if (page < lowest) return false;
-  // A few pages more than asked for, since each step costs a fault and a call to the stub.
+  // The main stack by a few pages more than asked for, since each step costs a fault and a call to
+  // the stub: its mapping is shown as far as it is used. Others grow to the page, as /proc shows.
   GuestAddr start = page;
-  if (start.value() > kStackStep) start = start - kStackStep;
+  const bool main_stack = grown.range.Contains(layout_.start_stack);
+  if (main_stack && start.value() > kStackStep) start = start - kStackStep;
   start = std::max(start, lowest);
   if (grown.range.end - start > limits.stack) start = page;
   grown.range = {start, grown.range.start};

@@ -68,11 +68,13 @@ Result<void> MemoryManager::Mlock(GuestAddr addr, uint64_t length, bool on_fault
   if (limits.locked == 0) return Errno(EPERM);
   const std::optional<GuestRange> range = WholePages(addr, length);
   MutexLock lock(mu_);
-  if (!range) return Errno(EINVAL);
-  const uint64_t limit = limits.locked & ~kPageMask;
-  uint64_t want = range->size() + vmas_.locked();
-  if (want > limit) want -= vmas_.LockedIn(*range);
+  const uint64_t limit = limits.locked / kPageSize;
+  // In pages, so that nothing wraps: the limit is looked at before the range is.
+  const uint64_t size = (length + (addr.value() & kPageMask) + kPageMask) / kPageSize;
+  uint64_t want = size + vmas_.locked() / kPageSize;
+  if (want > limit && range) want -= vmas_.LockedIn(*range) / kPageSize;
   if (want > limit) return Errno(ENOMEM);
+  if (!range) return Errno(EINVAL);
   if (range->empty()) return {};
   return SetLockedLocked(*range, true, on_fault);
 }

@@ -41,13 +41,18 @@ Errno HugeTlbError(int flags) {
 }
 
 // do_mmap()'s rules for a file: fills protections and sharing.
-Result<void> CheckFile(const MmapRequest& request, Vma& vma) {
+Result<void> CheckFile(const MmapRequest& request, uint64_t length, Vma& vma) {
   const File& file = *request.file;
+  // file_mmap_ok(): devices and directories may have positions beyond a signed number.
+  const uint32_t type = file.inode().type();
+  const uint64_t most = type == S_IFREG || type == S_IFBLK || type == S_IFSOCK ? uint64_t{INT64_MAX} : ~uint64_t{0};
+  if (length > most || request.offset / kPageSize > (most - length) / kPageSize) {
+    return Errno(EOVERFLOW);
+  }
   switch (request.flags & MAP_TYPE) {
     case MAP_SHARED_VALIDATE:
-      if ((request.flags & ~(kLegacyMask | MAP_FIXED_NOREPLACE | MAP_SHARED_VALIDATE)) != 0) {
-        return Errno(EOPNOTSUPP);
-      }
+      // MAP_FIXED_NOREPLACE is newer than the mask that was never to grow.
+      if ((request.flags & ~kLegacyMask) != 0) return Errno(EOPNOTSUPP);
       [[fallthrough]];
     case MAP_SHARED:
       if ((request.prot & PROT_WRITE) != 0 && !file.writable()) return Errno(EACCES);
@@ -65,7 +70,7 @@ Result<void> CheckFile(const MmapRequest& request, Vma& vma) {
     if ((request.prot & PROT_EXEC) != 0) return Errno(EPERM);
     vma.max_prot &= ~PROT_EXEC;
   }
-  if ((request.flags & MAP_GROWSDOWN) != 0) return Errno(EINVAL);
+  if ((request.flags & MAP_GROWSDOWN) != 0 && file.maps_as_anonymous()) return Errno(EINVAL);
   return {};
 }
 
@@ -93,10 +98,19 @@ Result<GuestAddr> MemoryManager::Mmap(const MmapRequest& request, const MemoryLi
   const uint64_t length = *rounded;
   const bool fixed = IsFixed(request.flags);
   if (fixed) TRY(CheckFixedPlace(request.hint, length));
-  if ((request.flags & MAP_FIXED_NOREPLACE) != 0) {
-    // Linux looks for the place first; PlaceLocked is what counts.
+  const bool lock_it = (request.flags & MAP_LOCKED) != 0;
+  {
+    // Linux looks at the place and the limit of locked memory first, then at the file; what holds
+    // below is what counts.
     MutexLock lock(mu_);
-    if (vmas_.Intersects({request.hint, request.hint + length})) return Errno(EEXIST);
+    if ((request.flags & MAP_FIXED_NOREPLACE) != 0 &&
+        vmas_.Intersects({request.hint, request.hint + length})) {
+      return Errno(EEXIST);
+    }
+    if (lock_it && limits.locked == 0) return Errno(EPERM);
+    if ((lock_it || lock_future_) && vmas_.locked() + length > (limits.locked & ~kPageMask)) {
+      return Errno(EAGAIN);
+    }
   }
 
   Vma vma{.prot = request.prot & (PROT_READ | PROT_WRITE | PROT_EXEC),
@@ -104,17 +118,22 @@ Result<GuestAddr> MemoryManager::Mmap(const MmapRequest& request, const MemoryLi
           .name = request.name};
   int host_flags = request.flags & (MAP_NORESERVE | MAP_STACK);
   const bool droppable = !request.file && (request.flags & MAP_TYPE) == kMapDroppable;
-  if (request.file) {
-    if (request.offset + length > uint64_t{INT64_MAX}) return Errno(EOVERFLOW);
+  const bool anonymous_file = request.file && request.file->maps_as_anonymous();
+  if (request.file) TRY(CheckFile(request, length, vma));
+  if (request.file && !anonymous_file) {
     vma.offset = request.offset;
-    TRY(CheckFile(request, vma));
     vma.file = request.file;
     vma.host = TRY(MapFile(*request.file, vma, length));
-  } else if ((request.flags & MAP_TYPE) == MAP_SHARED) {
+    if ((request.flags & MAP_GROWSDOWN) != 0) return Errno(EINVAL);
+  } else if (vma.shared || (request.flags & MAP_TYPE) == MAP_SHARED) {
     if ((request.flags & MAP_GROWSDOWN) != 0) return Errno(EINVAL);
     vma.shared = true;
     vma.file = TRY(MakeSharedAnonFile(length));
-    vma.host = TRY(vma.file->Map(0, length, vma.prot, true));
+    // A mapping of /dev/zero begins where it was asked to, of a file that is as long as the mapping.
+    if (anonymous_file) vma.offset = request.offset;
+    // Nothing is there as far out as the host counts no more.
+    constexpr uint64_t kFar = uint64_t{1} << 52;
+    vma.host = TRY(vma.file->Map(std::min(vma.offset, kFar), length, vma.prot, true));
   } else if ((request.flags & MAP_TYPE) == MAP_PRIVATE) {
     vma.grows_down = (request.flags & MAP_GROWSDOWN) != 0;
   } else if (droppable) {
@@ -133,10 +152,9 @@ Result<GuestAddr> MemoryManager::Mmap(const MmapRequest& request, const MemoryLi
   if (vmas_.size() > kMaxMapCount) return Errno(ENOMEM);
   const Placement place = TRY(PlaceLocked(request, length));
   vma.range = place.range;
-  if ((request.flags & MAP_LOCKED) != 0 && limits.locked < kPageSize) return Errno(EPERM);
-  if (((request.flags & MAP_LOCKED) != 0 || lock_future_) && !droppable) {
+  if ((lock_it || lock_future_) && !droppable) {
     vma.locked = true;
-    vma.lock_on_fault = (request.flags & MAP_LOCKED) == 0 && lock_future_on_fault_;
+    vma.lock_on_fault = lock_future_on_fault_;
     if (vmas_.locked() + length > (limits.locked & ~kPageMask)) return Errno(EAGAIN);
   }
   const uint64_t replaced = place.replace ? vmas_.TotalIn(vma.range) : 0;

@@ -50,14 +50,14 @@ Result<void> MemoryManager::Mprotect(GuestAddr addr, uint64_t length, int prot,
       break;
     }
     const Vma& vma = it->second;
-    if (vma.sealed) {
-      error = EPERM;
-      break;
-    }
     const bool gains_exec = (prot & PROT_EXEC) != 0 &&
                             ((prot & PROT_WRITE) != 0 || (vma.prot & PROT_EXEC) == 0);
     if ((prot & ~vma.max_prot) != 0 || (gains_exec && mdwe() != 0)) {
       error = EACCES;
+      break;
+    }
+    if (vma.sealed) {
+      error = EPERM;
       break;
     }
     const GuestAddr end = std::min(range.end, vma.range.end);

@@ -44,6 +44,7 @@ Result<GuestAddr> MemoryManager::Mremap(GuestAddr old, uint64_t old_length, uint
     MutexLock lock(mu_);
     const Vma* vma = vmas_.Find(old);
     if (vma == nullptr) return Errno(EFAULT);
+    if (vma->sealed) return Errno(EPERM);
     if (!from || from->end > kTaskSize) return Errno(old_size > new_size ? EINVAL : EFAULT);
     args.from = *from;
     const bool grows = vma->file && new_size > old_size && from->end <= vma->range.end;
@@ -68,17 +69,15 @@ Result<GuestAddr> MemoryManager::MremapLocked(const MremapArgs& asked, const Mem
   if (to_place) {  // mremap_to()
     const GuestRange target{args.to, args.to + args.new_size};
     if (vmas_.size() + 2 >= kMaxMapCount - 3) return Errno(ENOMEM);
-    if (SealedLocked(args.from)) return Errno(EPERM);
     if (fixed) {
       if (args.to.value() < kGuestMinAddr) return Errno(EPERM);
       if (SealedLocked(target)) return Errno(EPERM);
       TRY(UnmapLocked(target, dropped));
     }
-  } else if (SealedLocked(args.from)) {
-    return Errno(EPERM);
   }
   if (args.from.size() > args.new_size) {
     const GuestRange tail{old + args.new_size, args.from.end};
+    if (SealedLocked(tail)) return Errno(EPERM);
     TRY(UnmapLocked(tail, dropped));
     args.from.end = tail.start;
     if (!to_place) return old;
@@ -175,7 +174,8 @@ Result<GuestAddr> MemoryManager::MoveVmaLocked(const Vma& vma, const MremapArgs&
   const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | (keep ? MREMAP_DONTUNMAP : 0);
   TRY(as_->Remap(args.from, args.new_size, flags, to));
   if (keep) {
-    vmas_.Change(args.from, [](Vma& left) { left.locked = left.lock_on_fault = false; });
+    // All of the mapping that is left, not only what was moved from it.
+    vmas_.Change(vma.range, [](Vma& left) { left.locked = left.lock_on_fault = false; });
   } else {
     vmas_.Remove(args.from, dropped);
   }
@@ -195,7 +195,7 @@ Result<void> MemoryManager::RemapFilePages(GuestAddr addr, uint64_t length, int 
   if (size == 0 || !GuestRange::Make(start, size)) return Errno(EINVAL);
   if (pgoff + size / kPageSize < pgoff || pgoff > (~uint64_t{0} >> 12)) return Errno(EINVAL);
   const std::optional<Vma> vma = Find(start);
-  if (!vma || !vma->shared || !vma->file || start + size > vma->range.end) return Errno(EINVAL);
+  if (!vma || !vma->shared || !vma->file || !vma->file->writable() || start + size > vma->range.end) return Errno(EINVAL);
   MmapRequest request{.hint = start, .length = size, .prot = vma->prot};
   request.flags = (flags & MAP_NONBLOCK) | MAP_SHARED | MAP_FIXED | MAP_POPULATE;
   if (vma->locked) request.flags |= MAP_LOCKED;

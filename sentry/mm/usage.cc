@@ -5,6 +5,7 @@
 #include <array>
 
 #include "sentry/mm/memory_manager.h"
+#include "sentry/mm/shared_anon.h"
 
 namespace ringwall {
 
@@ -23,8 +24,11 @@ bool MemoryManager::MayWrite(GuestRange range) const {
   GuestAddr at = range.start;
   for (auto it = vmas_.FindFrom(at); at < range.end; ++it) {
     if (it == vmas_.end() || at < it->second.range.start) return false;
-    if ((it->second.prot & PROT_WRITE) == 0) return false;
-    at = it->second.range.end;
+    const Vma& vma = it->second;
+    if ((vma.prot & PROT_WRITE) == 0) return false;
+    // A file may end before its mapping does.
+    if (vma.file && !IsSharedAnon(*vma.file)) return false;
+    at = vma.range.end;
   }
   return true;
 }
