@@ -3,8 +3,11 @@
 
 A script runs under bash in an empty folder with a fixed environment. Lines at its top say what it
 needs:   # needs: git make          (commands; the test is skipped without them)
+         # if: python3 -c 'import test.test_socket'   (skipped where this fails)
          # fixture: gcc -o $FIXTURE/prog $SRC/prog.c   (made once, natively, seen inside)
-Without --runsc it runs natively twice, which proves that the script itself is steady.
+         # verdict: its own                            (a suite that judges itself)
+Without --runsc it runs natively twice, which proves that the script itself is steady. A suite that judges
+itself runs once and in one place only: nothing is compared, its status must be 0.
 """
 
 import argparse
@@ -106,20 +109,32 @@ def main():
     if missing:
         print(f"skip {name}: needs {' '.join(missing)}")
         return 0
+    for condition in header(text, "if"):
+        if subprocess.run(["bash", "-c", condition], env={"PATH": PATH}, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode != 0:
+            print(f"skip {name}: {condition} fails")
+            return 0
     try:
         fixture = make_fixture(text, name, os.path.abspath(args.fixtures))
     except RuntimeError as error:
         print(f"{error}\nnot ok {name} (fixture)")
         return 1
+    prefix = []
+    if args.runsc:
+        prefix = [args.runsc, f"--platform={args.platform}", "do"]
+    if header(text, "verdict") == ["its own"]:
+        said, err = run(prefix, args.script, fixture, 270)
+        good = "== status 0\n" in said
+        if args.show or not good:
+            print(f"{said[-4000:]}\nstderr: {err[-1500:]}")
+        print(f"{'ok' if good else 'not ok'} {name}")
+        return 0 if good else 1
     native, native_err = run([], args.script, fixture, 100)
     if args.show:
         print(native)
     if "== status 0\n" not in native:
         print(f"natively:\n{native[-2000:]}\n{native_err[-1000:]}\nnot ok {name} (natively)")
         return 1
-    prefix = []
-    if args.runsc:
-        prefix = [args.runsc, f"--platform={args.platform}", "do"]
     other, other_err = run(prefix, args.script, fixture, 180)
     if other != native:
         print(f"{difference(native, other)}\nstderr: {other_err[-1500:]}\nnot ok {name}")
