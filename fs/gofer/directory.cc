@@ -139,10 +139,13 @@ std::optional<gofer::PeekedNode> GoferInode::PeekEntry(std::string_view name,
   const bool in_turn = !open || OpenedInTurn(place->second);
   if (kept || !in_turn) return kept;
   const std::vector<GoferListing::Entry>& entries = listing->entries;
+  // A directory is mostly gone into, which takes a handle, and a link's target is wanted, too.
   const auto fits = [&](const GoferListing::Entry& e) {
-    return e.type != DT_LNK && (!open || e.type == DT_REG || e.type == DT_UNKNOWN);
+    return e.type != DT_LNK && e.type != DT_DIR &&
+           (!open || e.type == DT_REG || e.type == DT_UNKNOWN);
   };
   if (!fits(entries[place->second])) return std::nullopt;
+  if (open && gofer_fs_.options().max_idle_descriptors < kManyDescriptors) return std::nullopt;
   const uint32_t window =
       open ? ahead.OpenWindow() : stat_window_.load(std::memory_order_relaxed);
   if (!open && !list && !ahead.AttributesSurelyPay() &&

@@ -85,7 +85,7 @@ class GoferInode final : public Inode {
   // One for reading that a lookup brought along: kept for the next open, if none is.
   void OfferDescriptor(UniqueFd fd);
   // Tells of an entry of this directory, and has the gofer tell of those that will be asked for next.
-  // Nothing when asking for the one entry is the better way: in shared mode, for symbolic links, when
+  // Nothing when asking for the one entry is the better way: in shared mode, for links and directories, when
   // there is no listing to go by, on any error.
   std::optional<gofer::PeekedNode> PeekEntry(std::string_view name, LookAhead::Kind kind);
   // Closes the kept descriptors that no open file uses. Whether there are others.
@@ -105,6 +105,8 @@ class GoferInode final : public Inode {
   static constexpr uint64_t kSmallDirectory = 32 << 10;
   static constexpr uint32_t kFirstStatWindow = 32;
   static constexpr uint32_t kNoPlace = UINT32_MAX;
+  // Where fewer descriptors may be kept, none are opened ahead.
+  static constexpr size_t kManyDescriptors = 128;
 
   // Whether the listing at hand says that there is no such name; may get one.
   bool KnownMissing(std::string_view name);

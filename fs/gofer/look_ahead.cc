@@ -61,27 +61,31 @@ LookAhead::Verdict LookAhead::Keep(FileId dir, Kind kind, uint64_t epoch,
   fresh.entries.reserve(entries.size());
   for (Entry& e : entries) fresh.entries.emplace(std::move(e.name), std::move(e.node));
   // Freed, and their descriptors closed, without the lock.
-  std::array<Batch, kBatches> gone;
-  size_t count = 0;
+  Batch former, oldest;
   MutexLock lock(mu_);
-  for (Batch& batch : batches_) {
-    if (batch.brought == 0 || batch.dir != dir || batch.kind != kind) continue;
+  const size_t first = kind == kAttributes ? 0 : kBatches[kAttributes];
+  size_t place = first + next_[kind];
+  for (size_t i = first; i < first + kBatches[kind]; i++) {
+    Batch& batch = batches_[i];
+    if (batch.brought == 0 || batch.dir != dir) continue;
     Judge(batch);
     verdict = MostlyUsed(batch) ? kUsed : kUnused;
-    gone[count] = std::exchange(batch, Batch());
+    former = std::exchange(batch, Batch());
     // Attributes are not asked for in the order of the listing: those left may be next.
-    Batch& before = gone[count++];
-    if (kind == kAttributes && before.epoch == epoch && before.brought < kMostKept) {
-      fresh.brought += before.brought;
-      fresh.used += before.used;
-      fresh.entries.merge(before.entries);
+    if (kind == kAttributes && former.epoch == epoch && former.brought < kMostKept) {
+      fresh.brought += former.brought;
+      fresh.used += former.used;
+      fresh.entries.merge(former.entries);
     }
+    place = i;
+    break;  // a directory has one of each kind
   }
-  Batch& place = batches_[next_];
-  next_ = (next_ + 1) % kBatches;
-  Judge(place);
-  if (count < kBatches) gone[count] = std::exchange(place, Batch());
-  place = std::move(fresh);
+  if (verdict == kNoneBefore) {
+    next_[kind] = (next_[kind] + 1) % kBatches[kind];
+    Judge(batches_[place]);
+    oldest = std::exchange(batches_[place], Batch());
+  }
+  batches_[place] = std::move(fresh);
   return verdict;
 }
 

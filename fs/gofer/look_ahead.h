@@ -42,7 +42,7 @@ class LookAhead {
   void TryOpening();
 
   // Whether to ask for attributes of several files: not while most of those told of needed a handle soon
-  // after (for extended attributes, or as directories to go into), which costs a request of its own then.
+  // after, for extended attributes perhaps, which costs a request of its own then.
   bool AttributesPay();
   // Most of many were made use of: the first entry of a directory that has just been listed is reason enough.
   bool AttributesSurelyPay() const {
@@ -64,7 +64,8 @@ class LookAhead {
 
  private:
   static constexpr uint32_t kEvidence = 32;
-  static constexpr size_t kBatches = 12;
+  // Of each kind; four of descriptors are 60 of them.
+  static constexpr size_t kBatches[] = {8, 4};
   static constexpr size_t kMostKept = 512;  // of one directory
   static constexpr int64_t kLifetimeNs = 1'000'000'000;
 
@@ -87,8 +88,8 @@ class LookAhead {
   // Attributes given of late, how many of the files needed a handle, how often nothing was asked for.
   std::atomic<uint32_t> given_ = 0, needed_handle_ = 0, waived_ = 0;
   Mutex<LockClass::kLeaf> mu_;
-  std::array<Batch, kBatches> batches_ GUARDED_BY(mu_);
-  size_t next_ GUARDED_BY(mu_) = 0;
+  std::array<Batch, kBatches[kAttributes] + kBatches[kDescriptors]> batches_ GUARDED_BY(mu_);
+  size_t next_[2] GUARDED_BY(mu_) = {0, 0};
 };
 
 }  // namespace ringwall
