@@ -42,8 +42,10 @@ constexpr uint32_t kTrialWaits = 4;
 constexpr uint64_t kTrialFirstUs = 120;
 constexpr uint64_t kTrialUs = 100;
 constexpr uint64_t kTrialGapMaxUs = 64'000;
-// For so long nobody yields after a hand-over by a yield has come late, ever longer when that goes on.
-constexpr uint64_t kYieldGapMaxUs = 1'000'000;
+// For so long nobody yields after a hand-over by a yield has come late: longer when the next comes late soon
+// after, up to where a slice lost costs a hundredth.
+constexpr uint64_t kYieldGapMaxUs = 256'000;
+constexpr uint64_t kYieldCalmUs = 100'000;
 
 uint64_t MonotonicNs() {
   timespec t;
@@ -386,12 +388,10 @@ void SystrapContext::Judge(int& score, bool paid) {
 void SystrapContext::JudgeYield() {
   constexpr uint64_t kLateUs = 200;
   const uint64_t now = __builtin_ia32_rdtsc();
-  if (now - Load(region_->given_at) <= Cycles(kLateUs)) {
-    yield_gap_us_ = std::max(yield_gap_us_ - yield_gap_us_ / 64, kYieldGapUs);
-    return;
-  }
+  if (now - Load(region_->given_at) <= Cycles(kLateUs)) return;
+  const bool again = now - yields_from_ <= Cycles(kYieldCalmUs);
+  yield_gap_us_ = again ? std::min(2 * yield_gap_us_, kYieldGapMaxUs) : kYieldGapUs;
   yields_from_ = now + Cycles(yield_gap_us_);
-  yield_gap_us_ = std::min(2 * yield_gap_us_, kYieldGapMaxUs);
 }
 
 bool SystrapContext::Await() {
