@@ -82,11 +82,16 @@ SysResult GetDents(Task& t, int fd, GuestAddr buf, uint32_t size) {
   MutexLock lock(file->offset_lock());
   if (file->path().dentry().unlinked()) return Errno(ENOENT);
   const int64_t before = file->offset();
-  Sink sink(std::min<size_t>(size, kMaxBatch));
+  // Names beyond the end of memory are read the next time.
+  const std::optional<GuestRange> range = GuestRange::Make(buf, std::min<size_t>(size, kMaxBatch));
+  if (!range) return Errno(EFAULT);
+  size_t room = range->size();
+  if (!t.mm().MayWrite(*range)) room = t.mm().WritableFrom(buf, room);
+  Sink sink(room);
   TRY(file->ReadDir(sink));
   NotifyFile(*file, IN_ACCESS);
   if (sink.bytes().empty()) {
-    if (sink.full()) return Errno(EINVAL);
+    if (sink.full()) return Errno(room < range->size() ? EFAULT : EINVAL);
     return 0;
   }
   Result<void> copied = t.CopyOut(buf, sink.bytes());

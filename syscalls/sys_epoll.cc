@@ -24,12 +24,21 @@ SysResult Wait(Task& t, int epfd, GuestAddr out, int max, int64_t deadline) {
   Ref<File> file = TRY(GetUsable(t, epfd));
   EpollFile* epoll = TRY(GetEpoll(file));
   // No more come than are watched, however large the buffer.
-  const size_t most = static_cast<size_t>(max);
+  size_t most = static_cast<size_t>(max);
+  const std::optional<GuestRange> room = GuestRange::Make(out, most * sizeof(EpollEvent));
+  if (!room) return Errno(EFAULT);
+  // What has no room in memory stays ready.
+  if (!t.mm().MayWrite(*room)) most = t.mm().WritableFrom(out, room->size()) / sizeof(EpollEvent);
+  if (most == 0 && epoll->Poll(EPOLLIN) != 0) return Errno(EFAULT);
   std::vector<EpollEvent> events = epoll->Collect(most);
   if (events.empty() && deadline != 0) {
     TaskWaiter waiter(t);
     epoll->queue()->Add(waiter, EPOLLIN);
     for (;;) {
+      if (most == 0 && epoll->Poll(EPOLLIN) != 0) {
+        epoll->queue()->Remove(waiter);
+        return Errno(EFAULT);
+      }
       events = epoll->Collect(most);
       if (!events.empty()) break;
       Result<void> slept = t.Block(deadline);

@@ -36,9 +36,7 @@ Result<void> CheckPosition(File& file) {
 
 // One read at the file's own position or at *pos. Blocks on a file that has nothing yet.
 SysResult ReadAt(Task& t, File& file, GuestBuffers buffers, uint64_t pos, int rwf) {
-  // Of a file the bytes are still there after a fault.
-  const auto when = file.inode().is_regular() ? GuestDst::When::kLater : GuestDst::When::kChecked;
-  GuestDst dst(t, std::move(buffers), when);
+  GuestDst dst(t, std::move(buffers));
   const bool wait = !file.nonblocking() && (rwf & RWF_NOWAIT) == 0;
   if (Socket* socket = file.AsSocket()) {
     const size_t n = TRY(socket->ReadBlocking(t, dst, wait));

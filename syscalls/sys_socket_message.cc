@@ -110,7 +110,7 @@ void InstallPidFd(Task& t, ReceiveArgs& args) {
 SysResult ReceiveOne(Task& t, SocketRef& s, GuestAddr addr, int flags, uint32_t* out_flags) {
   const MsgHdrAbi h = TRY(CopyInHeader(t, addr));
   GuestBuffers buffers = TRY(CopyInIovec(t, h));
-  GuestDst dst(t, std::move(buffers), GuestDst::When::kChecked);
+  GuestDst dst(t, std::move(buffers));
   ControlOut control(h.control == 0 ? 0 : std::min(h.control_len, kMaxControl));
   ReceiveArgs args{.dst = dst, .flags = Flags(s, flags), .control = &control};
   const size_t n = TRY(s.socket.RecvMsg(t, args));
@@ -157,7 +157,7 @@ SysResult SysRecvfrom(Task& t, int fd, GuestAddr buf, uint64_t size, int flags, 
                       GuestAddr length) {
   GuestBuffers b = TRY(GuestBuffers::One(buf, size));
   SocketRef s = TRY(GetSocket(t, fd));
-  GuestDst dst(t, std::move(b), GuestDst::When::kChecked);
+  GuestDst dst(t, std::move(b));
   ReceiveArgs args{.dst = dst, .flags = Flags(s, flags)};
   const size_t n = TRY(s.socket.RecvMsg(t, args));
   if (!addr.IsNull()) {

@@ -289,6 +289,18 @@ bool LineDiscipline::InputReady() const {
   return cooked_.size() >= min;
 }
 
+namespace {
+
+// A read moves pieces of 64 bytes through a buffer (iterate_tty_read); the piece that ran into a fault is
+// lost with what of it had not arrived.
+size_t TakenByRead(const Result<size_t>& put, size_t want) {
+  constexpr size_t kPiece = 64;
+  const size_t arrived = put.ok() ? *put : 0;
+  return arrived == want ? want : std::min(want, (arrived / kPiece + 1) * kPiece);
+}
+
+}  // namespace
+
 size_t LineDiscipline::readable_bytes() const {
   return canonical() && lines_.empty() ? 0 : cooked_.size();
 }
@@ -305,27 +317,25 @@ Result<size_t> LineDiscipline::Read(IoDst& dst, bool any) {
     const size_t min = t_.cc[VTIME] == 0 && !any ? t_.cc[VMIN] : 1;
     if (want < std::min(min, dst.remaining())) return Errno(EAGAIN);
   }
-  size_t n = 0;
+  Result<size_t> put = size_t{0};
   if (want > 0) {
-    Result<size_t> put = dst.Put(std::as_bytes(std::span(cooked_.data(), want)));
-    if (!put.ok()) return put.error();
-    n = *put;
-    cooked_.erase(0, n);
+    put = dst.Put(std::as_bytes(std::span(cooked_.data(), want)));
+    want = TakenByRead(put, want);
+    cooked_.erase(0, want);
   }
   if (canonical()) {
-    lines_.front() -= n;
+    lines_.front() -= want;
     if (lines_.front() == 0) lines_.pop_front();
   }
-  return n;
+  return put;
 }
 
 Result<size_t> LineDiscipline::ReadOutput(IoDst& dst) {
   if (shown_.empty()) return Errno(EAGAIN);
   const size_t want = std::min(dst.remaining(), shown_.size());
   Result<size_t> put = dst.Put(std::as_bytes(std::span(shown_.data(), want)));
-  if (!put.ok()) return put.error();
-  shown_.erase(0, *put);
-  return *put;
+  shown_.erase(0, TakenByRead(put, want));
+  return put;
 }
 
 }  // namespace ringwall

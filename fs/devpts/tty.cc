@@ -73,7 +73,7 @@ Result<size_t> Tty::MasterWrite(IoSrc& src) {
   size_t n = 0;
   {
     MutexLock lock(mu_);
-    const size_t seen = TRY(src.Peek(want));
+    const size_t seen = TRY(PeekWhole(src, want));
     const bool was_stopped = line_.stopped();
     n = line_.Input(want.first(seen), &signals);
     if (line_.stopped() != was_stopped) {
@@ -210,7 +210,7 @@ Result<size_t> Tty::SlaveWrite(IoSrc& src, uint32_t life) {
     MutexLock lock(mu_);
     if (HungUpLocked(life)) return Errno(EIO);
     if (want.empty()) return size_t{0};
-    const size_t seen = TRY(src.Peek(want));
+    const size_t seen = TRY(PeekWhole(src, want));
     n = line_.Output(want.first(seen));
     if (n == 0) return Errno(EAGAIN);
     const size_t taken = TRY(src.Get(want.first(n)));

@@ -31,13 +31,13 @@ class EventFd final : public File {
       count_ -= value;
     }
     queue_.Notify(EPOLLOUT);
-    return dst.Put(std::as_bytes(std::span(&value, 1)));
+    return PutWhole(dst, std::as_bytes(std::span(&value, 1)));
   }
 
   Result<size_t> Write(IoSrc& src, uint64_t*, int) override {
     if (src.remaining() != sizeof(uint64_t)) return Errno(EINVAL);
     uint64_t value;
-    TRY(src.Peek(std::as_writable_bytes(std::span(&value, 1))));
+    TRY(PeekWhole(src, std::as_writable_bytes(std::span(&value, 1))));
     if (value == UINT64_MAX) return Errno(EINVAL);
     {
       MutexLock lock(mu_);

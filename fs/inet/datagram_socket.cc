@@ -106,7 +106,8 @@ Result<std::optional<net::SockAddr>> DatagramSocket::ParseDestination(
       if (to->size < sizeof(SockAddrInAbi)) return Errno(EINVAL);
       return std::optional(FromSockAddrIn(*to));
     case AF_UNSPEC:
-      if (raw_) return Errno(type() == SOCK_RAW ? EAFNOSUPPORT : EINVAL);
+      if (raw_ && type() == SOCK_RAW) return std::optional(FromSockAddrIn6(*to));
+      if (raw_) return Errno(EINVAL);
       // The peer's address is taken as it is then: a mapped one has no way by IPv6.
       if (net::NetResult<net::SockAddr> peer = endpoint().RemoteAddress();
           peer.ok() && peer->addr.Unmapped().is_v4()) {
@@ -177,7 +178,7 @@ Result<size_t> DatagramSocket::SendMsg(Task& t, SendArgs& args) {
     return control.error();
   }
   params.dont_route = (args.flags & MSG_DONTROUTE) != 0;
-  if (udp_ && (args.flags & kProbe) != 0) {
+  if ((udp_ || type() == SOCK_RAW) && (args.flags & kProbe) != 0) {
     params.probe = true;
     TRY(SendNow(net::Chain(), params));
     return size;

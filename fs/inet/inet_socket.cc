@@ -109,7 +109,8 @@ Result<void> InetSocket::Bind(Task& t, const SocketAddress& a) {
 Result<net::SockAddr> InetSocket::ParseConnect(const SocketAddress& a) {
   if (a.size < sizeof(uint16_t)) return Errno(EINVAL);
   if (a.family() == AF_UNSPEC) return net::SockAddr{};
-  if (is_v6() && a.family() != AF_INET6 && protocol() != IPPROTO_UDP && type() != SOCK_STREAM) {
+  const bool udp = type() == SOCK_DGRAM && protocol() == IPPROTO_UDP;
+  if (is_v6() && a.family() != AF_INET6 && !udp && type() != SOCK_STREAM) {
     return Errno(EAFNOSUPPORT);  // ip6_datagram_connect_v6_only()
   }
   if (is_v6() && a.family() == AF_INET && type() != SOCK_STREAM) {

@@ -119,7 +119,7 @@ Result<size_t> TcpSocket::ConnectFast(Task& t, const net::SockAddr& to, SendArgs
   const size_t want = std::min<size_t>(args.src.remaining(), 65535);
   Ref<net::Buffer> buffer = net::Buffer::New(std::max<size_t>(want, 1));
   const size_t got =
-      TRY(args.src.Peek(std::as_writable_bytes(std::span(buffer->data(), want))));
+      TRY(PeekWhole(args.src, std::as_writable_bytes(std::span(buffer->data(), want))));
   buffer->set_used(got);
   size_t taken = 0;
   net::NetResult<void> r =
@@ -182,8 +182,8 @@ Result<size_t> TcpSocket::SendMsg(Task& t, SendArgs& args) {
     if (chain.empty() && plain > done) {
       const size_t want = std::min(plain - done, kSendChunk);
       Ref<net::Buffer> buffer = net::Buffer::New(want);
-      Result<size_t> got = args.src.Peek(
-          std::as_writable_bytes(std::span(buffer->data(), want)));
+      Result<size_t> got =
+          PeekWhole(args.src, std::as_writable_bytes(std::span(buffer->data(), want)));
       if (!got.ok()) return done > 0 ? Result<size_t>(done) : Result<size_t>(got.error());
       buffer->set_used(*got);
       chain = net::Chain(net::Slice(std::move(buffer), 0, *got));
@@ -229,12 +229,12 @@ Result<size_t> TcpSocket::TakeReadable(IoDst& dst, uint32_t flags, size_t want, 
   } else {
     for (const net::Slice& s : chain.slices()) {
       Result<size_t> put = dst.Put(std::as_bytes(s.span()));
-      if (!put.ok()) {
-        if (done == 0) return put.error();
+      // A piece that does not arrive whole stays.
+      if (!put.ok() || *put < s.size()) {
+        if (done == 0) return Errno(EFAULT);
         break;
       }
       done += *put;
-      if (*put < s.size()) break;
     }
   }
   if ((flags & MSG_PEEK) == 0 && done > 0) tcp_->Consume(done);

@@ -58,87 +58,83 @@ Pipe::Pipe(Uid owner, bool privileged) : owner_(owner) {
 
 Pipe::~Pipe() { Account(owner_, 0, capacity_); }
 
-size_t Pipe::PacketRoomLocked() const {
-  size_t pages = 0;
-  for (const Piece& p : pieces_) pages += (p.size + kPage - 1) / kPage;
-  if (pieces_.empty()) pages = (used_ + kPage - 1) / kPage;
-  const size_t all = capacity_ / kPage;
-  return pages >= all ? 0 : (all - pages) * kPage;
+size_t Pipe::RunLocked() const {
+  size_t bytes = 0;
+  for (size_t i = 0; i < in_use_; ++i) {
+    const size_t at = AtLocked(i);
+    const Slot& slot = slots_[at];
+    if (i != 0 && (at == 0 || slot.offset != 0 || slot.packet)) break;
+    bytes += slot.size;
+    if (slot.packet || slot.offset + slot.size != kPage) break;
+  }
+  return bytes;
 }
 
-size_t Pipe::RoomLocked() const {
-  if (pieces_.empty()) return capacity_ - used_;
-  return std::min(capacity_ - used_, PacketRoomLocked());
+size_t Pipe::FreeRunLocked() const {
+  const size_t at = AtLocked(in_use_);
+  return std::min(SlotsLocked() - in_use_, SlotsLocked() - at) * kPage;
 }
 
-bool Pipe::MergesLocked(size_t n) const {
-  if (used_ == 0 || (!pieces_.empty() && pieces_.back().packet)) return false;
-  const size_t last = (pieces_.empty() ? used_ : pieces_.back().size) % kPage;
-  return n != 0 && last != 0 && last + n <= kPage;
+void Pipe::AddLocked(size_t n, bool packet, bool merges) {
+  used_ += n;
+  while (n > 0) {
+    const auto size = static_cast<uint16_t>(std::min(n, kPage));
+    slots_[AtLocked(in_use_++)] = {0, size, packet, merges};
+    n -= size;
+  }
 }
 
-void Pipe::NoteAddedLocked(size_t n, bool packet) {
-  if (n == 0) return;
-  if (pieces_.empty() && !packet) {
-    used_ += n;
+size_t Pipe::WholePagesLocked(size_t n) const {
+  size_t bytes = 0;
+  for (size_t i = 0; i < in_use_; ++i) {
+    const size_t size = slots_[AtLocked(i)].size;
+    if (size > n - bytes) break;
+    bytes += size;
+  }
+  return bytes;
+}
+
+void Pipe::DropFirstLocked() {
+  used_ -= slots_[first_].size;
+  first_ = AtLocked(1);
+  in_use_--;
+  // Back to the pages that are warm, unless a filler works on its place in the ring.
+  if (in_use_ == 0 && !filling_) first_ = 0;
+}
+
+void Pipe::TakeLocked(size_t n) {
+  while (n > 0) {
+    Slot& slot = slots_[first_];
+    if (slot.size <= n) {
+      n -= slot.size;
+      DropFirstLocked();
+      continue;
+    }
+    slot.offset = static_cast<uint16_t>(slot.offset + n);
+    slot.size = static_cast<uint16_t>(slot.size - n);
+    used_ -= n;
     return;
   }
-  if (pieces_.empty() && used_ > 0) pieces_.push_back({used_, false});
-  used_ += n;
-  if (!packet && !pieces_.empty() && !pieces_.back().packet) {
-    pieces_.back().size += n;
-  } else {
-    pieces_.push_back({n, packet});
-  }
-}
-
-void Pipe::NoteTakenLocked(size_t n) {
-  start_ = (start_ + n) & (capacity_ - 1);
-  used_ -= n;
-  while (n > 0 && !pieces_.empty()) {
-    const size_t step = std::min(n, pieces_.front().size);
-    pieces_.front().size -= step;
-    n -= step;
-    if (pieces_.front().size == 0) pieces_.pop_front();
-  }
-  // Back to the pages that are warm, unless a filler works on its place in the ring.
-  if (used_ == 0 && !filling_) start_ = 0;
 }
 
 void Pipe::MakeRingLocked() {
-  if (ring_ == nullptr) ring_ = std::make_unique_for_overwrite<std::byte[]>(capacity_);
+  if (ring_ != nullptr) return;
+  ring_ = std::make_unique_for_overwrite<std::byte[]>(capacity_);
+  slots_ = std::make_unique_for_overwrite<Slot[]>(SlotsLocked());
 }
 
-Result<size_t> Pipe::PutLocked(IoDst& dst, size_t n) {
-  size_t done = 0;
-  while (done < n) {
-    const size_t at = (start_ + done) & (capacity_ - 1);
-    const size_t part = std::min(n - done, capacity_ - at);
-    Result<size_t> put = dst.Put(std::span(ring_.get() + at, part));
-    if (!put.ok()) {
-      if (done > 0) break;
-      return put.error();
-    }
-    done += *put;
-    if (*put < part) break;
-  }
-  return done;
-}
-
-Result<size_t> Pipe::GetLocked(IoSrc& src, size_t n) {
-  size_t done = 0;
-  while (done < n) {
-    const size_t at = (start_ + used_ + done) & (capacity_ - 1);
-    const size_t part = std::min(n - done, capacity_ - at);
-    Result<size_t> got = src.Get(std::span(ring_.get() + at, part));
-    if (!got.ok()) {
-      if (done > 0) break;
-      return got.error();
-    }
-    done += *got;
-    if (*got < part) break;
-  }
-  return done;
+Result<size_t> Pipe::MergeLocked(IoSrc& src) {
+  const size_t odd = src.remaining() % kPage;
+  if (odd == 0 || in_use_ == 0) return size_t{0};
+  const size_t at = AtLocked(in_use_ - 1);
+  Slot& last = slots_[at];
+  const size_t end = size_t{last.offset} + last.size;
+  if (!last.merges || end + odd > kPage) return size_t{0};
+  const size_t got = TRY(src.Get(std::span(PageLocked(at) + end, odd)));
+  if (got < odd) return Errno(EFAULT);
+  last.size = static_cast<uint16_t>(last.size + odd);
+  used_ += odd;
+  return odd;
 }
 
 Result<size_t> Pipe::Read(IoDst& dst) {
@@ -148,29 +144,31 @@ Result<size_t> Pipe::Read(IoDst& dst) {
   {
     MutexLock lock(mu_);
     while (taking_) given_back_.Wait(mu_);
-    if (used_ == 0) {
+    if (in_use_ == 0) {
       if (writers_ == 0) return size_t{0};
       return Errno(EAGAIN);
     }
-    was_full = RoomLocked() < PIPE_BUF;
-    while (used_ > 0 && dst.remaining() > 0) {
-      const bool packet = !pieces_.empty() && pieces_.front().packet;
-      const size_t there = pieces_.empty() ? used_ : pieces_.front().size;
-      const size_t want = std::min(there, dst.remaining());
-      Result<size_t> n = PutLocked(dst, want);
-      if (!n.ok()) {
-        if (done > 0) break;
-        return n.error();
-      }
-      // Of bytes for a place that ends too early whole pages count, and the rest stays.
-      const size_t whole = *n < want ? *n - *n % kPage : *n;
-      if (whole == 0 && done == 0) return Errno(EFAULT);
-      done += whole;
+    was_full = FullLocked();
+    while (in_use_ > 0 && dst.remaining() > 0) {
+      const Slot& first = slots_[first_];
+      const bool packet = first.packet;
+      const size_t want = std::min(RunLocked(), dst.remaining());
+      const Result<size_t> put = dst.Put(std::span(PageLocked(first_) + first.offset, want));
+      const size_t arrived = put.ok() ? *put : 0;
+      const size_t taken = arrived == want ? want : WholePagesLocked(arrived);
+      done += taken;
       // What of a packet does not fit is lost, and a read ends with the packet.
-      if (whole != 0) NoteTakenLocked(packet && whole == want ? there : whole);
-      if (packet || *n < want) break;
+      if (packet && taken == want) {
+        DropFirstLocked();
+        break;
+      }
+      TakeLocked(taken);
+      if (taken < want) {
+        if (done == 0) return Errno(EFAULT);
+        break;
+      }
     }
-    was_full = was_full && RoomLocked() >= PIPE_BUF;
+    was_full = was_full && !FullLocked();
   }
   if (was_full) queue_.Notify(EPOLLOUT | EPOLLWRNORM);
   return done;
@@ -184,29 +182,20 @@ Result<size_t> Pipe::Write(IoSrc& src, bool packets) {
     while (filling_) given_back_.Wait(mu_);
     if (readers_ == 0) return Errno(EPIPE);
     if (want == 0) return size_t{0};
-    const size_t room = packets ? PacketRoomLocked() : RoomLocked();
-    if (room == 0 || (want <= PIPE_BUF && room < want)) return Errno(EAGAIN);
     MakeRingLocked();
-    // What does not fill a page goes to the last one first, if that is no packet's.
-    const size_t odd = packets && MergesLocked(want % kPage) ? want % kPage : 0;
-    while (src.remaining() > 0) {
-      const bool packet = packets && done >= odd;
-      const size_t left = packet ? PacketRoomLocked() : RoomLocked();
-      size_t part = std::min({left, src.remaining(), packet ? kPage : left});
-      if (done < odd) part = odd - done;
-      if (part == 0) break;
-      Result<size_t> n = GetLocked(src, part);
-      if (!n.ok()) {
-        if (done > 0) break;
-        return n.error();
-      }
-      // Of bytes that end where nothing can be read, whole pages count.
-      const size_t whole = *n < part ? *n - *n % kPage : *n;
-      if (whole == 0 && done == 0) return Errno(EFAULT);
-      if (whole != 0) NoteAddedLocked(whole, packet);
-      done += whole;
-      if (*n < part) break;
+    done = TRY(MergeLocked(src));
+    while (done < want && !FullLocked()) {
+      const size_t part = std::min(want - done, FreeRunLocked());
+      const Result<size_t> got = src.Get(std::span(PageLocked(AtLocked(in_use_)), part));
+      const size_t here = got.ok() ? *got : 0;
+      const size_t added = here == part ? part : here / kPage * kPage;
+      AddLocked(added, packets, !packets);
+      done += added;
+      if (added == part) continue;
+      if (done == 0) return Errno(EFAULT);
+      break;
     }
+    if (done == 0) return Errno(EAGAIN);
   }
   // Edge-triggered listeners hear of every write.
   queue_.Notify(EPOLLIN | EPOLLRDNORM);
@@ -216,14 +205,13 @@ Result<size_t> Pipe::Write(IoSrc& src, bool packets) {
 Result<std::span<const std::byte>> Pipe::BeginTake(size_t most) {
   MutexLock lock(mu_);
   while (taking_) given_back_.Wait(mu_);
-  if (used_ == 0) {
+  if (in_use_ == 0) {
     if (writers_ == 0) return std::span<const std::byte>();
     return Errno(EAGAIN);
   }
   taking_ = true;
-  const size_t there = pieces_.empty() ? used_ : pieces_.front().size;
-  return std::span<const std::byte>(ring_.get() + start_,
-                                    std::min({most, there, capacity_ - start_}));
+  return std::span<const std::byte>(PageLocked(first_) + slots_[first_].offset,
+                                    std::min(most, RunLocked()));
 }
 
 void Pipe::EndTake(size_t used) {
@@ -231,8 +219,8 @@ void Pipe::EndTake(size_t used) {
   {
     MutexLock lock(mu_);
     taking_ = false;
-    NoteTakenLocked(used);
-    has_room = used > 0 && RoomLocked() >= PIPE_BUF;
+    TakeLocked(used);
+    has_room = used > 0 && !FullLocked();
   }
   given_back_.SignalAll();
   if (has_room) queue_.Notify(EPOLLOUT | EPOLLWRNORM);
@@ -242,19 +230,17 @@ Result<std::span<std::byte>> Pipe::BeginFill(size_t most) {
   MutexLock lock(mu_);
   while (filling_) given_back_.Wait(mu_);
   if (readers_ == 0) return Errno(EPIPE);
-  const size_t room = RoomLocked();
-  if (room == 0) return Errno(EAGAIN);
+  if (FullLocked()) return Errno(EAGAIN);
   MakeRingLocked();
   filling_ = true;
-  const size_t at = (start_ + used_) & (capacity_ - 1);
-  return std::span<std::byte>(ring_.get() + at, std::min({most, room, capacity_ - at}));
+  return std::span<std::byte>(PageLocked(AtLocked(in_use_)), std::min(most, FreeRunLocked()));
 }
 
 void Pipe::EndFill(size_t filled) {
   {
     MutexLock lock(mu_);
     filling_ = false;
-    NoteAddedLocked(filled, false);
+    AddLocked(filled, false, false);
   }
   given_back_.SignalAll();
   if (filled > 0) queue_.Notify(EPOLLIN | EPOLLRDNORM);
@@ -274,37 +260,25 @@ Result<size_t> Pipe::Transfer(Pipe& from, Pipe& to, size_t most, bool keep,
     LockBoth lock(from.mu_, to.mu_);
     lent = from.taking_ || to.filling_;
     if (lent) continue;
-    if (from.used_ == 0 && from.writers_ > 0) {
+    if (from.in_use_ == 0 && from.writers_ > 0) {
       *wait = &from;
       return Errno(EAGAIN);
     }
     if (to.readers_ == 0) return Errno(EPIPE);
-    if (from.used_ == 0) return size_t{0};
+    if (from.in_use_ == 0) return size_t{0};
     to.MakeRingLocked();
     // With `keep` the place in `from` moves on without taking.
-    size_t skipped = 0, piece = 0;
-    while (done < most && skipped < from.used_) {
-      const bool cut = piece < from.pieces_.size();
-      const bool packet = cut && from.pieces_[piece].packet;
-      const size_t there = cut ? from.pieces_[piece].size : from.used_ - skipped;
-      const size_t room = packet ? to.PacketRoomLocked() : to.RoomLocked();
-      const size_t n = std::min({most - done, there, room});
-      if (n == 0) break;
-      for (size_t i = 0; i < n;) {
-        const size_t a = (from.start_ + skipped + i) & (from.capacity_ - 1);
-        const size_t b = (to.start_ + to.used_ + i) & (to.capacity_ - 1);
-        const size_t part = std::min({n - i, from.capacity_ - a, to.capacity_ - b});
-        std::copy_n(from.ring_.get() + a, part, to.ring_.get() + b);
-        i += part;
-      }
-      to.NoteAddedLocked(n, packet);
+    for (size_t i = 0; done < most && i < from.in_use_ && !to.FullLocked();) {
+      const size_t at = from.AtLocked(i);
+      const Slot slot = from.slots_[at];
+      const size_t n = std::min<size_t>(most - done, slot.size);
+      std::copy_n(from.PageLocked(at) + slot.offset, n, to.PageLocked(to.AtLocked(to.in_use_)));
+      to.AddLocked(n, slot.packet, slot.merges && !keep && n == slot.size);
       done += n;
       if (keep) {
-        skipped += n;
-        piece++;
-        if (n < there) break;
+        i++;
       } else {
-        from.NoteTakenLocked(n);
+        from.TakeLocked(n);
       }
     }
     if (done == 0) {
@@ -321,11 +295,11 @@ EventMask Pipe::Poll(bool reader, bool writer, uint64_t writers_before) const {
   MutexLock lock(mu_);
   EventMask mask = 0;
   if (reader) {
-    if (used_ > 0) mask |= EPOLLIN | EPOLLRDNORM;
+    if (in_use_ > 0) mask |= EPOLLIN | EPOLLRDNORM;
     if (writers_ == 0 && writers_ever_ != writers_before) mask |= EPOLLHUP;
   }
   if (writer) {
-    if (RoomLocked() >= PIPE_BUF) mask |= EPOLLOUT | EPOLLWRNORM;
+    if (!FullLocked()) mask |= EPOLLOUT | EPOLLWRNORM;
     if (readers_ == 0) mask |= EPOLLERR;
   }
   return mask;
@@ -353,19 +327,22 @@ Result<size_t> Pipe::SetCapacity(size_t size, bool privileged) {
       return Errno(EPERM);
     }
   }
-  size_t needed = used_;
-  if (!pieces_.empty()) needed = capacity_ - PacketRoomLocked();
-  if (needed > fresh_size) return Errno(EBUSY);
+  if (in_use_ * kPage > fresh_size) return Errno(EBUSY);
   std::unique_ptr<std::byte[]> fresh;
-  if (used_ > 0) {
+  std::unique_ptr<Slot[]> fresh_slots;
+  if (in_use_ > 0) {
     fresh = std::make_unique_for_overwrite<std::byte[]>(fresh_size);
-    const size_t first = std::min(used_, capacity_ - start_);
-    std::copy_n(ring_.get() + start_, first, fresh.get());
-    std::copy_n(ring_.get(), used_ - first, fresh.get() + first);
+    fresh_slots = std::make_unique_for_overwrite<Slot[]>(fresh_size / kPage);
+    for (size_t i = 0; i < in_use_; ++i) {
+      const size_t at = AtLocked(i);
+      fresh_slots[i] = slots_[at];
+      std::copy_n(PageLocked(at), kPage, fresh.get() + i * kPage);
+    }
   }
   Account(owner_, fresh_size, capacity_);
   ring_ = std::move(fresh);
-  start_ = 0;
+  slots_ = std::move(fresh_slots);
+  first_ = 0;
   capacity_ = fresh_size;
   lock.Unlock();
   queue_.Notify(EPOLLOUT | EPOLLWRNORM);
@@ -392,8 +369,8 @@ void Pipe::RemoveEnd(bool reader, bool writer) {
     // What is left in a FIFO goes with its last end. Nobody has it lent: that takes an end.
     if (readers_ == 0 && writers_ == 0) {
       ring_.reset();
-      pieces_.clear();
-      start_ = used_ = 0;
+      slots_.reset();
+      first_ = in_use_ = used_ = 0;
     }
   }
   if (events != 0) queue_.Notify(events);

@@ -1,11 +1,10 @@
-// Pipes (fs/pipe.c, pipe(7)): a bounded byte ring with two kinds of ends.
+// Pipes (fs/pipe.c, pipe(7)): a ring of pages with two kinds of ends.
 #ifndef RINGWALL_FS_PIPE_PIPE_H_
 #define RINGWALL_FS_PIPE_PIPE_H_
 
 #include <limits.h>
 
 #include <atomic>
-#include <deque>
 #include <memory>
 #include <span>
 #include <utility>
@@ -29,7 +28,8 @@ PipeLimits& pipe_limits();
 // is why the copy may take no lock of its own. Splice works on the ring in place: it marks one side
 // as lent (BeginTake, BeginFill), and others of that side wait for the short time that takes.
 //
-// Borders of packets (O_DIRECT) are kept only while there are packets.
+// As on Linux what counts is pages, not bytes: short writes share one when the whole odd part of the
+// next fits behind them, other writes begin a new one, and a pipe whose pages are all in use is full.
 class Pipe : public RefCounted<Pipe> {
  public:
   static constexpr size_t kPage = 4096;
@@ -41,10 +41,11 @@ class Pipe : public RefCounted<Pipe> {
   // Whether one more pipe may be made (fs.pipe-user-pages-hard).
   static bool MayMake(Uid owner, bool privileged);
 
-  // EAGAIN when empty and someone may still write; 0 at the end.
+  // EAGAIN when empty and someone may still write; 0 at the end. A page that does not arrive whole stays
+  // in the pipe; EFAULT when that is the first.
   Result<size_t> Read(IoDst& dst);
   // Up to PIPE_BUF bytes all or nothing; in packet mode each PIPE_BUF bytes are a packet. EAGAIN when
-  // full; EPIPE without readers.
+  // full; EPIPE without readers; EFAULT when not even one page can be filled.
   Result<size_t> Write(IoSrc& src, bool packets);
   // writers_before: how many there had been when the asking end was made; a FIFO's reader has
   // not lost a writer before it had one.
@@ -78,33 +79,41 @@ class Pipe : public RefCounted<Pipe> {
   uint64_t writers_ever() const;
 
  private:
-  struct Piece {
-    size_t size;
-    bool packet;
+  // A page of the ring, and what of it is in use.
+  struct Slot {
+    uint16_t offset, size;
+    bool packet;  // O_DIRECT: a read ends with it
+    bool merges;  // later writes may add to it; nobody does to what splice brought
   };
 
-  // Bytes that may be put in: whole pages when there are packets, each of which takes one.
-  size_t RoomLocked() const REQUIRES(mu_);
-  size_t PacketRoomLocked() const REQUIRES(mu_);
-  // Whether the last page takes n more bytes of a stream.
-  bool MergesLocked(size_t n) const REQUIRES(mu_);
-  void NoteAddedLocked(size_t n, bool packet) REQUIRES(mu_);
-  void NoteTakenLocked(size_t n) REQUIRES(mu_);
+  size_t SlotsLocked() const REQUIRES(mu_) { return capacity_ / kPage; }
+  bool FullLocked() const REQUIRES(mu_) { return in_use_ == SlotsLocked(); }
+  // The i-th page in use; in_use_ is the first free one.
+  size_t AtLocked(size_t i) const REQUIRES(mu_) { return (first_ + i) & (SlotsLocked() - 1); }
+  std::byte* PageLocked(size_t slot) const REQUIRES(mu_) { return ring_.get() + slot * kPage; }
+  // Bytes that lie one behind the other from the first page in use on, and free ones of whole pages.
+  size_t RunLocked() const REQUIRES(mu_);
+  size_t FreeRunLocked() const REQUIRES(mu_);
+  // Puts n bytes that lie at the first free page into use.
+  void AddLocked(size_t n, bool packet, bool merges) REQUIRES(mu_);
+  // At most n bytes in whole pages, from the first in use on.
+  size_t WholePagesLocked(size_t n) const REQUIRES(mu_);
+  void TakeLocked(size_t n) REQUIRES(mu_);
+  void DropFirstLocked() REQUIRES(mu_);
   void MakeRingLocked() REQUIRES(mu_);
+  // The odd part of a write into the last page in use. 0 when it does not fit. EFAULT.
+  Result<size_t> MergeLocked(IoSrc& src) REQUIRES(mu_);
   // Until no side is lent; it may be again when this returns.
   void WaitGivenBack();
-  // Copies between the ring and the other end, around the ring's end.
-  Result<size_t> GetLocked(IoSrc& src, size_t n) REQUIRES(mu_);
-  Result<size_t> PutLocked(IoDst& dst, size_t n) REQUIRES(mu_);
 
   mutable Mutex<LockClass::kPipe> mu_;
   WaitQueue queue_;
   const Uid owner_;
   std::unique_ptr<std::byte[]> ring_ GUARDED_BY(mu_);
   size_t capacity_ GUARDED_BY(mu_) = kDefaultCapacity;
-  size_t start_ GUARDED_BY(mu_) = 0;
-  size_t used_ GUARDED_BY(mu_) = 0;
-  std::deque<Piece> pieces_ GUARDED_BY(mu_);  // empty: one stream of used_ bytes
+  std::unique_ptr<Slot[]> slots_ GUARDED_BY(mu_);
+  size_t first_ GUARDED_BY(mu_) = 0, in_use_ GUARDED_BY(mu_) = 0;  // pages
+  size_t used_ GUARDED_BY(mu_) = 0;                                // bytes
   bool taking_ GUARDED_BY(mu_) = false, filling_ GUARDED_BY(mu_) = false;
   CondVar given_back_;
   int readers_ GUARDED_BY(mu_) = 0, writers_ GUARDED_BY(mu_) = 0;

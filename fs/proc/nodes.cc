@@ -71,7 +71,7 @@ class TextFile final : public File {
     if (!ops.write && !ops.write_as) return Errno(ops.write_error);
     if (ops.write_as && *pos != 0) return Errno(EINVAL);
     std::string text(std::min(src.remaining(), kMaxWrite), '\0');
-    const size_t n = TRY(src.Get(std::as_writable_bytes(std::span(text.data(), text.size()))));
+    const size_t n = TRY(GetWhole(src, std::as_writable_bytes(std::span(text.data(), text.size()))));
     const std::string_view whole = std::string_view(text).substr(0, n);
     TRY(ops.write_as ? ops.write_as(whole, *opener_) : ops.write(whole));
     *pos += n;

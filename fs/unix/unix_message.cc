@@ -20,11 +20,11 @@ constexpr size_t kMaxScmRights = 253;
 constexpr size_t kStreamChunk = net::Buffer::kStreamBlock;
 constexpr UnixCred kNobody = {0, 65534, 65534};  // nobody said who sent it
 
-// A block with `want` bytes of the guest's; shorter where its memory ends.
+// A block with `want` bytes of the guest's.
 Result<net::Slice> CopyIn(IoSrc& src, size_t want) {
   if (want == 0) return net::Slice();
   Ref<net::Buffer> buffer = net::Buffer::New(want);
-  const size_t got = TRY(src.Get(std::as_writable_bytes(std::span(buffer->data(), want))));
+  const size_t got = TRY(GetWhole(src, std::as_writable_bytes(std::span(buffer->data(), want))));
   buffer->set_used(buffer->capacity());
   return net::Slice(std::move(buffer), 0, got);
 }
@@ -427,7 +427,8 @@ Result<size_t> UnixSocket::TakeStream(IoDst& dst, uint32_t flags, size_t want, s
       const size_t from = m.taken + rest;
       part = m.data.Sub(from, std::min(want - done, m.data.size() - from));
     }
-    Result<size_t> put = dst.Put(std::as_bytes(part.span()));
+    // A piece that does not arrive whole stays.
+    const Result<size_t> put = PutWhole(dst, std::as_bytes(part.span()));
     if (!put.ok()) {
       if (done > 0) return done;
       return put.error();
@@ -459,7 +460,6 @@ Result<size_t> UnixSocket::TakeStream(IoDst& dst, uint32_t flags, size_t want, s
     if (!files.empty()) {
       for (Ref<File>& f : files.Take()) in.files.push_back(std::move(f));
     }
-    if (*put < part.size()) return done;
   }
   return done;
 }

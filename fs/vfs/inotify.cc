@@ -295,9 +295,9 @@ Result<size_t> InotifyGroup::Read(IoDst& dst) {
       memcpy(buffer + sizeof(header), event.name.data(), event.name.size());
     }
     const size_t size = sizeof(header) + event.name_room();
-    const Result<size_t> put = dst.Put(std::span(buffer, size));
-    if (!put.ok()) return done != 0 ? Result<size_t>(done) : Result<size_t>(put.error());
-    done += *put;
+    // The events before this one are lost to the reader, too.
+    const size_t put = TRY(PutWhole(dst, std::span(buffer, size)));
+    done += put;
   }
   if (done == 0) return Errno(EAGAIN);
   return done;

@@ -4,6 +4,8 @@
 #ifndef RINGWALL_FS_VFS_IO_H_
 #define RINGWALL_FS_VFS_IO_H_
 
+#include <errno.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -41,6 +43,23 @@ class IoSrc {
   // EFAULT.
   virtual Result<std::span<const std::byte>> Take(size_t want) = 0;
 };
+
+// For what moves whole or not at all, as a record and a packet do: EFAULT when a part found no memory.
+inline Result<size_t> PutWhole(IoDst& dst, std::span<const std::byte> bytes) {
+  const size_t n = TRY(dst.Put(bytes));
+  if (n < bytes.size()) return Errno(EFAULT);
+  return n;
+}
+inline Result<size_t> GetWhole(IoSrc& src, std::span<std::byte> bytes) {
+  const size_t n = TRY(src.Get(bytes));
+  if (n < bytes.size()) return Errno(EFAULT);
+  return n;
+}
+inline Result<size_t> PeekWhole(IoSrc& src, std::span<std::byte> bytes) {
+  const size_t n = TRY(src.Peek(bytes));
+  if (n < bytes.size()) return Errno(EFAULT);
+  return n;
+}
 
 // The Sentry's own memory as either end.
 class SpanDst final : public IoDst {

@@ -149,6 +149,7 @@ NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
                                        .mark = static_cast<uint32_t>(opt(Option::kMark))}));
   if (route.kind == Route::Kind::kBroadcast && !flag(Option::kBroadcast)) return NetError::kAccess;
   to.addr = route.dst;  // an unspecified one is this host's
+  if (params.probe) return size;
   // Linux looks at the shut side where it allocates for one message, which plain raw ones do not.
   if (write_shut_ && (ping_ || (included && size >= (family_ == Family::kV4 ? kIpv4Header : kIpv6Header)))) {
     return NetError::kPipe;

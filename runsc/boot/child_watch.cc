@@ -43,20 +43,18 @@ void TellStubLoss(StatusPipe& status, const std::string& processes, const std::s
 template <typename IsLost>
 void EndProcesses(Kernel& kernel, StatusPipe& status, const std::string& how, IsLost is_lost) {
   std::string lost;
-  {
-    TaskSet& set = kernel.tasks();
-    MutexLock lock(set.mu);
-    for (const auto& [tid, task] : set.tasks) {
-      if (task->tgid() != tid || task->tg().zombie) continue;
-      RefPtr<MemoryManager> mm = task->mm_ref();
-      if (!mm || !is_lost(mm->address_space())) continue;
-      const Result<void> killed =
-          SendSignalToGroup(task->tg(), MakeSigInfo(SIGKILL, kFromOutside));
-      static_cast<void>(killed);
-      if (std::exchange(task->tg().stub_loss_told, true)) continue;
-      lost += (lost.empty() ? "" : ", ") + std::to_string(tid) + " (" + task->comm() + ")";
-    }
+  TaskSet& set = kernel.tasks();
+  MutexLock lock(set.mu);
+  for (const auto& [tid, task] : set.tasks) {
+    if (task->tgid() != tid || task->tg().zombie) continue;
+    RefPtr<MemoryManager> mm = task->mm_ref();
+    if (!mm || !is_lost(mm->address_space())) continue;
+    const Result<void> killed = SendSignalToGroup(task->tg(), MakeSigInfo(SIGKILL, kFromOutside));
+    static_cast<void>(killed);
+    if (std::exchange(task->tg().stub_loss_told, true)) continue;
+    lost += (lost.empty() ? "" : ", ") + std::to_string(tid) + " (" + task->comm() + ")";
   }
+  // Under the lock: no process can end before it is told, and the sandbox ends with its last one.
   if (!lost.empty()) TellStubLoss(status, lost, how);
 }
 

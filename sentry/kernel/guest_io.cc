@@ -97,17 +97,11 @@ namespace {
 // them from another processor's cache. The stub has the same limit for input.
 constexpr size_t kMostByWindow = 32 << 10;
 
-// Below vm.mmap_min_addr nothing is mapped: a program that hands in NULL learns so before a socket or
-// a pipe has parted with its bytes.
-constexpr uint64_t kFirstMapped = 64 << 10;
-
 }  // namespace
 
 // Whether bytes for r may go by the stub, which tells of a fault when it is too late to keep them.
 bool GuestDst::MayWindow(GuestRange r) const {
-  if (when_ == When::kAtOnce || r.start.value() < kFirstMapped || r.size() > kMostByWindow) return false;
-  // What lies in one page arrives as a whole or not at all.
-  if (when_ == When::kLater && r.start.PageDown() == (r.end - 1).PageDown()) return true;
+  if (when_ == When::kAtOnce || r.size() > kMostByWindow) return false;
   return task_.mm().MayWrite(r);
 }
 

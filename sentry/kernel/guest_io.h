@@ -41,10 +41,9 @@ class GuestDst final : public IoDst {
  public:
   // kAtOnce: bytes are in guest memory, or have failed to get there, when Put returns, and not only
   // when the call does.
-  // kChecked: the same for memory that is not mapped for writing, so that a stream keeps the bytes that
-  // had nowhere to go.
-  enum class When { kLater, kChecked, kAtOnce };
-  GuestDst(Task& t, GuestBuffers buffers, When when = When::kLater)
+  // kChecked: the same for memory that is not mapped for writing, so that Put tells how many arrived.
+  enum class When { kChecked, kAtOnce };
+  GuestDst(Task& t, GuestBuffers buffers, When when = When::kChecked)
       : task_(t), buffers_(std::move(buffers)), when_(when) {}
   size_t remaining() const override { return buffers_.total(); }
   Result<size_t> Put(std::span<const std::byte> bytes) override;

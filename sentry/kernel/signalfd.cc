@@ -72,7 +72,7 @@ class SignalFdFile final : public File {
       const std::optional<abi::SigInfo> info = TakeFor(*t);
       if (!info) break;
       const signalfd_siginfo record = ToRecord(*info);
-      const Result<size_t> n = dst.Put(std::as_bytes(std::span(&record, 1)));
+      const Result<size_t> n = PutWhole(dst, std::as_bytes(std::span(&record, 1)));
       if (!n.ok()) {
         if (done > 0) break;
         return n.error();

@@ -145,6 +145,8 @@ class MemoryManager : public RefCounted<MemoryManager> {
   // --- Looking.
   // Whether all of the range is mapped for writing, as far as the map says (the stack may yet grow).
   bool MayWrite(GuestRange range) const;
+  // How many of `size` bytes from addr on are, one behind the other; the stack grows for it.
+  uint64_t WritableFrom(GuestAddr addr, uint64_t size);
   std::optional<Vma> Find(GuestAddr addr) const;  // the vma that holds addr
   // In order of address. The main stack starts at its lowest page in use.
   std::vector<Vma> List() const;

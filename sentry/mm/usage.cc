@@ -33,6 +33,18 @@ bool MemoryManager::MayWrite(GuestRange range) const {
   return true;
 }
 
+uint64_t MemoryManager::WritableFrom(GuestAddr addr, uint64_t size) {
+  if (!MayWrite(addr, size)) return 0;
+  ReaderLock lock(mu_);
+  GuestAddr at = addr;
+  for (auto it = vmas_.FindFrom(at); at - addr < size; ++it) {
+    if (it == vmas_.end() || at < it->second.range.start) break;
+    if ((it->second.prot & PROT_WRITE) == 0) break;
+    at = it->second.range.end;
+  }
+  return std::min<uint64_t>(at - addr, size);
+}
+
 std::optional<Vma> MemoryManager::Find(GuestAddr addr) const {
   ReaderLock lock(mu_);
   const Vma* vma = vmas_.Find(addr);

@@ -484,6 +484,27 @@ TEST(RawTest, SeesUdpWithItsHeaders) {
   EXPECT_EQ(recv(p.b.get(), b, 8, 0), 5);
 }
 
+TEST(RawTest, AProbeIsNotSentAndFamiliesAreLookedAtFirst) {
+  constexpr int kProbe = 0x10;  // MSG_PROBE
+  Fd s(socket(AF_INET, SOCK_RAW, IPPROTO_UDP));
+  ASSERT_GE(s.get(), 0);
+  sockaddr_in v4 = {};
+  v4.sin_family = AF_INET;
+  v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const auto* const any = reinterpret_cast<const sockaddr*>(&v4);
+  ASSERT_OK(connect(s.get(), any, sizeof(v4)));
+  char data[40] = {};
+  EXPECT_EQ(send(s.get(), data, sizeof(data), kProbe), 40);
+  EXPECT_FAILS(recv(s.get(), data, sizeof(data), MSG_DONTWAIT), EAGAIN);
+  // IPv6's raw sockets take no other family, however short the address; none is as good as IPv6.
+  Fd six(socket(AF_INET6, SOCK_RAW, IPPROTO_UDP));
+  ASSERT_GE(six.get(), 0);
+  EXPECT_FAILS(connect(six.get(), any, sizeof(v4)), EAFNOSUPPORT);
+  EXPECT_FAILS(connect(six.get(), any, 4), EAFNOSUPPORT);
+  sockaddr_in6 none = {};
+  EXPECT_EQ(sendto(six.get(), data, sizeof(data), 0, reinterpret_cast<sockaddr*>(&none), sizeof(none)), 40);
+}
+
 TEST(RawTest, HeaderIncluded) {
   Fd s(socket(AF_INET, SOCK_RAW, IPPROTO_RAW));
   if (!s.ok() && errno == EPERM) GTEST_SKIP() << "needs CAP_NET_RAW";

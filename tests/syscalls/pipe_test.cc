@@ -382,5 +382,40 @@ TEST(SpliceTest, SendfileAndCopyFileRange) {
   EXPECT_FAILS(syscall(SYS_sendfile, ro.get(), in.get(), nullptr, 1), EBADF);
 }
 
+// A pipe counts pages: writes whose odd part does not fit behind the last one begin a new page.
+TEST(PipeTest, PagesCountNotBytes) {
+  Pipe p(O_NONBLOCK);
+  const std::string piece(3000, 'x');
+  int written = 0;
+  while (write(p.writer.get(), piece.data(), piece.size()) > 0) written++;
+  EXPECT_EQ(written, 16);
+  pollfd out = {p.writer.get(), POLLOUT, 0};
+  EXPECT_EQ(poll(&out, 1, 0), 0);
+  // What fits behind the last one is still taken.
+  EXPECT_EQ(write(p.writer.get(), piece.data(), 1000), 1000);
+  EXPECT_FAILS(write(p.writer.get(), piece.data(), 97), EAGAIN);
+  EXPECT_EQ(write(p.writer.get(), piece.data(), 96), 96);
+  // A page is free when all of it has been read.
+  std::string buffer(8192, ' ');
+  EXPECT_EQ(read(p.reader.get(), buffer.data(), 2999), 2999);
+  EXPECT_EQ(poll(&out, 1, 0), 0);
+  EXPECT_FAILS(write(p.writer.get(), piece.data(), 1), EAGAIN);
+  EXPECT_EQ(read(p.reader.get(), buffer.data(), 1), 1);
+  EXPECT_EQ(poll(&out, 1, 0), 1);
+  EXPECT_EQ(write(p.writer.get(), piece.data(), 1), 1);
+  // More than a page goes in by pages.
+  EXPECT_EQ(read(p.reader.get(), buffer.data(), 6000), 6000);
+  EXPECT_EQ(write(p.writer.get(), std::string(12000, 'y').data(), 12000), 12000 / 4096 * 4096);
+}
+
+TEST(PipeTest, FullPagesDecideWhatAPipeMayShrinkTo) {
+  Pipe p(O_NONBLOCK);
+  for (int i = 0; i < 3; ++i) ASSERT_EQ(write(p.writer.get(), std::string(3000, 'x').data(), 3000), 3000);
+  EXPECT_FAILS(fcntl(p.writer.get(), F_SETPIPE_SZ, 8192), EBUSY);
+  EXPECT_EQ(fcntl(p.writer.get(), F_SETPIPE_SZ, 16384), 16384);
+  std::string buffer(20000, ' ');
+  EXPECT_EQ(read(p.reader.get(), buffer.data(), buffer.size()), 9000);
+}
+
 }  // namespace
 }  // namespace ringwall::test
