@@ -231,8 +231,9 @@ SysResult SysSetfsuid(Task& t, uint32_t here) {
                                  CapBit(Capability::kFsetid) | CapBit(Capability::kMknod) |
                                  CapBit(Capability::kLinuxImmutable) |
                                  CapBit(Capability::kMacOverride);
-    if (old.fsuid == 0 && uid != 0) c->cap_effective &= ~kFsCaps;
-    if (old.fsuid != 0 && uid == 0) c->cap_effective |= c->cap_permitted & kFsCaps;
+    const bool fixed = (old.securebits & kNoSetuidFixup) != 0;
+    if (!fixed && old.fsuid == 0 && uid != 0) c->cap_effective &= ~kFsCaps;
+    if (!fixed && old.fsuid != 0 && uid == 0) c->cap_effective |= c->cap_permitted & kFsCaps;
     Apply(t, std::move(c));
   }
   return before;

@@ -195,7 +195,11 @@ Result<void> Vfs::Chown(const Credentials& creds, const Path& path, std::optiona
         !creds.HasOver(attr.uid, attr.gid, Capability::kFsetid)) {
       mode &= ~static_cast<uint32_t>(S_ISGID);
     }
-    if (mode != (attr.mode & 07777)) set.mode = mode;
+    if (mode != (attr.mode & 07777)) {
+      // Which is a change of the mode, even where nobody's owner changes.
+      if (!OwnerOrCapable(creds, attr)) return Errno(EPERM);
+      set.mode = mode;
+    }
   }
   return Apply(path, set);
 }

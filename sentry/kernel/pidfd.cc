@@ -84,7 +84,8 @@ Result<int64_t> OpenNamespace(Task& t, ThreadGroup& tg, uint32_t cmd, uint64_t a
   if (!target) return Errno(ESRCH);
   if (arg != 0) return Errno(EINVAL);
   if (!Ptrace::MayAccess(t, *target, PtraceAccess::kReadFs).ok()) return Errno(EACCES);
-  const Path path = NamespacePath(TRY(NamespaceOf(*target, cmd)));
+  Ref<Namespace> ns = TRY(NamespaceOf(*target, cmd));
+  const Path path = NamespacePath(std::move(ns));
   Ref<File> file = TRY(path.dentry().inode()->Open(path, O_RDONLY, t.creds()));
   const int fd = TRY(t.fds().Install(std::move(file), true, t.tg().limit(RLIMIT_NOFILE)));
   return fd;

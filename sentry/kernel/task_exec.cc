@@ -198,9 +198,10 @@ Result<void> Task::Exec(ExecArgs args) {
     tg_->set_actions(std::move(actions));
   }
   Ref<Credentials> creds = std::move(loaded.creds);
-  const bool gained = creds->euid != creds_->euid || creds->egid != creds_->egid;
+  const bool gained = creds->euid != creds_->euid || creds->egid != creds_->egid ||
+                      creds->fsuid != creds_->fsuid || creds->fsgid != creds_->fsgid;
   const bool grew = (creds->cap_permitted & ~creds_->cap_permitted) != 0;
-  const bool two_minds = creds->euid != creds->ruid || creds->egid != creds->rgid;
+  const bool two_minds = creds_->euid != creds_->ruid || creds_->egid != creds_->rgid;
   mm_->set_dumpable(gained || grew || two_minds || image.unreadable ? 0 : 1);
   set_creds(Ref<const Credentials>(std::move(creds)));
   if (fds_->ref_count_for_test() > 1) {

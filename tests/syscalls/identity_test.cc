@@ -1,6 +1,7 @@
 // getpid and who we are: pids, users, groups, and setting them.
 #include <grp.h>
 #include <sys/fsuid.h>
+#include <sys/prctl.h>
 #include <thread>
 
 #include "tests/util/test_util.h"
@@ -89,6 +90,55 @@ TEST(IdentityTest, FsuidFollowsTheEffectiveUser) {
     CHECK_CHILD(setfsgid(-1) == static_cast<int>(getegid()));
     return 0;
   })));
+}
+
+TEST(IdentityTest, FsuidTakesNoCapabilitiesWhereNothingIsFixedUp) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  EXPECT_TRUE(Exited(InChild([] {
+    const auto may_override = [] {
+      const std::string status = ReadFile("/proc/self/status");
+      const size_t at = status.find("CapEff:");
+      return (strtoull(status.c_str() + at + 7, nullptr, 16) & 2) != 0;
+    };
+    CHECK_CHILD(prctl(PR_SET_SECUREBITS, 4) == 0);
+    setfsuid(77);
+    CHECK_CHILD(may_override());
+    setfsuid(0);
+    CHECK_CHILD(prctl(PR_SET_SECUREBITS, 0) == 0);
+    setfsuid(77);
+    CHECK_CHILD(!may_override());
+    return 0;
+  })));
+}
+
+TEST(IdentityTest, ExecThatChangesTheIdsForFilesLeavesNoDumps) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  // The files of a process whose memory may not be dumped are root's.
+  const auto run = [](bool as_root) {
+    return InChild([as_root] {
+      CHECK_CHILD(setresuid(5, 5, 0) == 0);
+      if (as_root) setfsuid(0);
+      execl("/bin/sh", "sh", "-c", "test $(stat -c %u /proc/$$/stat) = $0", as_root ? "0" : "5", nullptr);
+      return 99;
+    });
+  };
+  EXPECT_TRUE(Exited(run(false)));
+  EXPECT_TRUE(Exited(run(true)));
+}
+
+TEST(IdentityTest, ChownThatTakesTheSetUserBitIsForOwners) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  TempDir dir;
+  const std::string name = dir / "f";
+  close(open(name.c_str(), O_CREAT | O_RDWR, 0755));
+  ASSERT_OK(chmod(dir.path().c_str(), 0755));
+  EXPECT_TRUE(Exited(InChildAsNobody([&] { return chown(name.c_str(), -1u, -1u) == 0 ? 0 : 1; })));
+  ASSERT_OK(chmod(name.c_str(), 04755));
+  EXPECT_TRUE(Exited(InChildAsNobody([&] { return chown(name.c_str(), -1u, -1u) == -1 && errno == EPERM ? 0 : 1; })));
+  EXPECT_OK(chown(name.c_str(), -1u, -1u));
+  struct stat st;
+  ASSERT_OK(stat(name.c_str(), &st));
+  EXPECT_EQ(st.st_mode & 07777, 0755u);
 }
 
 TEST(IdentityTest, AnOrdinaryUserMayNotBecomeRoot) {
