@@ -1,6 +1,7 @@
 // libFuzzer: requests to netlink's families as a privileged program sends them: routes and links,
 // nftables and conntrack, socket diagnosis, generic netlink. Input: again and again the family, type,
-// flags, then a program that builds the body: raw bytes, attributes, nests; the rest is raw.
+// flags, then a program that builds the body: raw bytes, attributes, nests; the rest is raw. Two bits of
+// the first byte choose a batch of nftables, or a request about connections or expected ones.
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
@@ -14,7 +15,9 @@ namespace {
 
 constexpr std::array<int, 6> kFamilies = {NETLINK_ROUTE, NETLINK_NETFILTER, NETLINK_SOCK_DIAG, NETLINK_GENERIC,
                                           NETLINK_KOBJECT_UEVENT, NETLINK_USERSOCK};
-constexpr uint8_t kBatch = 0x80;  // of the first byte: a batch of nftables
+// Of the first byte: a batch of nftables; a message of ctnetlink, its header made ready.
+constexpr uint8_t kBatch = 0x80, kConntrack = 0x40;
+constexpr std::array<uint8_t, 4> kProtocols = {AF_INET, AF_INET6, AF_UNSPEC, AF_UNIX};
 
 class NetlinkCalls final : public CallScript {
  public:
@@ -35,6 +38,13 @@ class NetlinkCalls final : public CallScript {
     receive_ = 2;
     std::vector<uint8_t> bytes;
     fd_ = what % kFamilies.size();
+    if ((what & (kBatch | kConntrack)) == kConntrack) {
+      fd_ = 1;
+      const uint16_t subsystem = what % 2 != 0 ? NFNL_SUBSYS_CTNETLINK_EXP : NFNL_SUBSYS_CTNETLINK;
+      const uint16_t type = static_cast<uint16_t>(subsystem << 8 | in.Byte() % 9);
+      Message(in, bytes, type, &in.OneOf(kProtocols));
+      return Send(bytes);
+    }
     if ((what & kBatch) == 0) {
       Message(in, bytes, in.U16());
       return Send(bytes);
@@ -76,8 +86,10 @@ class NetlinkCalls final : public CallScript {
     Pad(to);
   }
 
-  void Message(FuzzBytes& in, std::vector<uint8_t>& to, uint16_t type) {
+  // With `protocol`, behind a netfilter header of that protocol family.
+  void Message(FuzzBytes& in, std::vector<uint8_t>& to, uint16_t type, const uint8_t* protocol = nullptr) {
     Begin(to, type, in.U16() | NLM_F_REQUEST);
+    if (protocol != nullptr) Raw(to, {*protocol, NFNETLINK_V0, 0, 0});
     std::vector<std::pair<size_t, uint16_t>> open;
     for (bool more = true; more && !in.empty() && to.size() < kMostBytes;) {
       const uint8_t op = in.Byte();

@@ -129,37 +129,6 @@ Ref<MountNamespace> Tree(Kernel& kernel) {
   return std::move(*made);
 }
 
-struct World {
-  ScriptPlatform* platform = nullptr;
-  Kernel* kernel = nullptr;
-};
-
-// Never destroyed, as in the Sentry.
-World& TheWorld() {
-  static World* const world = [] {
-    auto platform = std::make_unique<ScriptPlatform>();
-    World* const w = new World{.platform = platform.get()};
-    KernelOptions options;
-    options.platform = std::move(platform);
-    options.syscalls = &SyscallsX8664();
-    options.memory_limit = kMemoryLimit;
-    sched_getaffinity(0, sizeof(options.cpus), &options.cpus);
-    w->kernel = new Kernel(std::move(options));
-    w->kernel->tasks().max_tasks = 64;
-    TmpfsFileSystem::SetMemory(kMemoryLimit);
-    RegisterDrivers();
-    RegisterFileSystems(*w->kernel);
-    w->kernel->set_initial_net(NetNamespace::Create(*w->kernel, true));
-    Result<void> made = w->kernel->CreateBareInit({.creds = Credentials::Root(),
-                                                   .mounts = Tree(*w->kernel),
-                                                   .uts = MakeRef<UtsNamespace>(),
-                                                   .rlimits = {}});
-    RW_CHECK(made.ok());
-    return w;
-  }();
-  return *world;
-}
-
 // The smallest program: its header, and memory behind it.
 void WriteProgram(const Walk& walk) {
   struct {
@@ -190,15 +159,73 @@ void WriteProgram(const Walk& walk) {
   RW_CHECK(written.ok() && *written == sizeof(program));
 }
 
+struct World {
+  ScriptPlatform* platform = nullptr;
+  Kernel* kernel = nullptr;
+  RefPtr<MountNamespace> tree;
+};
+
+// Never destroyed, as in the Sentry.
+World& TheWorld() {
+  static World* const world = [] {
+    auto platform = std::make_unique<ScriptPlatform>();
+    World* const w = new World{.platform = platform.get()};
+    KernelOptions options;
+    options.platform = std::move(platform);
+    options.syscalls = &SyscallsX8664();
+    options.memory_limit = kMemoryLimit;
+    sched_getaffinity(0, sizeof(options.cpus), &options.cpus);
+    w->kernel = new Kernel(std::move(options));
+    w->kernel->tasks().max_tasks = 64;
+    TmpfsFileSystem::SetMemory(kMemoryLimit);
+    RegisterDrivers();
+    RegisterFileSystems(*w->kernel);
+    w->kernel->set_initial_net(NetNamespace::Create(*w->kernel, true));
+    Result<void> made = w->kernel->CreateBareInit({.creds = Credentials::Root(),
+                                                   .mounts = Tree(*w->kernel),
+                                                   .uts = MakeRef<UtsNamespace>(),
+                                                   .rlimits = {}});
+    RW_CHECK(made.ok());
+    w->tree = Tree(*w->kernel);
+    const Path root = w->tree->root();
+    WriteProgram({*Credentials::Root(), *w->tree, root, root});
+    return w;
+  }();
+  return *world;
+}
+
+// A copy of the tree, since making the thousand files of /proc and /sys is half of a run. A script's own
+// files come and go with its /tmp, where it begins.
+struct Place {
+  Ref<MountNamespace> mounts;
+  Path root, tmp;
+};
+Place FreshPlace(const World& world) {
+  Ref<const Credentials> creds = Credentials::Root();
+  Result<Ref<MountNamespace>> mounts = world.tree->Clone(Ref<UserNamespace>(creds->user_ns()));
+  RW_CHECK(mounts.ok());
+  Place p{.mounts = *mounts, .root = (*mounts)->root(), .tmp = {}};
+  TmpfsOptions options;
+  options.size = 8 << 20;
+  const Walk walk{*creds, *p.mounts, p.root, p.root};
+  Result<Path> at = Vfs::Lookup(walk, "/tmp", {});
+  RW_CHECK(at.ok() && p.mounts->Attach(Mount::Make(TmpfsFileSystem::Create(options), 0, "tmpfs"), *at).ok());
+  at = Vfs::Lookup(walk, "/tmp", {});
+  RW_CHECK(at.ok());
+  p.tmp = *at;
+  return p;
+}
+
 }  // namespace
 
 int RunScript(std::unique_ptr<Script> script) {
   World& world = TheWorld();
   Kernel& kernel = *world.kernel;
   kernel.set_initial_net(NetNamespace::Create(kernel, true));
-  Kernel::ProcessArgs args{.creds = Credentials::Root(), .mounts = Tree(kernel)};
-  args.root = args.cwd = args.mounts->root();
-  WriteProgram({*args.creds, *args.mounts, args.root, args.cwd});
+  const Place place = FreshPlace(world);
+  Kernel::ProcessArgs args{.creds = Credentials::Root(), .mounts = place.mounts};
+  args.root = place.root;
+  args.cwd = place.tmp;
   args.filename = "/script";
   args.argv = {"script"};
   args.fds = MakeRef<FdTable>();

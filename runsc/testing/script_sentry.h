@@ -35,8 +35,8 @@ class Script {
   virtual std::unique_ptr<Script> OfChild() { return nullptr; }
 };
 
-// Runs a process with nothing open in a fresh tree of tmpfs, /proc, /sys, /dev and /tmp and a fresh
-// network namespace, and ends what it has left. One at a time. Its wait status.
+// Runs a process with nothing open in a copy of a tree of tmpfs, /proc, /sys and /dev, in a /tmp and a
+// network namespace that are fresh, and ends what it has left. One at a time. Its wait status.
 int RunScript(std::unique_ptr<Script> script);
 
 }  // namespace ringwall::testing
