@@ -223,6 +223,7 @@ Result<size_t> TcpSocket::TakeReadable(IoDst& dst, uint32_t flags, size_t want, 
   OneReader::Turn turn(reader_);
   // A call for nothing waits for something all the same.
   const net::Chain chain = TRY(FromNet(tcp_->Peek(std::max<size_t>(want, 1), skip)));
+  if (want == 0) return size_t{0};
   size_t done = 0;
   if ((flags & MSG_TRUNC) != 0) {
     done = std::min(chain.size(), want);  // thrown away

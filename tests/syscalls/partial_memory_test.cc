@@ -177,6 +177,8 @@ TEST_P(StreamMemoryTest, APieceMovesWholeOrNotAtAll) {
       EXPECT_FAILS(read(ends.reader.get(), border.At(good), size), EFAULT);
       EXPECT_FAILS(readv(ends.reader.get(), v, 2), EFAULT);
       EXPECT_FAILS(recv(ends.reader.get(), border.At(good), size, MSG_PEEK), EFAULT);
+      EXPECT_EQ(read(ends.reader.get(), border.At(0), 0), 0);
+      EXPECT_EQ(recv(ends.reader.get(), border.At(0), 0, MSG_PEEK), 0);
       std::string got(size, ' ');
       EXPECT_EQ(recv(ends.reader.get(), got.data(), size, MSG_WAITALL), static_cast<ssize_t>(size));
       EXPECT_EQ(got, Text(size));
