@@ -26,8 +26,9 @@ bool MemoryManager::MayWrite(GuestRange range) const {
     if (it == vmas_.end() || at < it->second.range.start) return false;
     const Vma& vma = it->second;
     if ((vma.prot & PROT_WRITE) == 0) return false;
-    // A file may end before its mapping does.
-    if (vma.file && !IsSharedAnon(*vma.file)) return false;
+    // A file may end before its mapping does. Private ones are the data of programs, whose copies in
+    // between would cost too much.
+    if (vma.file && vma.shared && !IsSharedAnon(*vma.file)) return false;
     at = vma.range.end;
   }
   return true;
