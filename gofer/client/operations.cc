@@ -14,6 +14,15 @@ Result<void> Check(std::string_view name) {
   return {};
 }
 
+Result<void> PutNames(Writer& out, std::span<const std::string_view> names) {
+  for (const std::string_view name : names) {
+    TRY(Check(name));
+    out.Put(static_cast<uint16_t>(name.size()));
+    out.PutBytes(name);
+  }
+  return {};
+}
+
 uint32_t Size(std::string_view text) { return static_cast<uint32_t>(text.size()); }
 
 // Sends a request whose reply has no body.
@@ -63,11 +72,7 @@ Result<WalkResult> GoferClient::Walk(const GoferHandle& dir,
                       .flags = flags,
                       .open_flags = open_flags,
                       .count = static_cast<uint32_t>(names.size())});
-  for (const std::string_view name : names) {
-    TRY(Check(name));
-    out.Put(static_cast<uint16_t>(name.size()));
-    out.PutBytes(name);
-  }
+  TRY(PutNames(out, names));
   TRY(call.Run());
   const WalkReply reply = TRY(call.Get<WalkReply>());
   WalkResult result;
@@ -149,11 +154,7 @@ Result<std::vector<PeekedNode>> GoferClient::Peek(const GoferHandle& dir,
   out.Put(PeekRequest{.dir = dir.value(),
                       .flags = open ? kPeekOpen : 0,
                       .count = static_cast<uint32_t>(names.size())});
-  for (const std::string_view name : names) {
-    TRY(Check(name));
-    out.Put(static_cast<uint16_t>(name.size()));
-    out.PutBytes(name);
-  }
+  TRY(PutNames(out, names));
   TRY(call.Run());
   std::vector<PeekedNode> nodes(names.size());
   for (PeekedNode& node : nodes) {
