@@ -83,15 +83,14 @@ SysResult GetDents(Task& t, int fd, GuestAddr buf, uint32_t size) {
   if (file->path().dentry().unlinked()) return Errno(ENOENT);
   const int64_t before = file->offset();
   // Names beyond the end of memory are read the next time.
-  const std::optional<GuestRange> range = GuestRange::Make(buf, std::min<size_t>(size, kMaxBatch));
-  if (!range) return Errno(EFAULT);
-  size_t room = range->size();
-  if (!t.mm().MayWrite(*range)) room = t.mm().WritableFrom(buf, room);
+  const size_t most = std::min<size_t>(size, kMaxBatch);
+  if (!GuestRange::Make(buf, most)) return Errno(EFAULT);
+  const size_t room = t.mm().WritableFrom(buf, most);
   Sink sink(room);
   TRY(file->ReadDir(sink));
   NotifyFile(*file, IN_ACCESS);
   if (sink.bytes().empty()) {
-    if (sink.full()) return Errno(room < range->size() ? EFAULT : EINVAL);
+    if (sink.full()) return Errno(room < most ? EFAULT : EINVAL);
     return 0;
   }
   Result<void> copied = t.CopyOut(buf, sink.bytes());

@@ -24,11 +24,10 @@ SysResult Wait(Task& t, int epfd, GuestAddr out, int max, int64_t deadline) {
   Ref<File> file = TRY(GetUsable(t, epfd));
   EpollFile* epoll = TRY(GetEpoll(file));
   // No more come than are watched, however large the buffer.
-  size_t most = static_cast<size_t>(max);
-  const std::optional<GuestRange> room = GuestRange::Make(out, most * sizeof(EpollEvent));
-  if (!room) return Errno(EFAULT);
+  const uint64_t size = static_cast<uint64_t>(max) * sizeof(EpollEvent);
+  if (!GuestRange::Make(out, size)) return Errno(EFAULT);
   // What has no room in memory stays ready.
-  if (!t.mm().MayWrite(*room)) most = t.mm().WritableFrom(out, room->size()) / sizeof(EpollEvent);
+  const size_t most = t.mm().WritableFrom(out, size) / sizeof(EpollEvent);
   if (most == 0 && epoll->Poll(EPOLLIN) != 0) return Errno(EFAULT);
   std::vector<EpollEvent> events = epoll->Collect(most);
   if (events.empty() && deadline != 0) {

@@ -184,10 +184,7 @@ Result<size_t> DatagramSocket::SendMsg(Task& t, SendArgs& args) {
     return size;
   }
   Ref<net::Buffer> buffer = net::Buffer::New(std::max<size_t>(size, 1));
-  if (size > 0) {
-    const size_t got = TRY(args.src.Get(std::as_writable_bytes(std::span(buffer->data(), size))));
-    if (got < size) return Errno(EFAULT);
-  }
+  if (size > 0) TRY(GetWhole(args.src, std::as_writable_bytes(std::span(buffer->data(), size))));
   buffer->set_used(buffer->capacity());
   net::Chain data(net::Slice(std::move(buffer), 0, size));
   const bool more = MayCork() && ((args.flags & MSG_MORE) != 0 || cork_ != 0);
@@ -264,8 +261,7 @@ Result<size_t> DatagramSocket::RecvMsg(Task& t, ReceiveArgs& args) {
   for (const net::Slice& s : d.data.slices()) {
     if (left == 0) break;
     const size_t n = std::min(s.size(), left);
-    const size_t put = TRY(args.dst.Put(std::as_bytes(s.span()).first(n)));
-    if (put < n) return Errno(EFAULT);
+    TRY(PutWhole(args.dst, std::as_bytes(s.span()).first(n)));
     left -= n;
   }
   if (!d.from.addr.IsNone()) args.from = ToSocketAddress(family(), d.from);

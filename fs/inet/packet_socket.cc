@@ -162,8 +162,7 @@ Result<size_t> PacketSocket::SendMsg(Task&, SendArgs& args) {
   if (header != 0) {
     if (args.src.remaining() < header) return Errno(EINVAL);
     std::array<std::byte, kMergedVnetHeader> bytes;
-    const size_t got = TRY(args.src.Get(std::span(bytes).first(header)));
-    if (got < header) return Errno(EFAULT);
+    TRY(GetWhole(args.src, std::span(bytes).first(header)));
     memcpy(&vnet, bytes.data(), sizeof(vnet));
   }
   const size_t size = args.src.remaining();
@@ -173,10 +172,7 @@ Result<size_t> PacketSocket::SendMsg(Task&, SendArgs& args) {
     return Errno(FindInterface(net(), out) ? EMSGSIZE : ENXIO);
   }
   Ref<net::Buffer> buffer = net::Buffer::New(std::max<size_t>(size, 1));
-  if (size > 0) {
-    const size_t got = TRY(args.src.Get(std::as_writable_bytes(std::span(buffer->data(), size))));
-    if (got < size) return Errno(EFAULT);
-  }
+  if (size > 0) TRY(GetWhole(args.src, std::as_writable_bytes(std::span(buffer->data(), size))));
   if (header != 0) {
     TRY(ApplyVnetHeader(vnet, std::span(buffer->data(), size)));
   }
@@ -211,8 +207,7 @@ Result<size_t> PacketSocket::RecvMsg(Task& t, ReceiveArgs& args) {
   for (const net::Slice& s : d.data.slices()) {
     if (left == 0) break;
     const size_t n = std::min(s.size(), left);
-    const size_t put = TRY(args.dst.Put(std::as_bytes(s.span()).first(n)));
-    if (put < n) return Errno(EFAULT);
+    TRY(PutWhole(args.dst, std::as_bytes(s.span()).first(n)));
     left -= n;
   }
   SockAddrLlAbi ll;

@@ -429,8 +429,7 @@ Result<size_t> NetlinkSocket::SendMsg(Task& t, SendArgs& args) {
   TRY(Autobind(t));
   if (size > static_cast<size_t>(options_.send_buffer.load()) - 32) return Errno(EMSGSIZE);
   d->bytes.resize(size);
-  const size_t got = TRY(args.src.Get(std::as_writable_bytes(std::span(d->bytes))));
-  if (got < size) return Errno(EFAULT);
+  TRY(GetWhole(args.src, std::as_writable_bytes(std::span(d->bytes))));
   TRY(SendTo(t, port, group, std::move(d)));
   return size;
 }
@@ -499,10 +498,7 @@ Result<size_t> NetlinkSocket::RecvMsg(Task& t, ReceiveArgs& args) {
   const size_t size = d->bytes.size();
   const size_t n = std::min(size, room);
   if (n < size) args.out_flags |= MSG_TRUNC;
-  if (n != 0) {
-    const size_t put = TRY(args.dst.Put(std::as_bytes(std::span(d->bytes)).first(n)));
-    if (put < n) return Errno(EFAULT);
-  }
+  if (n != 0) TRY(PutWhole(args.dst, std::as_bytes(std::span(d->bytes)).first(n)));
   args.from = SocketAddress::Of(SockaddrNl{AF_NETLINK, 0, d->from, GroupMask(d->group)});
   if (args.control != nullptr) {
     bool info;

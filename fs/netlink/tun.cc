@@ -60,8 +60,7 @@ class TunFile final : public File, private net::TunLink::Observer {
     const auto b = std::as_bytes(frame->span());
     bytes.insert(bytes.end(), b.begin(), b.end());
     const size_t n = std::min(bytes.size(), dst.remaining());
-    const size_t put = TRY(dst.Put(std::span<const std::byte>(bytes).first(n)));
-    if (put < n) return Errno(EFAULT);
+    TRY(PutWhole(dst, std::span<const std::byte>(bytes).first(n)));
     return n;
   }
 
@@ -73,8 +72,7 @@ class TunFile final : public File, private net::TunLink::Observer {
     if (size < skip || size > kMostFrame) return Errno(EINVAL);
     if (size - skip < (at->tap ? 14u : 1u)) return Errno(EINVAL);
     Ref<net::Buffer> buffer = net::Buffer::New(size);
-    const size_t got = TRY(src.Get(std::as_writable_bytes(std::span(buffer->data(), size))));
-    if (got < size) return Errno(EFAULT);
+    TRY(GetWhole(src, std::as_writable_bytes(std::span(buffer->data(), size))));
     buffer->set_used(buffer->capacity());
     net::Slice whole(RefPtr<net::Buffer>(buffer), 0, size);
     whole.RemovePrefix(skip);

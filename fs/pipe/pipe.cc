@@ -130,8 +130,7 @@ Result<size_t> Pipe::MergeLocked(IoSrc& src) {
   Slot& last = slots_[at];
   const size_t end = size_t{last.offset} + last.size;
   if (!last.merges || end + odd > kPage) return size_t{0};
-  const size_t got = TRY(src.Get(std::span(PageLocked(at) + end, odd)));
-  if (got < odd) return Errno(EFAULT);
+  TRY(GetWhole(src, std::span(PageLocked(at) + end, odd)));
   last.size = static_cast<uint16_t>(last.size + odd);
   used_ += odd;
   return odd;

@@ -132,10 +132,7 @@ Result<size_t> UnixSocket::SendToHost(Task& t, SendArgs& args, const Outgoing& o
   if (!endpoint_->stream()) {
     if (total > kLargestMessage) return Errno(EMSGSIZE);
     auto bytes = std::make_unique<std::byte[]>(total);
-    if (total > 0) {
-      const size_t got = TRY(args.src.Get({bytes.get(), total}));
-      if (got < total) return Errno(EFAULT);
-    }
+    if (total > 0) TRY(GetWhole(args.src, {bytes.get(), total}));
     Result<size_t> sent = send({bytes.get(), total});
     if (!sent.ok() && sent.error().Is(EPIPE) && !endpoint_->datagram()) {
       return BrokenPipe(t, args.flags);
@@ -172,10 +169,7 @@ Result<size_t> UnixSocket::ReceiveFromHost(Task& t, ReceiveArgs& args, HostLink&
     auto bytes = std::make_unique<std::byte[]>(room);
     const size_t n = TRY(receive({bytes.get(), room}));
     const size_t got = std::min(n, room);
-    if (got > 0) {
-      const size_t put = TRY(args.dst.Put({bytes.get(), got}));
-      if (put < got) return Errno(EFAULT);
-    }
+    if (got > 0) TRY(PutWhole(args.dst, {bytes.get(), got}));
     Deliver(t, args, in);
     return n;
   }

@@ -316,7 +316,6 @@ Result<size_t> UnixSocket::SendDatagram(Task& t, SendArgs& args, Outgoing& out) 
   }));
   UnixMessage message;
   message.data = TRY(CopyIn(args.src, size));
-  if (message.data.size() < size) return Errno(EFAULT);
   if (named && path[0] != '\0' && HostSocketsOffered()) {
     const Ref<Inode> node = TRY(FindNode(t, path));
     if (auto link = OpenOnHost(t, *node, wait)) {
@@ -563,10 +562,7 @@ Result<size_t> UnixSocket::ReceiveDatagram(Task& t, ReceiveArgs& args) {
   const size_t size = message.data.size() - skip;
   const size_t want = std::min(size, args.dst.remaining());
   if (want < size) args.out_flags |= MSG_TRUNC;
-  if (want > 0) {
-    const size_t put = TRY(args.dst.Put(std::as_bytes(message.data.span().subspan(skip, want))));
-    if (put < want) return Errno(EFAULT);
-  }
+  if (want > 0) TRY(PutWhole(args.dst, std::as_bytes(message.data.span().subspan(skip, want))));
   if (!message.from.empty()) args.from = UnixAddressOf(message.from);
   in.any = true;
   in.cred = message.cred;

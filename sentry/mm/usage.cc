@@ -35,6 +35,8 @@ bool MemoryManager::MayWrite(GuestRange range) const {
 }
 
 uint64_t MemoryManager::WritableFrom(GuestAddr addr, uint64_t size) {
+  const std::optional<GuestRange> range = GuestRange::Make(addr, size);
+  if (range && MayWrite(*range)) return size;
   if (!MayWrite(addr, size)) return 0;
   ReaderLock lock(mu_);
   GuestAddr at = addr;
