@@ -3,6 +3,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <iterator>
+#include <string_view>
+
 #include "runsc/cli/report.h"
 #include "runsc/cli/stdio.h"
 #include "runsc/cmd/command.h"
@@ -76,6 +80,13 @@ int Main(std::vector<std::string> args) {
     if (wanted == candidate->name()) command = candidate.get();
   }
   if (command == nullptr) {
+    static constexpr std::string_view kElsewhere[] = {
+        "checkpoint", "restore", "fscheckpoint", "mitigate", "nvproxy", "portforward", "trace", "tar",
+        "metric-export", "metric-server", "read-control", "write-control", "symbolize"};
+    if (std::find(std::begin(kElsewhere), std::end(kElsewhere), wanted) != std::end(kElsewhere)) {
+      ReportError(config, "\"" + wanted + "\" of other runtimes is not supported");
+      return kExitUsage;
+    }
     std::vector<std::string> names;
     for (const auto& candidate : commands) names.push_back(candidate->name());
     const std::string nearest = Nearest(wanted, names);

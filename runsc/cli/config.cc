@@ -68,11 +68,12 @@ FlagSet Config::Flags() {
   FlagSet flags;
   flags.String("root", &root, "DIR", "where the state of containers lies");
   flags.String("log", &log, "FILE", "append errors and warnings to FILE (for engines)");
-  flags.String("log-format", &log_format, "text|json", "format of --log");
+  flags.String("log-format", &log_format, "text|json|json-k8s", "format of --log");
   flags.Bool("debug", &debug, "log what the sandbox does");
   flags.String("debug-log", &debug_log, "FILE", "debug log; a directory (\"/\" at the end) or "
                "%ID%, %COMMAND%, %TIMESTAMP%, %PID%, %TEST% in the name");
-  flags.String("debug-log-format", &debug_log_format, "text|json", "format of --debug-log");
+  flags.String("debug-log-format", &debug_log_format, "text|json|json-k8s",
+               "format of --debug-log");
   flags.String("platform", &platform, "NAME", "systrap, ptrace or auto");
   flags.String("network", &network, "MODE", "sandbox, user, host or none");
   flags.String("overlay2", &overlay2, "SPEC",
@@ -99,7 +100,7 @@ FlagSet Config::Flags() {
              "taken for engines; cgroups are made through cgroupfs");
   flags.Bool("ignore-cgroups", &ignore_cgroups, "make no cgroups");
   flags.Bool("help,h", &help, "this text");
-  flags.Bool("version", &version, "print the version");
+  flags.Bool("version,v", &version, "print the version");
   flags.String("debug-command", &debug_command, "LIST",
                "keep --debug-log for these commands only, by commas; all but these after \"!\"");
   flags.Int("log-fd", &log_file, "N", "descriptor to log to instead of --log");
@@ -202,8 +203,8 @@ HostResult<void> Config::Finish(bool do_command) {
     return HostError::Message("--fdlimit: a sandbox needs " + std::to_string(kFewestDescriptors) +
                               " descriptors, without a file open");
   }
-  TRY(one_of("log-format", log_format, {"text", "json"}));
-  TRY(one_of("debug-log-format", debug_log_format, {"text", "json"}));
+  TRY(one_of("log-format", log_format, {"text", "json", "json-k8s"}));
+  TRY(one_of("debug-log-format", debug_log_format, {"text", "json", "json-k8s"}));
   if (overlay2.empty() && old_overlay) overlay2 = "all:memory";
   if (overlay2.empty()) overlay2 = do_command ? "root:memory" : "root:self";
   overlay = TRY(ParseOverlay2(overlay2));
@@ -220,6 +221,12 @@ HostResult<void> Config::Finish(bool do_command) {
   return {};
 }
 
+LogFormat LogFormatByName(const std::string& name) {
+  if (name == "json") return LogFormat::kJson;
+  if (name == "json-k8s") return LogFormat::kJsonK8s;
+  return LogFormat::kText;
+}
+
 bool Config::DebugsCommand(const std::string& command) const {
   if (debug_command.empty()) return true;
   const bool except = debug_command[0] == '!';
@@ -234,7 +241,7 @@ HostResult<void> Config::OpenLogs(const std::string& command, const std::string&
   LogConfig logging;
   logging.level = debug ? LogLevel::kDebug : LogLevel::kWarning;
   const std::string& format = debugs ? debug_log_format : log_format;
-  logging.format = format == "json" ? LogFormat::kJson : LogFormat::kText;
+  logging.format = LogFormatByName(format);
   if (given >= 0) {
     log_fd.reset(fcntl(static_cast<int>(std::min<int64_t>(given, INT_MAX)), F_DUPFD_CLOEXEC, 3));
     if (!log_fd) return HostError::Last("log to descriptor", std::to_string(given));

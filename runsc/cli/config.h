@@ -9,6 +9,7 @@
 #include "runsc/boot/boot.h"
 #include "runsc/cli/flags.h"
 #include "sentry/base/host_error.h"
+#include "sentry/base/log.h"
 
 namespace ringwall {
 
@@ -65,6 +66,7 @@ struct Config {
   UniqueFd log_fd;  // --debug-log, or --log when that is absent
 };
 
+LogFormat LogFormatByName(const std::string& name);
 HostResult<OverlayConfig> ParseOverlay2(const std::string& text);
 // "64k", "2g", "1048576".
 HostResult<uint64_t> ParseSize(const std::string& text);

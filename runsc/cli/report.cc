@@ -16,7 +16,7 @@ void ReportError(const Config& config, const std::string& message) {
   const LogConfig before = GetLogConfig();
   LogConfig logging = before;
   logging.fd = fd.get();
-  logging.format = config.log_format == "json" ? LogFormat::kJson : LogFormat::kText;
+  logging.format = LogFormatByName(config.log_format);
   SetLogConfig(logging);
   LogMessage(LogLevel::kError, "%s", message.c_str());
   SetLogConfig(before);

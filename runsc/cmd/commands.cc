@@ -16,12 +16,14 @@ std::vector<std::unique_ptr<Command>> AllCommands() {
   commands.push_back(NewExecCommand());
   commands.push_back(NewPsCommand());
   commands.push_back(NewEventsCommand());
+  commands.push_back(NewUsageCommand());
   commands.push_back(NewPauseCommand());
   commands.push_back(NewResumeCommand());
   commands.push_back(NewWaitCommand());
   commands.push_back(NewUpdateCommand());
   commands.push_back(NewSpecCommand());
   commands.push_back(NewFeaturesCommand());
+  commands.push_back(NewSyscallsCommand());
   commands.push_back(NewDebugCommand());
   commands.push_back(NewInstallCommand());
   commands.push_back(NewUninstallCommand());

@@ -30,7 +30,7 @@ class List final : public Command {
   const char* summary() const override { return "list the containers"; }
   const char* arguments() const override { return "[flags]"; }
   void AddFlags(FlagSet& flags) override {
-    flags.String("format,f", &format_, "table|json", "how to print them");
+    flags.String("format,f", &format_, "table|json", "how to print them (text: as table)");
     flags.Bool("quiet,q", &quiet_, "names only");
     flags.Ignored("sandbox", false);  // each container is one
   }
@@ -42,6 +42,7 @@ class List final : public Command {
 };
 
 HostResult<int> List::Run(Config& config, const std::vector<std::string>&) {
+  if (format_ == "text") format_ = "table";  // gVisor's name for it
   if (format_ != "table" && format_ != "json") {
     return HostError::Message("--format: \"" + format_ + "\" is not table or json");
   }

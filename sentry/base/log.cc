@@ -91,6 +91,13 @@ void LogMessage(LogLevel level, const char* format, ...) {
     at = AppendJson(line, at, sizeof(line) - 4, message);
     line[at++] = '"';
     line[at++] = '}';
+  } else if (config.format == LogFormat::kJsonK8s) {
+    at = static_cast<size_t>(snprintf(line, sizeof(line),
+                                      "{\"time\":\"%s\",\"level\":\"%s\",\"log\":\"%s: ", when,
+                                      level_name, config.process));
+    at = AppendJson(line, at, sizeof(line) - 4, message);
+    line[at++] = '"';
+    line[at++] = '}';
   } else {
     at = static_cast<size_t>(snprintf(line, sizeof(line), "%s %s %s: %s", when, config.process,
                                       level_name, message));

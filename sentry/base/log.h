@@ -9,7 +9,7 @@
 namespace ringwall {
 
 enum class LogLevel : int { kError = 0, kWarning = 1, kInfo = 2, kDebug = 3 };
-enum class LogFormat { kText, kJson };
+enum class LogFormat { kText, kJson, kJsonK8s };  // the last with the names that Kubernetes reads
 
 struct LogConfig {
   int fd = 2;

@@ -83,7 +83,8 @@ def test_programs_that_cannot_run(box):
 
 def test_commands_on_what_does_not_exist(box):
     for command in (("state", "x"), ("start", "x"), ("kill", "x"), ("delete", "x"), ("exec", "x", "true"),
-                    ("ps", "x"), ("pause", "x"), ("resume", "x"), ("wait", "x"), ("events", "x")):
+                    ("ps", "x"), ("pause", "x"), ("resume", "x"), ("wait", "x"), ("events", "x"),
+                    ("usage", "x")):
         result = box.call(*command)
         expect(result.code != 0 and "does not exist" in result.err, command, result)
 
@@ -122,6 +123,31 @@ def test_log_gets_the_error_as_engines_read_it(box):
         entries = [json.loads(line) for line in f]
     expect_equal(entries[-1]["level"], "error")
     expect("nope" in entries[-1]["msg"])
+    os.remove(log)
+    refused(box, "nope", flags=("--log", log, "--log-format", "json-k8s"), code=127)
+    with open(log, encoding="utf-8") as f:
+        entries = [json.loads(line) for line in f]
+    expect_equal(sorted(entries[-1]), ["level", "log", "time"])
+    expect("nope" in entries[-1]["log"])
+
+
+def test_the_table_of_system_calls(box):
+    rows = json.loads(box.call("syscalls", "--format", "json", check=0).out)
+    expect_equal([row["name"] for row in rows[:3]], ["read", "write", "open"])
+    expect_equal({row["support"] for row in rows}, {"full", "partial", "none"})
+    refused_rows = [row for row in rows if row["support"] == "none"]
+    expect(all(row["note"].startswith("answers E") for row in refused_rows), refused_rows)
+    expect_equal(len(box.call("syscalls", check=0).out.splitlines()), len(rows) + 1)
+    expect_equal(len(box.call("syscalls", "-o", "csv", check=0).out.splitlines()), len(rows) + 1)
+    expect_equal(box.call("syscalls", "-o", "xml").code, 125)
+
+
+def test_commands_of_other_runtimes(box):
+    for name in ("checkpoint", "restore", "portforward"):
+        result = box.call(name, "c")
+        expect(result.code == 125 and "not supported" in result.err, name, result)
+    expect("spec: 1.2.0" in box.call("-v", check=0).out)
+    expect_equal(box.call("list", "--format", "text", check=0).out, box.call("list", check=0).out)
 
 
 def test_spec_features_help(box):

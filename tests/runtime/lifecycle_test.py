@@ -196,6 +196,7 @@ def test_wait(box):
 def test_events_and_ps(box):
     box.up("sleep 1000 & sleep 1000")
     eventually(lambda: box.call("ps", "c").out.count("sleep") >= 2)
+    expect(json.loads(box.call("usage", "c", check=0).out)["Total"] > 4096)
     event = json.loads(box.call("events", "--stats", "c", check=0).out)
     expect_equal((event["type"], event["id"]), ("stats", "c"))
     expect(event["data"]["memory"]["usage"]["usage"] > 0, event)
