@@ -96,10 +96,9 @@ def test_kill_by_name_number_and_pid(box):
 
 
 def test_kill_all_reaches_every_process(box):
-    box.up("trap : TERM; sh -c 'trap \"echo child; exit\" TERM; while :; do sleep 0.02; done' & "
+    box.up("trap : TERM; sh -c 'trap \"echo child; exit\" TERM; echo ready; while :; do sleep 0.02; done' & "
            "while :; do sleep 1; done")
-    # Not before the child has its trap.
-    eventually(lambda: box.call("ps", "c").out.count("sh") >= 2)
+    eventually(lambda: "ready" in box.output(), "the child has its trap")
     eventually(lambda: box.call("kill", "--all", "c", "TERM", check=0) and "child" in box.output())
     box.call("kill", "--all", "c", "KILL", check=0)
     eventually(lambda: box.status() == "stopped")
