@@ -296,12 +296,16 @@ SysResult SysArchPrctl(Task& t, int code, GuestAddr arg) {
       return 1;
     case 0x1021:  // ARCH_GET_XCOMP_SUPP
     case 0x1022:  // ARCH_GET_XCOMP_PERM
+    case 0x1024:  // ARCH_GET_XCOMP_GUEST_PERM
       return Zero(UserOut<uint64_t>(arg).CopyOut(t, XStateFeatures()));
     case 0x1023: {  // ARCH_REQ_XCOMP_PERM
       // The tiles of AMX are the one feature to be asked for, and the stubs have no room for them.
       constexpr uint64_t kTileData = 18;
       return Errno(arg.value() > kTileData ? EINVAL : EOPNOTSUPP);
     }
+    case 0x2002:  // ARCH_MAP_VDSO_32
+    case 0x2003:  // ARCH_MAP_VDSO_64: there is one already
+      return Errno(EEXIST);
     default:
       return Errno(EINVAL);
   }

@@ -35,7 +35,8 @@ bool Decode(std::span<const uint8_t> code, Insn* insn) {
     if (!next(&b)) return false;
     if (b == 0x66 || b == 0xf2 || b == 0xf3) {
       if (insn->prefix == 0 || b != 0x66) insn->prefix = b;
-    } else if (!In(b, {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x67, 0xf0})) {
+    } else if ((b & 0xf0) != 0x40 && !In(b, {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x67, 0xf0})) {
+      // REX only counts before the opcode, but may stand anywhere.
       break;
     }
   }
@@ -54,7 +55,6 @@ bool Decode(std::span<const uint8_t> code, Insn* insn) {
     }
     if (!next(&b)) return false;
   } else {
-    if ((b & 0xf0) == 0x40 && !next(&b)) return false;  // REX
     if (b == 0x0f) {
       insn->map = 1;
       if (!next(&b)) return false;
@@ -75,9 +75,9 @@ bool OneByteWrites(const Insn& i, const abi::Registers& regs, uint64_t addr) {
   // Arithmetic with the memory operand first; not the comparison.
   if (op < 0x38 && (op & 7) < 2) return true;
   // What only touches the stack besides: push, call, enter.
-  constexpr uint64_t kPushed = 64;
+  constexpr uint64_t kPushed = 64, kEntered = 65536 + 32 * 8;
   const bool stack = addr < regs.rsp && regs.rsp - addr <= kPushed;
-  if ((op >= 0x50 && op < 0x58) || In(op, {0x68, 0x6a, 0x9c, 0xc8, 0xe8})) return true;
+  if ((op >= 0x50 && op < 0x58) || In(op, {0x68, 0x6a, 0x9c, 0xe8})) return true;
   switch (op) {
     case 0x80:
     case 0x81:
@@ -88,6 +88,8 @@ bool OneByteWrites(const Insn& i, const abi::Registers& regs, uint64_t addr) {
       return i.reg == 2 || i.reg == 3;
     case 0xfe:
       return true;
+    case 0xc8:  // enter: pushes what it reads by rbp
+      return addr < regs.rsp && regs.rsp - addr <= kEntered;
     case 0xff:
       return i.reg < 2 || stack;
     case 0xa4:
@@ -148,6 +150,14 @@ bool WritesAt(std::span<const uint8_t> code, const abi::Registers& regs, uint64_
     default:
       return false;
   }
+}
+
+bool IsX87(std::span<const uint8_t> code) {
+  Insn insn;
+  if (!Decode(code, &insn) || insn.vector) return false;
+  const uint8_t op = insn.opcode;
+  if (insn.map == 0) return op == 0x9b || (op & 0xf8) == 0xd8;
+  return insn.map == 1 && insn.prefix == 0 && ((op >= 0x60 && op < 0x80) || op >= 0xd0);  // MMX
 }
 
 }  // namespace ringwall

@@ -44,7 +44,7 @@ uint64_t TrapNumber(int signo, int code) {
     case SIGILL:
       return 6;
     case SIGBUS:
-      return code == BUS_ADRALN ? 17 : 14;
+      return code == BUS_ADRALN ? 17 : code == SI_KERNEL ? 12 : 14;  // 12: through RSP or RBP, no address
     default:
       return code == SI_KERNEL ? 13 : 14;
   }
@@ -209,6 +209,9 @@ bool PtraceContext::OnSignalStop(int signo, Event* event) {
   event->code = info.si_code;
   event->addr = reinterpret_cast<uint64_t>(info.si_addr);
   event->trap_no = TrapNumber(signo, info.si_code);
+  constexpr uint64_t kX87 = 16, kVectors = 19;
+  std::array<uint8_t, kLongestInsn> room;
+  if (event->trap_no == kVectors && IsX87(CodeAtRip(room))) event->trap_no = kX87;
   if (event->trap_no == 14) event->error_code = PageFaultCode(info.si_code == SEGV_ACCERR, event->addr);
   return true;
 }
@@ -219,12 +222,13 @@ uint64_t PtraceContext::PageFaultCode(bool present, uint64_t addr) {
   // What Linux tells of the kernel's half never differs.
   uint64_t code = kUser | (present || addr >> 47 != 0 ? kPresent : 0);
   if (addr == regs_.rip) return code | kFetch;
-  constexpr size_t kLongest = 15;
-  std::array<std::byte, kLongest> bytes;
-  const Result<size_t> got = as_->Read(GuestAddr(regs_.rip), bytes);
-  if (!got.ok()) return code;
-  const std::span<const uint8_t> insn(reinterpret_cast<const uint8_t*>(bytes.data()), *got);
-  return WritesAt(insn, regs_, addr) ? code | kWrite : code;
+  std::array<uint8_t, kLongestInsn> room;
+  return WritesAt(CodeAtRip(room), regs_, addr) ? code | kWrite : code;
+}
+
+std::span<const uint8_t> PtraceContext::CodeAtRip(std::array<uint8_t, kLongestInsn>& room) {
+  const Result<size_t> got = as_->Read(GuestAddr(regs_.rip), std::as_writable_bytes(std::span(room)));
+  return std::span(room).first(got.ok() ? *got : 0);
 }
 
 long PtraceContext::HostRseq(int flags) {

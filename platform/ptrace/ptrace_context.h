@@ -2,8 +2,10 @@
 #ifndef RINGWALL_PLATFORM_PTRACE_PTRACE_CONTEXT_H_
 #define RINGWALL_PLATFORM_PTRACE_PTRACE_CONTEXT_H_
 
+#include <array>
 #include <atomic>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "platform/ptrace/ptrace_platform.h"
@@ -58,6 +60,9 @@ class PtraceContext final : public Context {
   // Has the stopped thread make rseq() on the host; the negative errno, ESRCH when it is gone.
   long HostRseq(int flags);
   uint64_t PageFaultCode(bool present, uint64_t addr);
+  static constexpr size_t kLongestInsn = 15;
+  // What can be read of the bytes at RIP, in `room`.
+  std::span<const uint8_t> CodeAtRip(std::array<uint8_t, kLongestInsn>& room);
   Event Lost();
 
   const Ref<PtraceAddressSpace> as_;

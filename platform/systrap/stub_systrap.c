@@ -238,7 +238,7 @@ static long NeedsFrame(const struct Region* region) {
 // sites: not of the very first, which a short program does not make often; then always, then now and
 // then, for sites that cannot be patched.
 static int ReportTrap(struct Region* region, uint32_t flags) {
-  if ((flags & RW_FLAG_TRAPPED) == 0 || (flags & RW_FLAG_VSYSCALL) != 0) return 0;
+  if ((flags & RW_FLAG_TRAPPED) == 0) return 0;
   if (!stub_is_local(region->rax)) return 0;
   const uint32_t n = region->local_traps++;
   return n >= 8 && (n < 72 || n % 8 == 0);
@@ -256,7 +256,8 @@ static uint32_t SaveForClone(struct Region* region) {
 }
 
 long stub_systrap_syscall(struct Region* region, uint32_t flags) {
-  if (region->local_enabled != 0) {
+  // A bad pointer given to the vsyscall page is a fault, which the Sentry makes.
+  if (region->local_enabled != 0 && (flags & RW_FLAG_VSYSCALL) == 0) {
     if (ReportTrap(region, flags)) {
       region->fs_base = ReadFs();
       const uint32_t command = Serve(region, RW_EVENT_SYSCALL | RW_FLAG_LOCAL | flags, 0);

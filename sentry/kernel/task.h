@@ -196,6 +196,7 @@ class Task : public RefCounted<Task> {
   // A call that restarts with other arguments after a stop (ERESTART_RESTARTBLOCK).
   void set_restart(std::function<Result<int64_t>(Task&)> f) { restart_ = std::move(f); }
   Result<int64_t> RestartSyscall();
+  void FailVsyscall(uint64_t nr);
   int64_t syscall_nr() const { return syscall_nr_.load(std::memory_order_relaxed); }
   // Any thread: whether a call is being answered, as it was a moment ago.
   bool in_syscall() const { return in_syscall_.load(std::memory_order_relaxed); }

@@ -1,5 +1,7 @@
 // The loop of a task's Sentry thread: run guest code, answer what stopped it, act on signals.
+#include <errno.h>
 #include <signal.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 
@@ -267,7 +269,6 @@ void Task::DoSyscall(bool compat, bool vsyscall, bool redo) {
     ForceSignal(MakeSigInfo(SIGSEGV, SI_KERNEL));
     return;
   }
-  static_cast<void>(vsyscall);
   // Not regs(): most calls need nothing else of them, and fetching the rest costs.
   SyscallRequest request = context_->syscall_request();
   keep_registers_ = false;
@@ -299,8 +300,25 @@ void Task::DoSyscall(bool compat, bool vsyscall, bool redo) {
     LogUnsupported(*this, row, nr, args);
   }
   if (shown) StraceExit(*this, row, args, result);
-  FinishSyscall(std::move(result));
+  if (vsyscall && !result.ok() && result.error() == Errno(EFAULT)) {
+    FailVsyscall(nr);
+  } else {
+    FinishSyscall(std::move(result));
+  }
   if (traced() && !exiting_) LeaveSyscall();
+}
+
+// A pointer that a call through the vsyscall page could not write to is a fault there: the host has returned
+// from the page already.
+void Task::FailVsyscall(uint64_t nr) {
+  constexpr uint64_t kPage = 0xffff'ffff'ff60'0000, kTime = kPage + 0x400, kGetcpu = kPage + 0x800;
+  abi::Registers& r = regs();
+  r.rip = nr == SYS_time ? kTime : nr == SYS_getcpu ? kGetcpu : kPage;
+  r.rsp -= sizeof(uint64_t);
+  r.rax = static_cast<uint64_t>(-int64_t{ENOSYS});
+  context_->RegsChanged();
+  fault_error_code_ = fault_trap_no_ = 0;
+  ForceSignal(MakeSigInfo(SIGSEGV, SI_KERNEL));
 }
 
 Result<int64_t> Task::RestartSyscall() {

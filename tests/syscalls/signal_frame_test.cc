@@ -205,6 +205,27 @@ TEST_F(SignalFrameTest, FaultsEditedOrMendedByTheHandler) {
   }
 }
 
+// The calls of the vsyscall page: what they cannot write to is a fault of the page, not an error.
+TEST_F(SignalFrameTest, BadPointersGivenToTheVsyscallPageFaultThere) {
+  constexpr uintptr_t kVsyscalls = 0xffff'ffff'ff60'0000, kTime = 0x400;
+  Handle(SIGSEGV);
+  static uintptr_t fault_at;
+  g_edit = [](ucontext_t* context) {
+    greg_t* const r = context->uc_mcontext.gregs;
+    fault_at = static_cast<uintptr_t>(r[REG_RIP]);
+    r[REG_RAX] = -5;
+    r[REG_RIP] = *reinterpret_cast<greg_t*>(r[REG_RSP]);  // as the page's own ret
+    r[REG_RSP] += 8;
+  };
+  for (int i = 0; i < kRounds; ++i) {
+    for (const uintptr_t call : {kVsyscalls, kVsyscalls + kTime}) {
+      EXPECT_EQ(reinterpret_cast<long (*)(uintptr_t, uintptr_t)>(call)(1, 0), -5);
+      EXPECT_EQ(fault_at, call);
+    }
+  }
+  EXPECT_EQ(g_count, 2 * kRounds);
+}
+
 TEST_F(SignalFrameTest, TwoSignalsAtOnceStackTheirFrames) {
   Handle(SIGUSR1);
   Handle(SIGUSR2);
