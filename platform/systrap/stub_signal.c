@@ -114,6 +114,7 @@ int stub_sigreturn(struct Region* region) {
       stub_copy(&uc, (const void*)at, sizeof uc) != 0) {
     return 0;
   }
+  if (uc.cs != USER_CS || uc.ss != USER_SS) return 0;
   if (uc.rip != return_rip || uc.stack[0] != region->return_stack[0] ||
       uc.stack[1] != region->return_stack[1] || uc.stack[2] != region->return_stack[2]) {
     return 0;

@@ -17,7 +17,6 @@ struct KernelSiginfo {
   uint32_t arch;
 };
 
-#define USER_CS 0x33
 #define RSEQ_UNREGISTER 1
 
 static uint64_t ReadGs(void) {

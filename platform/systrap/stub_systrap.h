@@ -36,6 +36,10 @@ struct XStateNotes {
 #define XSTATE_HEADER_SIZE 64
 #define XSTATE_MXCSR 24
 
+// The selectors of 64-bit programs.
+#define USER_CS 0x33
+#define USER_SS 0x2b
+
 #define EFAULT 14
 
 // stub_systrap.S

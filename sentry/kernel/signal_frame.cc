@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
+#include <optional>
 #include <vector>
 
 #include "platform/signal_frames.h"
@@ -31,6 +33,60 @@ std::vector<std::byte> InitialXState(size_t size) {
   memcpy(x.data(), &fcw, sizeof(fcw));
   memcpy(x.data() + 24, &mxcsr, sizeof(mxcsr));
   return x;
+}
+
+// Selectors that a frame may name: others are a fault on the way out, which tells the index of the first. Code
+// segments of compatibility mode are not there.
+std::optional<uint64_t> BadSelector(const UContext& uc) {
+  constexpr uint16_t kRpl = 3;
+  const uint16_t cs = uc.mcontext.cs | kRpl, ss = uc.mcontext.ss | kRpl;
+  if (cs != abi::kUserCs) return cs & ~kRpl;
+  // Without the flag a program of old gets the stack segment that there is.
+  if (ss != abi::kUserSs && (uc.flags & kUcStrictRestoreSs) != 0) return ss & ~kRpl;
+  return std::nullopt;
+}
+
+// Copies guest memory at an address; false where it cannot.
+using FrameReader = std::function<bool(uint64_t, std::span<std::byte>)>;
+
+// Bytes `from` to `to` of an area as they are at first; nothing where it is shorter.
+void Restart(std::span<std::byte> area, std::span<const std::byte> initial, size_t from, size_t to) {
+  if (to <= area.size()) std::copy_n(initial.data() + from, to - from, area.data() + from);
+}
+
+// The xstate of a frame as fpu__restore_sig takes it; false where that is a fault.
+bool RestoreXState(Context& context, uint64_t fp, const FrameReader& read) {
+  constexpr uint64_t kXsaveAlignment = 64, kFxsaveAlignment = 16;
+  constexpr uint64_t kX87 = 1, kSse = 2, kAvx = 4;
+  const std::vector<std::byte> initial = InitialXState(context.xstate_size());
+  std::vector<std::byte> x = initial;
+  if (fp == 0) return context.SetXState(x).ok();
+  if (!read(fp, std::span(x).first(kFxsaveSize))) return false;
+  FpxSwBytes sw;
+  memcpy(&sw, x.data() + kFpxSwOffset, sizeof(sw));
+  uint32_t magic2 = 0;
+  bool extended = sw.magic1 == kFpXstateMagic1 && sw.xstate_size >= kXsaveHeaderEnd &&
+                  sw.xstate_size <= x.size() && sw.xstate_size <= sw.extended_size;
+  if (extended && !read(fp + sw.xstate_size, std::as_writable_bytes(std::span(&magic2, 1)))) return false;
+  extended = extended && magic2 == kFpXstateMagic2;
+  if (fp % (extended ? kXsaveAlignment : kFxsaveAlignment) != 0) return false;
+  uint64_t features = kX87 | kSse;
+  if (extended) {
+    if (!read(fp + kFxsaveSize, std::span(x).subspan(kFxsaveSize, sw.xstate_size - kFxsaveSize))) {
+      return false;
+    }
+    // MXCSR goes with the vector registers.
+    if ((sw.xfeatures & (kSse | kAvx)) == 0) Restart(x, initial, 24, 32);
+    if (!CheckXState(x).ok()) return false;
+    memcpy(&features, x.data() + kFxsaveSize, sizeof(features));
+    features &= sw.xfeatures;  // what the program has not asked for begins anew
+    if ((features & kX87) == 0) Restart(x, initial, 0, 24), Restart(x, initial, 32, 160);
+    if ((features & kSse) == 0) Restart(x, initial, 160, 416);
+    if ((features & kAvx) == 0) Restart(x, initial, kXsaveHeaderEnd, kXsaveHeaderEnd + 256);
+  }
+  memcpy(x.data() + kFxsaveSize, &features, sizeof(features));
+  memset(x.data() + kFpxSwOffset, 0, sizeof(sw));
+  return context.SetXState(x).ok();
 }
 
 }  // namespace
@@ -118,19 +174,25 @@ bool Task::SetUpFrame(const abi::SigInfo& info, const abi::SigAction& action,
   return true;
 }
 
+// A frame that is no good is a fault; what was read of it by then holds, as on Linux: the general registers
+// and the mask when the xstate is at fault.
 Result<int64_t> Task::SigReturn() {
   abi::Registers& r = regs();
   RtSigFrame f;
   const GuestAddr at(r.rsp - 8);
   KeepRegisters();
-  auto fail = [&]() -> Result<int64_t> {
+  const auto fail = [&]() -> Result<int64_t> {
+    r.rax = 0;
+    context_->RegsChanged();
     ForceSignal(MakeSigInfo(SIGSEGV, SI_KERNEL));
     return 0;
   };
-  const auto finish = [&]() -> Result<int64_t> {
+  const auto take = [&] {
     f.uc.mcontext.To(r);
     context_->RegsChanged();
     SetSignalMask(f.uc.sigmask & ~abi::kUnblockable);
+  };
+  const auto finish = [&]() -> Result<int64_t> {
     // restore_altstack: errors are ignored, as on Linux.
     const int32_t mode = f.uc.stack.flags & ~abi::kSsAutodisarm;
     if (OnAltStack(alt_stack, r.rsp)) {
@@ -141,6 +203,12 @@ Result<int64_t> Task::SigReturn() {
     } else if ((mode == 0 || mode == SS_ONSTACK) && f.uc.stack.size >= kMinAltStack) {
       alt_stack = f.uc.stack;
     }
+    if (const std::optional<uint64_t> selector = BadSelector(f.uc)) {
+      constexpr uint64_t kGeneralProtection = 13;
+      fault_error_code_ = *selector;
+      fault_trap_no_ = kGeneralProtection;
+      ForceSignal(MakeSigInfo(SIGSEGV, SI_KERNEL));
+    }
     return static_cast<int64_t>(r.rax);
   };
   // The stub has the frame at hand, and loads the xstate from one that is as the kernel makes it.
@@ -148,15 +216,17 @@ Result<int64_t> Task::SigReturn() {
     frames->Forget();
     if (context_->ReadWindow(at, std::as_writable_bytes(std::span(&f, 1))) &&
         frames->LoadXState(GuestAddr(f.uc.mcontext.fpstate))) {
+      take();
       return finish();
     }
   }
   // The frame and the xstate behind it with one copy, where they are as the kernel puts them.
-  const size_t xsize = context_->xstate_size();
-  std::vector<std::byte> all(sizeof(RtSigFrame) + kFrameSlack + xsize + sizeof(kFpXstateMagic2));
+  std::vector<std::byte> all(sizeof(RtSigFrame) + kFrameSlack + context_->xstate_size() +
+                             sizeof(kFpXstateMagic2));
   const Result<size_t> arrived = mm().CopyInPartial(at, all);
   if (!arrived.ok() || *arrived < sizeof(f)) return fail();
   memcpy(&f, all.data(), sizeof(f));
+  take();
   const auto read = [&](uint64_t from, std::span<std::byte> to) {
     const uint64_t skip = from - at.value();
     if (from < at.value() || skip > *arrived || to.size() > *arrived - skip) {
@@ -165,31 +235,7 @@ Result<int64_t> Task::SigReturn() {
     memcpy(to.data(), all.data() + skip, to.size());
     return true;
   };
-
-  std::vector<std::byte> x = InitialXState(xsize);
-  if (const uint64_t fp = f.uc.mcontext.fpstate; fp != 0) {
-    if (!read(fp, std::span(x).first(kFxsaveSize))) return fail();
-    FpxSwBytes sw;
-    memcpy(&sw, x.data() + kFpxSwOffset, sizeof(sw));
-    uint64_t xfeatures = 3;  // x87 and SSE when there is only a legacy area
-    uint32_t magic2 = 0;
-    if (sw.magic1 == kFpXstateMagic1 && sw.xstate_size >= kXsaveHeaderEnd &&
-        sw.xstate_size <= xsize && sw.xstate_size <= sw.extended_size &&
-        read(fp + sw.xstate_size, std::as_writable_bytes(std::span(&magic2, 1))) &&
-        magic2 == kFpXstateMagic2) {
-      if (!read(fp + kFxsaveSize,
-                std::span(x).subspan(kFxsaveSize, sw.xstate_size - kFxsaveSize))) {
-        return fail();
-      }
-    } else {
-      memcpy(x.data() + kFxsaveSize, &xfeatures, sizeof(xfeatures));
-    }
-    memset(x.data() + kFpxSwOffset, 0, sizeof(sw));
-    if (!context_->SetXState(x).ok()) return fail();
-  } else if (!context_->SetXState(x).ok()) {
-    return fail();
-  }
-  return finish();
+  return RestoreXState(*context_, f.uc.mcontext.fpstate, read) ? finish() : fail();
 }
 
 }  // namespace ringwall

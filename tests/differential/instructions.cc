@@ -1,5 +1,6 @@
-// Random instructions: what faults, with which siginfo, registers and memory it leaves. Each runs in a child of
-// its own under a filter of system calls, since random bytes may find one.
+// Random instructions: what faults, with which siginfo, registers and memory it leaves. And handlers that return
+// by frames changed at random. Each runs in a child of its own under a filter of system calls, since random bytes
+// may find one. Of a bad selector in a frame the fault is told, not that the handler of the fault sees it.
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
@@ -49,10 +50,10 @@ void OnSignal(int signal, siginfo_t* info, void* room) {
            has_address || info->si_code > 0 ? info->si_addr : nullptr, r[REG_TRAPNO],
            r[REG_TRAPNO] == kPageFault ? r[REG_ERR] & ~kPresent : 0);
     printf("%d   rip %llx rsp %llx rax %llx rbx %llx rcx %llx rdx %llx rsi %llx rdi %llx rbp %llx r8 %llx r9 %llx "
-           "r10 %llx r11 %llx r12 %llx r13 %llx r14 %llx r15 %llx flags %llx cs %llx\n",
+           "r10 %llx r11 %llx r12 %llx r13 %llx r14 %llx r15 %llx flags %llx\n",
            step_number, r[REG_RIP], r[REG_RSP], r[REG_RAX], r[REG_RBX], r[REG_RCX], r[REG_RDX], r[REG_RSI],
            r[REG_RDI], r[REG_RBP], r[REG_R8], r[REG_R9], r[REG_R10], r[REG_R11], r[REG_R12], r[REG_R13], r[REG_R14],
-           r[REG_R15], r[REG_EFL] & kToldFlags, r[REG_CSGSFS] & 0xffff);
+           r[REG_R15], r[REG_EFL] & kToldFlags);
     printf("%d   data %x stack %x vectors %x\n", step_number, Checksum({data, 2 * kPage}),
            Checksum({reinterpret_cast<char*>(kStack), kStackSize}), VectorSum(context));
   }
@@ -181,7 +182,88 @@ void RunBytes() {
   waitpid(child, &status, 0);
   printf("%d   status %#x\n", step_number, status);
 }
-constexpr Step kSteps[] = {RunBytes};
+
+// A handler that returns by a frame which it has changed at random, and what is there then.
+struct Change {
+  int what;
+  uint64_t value;
+};
+Change changes[3];
+int change_count;
+
+void ApplyChange(ucontext_t* context, const Change& change) {
+  greg_t* const r = context->uc_mcontext.gregs;
+  auto* const fp = reinterpret_cast<char*>(context->uc_mcontext.fpregs);
+  const auto store = [fp](size_t at, uint64_t value, size_t size) { memcpy(fp + at, &value, size); };
+  constexpr size_t kMxcsr = 24, kFrameNotes = 464, kHeader = 512;
+  const greg_t value = static_cast<greg_t>(change.value);
+  switch (change.what) {
+    case 0: r[REG_EFL] = value & ~greg_t{0x100}; break;  // no single steps: ud2 comes first
+    case 1: r[REG_RIP] = value; break;
+    case 2: r[REG_RSP] = value; break;
+    case 3: r[REG_RAX] = r[REG_R8] = value; break;
+    case 4: r[REG_CSGSFS] = (r[REG_CSGSFS] & ~greg_t{0xffff}) | static_cast<greg_t>(change.value & 0xffff); break;
+    case 5:  // SS, which the C library has no name for
+      r[REG_CSGSFS] = (r[REG_CSGSFS] & 0xffffffffffff) | static_cast<greg_t>(change.value << 48);
+      break;
+    case 6: store(kMxcsr, change.value, 4); break;
+    case 7: store(kHeader, change.value, 8); break;            // which parts are there
+    case 8: store(kHeader + 8, change.value, 8); break;        // compacted
+    case 9: store(kHeader + 16, change.value, 8); break;       // reserved
+    case 10: store(kFrameNotes, change.value, 4); break;       // magic1
+    case 11: store(kFrameNotes + 4, change.value, 4); break;   // extended_size
+    case 12: store(kFrameNotes + 8, change.value, 8); break;   // xfeatures
+    case 13: store(kFrameNotes + 16, change.value, 4); break;  // xstate_size
+    case 14: context->uc_mcontext.fpregs = reinterpret_cast<fpregset_t>(change.value); break;
+    case 15: context->uc_flags = change.value; break;
+    case 16: store(160, change.value, 8); break;  // XMM0
+    case 17: store(0, change.value, 4); break;    // control and status words
+    default: store(576, change.value, 8); break;  // the upper half of YMM0
+  }
+}
+
+void ChangeFrame(int signal, siginfo_t* info, void* room) {
+  static bool changed;
+  if (changed) OnSignal(signal, info, room);
+  changed = true;
+  for (int i = 0; i < change_count; i++) ApplyChange(static_cast<ucontext_t*>(room), changes[i]);
+}
+
+void ReturnByFrame() {
+  change_count = 1 + static_cast<int>(Below(3));
+  Say("frame");
+  for (int i = 0; i < change_count; i++) {
+    Change& change = changes[i];
+    change.what = static_cast<int>(Below(19));
+    const uint64_t random = static_cast<uint64_t>(Below(1u << 31)) << 40 ^ static_cast<uint64_t>(Below(1u << 31)) << 16 ^ Below(1u << 31);
+    change.value = OneIn(3) ? random : OneIn(2) ? uint64_t{1} << Below(64) : Pick<uint64_t>(0, 1, 2, 3, 7, 0x1f80, 0x202, kData, kData + 64, kReadOnly, kNothing, kStack + 1024, kCode + 64, ~uint64_t{0}, uint64_t{1} << 47, (uint64_t{1} << 47) - 4096, 512, 832, 0x46505853);
+    // Compatibility mode is not there inside; other selectors are data or none.
+    if (change.what == 4) change.value = Pick<uint64_t>(0x33, 0x2b, 0, 3, 0x30, 0x10, 0xffff);
+    if (change.what == 5) change.value = Pick<uint64_t>(0x2b, 0x33, 0, 3, 0x28, 0x18, 0xffff, 0x2b);
+    printf(" %d:%lx", change.what, change.value);
+  }
+  printf("\n");
+  fflush(stdout);
+  const pid_t child = fork();
+  if (child == 0) {
+    memset(code, 0x0f, 2 * kPage);
+    for (size_t i = 1; i < 2 * kPage; i += 2) code[i] = 0x0b;  // ud2 all over
+    const stack_t stack = {handler_stack, 0, sizeof(handler_stack)};
+    sigaltstack(&stack, nullptr);
+    struct sigaction action = {};
+    action.sa_sigaction = OnSignal;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    for (const int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGVTALRM}) sigaction(signal, &action, nullptr);
+    action.sa_sigaction = ChangeFrame;
+    sigaction(SIGILL, &action, nullptr);
+    AllowTelling();
+    WalkEnter(kCode + 16);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  printf("%d   status %#x\n", step_number, status);
+}
+constexpr Step kSteps[] = {RunBytes, RunBytes, ReturnByFrame};
 
 }  // namespace
 }  // namespace ringwall::test
@@ -190,6 +272,8 @@ int main(int argc, char** argv) {
   using namespace ringwall::test;
   const rlimit no_core = {0, 0};
   setrlimit(RLIMIT_CORE, &no_core);
+  // Small numbers hit nothing: the trampolines of patched sites lie there otherwise.
+  Map(0x10000, 0x3f0000, PROT_NONE);
   Map(kCode, 2 * kPage, PROT_READ | PROT_WRITE | PROT_EXEC);
   Map(kData, 4 * kPage, PROT_READ | PROT_WRITE);
   for (size_t i = 0; i < 3 * kPage; i++) data[i] = static_cast<char>(i * 7 + i / 256);
