@@ -16,12 +16,14 @@ FileViews::~FileViews() {
   }
 }
 
-std::optional<FileViews::Place> FileViews::Pin(const ViewedFile& file, uint64_t pos, uint64_t n) {
+std::optional<FileViews::Place> FileViews::Pin(const ViewedFile& file, uint64_t pos, uint64_t n,
+                                               uint32_t likely) {
   if (!any_.load(std::memory_order_relaxed)) return std::nullopt;
   const uint64_t first = pos / kSize * kSize;
-  if (n > kSize - (pos - first)) return std::nullopt;
+  if (!ViewedFile::InOnePart(pos, n)) return std::nullopt;
   MutexLock lock(mu_);
-  for (size_t i = 0; i < views_.size(); ++i) {
+  for (size_t k = 0; k < views_.size(); ++k) {
+    const size_t i = (likely + k) % kViews;
     View& view = views_[i];
     if (view.state != State::kThere || view.file.get() != &file || view.first != first) continue;
     view.used_at = ++clock_;
@@ -31,13 +33,15 @@ std::optional<FileViews::Place> FileViews::Pin(const ViewedFile& file, uint64_t 
   return std::nullopt;
 }
 
-FileViews::View* FileViews::ChooseLocked() {
+FileViews::View* FileViews::ChooseLocked(const ViewedFile& file, uint64_t first) {
   View* best = nullptr;
   for (View& view : views_) {
     const bool usable = view.state == State::kFree || view.state == State::kThere;
     if (!usable || view.pins.load(std::memory_order_acquire) != 0) continue;
-    if (view.state == State::kFree) return &view;
-    if (best == nullptr || view.used_at < best->used_at) best = &view;
+    if (view.state == State::kThere && view.file.get() == &file && view.first == first) return &view;
+    const bool free = view.state == State::kFree;
+    if (best != nullptr && best->state == State::kFree) continue;
+    if (best == nullptr || free || view.used_at < best->used_at) best = &view;
   }
   return best;
 }
@@ -59,7 +63,7 @@ Result<void> FileViews::Make(ViewedFile& file, uint64_t pos) {
     for (const View& other : views_) {
       if (other.file.get() == &file && other.first == first) return Errno(EAGAIN);
     }
-    view = ChooseLocked();
+    view = ChooseLocked(file, file.onward() ? first - kSize : first);
     if (view == nullptr) return Errno(EAGAIN);
     if (view->file) LeaveLocked(*view->file, view);
     old = std::exchange(view->file, RefPtr<ViewedFile>(&file));

@@ -20,8 +20,8 @@ namespace ringwall {
 // Thread-safe.
 class FileViews {
  public:
-  // How much of a file one view shows. Beyond the end of the file lies nothing, so it may grow.
-  static constexpr uint64_t kSize = 64 << 20;
+  // Beyond the end of the file a view shows nothing, so the file may grow.
+  static constexpr uint64_t kSize = ViewedFile::kPart;
   static constexpr size_t kViews = (RW_STUB_VIEWS_END - RW_STUB_VIEWS) / kSize;
 
   FileViews(StubProcess& stub, FileViewer& owner) : stub_(stub), owner_(owner) {}
@@ -32,8 +32,8 @@ class FileViews {
     uint32_t view = 0;
   };
   // Where the stub sees [pos, pos+n) of the file, if it does. Until Unpin(view) nothing else will be there:
-  // a copy that is under way finds these bytes or a fault.
-  std::optional<Place> Pin(const ViewedFile& file, uint64_t pos, uint64_t n) EXCLUDES(mu_);
+  // a copy that is under way finds these bytes or a fault. `likely` is where to look first.
+  std::optional<Place> Pin(const ViewedFile& file, uint64_t pos, uint64_t n, uint32_t likely) EXCLUDES(mu_);
   void Unpin(uint32_t view) { views_[view].pins.fetch_sub(1, std::memory_order_release); }
 
   // AddressSpace::MakeView, DropViews and ForbidViews.
@@ -63,8 +63,9 @@ class FileViews {
   };
   static GuestAddr At(size_t view) { return GuestAddr(RW_STUB_VIEWS + view * kSize); }
 
-  // A view to make anew: a free one, else the one not used for longest.
-  View* ChooseLocked() REQUIRES(mu_);
+  // A view to make anew: this one of the file, if it is there, else a free one, else the one not used for
+  // longest.
+  View* ChooseLocked(const ViewedFile& file, uint64_t first) REQUIRES(mu_);
   // Before a view of the file goes: the owner is its viewer no more, if that was the last.
   void LeaveLocked(ViewedFile& file, const View* but) REQUIRES(mu_);
   // Of views that are kLeaving.

@@ -14,7 +14,7 @@ namespace ringwall {
 bool SystrapContext::QueueFromView(GuestAddr to, ViewedFile& file, uint64_t pos, size_t n) {
   if (!local_answers_ || (message_ & RW_EVENT_MASK) != RW_EVENT_SYSCALL) return false;
   if (output_count_ != 0 || view_queued_ || view_copy_.file) return false;
-  const std::optional<FileViews::Place> place = as_->views().Pin(file, pos, n);
+  const std::optional<FileViews::Place> place = as_->views().Pin(file, pos, n, view_copy_.view);
   if (!place) return false;
   view_copy_ = {RefPtr<ViewedFile>(&file), place->view, to, pos, n};
   Store(region_->view_to, to.value());

@@ -28,9 +28,16 @@ void ViewedFile::DropViews() {
   }
 }
 
+void ViewedFile::NoteMade() {
+  const bool paid = uses_.exchange(0, std::memory_order_relaxed) >= kShortest;
+  const uint32_t gap = paid ? kShortest : std::min(2 * gap_.load(std::memory_order_relaxed), kLongest);
+  gap_.store(gap, std::memory_order_relaxed);
+  wait_.store(gap, std::memory_order_relaxed);
+}
+
 bool ViewedFile::MayMakeView() {
   const uint32_t wait = wait_.load(std::memory_order_relaxed);
-  if (wait == 0) return true;
+  if (wait == 0 || (onward() && wait <= gap_.load(std::memory_order_relaxed))) return true;
   wait_.store(wait - 1, std::memory_order_relaxed);
   return false;
 }

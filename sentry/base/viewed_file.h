@@ -47,14 +47,34 @@ class ViewedFile : public RefCounted<ViewedFile> {
   // Ends all views of it.
   void DropViews() EXCLUDES(mu_);
 
-  // Whether it is worth trying to make a view: not soon after one was refused.
+  // What one view shows: a part of the file that begins at a multiple of this.
+  static constexpr uint64_t kPart = 16 << 20;
+  static bool InOnePart(uint64_t pos, uint64_t n) { return n <= kPart - pos % kPart; }
+
+  // Of each read, before anything else.
+  void NoteRead(uint64_t pos, uint64_t n) {
+    const bool onward = next_.load(std::memory_order_relaxed) == pos;
+    if (onward != this->onward()) onward_.store(onward, std::memory_order_relaxed);
+    next_.store(pos + n, std::memory_order_relaxed);
+  }
+  // Whether the last read went on where the one before ended: a view may then go for that of the next part.
+  bool onward() const { return onward_.load(std::memory_order_relaxed); }
+  // Of each read that a view answered.
+  void NoteUse() { uses_.store(uses_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
+  // Of a read that no view could answer: whether to make one. At once for who goes on into the next part;
+  // else only now and then, and ever more seldom while views are not used often.
   bool MayMakeView();
-  void NoteRefused() { wait_.store(kReadsAfterRefusal, std::memory_order_relaxed); }
+  void NoteMade();
+  // The file cannot be viewed.
+  void NoteRefused() { wait_.store(kLongest, std::memory_order_relaxed); }
 
  private:
-  static constexpr uint32_t kReadsAfterRefusal = 4096;
+  static constexpr uint32_t kShortest = 32, kLongest = 4096;  // reads
 
-  std::atomic<uint32_t> wait_{0};
+  // Hints: nothing is wrong when threads change them at once.
+  std::atomic<uint32_t> wait_{0}, gap_{kShortest}, uses_{kShortest};
+  std::atomic<uint64_t> next_{0};
+  std::atomic<bool> onward_{false};
   Mutex<LockClass::kLeaf> mu_;
   std::vector<FileViewer*> viewers_ GUARDED_BY(mu_);  // each leaves before it ends
 };

@@ -150,7 +150,9 @@ Result<size_t> GuestDst::Commit(size_t n) {
 
 size_t GuestDst::PutByView(ViewedFile& file, uint64_t pos, size_t n) {
   const GuestRange r = buffers_.Current(n);
-  if (file_ == nullptr || n == 0 || n > kMostByView || r.size() != n || !task_.mm().MayWrite(r)) return 0;
+  if (file_ == nullptr || when_ == When::kAtOnce || n == 0) return 0;
+  file.NoteRead(pos, n);
+  if (n > kMostByView || !ViewedFile::InOnePart(pos, n) || r.size() != n || !task_.mm().MayWrite(r)) return 0;
   if (!task_.context().QueueFromView(r.start, file, pos, n)) {
     if (!file.MayMakeView()) return 0;
     AddressSpace& as = task_.mm().address_space();
@@ -160,10 +162,16 @@ size_t GuestDst::PutByView(ViewedFile& file, uint64_t pos, size_t n) {
     const bool there = open.ok() && open->get() == file_;
     if (!there) as.DropViews(&file);
     if (!there || !made.ok() || !task_.context().QueueFromView(r.start, file, pos, n)) {
-      file.NoteRefused();
+      if (made.ok() || made.error().Is(EAGAIN)) {
+        file.NoteMade();  // for others, perhaps
+      } else {
+        file.NoteRefused();
+      }
       return 0;
     }
+    file.NoteMade();
   }
+  file.NoteUse();
   buffers_.Advance(n);
   return n;
 }

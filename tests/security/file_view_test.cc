@@ -9,7 +9,7 @@
 namespace ringwall::test {
 namespace {
 
-constexpr uint64_t kStep = 64 << 20;  // where views begin
+constexpr uint64_t kStep = 16 << 20;  // where views begin
 
 std::string Path(const TempDir& dir) { return dir.File("secret", std::string(400 << 10, 's')); }
 
