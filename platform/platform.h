@@ -30,6 +30,8 @@
 
 namespace ringwall {
 
+class ViewedFile;
+
 // Guest code may map below this; [kStubStart, kStubEnd) belongs to the stub in every address space
 // and every request that touches it fails with ENOMEM (EINVAL for a fixed address), as it would
 // above TASK_SIZE.
@@ -101,6 +103,18 @@ class AddressSpace : public RefCounted<AddressSpace> {
     static_cast<void>(cmd), static_cast<void>(flags), static_cast<void>(cpu);
     return Errno(ENOSYS);
   }
+  // Maps the part of the file around pos into the stub's own range, read-only, for QueueFromView: a view.
+  // Neither fork nor exec passes it on. The oldest of too many goes. EAGAIN: not now; other errors: the
+  // file cannot be viewed.
+  virtual Result<void> MakeView(ViewedFile& file, uint64_t pos) {
+    static_cast<void>(file), static_cast<void>(pos);
+    return Errno(ENOSYS);
+  }
+  // Ends the views of the file, of all files when it is null.
+  virtual void DropViews(const ViewedFile* file) { static_cast<void>(file); }
+  // Ends all views, and no others are made.
+  virtual void ForbidViews() {}
+
   // What the stub process has used up so far (getrusage); guest code can forge it.
   struct HostUsage {
     uint64_t maxrss_kib = 0, minor_faults = 0, major_faults = 0;
@@ -232,6 +246,15 @@ class Context {
   }
   virtual void QueueReserved(GuestAddr addr, size_t n) { static_cast<void>(addr), static_cast<void>(n); }
 
+  // Has the stub copy [pos, pos+n) of the file, all of which is there, to guest memory on the way back, from
+  // a view of its address space. False when there is none, or nothing can be queued. n must be what the
+  // system call returns: when the copy fails, since the file has become shorter or the view is gone, the
+  // bytes are read and written by the Sentry, and the call returns what came of that.
+  virtual bool QueueFromView(GuestAddr to, ViewedFile& file, uint64_t pos, size_t n) {
+    static_cast<void>(to), static_cast<void>(file), static_cast<void>(pos), static_cast<void>(n);
+    return false;
+  }
+
   // Brings guest memory and this call's arguments up to date for somebody who looks at them and
   // changes them before the next Switch (a debugger): forgets the window's input, and copies queued
   // output now.
@@ -335,6 +358,9 @@ struct PlatformStats {
   uint64_t local[kSyscalls] = {};
   uint64_t patched[kSyscalls] = {};
   uint64_t trapped[kSyscalls] = {};
+  // Of views of files: how many were made, how many copies the stubs made from them, and how many of
+  // those failed and were made by the Sentry.
+  uint64_t views = 0, view_copies = 0, view_faults = 0;
 };
 
 class Platform {

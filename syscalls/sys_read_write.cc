@@ -34,9 +34,10 @@ Result<void> CheckPosition(File& file) {
   return Errno(file.inode().is_regular() || ThreadGroupOfPidFd(file) ? EINVAL : ESPIPE);
 }
 
-// One read at the file's own position or at *pos. Blocks on a file that has nothing yet.
-SysResult ReadAt(Task& t, File& file, GuestBuffers buffers, uint64_t pos, int rwf) {
+// One read by the descriptor at the file's own position or at *pos. Blocks on a file that has nothing yet.
+SysResult ReadAt(Task& t, int fd, File& file, GuestBuffers buffers, uint64_t pos, int rwf) {
   GuestDst dst(t, std::move(buffers));
+  dst.AllowView(fd, file);
   const bool wait = !file.nonblocking() && (rwf & RWF_NOWAIT) == 0;
   if (Socket* socket = file.AsSocket()) {
     const size_t n = TRY(socket->ReadBlocking(t, dst, wait));
@@ -108,12 +109,12 @@ SysResult Read(Task& t, int fd, GuestBuffers buffers, int rwf) {
   if (!file->readable()) return Errno(EBADF);
   TRY(CheckRwFlags(rwf, buffers));
   if (!file->seekable() || file->keeps_own_offset()) {
-    return ReadAt(t, *file, std::move(buffers), File::kOwnOffset, rwf);
+    return ReadAt(t, fd, *file, std::move(buffers), File::kOwnOffset, rwf);
   }
   MutexLock lock(file->offset_lock());
   const int64_t at = file->offset();
   const GuestRange first = buffers.Current(buffers.total());
-  const int64_t n = TRY(ReadAt(t, *file, std::move(buffers), static_cast<uint64_t>(at), rwf));
+  const int64_t n = TRY(ReadAt(t, fd, *file, std::move(buffers), static_cast<uint64_t>(at), rwf));
   // The bytes may still be on their way to the guest: the offset moves only when they will arrive.
   if (n > 0 && !t.mm().MayWrite(first.start, std::min<uint64_t>(first.size(), static_cast<uint64_t>(n)))) {
     return Errno(EFAULT);
@@ -144,7 +145,7 @@ SysResult Pread(Task& t, int fd, GuestBuffers buffers, int64_t pos, int rwf) {
   TRY(CheckPosition(*file));
   if (!file->readable()) return Errno(EBADF);
   TRY(CheckRwFlags(rwf, buffers));
-  return ReadAt(t, *file, std::move(buffers), static_cast<uint64_t>(pos), rwf);
+  return ReadAt(t, fd, *file, std::move(buffers), static_cast<uint64_t>(pos), rwf);
 }
 
 SysResult Pwrite(Task& t, int fd, GuestBuffers buffers, int64_t pos, int rwf) {

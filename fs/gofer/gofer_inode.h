@@ -92,6 +92,14 @@ class GoferInode final : public Inode {
   bool DropIdleDescriptors();
   Result<Ref<GoferListing>> Listing();
 
+  // Whether it was written to by a call since this was last asked.
+  bool TakeWritten() {
+    return written_.load(std::memory_order_relaxed) && written_.exchange(false, std::memory_order_relaxed);
+  }
+  void NoteWritten() {
+    if (!written_.load(std::memory_order_relaxed)) written_.store(true, std::memory_order_relaxed);
+  }
+
   // Appends are one at a time.
   Mutex<LockClass::kInodeData>& append_lock() ABSL_LOCK_RETURNED(append_mu_) { return append_mu_; }
 
@@ -139,6 +147,7 @@ class GoferInode final : public Inode {
   std::string target_ GUARDED_BY(mu_);
   RefPtr<GoferFd> read_fd_ GUARDED_BY(mu_), write_fd_ GUARDED_BY(mu_);
   RefPtr<GoferListing> listing_ GUARDED_BY(mu_);
+  std::atomic<bool> written_{false};
   std::atomic<uint32_t> misses_{0}, found_{0};
   std::atomic<uint32_t> stat_window_{kFirstStatWindow};  // how many attributes to ask for at once
   std::atomic<uint32_t> last_opened_{kNoPlace};  // its place in the listing

@@ -9,10 +9,26 @@
 #include <algorithm>
 
 #include "fs/gofer/gofer_inode.h"
+#include "sentry/base/viewed_file.h"
 
 namespace ringwall {
 
 namespace {
+
+class GoferView final : public ViewedFile {
+ public:
+  explicit GoferView(Ref<GoferFd> fd) : fd_(std::move(fd)) {}
+  int host_fd() const override { return fd_->get(); }
+  Result<size_t> ReadAt(std::span<std::byte> to, uint64_t pos) override {
+    const ssize_t n =
+        RetryEintr([&] { return pread(fd_->get(), to.data(), to.size(), static_cast<off_t>(pos)); });
+    if (n < 0) return Errno(errno);
+    return static_cast<size_t>(n);
+  }
+
+ private:
+  const Ref<GoferFd> fd_;
+};
 
 class GoferFile final : public File {
  public:
@@ -22,6 +38,7 @@ class GoferFile final : public File {
 
   Result<size_t> Read(IoDst& dst, uint64_t pos, int) override {
     if (pos > INT64_MAX) return Errno(EINVAL);
+    if (const size_t n = ReadByView(dst, pos)) return n;
     size_t done = 0;
     while (dst.remaining() != 0) {
       const std::span<std::byte> buffer = dst.Reserve(dst.remaining());
@@ -69,6 +86,11 @@ class GoferFile final : public File {
     return HostMapping{fd_->get(), offset};
   }
 
+  Result<void> Flush() override {
+    views_.Close();
+    return {};
+  }
+
   Result<void> Fsync(bool data_only) override {
     const int r = RetryEintr([&] { return data_only ? fdatasync(fd_->get()) : fsync(fd_->get()); });
     if (r != 0) return Errno(errno);
@@ -85,6 +107,17 @@ class GoferFile final : public File {
   }
 
  private:
+  // Only where nobody else changes the file, and at its present size: a view does not say where it ends.
+  size_t ReadByView(IoDst& dst, uint64_t pos) {
+    if (inode_->gofer_fs().shared()) return 0;
+    ViewedFile* const file = views_.Find(dst.remaining(), [&] { return MakeRef<GoferView>(fd_); });
+    // The first read after a write changes atime (relatime), a view's does not.
+    if (file == nullptr || inode_->TakeWritten()) return 0;
+    const off_t size = lseek(fd_->get(), 0, SEEK_END);
+    if (size < 0 || pos >= static_cast<uint64_t>(size)) return 0;
+    return dst.PutByView(*file, pos, std::min<uint64_t>(static_cast<uint64_t>(size) - pos, dst.remaining()));
+  }
+
   Result<size_t> WriteAt(IoSrc& src, uint64_t pos) {
     if (pos > INT64_MAX) return Errno(EINVAL);
     size_t done = 0;
@@ -108,6 +141,7 @@ class GoferFile final : public File {
   }
 
   Result<size_t> Written(size_t done, int rw_flags) {
+    inode_->NoteWritten();
     const bool all = (flags() & O_SYNC) == O_SYNC || (rw_flags & RWF_SYNC);
     if (all || (flags() & O_DSYNC) || (rw_flags & RWF_DSYNC)) TRY(Fsync(!all));
     return done;
@@ -115,6 +149,7 @@ class GoferFile final : public File {
 
   const Ref<GoferInode> inode_;
   const Ref<GoferFd> fd_;
+  ViewCount views_;
 };
 
 }  // namespace

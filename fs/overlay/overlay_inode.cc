@@ -157,6 +157,11 @@ class OverlayLowerFile final : public File {
     File* file = TRY(Current());
     return file->Fsync(data_only);
   }
+  Result<void> Flush() override {
+    Result<void> flushed = lower_->Flush();
+    if (File* upper = upper_.load(std::memory_order_acquire)) TRY(upper->Flush());
+    return flushed;
+  }
 
  private:
   // The lower file until there is an upper one.

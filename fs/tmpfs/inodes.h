@@ -97,6 +97,11 @@ class TmpfsRegular final : public TmpfsInode {
   Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials& creds) override;
 
   Result<size_t> Read(IoDst& dst, uint64_t pos);
+  // The host's file, once there is one; for good. -1 before.
+  int host_fd() const { return fd_.load(std::memory_order_acquire); }
+  // How many of `want` bytes from pos there are, when none of them is in a hole: a look at one through a
+  // mapping would fill it. Else 0.
+  uint64_t DenseFrom(uint64_t pos, uint64_t want) const;
   Result<size_t> Write(IoSrc& src, uint64_t* pos, bool append);
   Result<int64_t> SeekHole(int64_t offset, int whence);
   Result<HostMapping> Map(bool may_write);

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "fs/tmpfs/inodes.h"
+#include "sentry/base/viewed_file.h"
 
 namespace ringwall {
 
@@ -19,6 +20,20 @@ constexpr uint32_t kSealsWrites = F_SEAL_WRITE | kSealFutureWrite;
 
 uint64_t Pages(uint64_t bytes) { return (bytes + kPage - 1) / kPage; }
 
+class TmpfsView final : public ViewedFile {
+ public:
+  TmpfsView(TmpfsRegular& inode, int fd) : inode_(inode), fd_(fd) {}
+  int host_fd() const override { return fd_; }
+  Result<size_t> ReadAt(std::span<std::byte> to, uint64_t pos) override {
+    SpanDst dst(to);
+    return inode_->Read(dst, pos);
+  }
+
+ private:
+  const Ref<TmpfsRegular> inode_;  // its descriptor stays
+  const int fd_;
+};
+
 class TmpfsFile final : public File {
  public:
   // The path may be an overlay's: its inode is another.
@@ -26,9 +41,14 @@ class TmpfsFile final : public File {
       : File(path, flags), inode_(inode) {}
   bool seekable() const override { return true; }
   Result<size_t> Read(IoDst& dst, uint64_t pos, int) override {
-    const size_t n = TRY(regular().Read(dst, pos));
+    size_t n = ReadByView(dst, pos);
+    if (n == 0) n = TRY(regular().Read(dst, pos));
     regular().Accessed(*this);
     return n;
+  }
+  Result<void> Flush() override {
+    views_.Close();
+    return {};
   }
   Result<size_t> Write(IoSrc& src, uint64_t* pos, int rw_flags) override {
     return regular().Write(src, pos, AppendsWith(rw_flags));
@@ -59,7 +79,16 @@ class TmpfsFile final : public File {
 
  private:
   TmpfsRegular& regular() const { return *inode_; }
+  size_t ReadByView(IoDst& dst, uint64_t pos) {
+    const int fd = regular().host_fd();
+    if (fd < 0) return 0;
+    ViewedFile* const file = views_.Find(dst.remaining(), [&] { return MakeRef<TmpfsView>(*inode_, fd); });
+    if (file == nullptr) return 0;
+    const uint64_t n = regular().DenseFrom(pos, dst.remaining());
+    return n == 0 ? 0 : dst.PutByView(*file, pos, n);
+  }
   const Ref<TmpfsRegular> inode_;
+  ViewCount views_;
 };
 
 }  // namespace
@@ -147,6 +176,14 @@ Result<size_t> TmpfsRegular::Read(IoDst& dst, uint64_t pos) {
     if (n <= 0 || *moved < static_cast<size_t>(n)) break;
   }
   return done;
+}
+
+uint64_t TmpfsRegular::DenseFrom(uint64_t pos, uint64_t want) const {
+  ReaderLock lock(data_mu_);
+  const uint64_t size = size_.load(std::memory_order_relaxed);
+  if (!memfd_.valid() || pos >= size) return 0;
+  const uint64_t n = std::min(want, size - pos);
+  return pos + n <= dense_ * kPage ? n : 0;
 }
 
 Result<size_t> TmpfsRegular::WriteHeapLocked(IoSrc& src, uint64_t pos) {

@@ -15,6 +15,8 @@
 
 namespace ringwall {
 
+class ViewedFile;
+
 class IoDst {
  public:
   virtual ~IoDst() = default;
@@ -27,6 +29,12 @@ class IoDst {
   // Nothing else may be called in between.
   virtual std::span<std::byte> Reserve(size_t want) = 0;
   virtual Result<size_t> Commit(size_t n) = 0;
+  // Has the reader itself fetch [pos, pos+n) of the file, all of which is there, from a view of its own:
+  // n, or 0 when the bytes must be delivered in another way. May make the view.
+  virtual size_t PutByView(ViewedFile& file, uint64_t pos, size_t n) {
+    static_cast<void>(file), static_cast<void>(pos), static_cast<void>(n);
+    return 0;
+  }
 };
 
 class IoSrc {

@@ -21,7 +21,10 @@
 #define RW_STUB_ALTSTACK_SIZE 0x6000
 // Read-only tables that a platform adds (the Sentry writes them through its own mapping).
 #define RW_STUB_TABLES 0x7ffe01000000
-#define RW_STUB_TABLES_END 0x7ffe40000000
+#define RW_STUB_TABLES_END 0x7ffe20000000
+// Views of files: read-only mappings, each at a place of its own. The child of a fork has none.
+#define RW_STUB_VIEWS 0x7ffe20000000
+#define RW_STUB_VIEWS_END 0x7ffe40000000
 // Trampolines of patched sites.
 #define RW_STUB_TRAMPOLINES 0x7ffe40000000
 #define RW_STUB_TRAMPOLINES_END 0x7fff00000000

@@ -62,7 +62,8 @@ class Stub {
       }
       // Events that are likely to be looked at; then words anywhere.
       const uint8_t what = input_.empty() ? RW_EVENT_SYSCALL : input_.Byte();
-      region_->message = what % 8 | (input_.Byte() & 0x7f) << 8 | (what >> 3) << RW_INPUTS_SHIFT;
+      region_->message = what % 8 | (input_.Byte() & 0x7f) << 8 | (what >> 3) << RW_INPUTS_SHIFT |
+                         (what % 8 == RW_EVENT_DONE ? RW_FLAG_VIEW_FAILED : 0);
       for (int n = input_.Byte() % 8; n > 0; n--) {
         const size_t at = 8 + (input_.Byte() | input_.Byte() << 8) % (sizeof(Region) - 16);
         const uint64_t value = input_.Word();
@@ -84,12 +85,26 @@ class Stub {
   std::thread thread_;
 };
 
+class MemoryFile final : public ViewedFile {
+ public:
+  MemoryFile() : fd_(::memfd_create("fuzz", MFD_CLOEXEC)) { RW_CHECK(::ftruncate(fd_, 100'000) == 0); }
+  int host_fd() const override { return fd_; }
+  Result<size_t> ReadAt(std::span<std::byte> to, uint64_t pos) override {
+    const ssize_t n = ::pread(fd_, to.data(), to.size(), static_cast<off_t>(pos));
+    if (n < 0) return Errno(errno);
+    return static_cast<size_t>(n);
+  }
+
+ private:
+  const int fd_;
+};
+
 // What the Sentry does with an event.
-void Use(SystrapContext& context, Input& input) {
+void Use(SystrapContext& context, AddressSpace& space, Input& input) {
   std::byte bytes[512];
   const size_t size = std::min<size_t>(input.Byte() * 2, sizeof(bytes));
   const GuestAddr at(input.Word());
-  switch (input.Byte() % 10) {
+  switch (input.Byte() % 12) {
     case 0:
       context.ReadWindow(at, std::span(bytes, size));
       break;
@@ -129,6 +144,17 @@ void Use(SystrapContext& context, Input& input) {
     case 8:
       context.Interrupt();
       break;
+    case 9: {
+      static ViewedFile* const file = MakeRef<MemoryFile>().Leak();
+      const uint64_t pos = input.Byte() * 512;
+      context.SetLocalAnswers({.enabled = true});
+      if (!space.MakeView(*file, pos).ok()) break;
+      static_cast<void>(context.QueueFromView(at, *file, pos, size * 16));
+      break;
+    }
+    case 10:
+      space.DropViews(nullptr);
+      break;
     default:
       static_cast<void>(context.signal_mask());
       context.set_result(at.value());
@@ -158,7 +184,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const Event event = context.Switch();
     RW_CHECK(event.kind != EventKind::kStubLost);
     static_cast<void>(context.syscall_request());
-    for (int n = input.Byte() % 4; n > 0; n--) Use(context, input);
+    for (int n = input.Byte() % 4; n > 0; n--) Use(context, as, input);
   }
   // The context gives its thread back, which the space must not hand out.
   __atomic_store_n(&region->state, RW_STATE_SENTRY, __ATOMIC_SEQ_CST);

@@ -46,6 +46,7 @@
 #define RW_FLAG_LOCAL 0x2000       // a report of a call that the stub goes on with by itself
 #define RW_FLAG_FRAME_FAILED 0x4000  // with EVENT_DONE: a signal frame could not be written or read
 #define RW_FLAG_SAVED 0x8000         // the xstate is in the region, since the call will want it
+#define RW_FLAG_VIEW_FAILED 0x10000  // with EVENT_DONE: nothing of the command is done, the view failed
 
 // How many inputs the window holds.
 #define RW_INPUTS_SHIFT 24
@@ -62,6 +63,7 @@
 #define RW_CMD_STAY 256          // EVENT_DONE when all is carried out
 #define RW_CMD_LOAD_RSEQ 512    // register the area of rseq()
 #define RW_CMD_CLEAR_RSEQ 1024  // unregister it, then EVENT_DONE
+#define RW_CMD_VIEW 4096  // first copy from a view of a file to guest memory
 #define RW_CMD_ORDER 2048 // alone: wake the memory thread, leave it the processor, then EVENT_DONE
 
 // Offsets that assembly needs.
@@ -182,6 +184,8 @@ struct Region {
   // is to go on, by way of return_resume. 0: none has.
   uint64_t return_rip, return_resume;
   uint64_t return_stack[3];
+  // A copy from a view.
+  uint64_t view_to, view_from, view_size;
 };
 
 #ifdef __cplusplus

@@ -162,6 +162,10 @@ static uint32_t Serve(struct Region* region, uint32_t message, struct KernelUcon
     HandOver(region, message | how);
     const uint32_t command = region->message;
     if ((command & ~RW_CMD_LOCAL) == 0) return command;
+    if ((command & RW_CMD_VIEW) != 0 && stub_copy_view(region) != 0) {
+      message = RW_EVENT_DONE | RW_FLAG_VIEW_FAILED;
+      continue;
+    }
     if ((command & RW_CMD_LOAD_XSTATE) != 0) {
       if (frame == 0) {
         XRestore(region);

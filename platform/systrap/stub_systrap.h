@@ -71,6 +71,9 @@ uint32_t stub_fill_window(struct Region* region);
 // Copies what the Sentry queued to guest memory; 0 or -EFAULT.
 long stub_copy_output(struct Region* region);
 
+// Copies from a view to guest memory; 0 or -EFAULT, with some of it copied perhaps.
+long stub_copy_view(struct Region* region);
+
 // stub_signal.c: writes the signal frame that the region has the head of. `frame` is the host's, which
 // holds the guest's xstate, or null when the processor does. 0 or -EFAULT.
 long stub_write_frame(struct Region* region, struct KernelUcontext* frame);

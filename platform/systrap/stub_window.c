@@ -287,3 +287,13 @@ long stub_copy_output(struct Region* region) {
   }
   return 0;
 }
+
+// Guest code that changes these fields copies what it could copy by itself.
+long stub_copy_view(struct Region* region) {
+  const uint64_t to = region->view_to, from = region->view_from, size = region->view_size;
+  if (!stub_is_user(to, size) || from < RW_STUB_VIEWS || from >= RW_STUB_VIEWS_END ||
+      size > RW_STUB_VIEWS_END - from) {
+    return -EFAULT;
+  }
+  return stub_copy((void*)to, (const void*)from, size) != 0 ? -EFAULT : 0;
+}

@@ -33,7 +33,8 @@ using systrap::RegionPool;
 SystrapAddressSpace::SystrapAddressSpace(Ref<SystrapCore> core, std::unique_ptr<StubProcess> stub)
     : StubAddressSpace(Ref<StubHost>(core->host()), std::move(stub)),
       core_(std::move(core)),
-      patcher_(this->stub(), core_->trampolines(), *this) {}
+      patcher_(this->stub(), core_->trampolines(), *this),
+      views_(this->stub(), *this) {}
 
 SystrapAddressSpace::~SystrapAddressSpace() {
   stub().Kill();
@@ -168,7 +169,9 @@ Result<void> SystrapAddressSpace::Replace(std::span<const Mapping> mappings) {
     for (SystrapContext* context : contexts_) context->Scrub();
   }
   return patcher_.Replace(mappings, [&](std::span<const GuestRange> areas) {
-    return StubAddressSpace::ReplaceAnd(mappings, areas);
+    std::vector<GuestRange> gone = views_.TakeAll();
+    gone.insert(gone.end(), areas.begin(), areas.end());
+    return StubAddressSpace::ReplaceAnd(mappings, gone);
   });
 }
 
@@ -205,6 +208,12 @@ Result<size_t> SystrapAddressSpace::Write(GuestAddr to, std::span<const std::byt
     if (const auto range = GuestRange::Make(to, from.size())) patcher_.BeforeWrite(*range);
   }
   return StubAddressSpace::Write(to, from);
+}
+
+Result<void> SystrapAddressSpace::MakeView(ViewedFile& file, uint64_t pos) {
+  TRY(views_.Make(file, pos));
+  core_->NoteView();
+  return {};
 }
 
 void SystrapAddressSpace::Add(SystrapContext* context) {

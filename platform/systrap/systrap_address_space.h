@@ -9,6 +9,7 @@
 
 #include "platform/stub/address_space.h"
 #include "platform/systrap/code_patcher.h"
+#include "platform/systrap/file_views.h"
 #include "platform/systrap/systrap_core.h"
 
 namespace ringwall {
@@ -24,7 +25,7 @@ struct GuestThread {
 };
 
 // Thread-safe.
-class SystrapAddressSpace final : public StubAddressSpace, private systrap::World {
+class SystrapAddressSpace final : public StubAddressSpace, private systrap::World, private FileViewer {
  public:
   SystrapAddressSpace(Ref<SystrapCore> core, std::unique_ptr<StubProcess> stub);
   ~SystrapAddressSpace() override;
@@ -42,7 +43,11 @@ class SystrapAddressSpace final : public StubAddressSpace, private systrap::Worl
   Result<Ref<AddressSpace>> Fork() override;
   Result<size_t> Read(GuestAddr from, std::span<std::byte> to) override;
   Result<size_t> Write(GuestAddr to, std::span<const std::byte> from) override;
+  Result<void> MakeView(ViewedFile& file, uint64_t pos) override;
+  void DropViews(const ViewedFile* file) override { views_.Drop(file); }  // FileViewer's, too
+  void ForbidViews() override { views_.Forbid(); }
 
+  FileViews& views() { return views_; }
   SystrapCore& core() { return *core_; }
   systrap::CodePatcher& patcher() { return patcher_; }
 
@@ -61,6 +66,9 @@ class SystrapAddressSpace final : public StubAddressSpace, private systrap::Worl
   // systrap::World
   bool Stop() override EXCLUDES(contexts_mu_);
   void Start() override;
+  // FileViewer
+  bool TryHold() override { return TryAddRef(); }
+  void LetGo() override { Release(); }
 
   // A new region, and the calls that map it and start a guest thread on it.
   static Result<uint32_t> StartCalls(SystrapCore& core, std::span<StubCall> calls);
@@ -74,6 +82,7 @@ class SystrapAddressSpace final : public StubAddressSpace, private systrap::Worl
 
   const Ref<SystrapCore> core_;
   systrap::CodePatcher patcher_;
+  FileViews views_;
   std::atomic<uint32_t> stopped_{0};
   Mutex<LockClass::kPlatform> contexts_mu_;
   std::vector<SystrapContext*> contexts_ GUARDED_BY(contexts_mu_);

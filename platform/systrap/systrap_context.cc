@@ -118,6 +118,7 @@ SystrapContext::~SystrapContext() {
   thread_.narrowed = CPU_EQUAL(&affinity_, &as_->core().all_cpus()) == 0;
   if (debug_used_ && !lost_) static_cast<void>(SetDebugRegister(7, 0).ok());
   ending_.store(true);  // of a thread that has not come up yet no more than seconds are waited for
+  if (view_copy_.file) LetGoOfView();
   if (lost_ || (!ready_ && !Await())) return;
   // The host would go on writing to an area that is still registered: not for the next task.
   if (Load(region_->rseq_area) != 0) return;
@@ -212,6 +213,7 @@ uint32_t SystrapContext::PrepareState() {
     command |= RW_CMD_LOAD_RSEQ;
     rseq_due_ = false;
   }
+  if (std::exchange(view_queued_, false)) command |= RW_CMD_VIEW;
   if (output_count_ != 0) {
     Store(r.output_count, output_count_);
     command |= RW_CMD_OUTPUT;
@@ -491,6 +493,7 @@ Event SystrapContext::TakeEvent() {
   xstate_fresh_ = false;
   input_count_ = 0;
   input_end_ = output_end_ = 0;
+  if (view_copy_.file) LetGoOfView();
   Event event;
   switch (message_ & RW_EVENT_MASK) {
     case RW_EVENT_SYSCALL: {
@@ -581,12 +584,13 @@ Event SystrapContext::Switch() {
   MakeCurrent();
   if (frame_failed_) return {.kind = EventKind::kInterrupted};
   for (;;) {
+    uint32_t command = 0;
     if (!std::exchange(ahead_, false)) {
       if (kicked_.load(std::memory_order_relaxed)) {
         kicked_.store(false);
         Store(region_->kick, 0U);
       }
-      const uint32_t command = PrepareResume();
+      command = PrepareResume();
       // Patches made above may have had this thread pass on their orders: it must be back before it is
       // given the next command, or takes none of it and comes back as if it had been interrupted.
       if (!ready_ && !Await()) return Lost();
@@ -613,6 +617,12 @@ Event SystrapContext::Switch() {
       Give(command | (std::exchange(local_pending_, false) ? RW_CMD_LOCAL : 0));
     }
     if (!Await()) return Lost();
+    if ((command & RW_CMD_VIEW) != 0 && ViewFailed()) {
+      in_guest_.store(false);
+      CopyInsteadOfView();
+      KeepCommand(command & ~static_cast<uint32_t>(RW_CMD_VIEW));
+      continue;
+    }
     const Event event = TakeEvent();
     in_guest_.store(false);
     StubProcess::SetHelper(&as_->stub(), this);
@@ -653,6 +663,7 @@ void SystrapContext::KeepCommand(uint32_t command) {
   if ((command & RW_CMD_LOAD_RSEQ) != 0) rseq_due_ = true;
   if ((command & RW_CMD_OUTPUT) != 0) output_count_ = kept_output_;
   if ((command & RW_CMD_FRAME) != 0) frame_queued_ = true;
+  if ((command & RW_CMD_VIEW) != 0) view_queued_ = true;
 }
 
 // A guest that single-steps itself by the trap flag must not see the steps through a trampoline.
@@ -811,6 +822,7 @@ void SystrapContext::InterruptToEnd() {
 
 void SystrapContext::SetLocalAnswers(const LocalAnswers& answers) {
   systrap::Region& r = *region_;
+  local_answers_ = answers.enabled;
   Store(r.pid, answers.pid), Store(r.tid, answers.tid), Store(r.ppid, answers.ppid);
   Store(r.uid, answers.uid), Store(r.euid, answers.euid);
   Store(r.gid, answers.gid), Store(r.egid, answers.egid);
@@ -959,6 +971,8 @@ void SystrapContext::AddTo(PlatformStats& stats) const {
   for (size_t i = 0; i < std::size(systrap::kLocalCalls); ++i) {
     stats.local[systrap::kLocalCalls[i]] += Load(region_->local_count[i]);
   }
+  stats.view_copies += view_copies_.load(std::memory_order_relaxed);
+  stats.view_faults += view_faults_.load(std::memory_order_relaxed);
 }
 
 }  // namespace ringwall

@@ -29,6 +29,7 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   Event Switch() override;
   bool RunAhead() override;
   abi::Registers& regs() override {
+    if (view_queued_) SettleView();
     if (!regs_taken_) TakeRegs();
     return regs_;
   }
@@ -48,6 +49,7 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   bool WriteWindow(GuestAddr addr, std::span<const std::byte> in) override;
   std::span<std::byte> ReserveWindow(size_t size) override;
   void QueueReserved(GuestAddr addr, size_t n) override;
+  bool QueueFromView(GuestAddr to, ViewedFile& file, uint64_t pos, size_t n) override;
   void SettleWindow() override;
   Result<uint64_t> GetDebugRegister(int n) override;
   Result<void> SetDebugRegister(int n, uint64_t value) override;
@@ -126,6 +128,14 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   uint64_t Cycles(uint64_t us) const;
   // Gives one command that does not resume the guest, and waits for it.
   bool Command(uint32_t command);
+  // Has the stub make a queued copy from a view now.
+  void SettleView();
+  // Makes the copy that the stub could not; its result is the call's.
+  void CopyInsteadOfView();
+  // Whether the stub, given a copy from a view, has come back for that alone.
+  bool ViewFailed() const;
+  // The stub is past its copy from a view.
+  void LetGoOfView();
   // Copies what happened out of the region.
   Event TakeEvent();
   // Fetches what TakeEvent left in the region: all but the registers of a system call.
@@ -179,6 +189,16 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   // Where output may go: behind the input, which may be read yet, on a cache line of its own.
   uint32_t NextOutput() const { return (std::max(input_end_, output_end_) + 63) & ~63U; }
   uint32_t kept_output_ = 0;
+  // A copy from a view: not given to the stub yet; its view, from then until the stub is past it.
+  bool view_queued_ = false;
+  bool local_answers_ = false;
+  struct ViewCopy {
+    RefPtr<ViewedFile> file;  // null: there is none
+    uint32_t view = 0;
+    GuestAddr to;
+    uint64_t pos = 0, size = 0;
+  };
+  ViewCopy view_copy_;
 
   // Whether waiting by spinning has paid lately, for the Sentry's side and the stub's.
   int spin_score_;
@@ -226,6 +246,7 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   // Written by the task's thread only.
   std::atomic<uint32_t> patched_[PlatformStats::kSyscalls] = {};
   std::atomic<uint32_t> trapped_[PlatformStats::kSyscalls] = {};
+  std::atomic<uint32_t> view_copies_{0}, view_faults_{0};
 };
 
 }  // namespace ringwall

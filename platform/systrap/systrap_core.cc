@@ -113,6 +113,7 @@ void SystrapCore::NoteEnding(const SystrapContext& context, uint64_t age_tsc) {
 PlatformStats SystrapCore::Stats() const {
   MutexLock lock(mu_);
   PlatformStats stats = ended_;
+  stats.views = views_.load(std::memory_order_relaxed);
   for (const SystrapContext* context : contexts_) context->AddTo(stats);
   return stats;
 }

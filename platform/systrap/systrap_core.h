@@ -38,6 +38,8 @@ class SystrapCore : public RefCounted<SystrapCore> {
   void Add(SystrapContext* context) EXCLUDES(mu_);
   void Remove(SystrapContext* context) EXCLUDES(mu_);
   PlatformStats Stats() const EXCLUDES(mu_);
+  // An address space made a view of a file.
+  void NoteView() { views_.fetch_add(1, std::memory_order_relaxed); }
 
   // A stub is being made for a new program; whether it is not the first.
   bool NoteCreated() { return created_.exchange(true); }
@@ -84,6 +86,7 @@ class SystrapCore : public RefCounted<SystrapCore> {
   std::atomic<bool> crowded_{false};
   std::atomic<bool> created_{false};
   static constexpr int kTurns = 2;
+  std::atomic<uint64_t> views_{0};
   std::atomic<int> turns_{0};  // tasks in a row that ended so
   std::atomic<int> spin_score_{4}, stub_spin_score_{4};
   mutable Mutex<LockClass::kLeaf> mu_;

@@ -28,6 +28,7 @@ uint64_t DebugOffset(int n) {
 }  // namespace
 
 void SystrapContext::SettleWindow() {
+  if (view_queued_) SettleView();
   input_count_ = 0;
   const uint32_t count = std::exchange(output_count_, 0);
   for (uint32_t i = 0; i < count; ++i) {

@@ -432,6 +432,9 @@ void CountUsage(Kernel& kernel, bool syscalls, control::Response& reply) {
     count->set_patched(stats.patched[nr]);
     count->set_trapped(stats.trapped[nr]);
   }
+  usage->set_views(stats.views);
+  usage->set_view_copies(stats.view_copies);
+  usage->set_view_faults(stats.view_faults);
 }
 
 }  // namespace ringwall

@@ -87,6 +87,9 @@ HostResult<int> Debug::Run(Config& config, const std::vector<std::string>& args)
       printf("%-8u %12lu %12lu %12lu\n", count.number(), count.local(), count.patched(),
              count.trapped());
     }
+    const control::Usage& usage = response.usage();
+    printf("views of files: %lu made, %lu reads copied by stubs, %lu of them done again by calls\n", usage.views(),
+           usage.view_copies(), usage.view_faults());
   }
   return 0;
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "sentry/base/viewed_file.h"
+
 namespace ringwall {
 
 namespace {
@@ -96,6 +98,8 @@ namespace {
 // More than this goes straight to guest memory: one copy by the host costs less than two, the second of
 // them from another processor's cache. The stub has the same limit for input.
 constexpr size_t kMostByWindow = 32 << 10;
+// The stub is not interrupted in between.
+constexpr size_t kMostByView = 4 << 20;
 
 }  // namespace
 
@@ -140,6 +144,34 @@ Result<size_t> GuestDst::Commit(size_t n) {
   if (!in_window_) return Put(Scratch(n));
   if (n == 0) return size_t{0};
   task_.context().QueueReserved(reserved_.start, n);
+  buffers_.Advance(n);
+  return n;
+}
+
+size_t GuestDst::PutByView(ViewedFile& file, uint64_t pos, size_t n) {
+  const GuestRange r = buffers_.Current(n);
+  if (file_ == nullptr || when_ == When::kAtOnce || n == 0) return 0;
+  file.NoteRead(pos, n);
+  if (n > kMostByView || !ViewedFile::InOnePart(pos, n) || r.size() != n || !task_.mm().MayWrite(r)) return 0;
+  if (!task_.context().QueueFromView(r.start, file, pos, n)) {
+    if (!file.MayMakeView()) return 0;
+    AddressSpace& as = task_.mm().address_space();
+    const Result<void> made = as.MakeView(file, pos);
+    // A descriptor that was closed before the view was there could not take it away.
+    const Result<Ref<File>> open = task_.GetFile(fd_);
+    const bool there = open.ok() && open->get() == file_;
+    if (!there) as.DropViews(&file);
+    if (!there || !made.ok() || !task_.context().QueueFromView(r.start, file, pos, n)) {
+      if (made.ok() || made.error().Is(EAGAIN)) {
+        file.NoteMade();  // for others, perhaps
+      } else {
+        file.NoteRefused();
+      }
+      return 0;
+    }
+    file.NoteMade();
+  }
+  file.NoteUse();
   buffers_.Advance(n);
   return n;
 }

@@ -49,6 +49,10 @@ class GuestDst final : public IoDst {
   Result<size_t> Put(std::span<const std::byte> bytes) override;
   std::span<std::byte> Reserve(size_t want) override;
   Result<size_t> Commit(size_t n) override;
+  size_t PutByView(ViewedFile& file, uint64_t pos, size_t n) override;
+  // The bytes are what a system call returns the number of, read by this descriptor: they may come from a
+  // view.
+  void AllowView(int fd, const File& file) { fd_ = fd, file_ = &file; }
 
  private:
   bool MayWindow(GuestRange r) const;
@@ -58,6 +62,8 @@ class GuestDst final : public IoDst {
   const When when_;
   GuestRange reserved_;     // what Reserve gave room for, and
   bool in_window_ = false;  // whether that room is in the window
+  int fd_ = -1;
+  const File* file_ = nullptr;
 };
 
 class GuestSrc final : public IoSrc {

@@ -85,7 +85,10 @@ void Task::ReleaseMm(bool keeps_stub) {
   if (context_ != nullptr) context_->CpuTime(&user, &system);
   // The last one that uses the memory keeps its counters.
   Rusage counters;
-  if (mm_ && mm_->users.fetch_sub(1) == 1 && !keeps_stub) counters = MemoryRusage();
+  const bool last = mm_ && mm_->users.fetch_sub(1) == 1;
+  if (last && !keeps_stub) counters = MemoryRusage();
+  // Those who stay need not have the descriptors that this task's views were made by.
+  if (mm_ && !last) mm_->address_space().DropViews(nullptr);
   {
     MutexLock lock(mu_);
     final_rusage_.Add(counters);

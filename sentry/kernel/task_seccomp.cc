@@ -209,6 +209,7 @@ Result<int64_t> Task::SetSeccompStrict() {
     if (seccomp.mode.load() == SECCOMP_MODE_FILTER) return Errno(EINVAL);
     seccomp.mode.store(SECCOMP_MODE_STRICT);
   }
+  mm_->address_space().ForbidViews();
   UpdateLocalAnswers();
   return 0;
 }
@@ -246,6 +247,8 @@ Result<int64_t> Task::SetSeccompFilter(uint32_t flags, bpf::SeccompFilter filter
       }
     }
   }
+  // What could be read by a load could not be refused.
+  mm_->address_space().ForbidViews();
   UpdateLocalAnswers();
   return 0;
 }
