@@ -100,6 +100,9 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
   const SystrapCore::SpinScores scores = as_->core().spin_scores();
   spin_score_ = scores.sentry;
   stub_spin_score_ = scores.stub;
+  const SystrapCore::YieldPause pause = as_->core().yield_pause();
+  yields_from_ = pause.until;
+  yield_gap_us_ = std::max(pause.us, kYieldGapUs);
   // Many threads end before they have waited often: the time of a probe is anybody's.
   born_at_ = __builtin_ia32_rdtsc();
   waits_ = static_cast<uint32_t>(born_at_ >> 6);
@@ -394,7 +397,7 @@ void SystrapContext::Judge(int& score, bool paid) {
 }
 
 // Beside a thread that computes each yield lets that one run for all its slice, where a wake would have
-// interrupted it. The time is the stub's word: who forges it fools its own thread.
+// interrupted it. The time is the stub's word: who forges it makes its own sandbox spin and sleep instead.
 void SystrapContext::JudgeYield() {
   constexpr uint64_t kLateUs = 200;
   const uint64_t now = __builtin_ia32_rdtsc();
@@ -402,6 +405,7 @@ void SystrapContext::JudgeYield() {
   const bool again = now - yields_from_ <= Cycles(kYieldCalmUs);
   yield_gap_us_ = again ? std::min(2 * yield_gap_us_, kYieldGapMaxUs) : kYieldGapUs;
   yields_from_ = now + Cycles(yield_gap_us_);
+  as_->core().NoteYieldPause({yields_from_, yield_gap_us_});
 }
 
 bool SystrapContext::Await() {
@@ -437,7 +441,10 @@ bool SystrapContext::Await() {
     if (std::exchange(yielding_, false)) Judge(yield_score_, false);
     if (!SleepUntilChange()) return false;
   }
-  if (turn > 1 && (yielding_ || yielded || stub_spin_ == RW_SPIN_YIELD)) {
+  const bool at_once = yielding_ || stub_spin_ == RW_SPIN_YIELD;
+  // Where it may have yielded in its spin, the stub has noted the time if it has.
+  const bool beside = yielded || told_cpu_ != RW_NO_CPU;
+  if (turn > 1 && (at_once || (beside && Load(region_->given_at) > given_at_))) {
     if (yielding_) Judge(yield_score_, true);
     JudgeYield();
   }
@@ -578,7 +585,7 @@ bool SystrapContext::RunAhead() {
   spins_ = may_spin && spin_score_ > 0 && state != RW_STATE_STARTING;
   wait_limit_ = spin_limit_;
   yields_ = 0;
-  yielding_ = false;
+  yielding_ = spins_beside_ = false;
   stub_spin_ = may_spin && stub_spin_score_ > 0 ? spin_limit_ : 1;
   StartHere();
   Store(region_->spin, stub_spin_);
