@@ -100,5 +100,37 @@ TEST_P(OneProcessorTest, AKickReachesAGuestThatWaits) {
   EXPECT_EQ(kind, EventKind::kInterrupted);
 }
 
+// Where both may spin, the host may leave them on one processor all the same.
+class BesideTest : public PlatformTest {};
+
+INSTANTIATE_TEST_SUITE_P(Systrap, BesideTest, testing::Values("systrap"), PlatformName);
+
+TEST_P(BesideTest, EachAnswerArrivesWhereverTheyAre) {
+  cpu_set_t all;
+  ASSERT_EQ(sched_getaffinity(0, sizeof all, &all), 0);
+  const cpu_set_t one = OneProcessor(static_cast<size_t>(sched_getcpu()));
+  auto c = Start(*as_, Code().Bytes({0xb8, SYS_umask, 0, 0, 0}).Syscall().Bytes({0x48, 0x89, 0xc7}).JumpBack(10));
+  for (uint64_t i = 0; i < 3000; ++i) {
+    // The guest's thread is sent here and set free, and so is this one.
+    if (i % 100 == 0) {
+      ASSERT_TRUE(c->SetAffinity(i % 200 == 0 ? one : all).ok());
+    }
+    if (i % 300 == 0) {
+      ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+    }
+    if (i % 300 == 200) {
+      ASSERT_EQ(sched_setaffinity(0, sizeof all, &all), 0);
+    }
+    ASSERT_EQ(c->Switch().kind, EventKind::kSyscall);
+    ASSERT_EQ(c->regs().orig_rax, static_cast<uint64_t>(SYS_umask));
+    if (i != 0) {
+      ASSERT_EQ(c->regs().rdi, i - 1);
+    }
+    c->regs().rax = i;
+    if (i % 7 == 0) c->BeforeSleep();
+  }
+  EXPECT_EQ(sched_setaffinity(0, sizeof all, &all), 0);
+}
+
 }  // namespace
 }  // namespace ringwall

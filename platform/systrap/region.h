@@ -28,6 +28,7 @@
 // Values of `spin`, and how often each side yields before it sleeps; nearly always once is enough.
 #define RW_SPIN_YIELD 0xffffffffU
 #define RW_YIELDS 2
+#define RW_NO_CPU 0xffffffffU
 #define RW_STATE_STARTING 0x10000000  // the Sentry may give the first command before the thread is up
 
 // Region::message from the stub: what happened ...
@@ -150,8 +151,8 @@ struct Region {
   uint64_t vdso_time, xstate_mask;
   uint64_t guest_robust;  // the guest's robust list
   uint32_t local_setup;   // not 0: set_robust_list and rseq too
-  uint32_t pad5a;
-  uint64_t given_at;      // TSC: when the stub last handed over without a spin
+  uint32_t sentry_cpu;    // where the Sentry waits for the stub; RW_NO_CPU: not to be asked for; a hint
+  uint64_t given_at;      // TSC: when the stub last handed over without a spin, or with one beside the Sentry
   uint64_t pad5[3];
   // Line 6: the stub's own.
   uint64_t abort_rsp;  // the stack of a call into the vDSO, not 0 during it

@@ -46,6 +46,17 @@ static uint64_t TscAndCpu(uint32_t* cpu) {
 // A canonical user address, which wrfsbase and wrgsbase need.
 static int IsUserAddress(uint64_t addr) { return addr >> 47 == 0; }
 
+// Whether the region has come back meanwhile.
+static int YieldToSentry(const struct Region* region) {
+  const uint32_t spin = __atomic_load_n(&region->spin, __ATOMIC_RELAXED);
+  for (int i = 0; i < RW_YIELDS; ++i) {
+    stub_call(SYS_sched_yield, 0, 0, 0, 0);
+    if ((__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) & RW_STATE_SENTRY) == 0) return 1;
+    if (__atomic_load_n(&region->spin, __ATOMIC_RELAXED) != spin) break;
+  }
+  return 0;
+}
+
 // Gives the region to the Sentry and waits until it comes back.
 static void HandOver(struct Region* region, uint32_t message) {
   const uint32_t spin = __atomic_load_n(&region->spin, __ATOMIC_RELAXED);
@@ -66,11 +77,7 @@ static void HandOver(struct Region* region, uint32_t message) {
   }
   if (spin == RW_SPIN_YIELD) {
     // The Sentry's thread is the next on this processor: half the cost of a wake and a sleep.
-    for (int i = 0; i < RW_YIELDS; ++i) {
-      stub_call(SYS_sched_yield, 0, 0, 0, 0);
-      if ((__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) & RW_STATE_SENTRY) == 0) return;
-      if (__atomic_load_n(&region->spin, __ATOMIC_RELAXED) != RW_SPIN_YIELD) break;
-    }
+    if (YieldToSentry(region)) return;
   } else if (spin != 0) {
     // The clock is not read for the first looks: an answer that is quick is very quick.
     for (int i = 0; i < 32; ++i) {
@@ -78,6 +85,11 @@ static void HandOver(struct Region* region, uint32_t message) {
       __builtin_ia32_pause();
     }
     const uint64_t start = TscAndCpu(&region->cpu);
+    if (region->cpu == __atomic_load_n(&region->sentry_cpu, __ATOMIC_RELAXED)) {
+      // The host has woken the Sentry's thread here, where it waits for this one to go.
+      region->given_at = start;
+      if (YieldToSentry(region)) return;
+    }
     for (;;) {
       if ((__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) & RW_STATE_SENTRY) == 0) return;
       if (Tsc() - start > __atomic_load_n(&region->spin, __ATOMIC_RELAXED)) break;
@@ -92,6 +104,7 @@ static void HandOver(struct Region* region, uint32_t message) {
     if ((__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) & RW_STATE_SENTRY) == 0) return;
     stub_call(SYS_futex, (long)&region->state, FUTEX_WAIT, RW_STATE_SENTRY | RW_STATE_STUB_SLEEPS,
               0);
+    TscAndCpu(&region->cpu);
   }
 }
 

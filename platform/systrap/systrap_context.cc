@@ -85,6 +85,7 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
   Store(region_->signals_pending, 0U);
   Store(region_->spin, 0U);
   Store(region_->signal_mask, uint64_t{0});
+  Store(region_->sentry_cpu, RW_NO_CPU);
   Store(region_->rseq_area, uint64_t{0});
   Store(region_->guest_robust, uint64_t{0});
   for (uint32_t& count : region_->local_count) Store(count, 0U);
@@ -99,6 +100,9 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
   const SystrapCore::SpinScores scores = as_->core().spin_scores();
   spin_score_ = scores.sentry;
   stub_spin_score_ = scores.stub;
+  const SystrapCore::YieldPause pause = as_->core().yield_pause();
+  yields_from_ = pause.until;
+  yield_gap_us_ = std::max(pause.us, kYieldGapUs);
   // Many threads end before they have waited often: the time of a probe is anybody's.
   born_at_ = __builtin_ia32_rdtsc();
   waits_ = static_cast<uint32_t>(born_at_ >> 6);
@@ -258,6 +262,15 @@ void SystrapContext::Give(uint32_t command) {
     Store(region_->spin, spin);
     stub_spin_ = spin;
   }
+  // The host may have left both on one processor, or woken one beside the other, while others idle.
+  const uint32_t here = spins_ || stub_spins || stub_spun_ ? static_cast<uint32_t>(::sched_getcpu()) : RW_NO_CPU;
+  const bool beside = here != RW_NO_CPU && Load(region_->cpu) == here;
+  const uint32_t told = stub_spins && given_at_ >= yields_from_ ? here : RW_NO_CPU;
+  if (told != told_cpu_) {
+    Store(region_->sentry_cpu, told);
+    told_cpu_ = told;
+  }
+  spins_beside_ = spins_ && beside && given_at_ >= yields_from_;
   Store(region_->message, command);
   const bool spun = std::exchange(stub_spun_, stub_spins);
   const uint32_t before =
@@ -266,7 +279,7 @@ void SystrapContext::Give(uint32_t command) {
     if (pair && !sleeps) Pair();
     Futex(&region_->state, FUTEX_WAKE, 1);
   }
-  if (spun && trial_ == 0) Judge(stub_spin_score_, (before & RW_STATE_STUB_SLEEPS) == 0);
+  if (spun && trial_ == 0) Judge(stub_spin_score_, !beside && (before & RW_STATE_STUB_SLEEPS) == 0);
   if (yielded) Judge(stub_yield_score_, (before & RW_STATE_STUB_SLEEPS) == 0);
 }
 
@@ -386,7 +399,7 @@ void SystrapContext::Judge(int& score, bool paid) {
 }
 
 // Beside a thread that computes each yield lets that one run for all its slice, where a wake would have
-// interrupted it. The time is the stub's word: who forges it fools its own thread.
+// interrupted it. The time is the stub's word: who forges it makes its own sandbox spin and sleep instead.
 void SystrapContext::JudgeYield() {
   constexpr uint64_t kLateUs = 200;
   const uint64_t now = __builtin_ia32_rdtsc();
@@ -394,14 +407,22 @@ void SystrapContext::JudgeYield() {
   const bool again = now - yields_from_ <= Cycles(kYieldCalmUs);
   yield_gap_us_ = again ? std::min(2 * yield_gap_us_, kYieldGapMaxUs) : kYieldGapUs;
   yields_from_ = now + Cycles(yield_gap_us_);
+  as_->core().NoteYieldPause({yields_from_, yield_gap_us_});
 }
 
 bool SystrapContext::Await() {
+  constexpr uint32_t kLooks = 32;  // as the stub's: the clock is not read, and nobody yields
   uint32_t turn = 1;
+  bool yielded = false;
   for (;; ++turn) {
     const uint32_t state = __atomic_load_n(&region_->state, __ATOMIC_ACQUIRE);
     if ((state & RW_STATE_SENTRY) != 0) break;
     if ((state & RW_STATE_DIED) != 0) return false;
+    if (turn > kLooks && std::exchange(spins_beside_, false)) {
+      yielded = true;
+      ::sched_yield();
+      continue;
+    }
     if (spins_ && (turn % 8 != 0 || (as_->core().may_spin() &&
                                      __builtin_ia32_rdtsc() - given_at_ <= wait_limit_))) {
       __builtin_ia32_pause();
@@ -422,13 +443,16 @@ bool SystrapContext::Await() {
     if (std::exchange(yielding_, false)) Judge(yield_score_, false);
     if (!SleepUntilChange()) return false;
   }
-  if (turn > 1 && (yielding_ || stub_spin_ == RW_SPIN_YIELD)) {
+  const bool at_once = yielding_ || stub_spin_ == RW_SPIN_YIELD;
+  // Where it may have yielded in its spin, the stub has noted the time if it has.
+  const bool beside = yielded || told_cpu_ != RW_NO_CPU;
+  if (turn > 1 && (at_once || (beside && Load(region_->given_at) > given_at_))) {
     if (yielding_) Judge(yield_score_, true);
     JudgeYield();
   }
   if (spins_) {
     if (trial_ == 0) {
-      Judge(spin_score_, true);
+      Judge(spin_score_, !yielded);
     } else if (--trial_ == 0) {
       EndTrial(true);
     }
@@ -450,7 +474,7 @@ int SystrapContext::HelperCpu() {
   if (Load(region_->state) != RW_STATE_SENTRY) return -1;
   const uint32_t cpu = Load(region_->cpu);
   if (cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &as_->core().all_cpus())) return -1;
-  return static_cast<int>(cpu);
+  return static_cast<int>(cpu) == ::sched_getcpu() ? -1 : static_cast<int>(cpu);
 }
 
 void SystrapContext::WakeMemoryThread() {
@@ -564,7 +588,7 @@ bool SystrapContext::RunAhead() {
   spins_ = may_spin && spin_score_ > 0 && state != RW_STATE_STARTING;
   wait_limit_ = spin_limit_;
   yields_ = 0;
-  yielding_ = false;
+  yielding_ = spins_beside_ = false;
   stub_spin_ = may_spin && stub_spin_score_ > 0 ? spin_limit_ : 1;
   StartHere();
   Store(region_->spin, stub_spin_);

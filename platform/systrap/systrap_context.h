@@ -207,6 +207,8 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   uint64_t given_at_ = 0;
   uint32_t wait_limit_ = 0;  // TSC cycles
   bool spins_ = false;      // in the wait now
+  bool spins_beside_ = false;  // beside the guest's thread, it seems: it yields once
+  uint32_t told_cpu_ = RW_NO_CPU;  // what the region says: sentry_cpu
   bool slept_ = false;      // this thread, since the last wait
   bool stub_spun_ = false;  // so the region told the stub for the wait that ends
   uint32_t stub_spin_ = 0;  // what the region says

@@ -59,6 +59,13 @@ class SystrapCore : public RefCounted<SystrapCore> {
   };
   SpinScores spin_scores() const { return {spin_score_.load(), stub_spin_score_.load()}; }
   void NoteSpinScores(SpinScores s) { spin_score_.store(s.sentry), stub_spin_score_.store(s.stub); }
+  // Until when (TSC) contexts had better not yield, and how long the last such pause was, by who found out
+  // last: for new ones, too.
+  struct YieldPause {
+    uint64_t until, us;
+  };
+  YieldPause yield_pause() const { return {no_yields_until_.load(), yield_pause_us_.load()}; }
+  void NoteYieldPause(YieldPause p) { no_yields_until_.store(p.until), yield_pause_us_.store(p.us); }
   // Whether a task that starts had better stay on the processor of its maker: the last few ended soon
   // and while all others slept, as the children of a shell do.
   bool takes_turns() const { return turns_.load(std::memory_order_relaxed) >= kTurns; }
@@ -89,6 +96,7 @@ class SystrapCore : public RefCounted<SystrapCore> {
   std::atomic<uint64_t> views_{0};
   std::atomic<int> turns_{0};  // tasks in a row that ended so
   std::atomic<int> spin_score_{4}, stub_spin_score_{4};
+  std::atomic<uint64_t> no_yields_until_{0}, yield_pause_us_{0};
   mutable Mutex<LockClass::kLeaf> mu_;
   std::unordered_set<SystrapContext*> contexts_ GUARDED_BY(mu_);
   uint64_t many_until_ GUARDED_BY(mu_) = 0;  // TSC: how long what many of them were found to do counts
