@@ -94,13 +94,14 @@ HostResult<void> PrepareBoot(BootArgs& args) {
   rlimit files;
   if (getrlimit(RLIMIT_NOFILE, &files) == 0) args.idle_descriptors = files.rlim_cur / 8;
   ChooseCpus(args);
+  // More arenas than the main one would have libc read files: to count the CPUs, and to see whether
+  // memory given back may be wanted again. Ahead of the first thread: one that allocates leaves its arena
+  // to a later one, and those grow by an mprotect for each page.
+  mallopt(M_ARENA_MAX, 1);
   PlatformOptions options;
   options.name = args.platform_name;
   args.platform = TRY(CreatePlatform(options));
   TRY(PrepareThreads());
-  // More arenas than the main one would have libc read files: to count the CPUs, and to see whether
-  // memory given back may be wanted again.
-  mallopt(M_ARENA_MAX, 1);
   struct sysinfo host;
   if (sysinfo(&host) != 0) return HostError::Last("ask for the host's memory");
   const uint64_t memory = host.totalram * host.mem_unit;

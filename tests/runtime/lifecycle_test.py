@@ -355,5 +355,19 @@ def test_cgroup_of_version_2(box):
     expect(lines[-1:] == ["gone"] and len(lines) > 4 and all(l.isdigit() for l in lines[:-1]), done.stdout)
 
 
+def test_the_sentry_has_one_malloc_arena(box):
+    """Others lie at a multiple of 64 MiB and end at the next, and grow by a host call for each page."""
+    box.up("for i in 1 2 3; do (find /bin >/dev/null) & done; wait; echo up; sleep 1000")
+    eventually(lambda: "up" in box.output(), "the program's output")
+    heap = 64 << 20
+    with open(f"/proc/{box.state()['pid']}/maps", encoding="utf-8", errors="replace") as f:
+        fields = [line.split() for line in f]
+    maps = [(*(int(at, 16) for at in m[0].split("-")), m[1]) for m in fields if len(m) == 5]
+    arenas = [a for a, b in zip(maps, maps[1:])
+              if a[2] == "rw-p" and a[0] % heap == 0 and b[2] == "---p" and a[1] == b[0] and b[1] == a[0] + heap]
+    expect_equal(arenas, [])
+    box.call("delete", "--force", "c", check=0)
+
+
 if __name__ == "__main__":
     sys.exit(main())
