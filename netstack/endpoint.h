@@ -63,6 +63,17 @@ struct QueuedError {
   Slice payload;
   uint32_t data = 0;
   std::optional<TimePoint> when;  // of a stamp
+  // How the packet that told of it came; iface 0: none did.
+  IpAddr to;
+  IfIndex iface = 0;
+  uint8_t ttl = 0, tos = 0;
+  template <typename Icmp>
+  void NoteArrival(const Icmp& e) {
+    to = e.to;
+    iface = e.iface;
+    ttl = e.ttl;
+    tos = e.tos;
+  }
 };
 
 // One received datagram.

@@ -117,6 +117,9 @@ struct IcmpError {
   uint8_t code = 0;
   uint32_t mtu = 0;      // of "too big"
   IpAddr reporter;
+  IpAddr to;             // where the message went, on which interface, with what header
+  IfIndex iface = 0;
+  uint8_t ttl = 0, tos = 0;
   IpAddr local;          // the packet's source
   IpAddr remote;
   uint8_t protocol = 0;

@@ -392,6 +392,10 @@ Result<void> DatagramSocket::GetOption(int level, int name, OptionOut& out) {
   return InetSocket::GetOption(level, name, out);
 }
 
+Socket::MemoryUse DatagramSocket::MemoryInUse() {
+  return {.receive = static_cast<uint32_t>(udp_ ? udp_->QueuedBytes() : raw_->QueuedBytes())};
+}
+
 Result<int64_t> DatagramSocket::DoIoctl(Task& t, uint32_t cmd, uint64_t arg) {
   int32_t n = 0;
   if (raw_ && type() == SOCK_DGRAM) return StampIoctl(t, cmd, arg, last_stamp_ns_);

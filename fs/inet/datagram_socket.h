@@ -39,6 +39,7 @@ class DatagramSocket final : public InetSocket {
 
   Result<void> SetOption(int level, int name, OptionIn& in) override;
   Result<void> GetOption(int level, int name, OptionOut& out) override;
+  MemoryUse MemoryInUse() override;
   Result<int64_t> DoIoctl(Task& t, uint32_t cmd, uint64_t arg) override;
 
   const RefPtr<net::UdpEndpoint> udp_;

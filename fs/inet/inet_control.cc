@@ -87,9 +87,10 @@ Result<void> ReadIpLevel(const ControlMessage& c, net::SendParams* p) {
       p->tos = static_cast<uint8_t>(v);
       return {};
     }
-    case kIpProtocol:
-      TRY(c.Value<int32_t>());
-      return {};
+    case kIpProtocol: {
+      const int32_t v = TRY(c.Value<int32_t>());
+      return v < 1 || v > 255 ? Result<void>(Errno(EINVAL)) : Result<void>();
+    }
     default:
       return Errno(EINVAL);
   }
@@ -153,7 +154,11 @@ Result<void> ReadInetControl(Task& t, bool v6, std::span<const std::byte> contro
     if (c.level == SOL_SOCKET) return ReadSocketLevel(t, c, params);
     if (v6 && to_v4) {
       // udp_sendmsg() reads it, which takes this one thing of IPv6's.
-      if (c.level == IPPROTO_IPV6 && c.type == IPV6_PKTINFO) return ReadIpv6Level(t, c, params);
+      if (c.level == IPPROTO_IPV6 && c.type == IPV6_PKTINFO) {
+        TRY(ReadIpv6Level(t, c, params));
+        const bool mapped = !params->src.IsNone() && params->src.Unmapped().is_v4();
+        return mapped ? Result<void>() : Result<void>(Errno(EINVAL));
+      }
       if (c.level == IPPROTO_IP) return ReadIpLevel(c, params);
     }
     if (c.level == kSolUdp && c.type == kUdpSegment) {

@@ -178,7 +178,22 @@ Result<size_t> InetSocket::ReceiveError(ReceiveArgs& args) {
                          : net::ToErrno(e->error).value();
   const ExtendedError err = {static_cast<uint32_t>(number), e->origin, e->type, e->code, 0,
                              e->info, e->data};
-  const bool v4 = own ? !is_v6() : e->destination.addr.Unmapped().is_v4();
+  if (e->iface != 0 && ip_flags().any()) {
+    // The ICMP message's own arrival, which has no ports.
+    net::Datagram d;
+    d.to = e->to;
+    d.local = net::IpAddr::Any(net::Family::kV4);
+    d.iface = e->iface;
+    d.ttl = e->ttl;
+    d.tos = e->tos;
+    IpFlags wants;
+    wants.CopyFrom(ip_flags());
+    wants.Set(IpFlag::kRecvOrigDst, false);
+    wants.Set(IpFlag::kRecvOrigDst6, false);
+    WriteInetControl(is_v6(), wants, d, 0, *args.control);
+  }
+  // ipv6_recv_error() tells of IPv4's errors in its own way.
+  const bool v4 = !is_v6();
   std::array<std::byte, sizeof(err) + sizeof(SockAddrIn6Abi)> bytes = {};
   memcpy(bytes.data(), &err, sizeof(err));
   const size_t size = sizeof(err) + (v4 ? sizeof(SockAddrInAbi) : sizeof(SockAddrIn6Abi));

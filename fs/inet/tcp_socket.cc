@@ -301,6 +301,11 @@ Result<void> TcpSocket::OnSocketOption(int name, int64_t value) {
   return InetSocket::OnSocketOption(name, value);
 }
 
+Socket::MemoryUse TcpSocket::MemoryInUse() {
+  const auto [receive, send] = tcp_->Charged();
+  return {.receive = static_cast<uint32_t>(receive), .queued = static_cast<uint32_t>(send)};
+}
+
 // tcp_ioctl().
 Result<int64_t> TcpSocket::DoIoctl(Task& t, uint32_t cmd, uint64_t arg) {
   int32_t n = 0;

@@ -39,6 +39,7 @@ class TcpSocket final : public InetSocket {
   Result<void> GetOriginalDestination(int level, OptionOut& out);
   Result<void> OnSocketOption(int name, int64_t value) override;
   bool IsListening() override { return tcp_->State() == net::TcpState::kListen; }
+  MemoryUse MemoryInUse() override;
   Result<int64_t> DoIoctl(Task& t, uint32_t cmd, uint64_t arg) override;
 
   const Ref<net::TcpEndpoint> tcp_;

@@ -228,6 +228,11 @@ class Socket : public File {
   virtual std::optional<Result<void>> GetSocketLevel(int name, OptionOut& out);
   // SO_SNDBUF or SO_RCVBUF as they count now.
   virtual Result<uint32_t> BufferSize(int name);
+  // What counts against them: SO_MEMINFO's rmem, wmem and wmem_queued.
+  struct MemoryUse {
+    uint32_t receive = 0, send = 0, queued = 0;
+  };
+  virtual MemoryUse MemoryInUse() { return {}; }
   virtual int TakeSocketError() { return 0; }
   // A program was attached or (null) taken away. SO_ATTACH_REUSEPORT_CBPF: EINVAL where there are no
   // groups.

@@ -443,7 +443,8 @@ Result<void> Socket::GetSocketOption(int name, OptionOut& out) {
     case SO_MEMINFO: {
       const uint32_t receive = TRY(BufferSize(SO_RCVBUF));
       const uint32_t send = TRY(BufferSize(SO_SNDBUF));
-      out.Put(std::array<uint32_t, 9>{0, receive, 0, send, 0, 0, 0, 0, 0});
+      const MemoryUse use = MemoryInUse();
+      out.Put(std::array<uint32_t, 9>{use.receive, receive, use.send, send, 0, use.queued, 0, 0, 0});
       break;
     }
     case SO_COOKIE:

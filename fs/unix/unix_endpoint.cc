@@ -9,18 +9,22 @@ namespace ringwall {
 
 namespace {
 
-// What an sk_buff and the block for its bytes take (SKB_TRUESIZE): small messages cost their block's
-// power of two, large ones whole pages.
-size_t TrueSize(size_t bytes) {
-  constexpr size_t kBuffer = 256, kShared = 320, kPage = 4096;
-  if (bytes + kShared <= kPage) return kBuffer + std::bit_ceil(bytes + kShared);
-  return kBuffer + 512 + (bytes + kPage - 1) / kPage * kPage;
+// What an sk_buff and the memory for its bytes take. The bytes lie in one block of a power of two, and beyond
+// what fits into a page (of a stream) or into four (of a message) in up to 17 pages.
+size_t TrueSize(size_t bytes, bool stream) {
+  constexpr size_t kBuffer = 256, kShared = 320, kPage = 4096, kPages = 17;
+  const size_t head = (stream ? kPage : 4 * kPage) - kShared;
+  size_t pages = 0;
+  if (bytes > head) {
+    pages = (std::min(bytes - head, kPages * kPage) + kPage - 1) / kPage * kPage;
+  }
+  return kBuffer + std::bit_ceil(bytes - std::min(bytes, pages) + kShared) + pages;
 }
 
 }  // namespace
 
 SendCharge::SendCharge(Ref<UnixEndpoint> sender, size_t bytes)
-    : sender_(std::move(sender)), bytes_(TrueSize(bytes)) {
+    : sender_(std::move(sender)), bytes_(TrueSize(bytes, sender_->stream())) {
   sender_->unread.fetch_add(bytes_);
 }
 

@@ -17,7 +17,8 @@ namespace ringwall {
 namespace {
 
 constexpr size_t kMaxScmRights = 253;
-constexpr size_t kStreamChunk = net::Buffer::kStreamBlock;
+// unix_stream_sendmsg(): the head's page and UNIX_SKB_FRAGS_SZ.
+constexpr size_t kStreamChunk = 4096 - 320 + 32768;
 constexpr UnixCred kNobody = {0, 65534, 65534};  // nobody said who sent it
 
 // A block with `want` bytes of the guest's.

@@ -88,6 +88,9 @@ class UnixSocket final : public Socket {
 
   std::optional<Result<void>> GetSocketLevel(int name, OptionOut& out) override;
   Result<void> OnSocketOption(int name, int64_t value) override;
+  MemoryUse MemoryInUse() override {
+    return {.send = static_cast<uint32_t>(endpoint_->unread.load())};
+  }
   void OnFilter(RefPtr<net::EndpointFilter> filter) override;
   int TakeSocketError() override;
   bool IsListening() override;

@@ -136,6 +136,10 @@ void Stack::IcmpErrorIn(const IpReceived& rx, bool v6, const Slice& message) {
   e.type = view.type();
   e.code = view.code();
   e.reporter = rx.src;
+  e.to = rx.dst;
+  e.iface = rx.iface;
+  e.ttl = rx.ttl;
+  e.tos = rx.tos;
   if (v6) {
     // The quote may be cut short, so the length field is not checked against it.
     if (quoted.size() < kIpv6Header || quoted.data()[0] >> 4 != 6) return;

@@ -83,6 +83,12 @@ NetResult<Route> Stack::FindRoute(const RouteQuery& q, const RouteEntry** entry)
     out = FindInterface(q.oif);
     if (out == nullptr) return NetError::kNoDevice;
     if (!out->up) return NetError::kNetUnreach;
+    // IPv6 has routes for groups, which Linux gives to every device but the loopback.
+    if (r.dst.is_v6() && out->is_loopback()) {
+      RouteQuery find = q;
+      find.dst = r.dst;
+      if (routes_.Find(find, usable).route == nullptr) return NetError::kNetUnreach;
+    }
     r.mtu = out->config.mtu;
   } else if (link_scope && src_given && OwnerOf(q.src) != nullptr &&
              (q.src.is_v4() || !q.src.IsLoopback())) {

@@ -241,6 +241,11 @@ NetResult<Datagram> RawEndpoint::Receive(bool peek) {
   return d;
 }
 
+size_t RawEndpoint::QueuedBytes() {
+  StackEntry entry(*stack_);
+  return queued_bytes_;
+}
+
 size_t RawEndpoint::NextSize() {
   StackEntry entry(*stack_);
   return queue_.empty() ? 0 : queue_.front().data.size();
@@ -307,6 +312,7 @@ void RawEndpoint::OnIcmp(const IcmpError& e) {
     q.offender = e.reporter;
     q.destination = {e.remote, 0, 0};
     q.payload = e.transport.Compact();
+    q.NoteArrival(e);
     QueueError(std::move(q));
   } else if (!meaning.hard || !remote_) {
     return;

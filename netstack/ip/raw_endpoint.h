@@ -21,6 +21,8 @@ class RawEndpoint final : public Endpoint {
   // IPv4 raw data starts with the IP header; IPv6 and ping do not.
   NetResult<Datagram> Receive(bool peek = false);
   size_t NextSize();
+  // What counts against SO_RCVBUF.
+  size_t QueuedBytes();
   // ICMP_FILTER / ICMP6_FILTER: bit t of word t / 32 set: type t is not heard.
   void SetIcmpFilter(const std::array<uint32_t, 8>& blocked);
   std::array<uint32_t, 8> IcmpFilter();

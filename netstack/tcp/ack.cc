@@ -53,6 +53,7 @@ bool TcpConnection::HandleAck(const TcpSegment& s, int64_t seq, bool had_data, T
     bytes_acked_ += std::max(std::min(ack, send_.end()), from) - from;
     send_.Release(std::min(ack, send_.end()));
     snd_una_ = ack;
+    ReleaseParts();
     if (urgent_out_ && *urgent_out_ <= snd_una_) urgent_out_.reset();
     backoff_ = 0;
     retries_ = 0;
@@ -71,6 +72,7 @@ bool TcpConnection::HandleAck(const TcpSegment& s, int64_t seq, bool had_data, T
     rtt_.Sample(now - *echo, now);  // RFC 7323 4.1: a repeat's time is known from its echo
   }
   delivered_ += d.acked + d.sacked;
+  delivered_parts_ += SegmentsOf(d.acked + d.sacked);
   const bool window_changed = UpdateWindow(s, seq, ack);
   // RFC 5681 2: the definition of a duplicate acknowledgement.
   const bool dup = !advanced && had_flight && !had_data && !window_changed && !s.Has(kSyn);
@@ -88,9 +90,7 @@ bool TcpConnection::HandleAck(const TcpSegment& s, int64_t seq, bool had_data, T
     }
     TuneSendBuffer();
     // Linux wakes writers when a third of the buffer is free: sk_stream_is_writeable().
-    if (SendSpace() * 3 >= settings_.send_buffer && unsent() < settings_.notsent_lowat) {
-      user_.OnReadiness(kWritable);
-    }
+    if (Writable()) user_.OnReadiness(kWritable);
   }
   ArmAfterSend(now);
   return true;

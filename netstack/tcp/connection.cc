@@ -66,12 +66,14 @@ void TcpConnection::Connect(uint32_t iss, uint32_t ts_offset, TimePoint now,
   agreed_.iss = iss;
   agreed_.ts_offset = ts_offset;
   state_ = TcpState::kSynSent;
+  active_ = true;
   snd_nxt_ = 1;
   syn_sent_at_ = now;
   last_heard_ = now;
   board_.OnSent(0, 1, 1, now);
   if (!data.empty()) {
     for (const Slice& s : data.slices()) send_.Append(s);
+    parts_.push_back(send_.end());
     snd_nxt_ += data.size();
     board_.OnSent(1, snd_nxt_, 1, now);
     bytes_sent_ += data.size();
@@ -92,6 +94,8 @@ void TcpConnection::InitBuffers() {
   if (std::max<int>(retries_, agreed_.handshake_repeats) > 1) cc_.cwnd = mss;
   rcv_mss_ = std::clamp<uint32_t>(std::min<uint32_t>(mss, path_mss_), 88, 65535);
   TuneSendBuffer();
+  rcv_ssthresh_ = SynWindow(settings_);
+  tune_mark_ = std::min<uint64_t>(rcv_ssthresh_, uint64_t{kInitialSegments} * path_mss_);
 }
 
 void TcpConnection::Establish(TimePoint now) {
@@ -121,6 +125,7 @@ void TcpConnection::Accepted(const TcpAgreed& agreed, uint32_t send_window,
   last_heard_ = now;
   ts_recent_at_ = now;
   if (rtt) rtt_.Sample(*rtt, now);
+  segs_in_ = 1;  // the SYN
   state_ = TcpState::kSynReceived;
   Establish(now);
 }
@@ -159,6 +164,7 @@ void TcpConnection::Finish(std::optional<NetError> error) {
       pace_at_ = TimePoint::Never();
   ooo_.Clear();
   send_.Clear();
+  parts_.clear();
   snd_nxt_ = snd_una_;
   user_.OnClosed(error);
 }
@@ -171,13 +177,47 @@ void TcpConnection::Reset(std::optional<NetError> error, TimePoint) {
 
 // ---- The user's calls ----
 
-size_t TcpConnection::SendSpace() const {
-  return settings_.send_buffer > send_.bytes() ? settings_.send_buffer - send_.bytes() : 0;
+size_t TcpConnection::SizeGoal() const {
+  const size_t mss = EffectiveMss();
+  const size_t most = std::min<size_t>(settings_.max_segment, max_window_ / 2);
+  return std::max(mss, most / mss * mss);
+}
+
+size_t TcpConnection::SendSpace(size_t n) const {
+  const size_t goal = SizeGoal();
+  size_t room = 0;
+  if (!parts_.empty() && parts_.back() > snd_nxt_) {
+    const uint64_t before = parts_.size() > 1 ? parts_[parts_.size() - 2] : snd_una_;
+    const uint64_t held = parts_.back() - std::max(before, snd_nxt_);
+    room = goal > held ? goal - static_cast<size_t>(held) : 0;
+  }
+  // sk_stream_memory_free(): TCP_NOTSENT_LOWAT keeps from a new one, too.
+  size_t cost = send_cost() + room;
+  while (room < n && cost < settings_.send_buffer && unsent() + room < settings_.notsent_lowat) {
+    room += goal;
+    cost += goal + kPartCost;
+  }
+  return std::min(n, room);
+}
+
+void TcpConnection::NoteWritten() {
+  const size_t goal = SizeGoal();
+  uint64_t at = parts_.empty() ? std::max<uint64_t>(snd_una_, 1) : parts_.back();
+  if (!parts_.empty() && at > snd_nxt_) {
+    const uint64_t before = parts_.size() > 1 ? parts_[parts_.size() - 2] : snd_una_;
+    const uint64_t full = std::max(before, snd_nxt_) + goal;
+    if (full > at) at = parts_.back() = std::min(send_.end(), full);
+  }
+  while (at < send_.end()) {
+    at = std::min<uint64_t>(send_.end(), at + goal);
+    parts_.push_back(at);
+  }
 }
 
 void TcpConnection::Send(Chain data, bool push, TimePoint now) {
   RW_DCHECK(!fin_queued_);
   for (const Slice& s : data.slices()) send_.Append(s);
+  NoteWritten();
   // MSG_MORE holds a partial segment as TCP_CORK does, until the next write without it.
   more_follows_ = !push;
   if ((settings_.cork || more_follows_) && cork_at_.IsNever()) {
@@ -188,6 +228,7 @@ void TcpConnection::Send(Chain data, bool push, TimePoint now) {
 
 void TcpConnection::SendUrgent(uint8_t byte, TimePoint now) {
   send_.AppendCopy({&byte, 1});
+  NoteWritten();
   urgent_out_ = send_.end();
   Output(now);
 }
@@ -350,14 +391,14 @@ TcpInfo TcpConnection::Info(TimePoint now) const {
   i.send_scale = agreed_.send_scale;
   i.receive_scale = agreed_.receive_scale;
   i.rto = RtoNow();
-  i.ato = Duration::Millis(40);
+  i.ato = data_in_ != 0 ? Duration::Millis(40) : Duration();
   i.rtt = rtt_.srtt();
-  i.rttvar = rtt_.rttvar();
+  i.rttvar = rtt_.have() ? Max(rtt_.rttvar(), Duration::Micros(1)) : rtt_.rttvar();
   i.min_rtt = rtt_.have() ? rtt_.min() : Duration();
-  i.receive_rtt = rtt_.srtt();
+  i.receive_rtt = measured_ != kLeastMeasure ? rtt_.srtt() : Duration();
   i.send_mss = mss;
-  i.receive_mss = rcv_mss_;
-  i.advertised_mss = path_mss_;
+  i.receive_mss = measured_;
+  i.advertised_mss = path_mss_ - (agreed_.timestamps ? 12 : 0);
   i.path_mtu = path_mss_ + 40;
   i.unacked = segments(snd_nxt_ - snd_una_);
   i.sacked = segments(board_.sacked());
@@ -366,22 +407,25 @@ TcpInfo TcpConnection::Info(TimePoint now) const {
   i.total_retrans = total_repeats_;
   i.cwnd = segments(cc_.cwnd);
   i.ssthresh = cc_.ssthresh >= kInfiniteSsthresh ? 0x7fffffff : segments(cc_.ssthresh);
-  i.receive_ssthresh = static_cast<uint32_t>(settings_.receive_buffer / 2);
+  i.receive_ssthresh = static_cast<uint32_t>(rcv_ssthresh_);
   i.receive_space = static_cast<uint32_t>(tune_mark_);
   i.send_window = static_cast<uint32_t>(std::min<uint64_t>(snd_wnd_, UINT32_MAX));
   i.receive_window = receive_window();
   i.last_data_sent = now - last_sent_;
   i.last_data_received = now - last_data_in_;
   i.last_ack_received = now - last_heard_;
-  i.bytes_acked = bytes_acked_;
-  i.bytes_received = bytes_received_;
+  // Linux counts by sequence numbers: our SYN, and each FIN.
+  const bool done = fin_queued_ && snd_una_ > send_.end();
+  const uint32_t opened = state_ != TcpState::kSynSent && state_ != TcpState::kSynReceived ? 1 : 0;
+  i.bytes_acked = bytes_acked_ + (active_ ? opened : 0) + (done ? 1 : 0);
+  i.bytes_received = bytes_received_ + (fin_received_ ? 1 : 0);
   i.bytes_sent = bytes_sent_;
   i.bytes_retrans = bytes_resent_;
   i.segs_out = segs_out_;
   i.segs_in = segs_in_;
   i.data_segs_in = data_in_;
   i.data_segs_out = data_out_;
-  i.delivered = segments(delivered_);
+  i.delivered = delivered_parts_ + opened;
   i.notsent_bytes = static_cast<uint32_t>(unsent());
   i.dsack_dups = dsacks_;
   i.reord_seen = reorders_;

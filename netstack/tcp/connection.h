@@ -54,8 +54,17 @@ class TcpConnection {
   void OnSoftError(NetError e, bool hard, TimePoint now);
 
   // ---- The user's side ----
-  // How many bytes the send buffer takes now.
-  size_t SendSpace() const;
+  // How many of n bytes the send buffer takes now: as Linux, the room of the last segment that waits, and a
+  // whole one for as long as what is charged is below SO_SNDBUF.
+  size_t SendSpace(size_t n) const;
+  // What is charged against SO_SNDBUF: bytes, and what Linux's buffers cost beside them.
+  size_t send_cost() const { return send_.bytes() + parts_.size() * kPartCost; }
+  // The same of SO_RCVBUF.
+  size_t receive_cost() const { return receive_.bytes() + ooo_.cost(); }
+  // sk_stream_is_writeable(): a third of the buffer is free, and not much waits.
+  bool Writable() const {
+    return send_cost() + send_cost() / 2 <= settings_.send_buffer && unsent() < settings_.notsent_lowat;
+  }
   // Preconditions: the write side is open. Takes all of data.
   void Send(Chain data, bool push, TimePoint now);
   void SendUrgent(uint8_t byte, TimePoint now);
@@ -194,7 +203,16 @@ class TcpConnection {
   uint64_t EndToSend() const { return send_.end() + (fin_queued_ ? 1 : 0); }
   bool CanSendData() const;
   void TuneSendBuffer();
+  // The payload that Linux puts into one buffer: tcp_xmit_size_goal().
+  size_t SizeGoal() const;
+  void NoteWritten();
+  void ReleaseParts() {
+    while (!parts_.empty() && parts_.front() <= snd_una_) parts_.pop_front();
+  }
+  // Bytes of payload that the receive buffer is for: the rest is what holding them costs.
+  size_t FullReceiveSpace() const;
   size_t ReceiveSpace() const;
+  void MeasureSegment(size_t size);
 
   // timer.cc
   void ArmRto(TimePoint now);
@@ -215,6 +233,8 @@ class TcpConnection {
 
   // Sending. RFC 9293 3.3.1
   SendQueue send_;
+  static constexpr size_t kPartCost = 576;  // SKB_TRUESIZE(0)
+  Ring<uint64_t> parts_;        // the ends of what would be Linux's buffers
   Scoreboard board_;
   uint64_t snd_una_ = 0;
   uint64_t snd_nxt_ = 0;
@@ -226,6 +246,7 @@ class TcpConnection {
   bool more_follows_ = false;   // MSG_MORE
   std::optional<uint64_t> urgent_out_;  // one past the urgent byte
   bool fin_queued_ = false;
+  bool active_ = false;         // connect made it
 
   // Congestion.
   CongestionState cc_;
@@ -248,6 +269,7 @@ class TcpConnection {
   uint64_t reo_round_ = 0;
   int reo_persist_ = 16;
   uint64_t delivered_ = 0;
+  uint32_t delivered_parts_ = 0;  // the same in segments
   uint64_t ece_marker_ = 0;     // ECN: one reduction a round trip, RFC 3168 6.1.2
   bool cwr_out_ = false;
   // Delivery rate and pacing.
@@ -293,6 +315,10 @@ class TcpConnection {
   // Buffer tuning: RFC-less; compare Linux's tcp_rcv_space_adjust().
   uint64_t tune_copied_ = 0;
   uint64_t tune_mark_ = 0;
+  uint32_t scaling_ = 128;      // of 256: how much of a buffer is payload
+  static constexpr uint32_t kLeastMeasure = 536;
+  uint32_t measured_ = kLeastMeasure;  // the segment size that it was measured with
+  uint64_t rcv_ssthresh_ = 0;   // the window told, which grows as the peer fills it
   TimePoint tune_since_;
 
   // Timers; Never when off.

@@ -32,7 +32,8 @@ TcpEndpoint::TcpEndpoint(Ref<Stack> stack, Family family)
 uint32_t TcpEndpoint::MssOf(Stack& stack, const Route& route) {
   const uint32_t mtu = stack.PathMtu(route);
   const uint32_t headers = kTcpHeader + (route.dst.is_v4() ? kIpv4Header : kIpv6Header);
-  return std::clamp<uint32_t>(mtu > headers ? mtu - headers : 0, 48, 65483);
+  // With a packet's headers no more than 65,535, which a larger MTU does not change.
+  return std::clamp<uint32_t>(mtu > headers ? mtu - headers : 0, 48, 65495);
 }
 
 TcpSettings TcpEndpoint::MakeSettings() const {
@@ -581,6 +582,7 @@ void TcpEndpoint::OnIcmp(const IcmpError& e) {
     q.code = e.code;
     q.offender = e.reporter;
     q.destination = ToUser({e.remote, tuple_.remote_port, 0});
+    q.NoteArrival(e);
     QueueError(std::move(q));
   }
   connection_->OnSoftError(meaning.error, meaning.hard, stack_->now());
@@ -647,7 +649,7 @@ void TcpEndpoint::Emit(TcpSegment& seg, Chain payload, uint32_t mss, bool ecn_ca
 
 // ---- Data ----
 
-NetResult<size_t> TcpEndpoint::SendChecks() {
+NetResult<size_t> TcpEndpoint::SendChecks(size_t want) {
   if (std::optional<NetError> e = TakeErrorLocked()) return *e;
   if (!connection_) return NetError::kPipe;
   if (shut_write_) return NetError::kPipe;  // before it was connected
@@ -664,8 +666,8 @@ NetResult<size_t> TcpEndpoint::SendChecks() {
       return NetError::kPipe;
   }
   if (connection_->write_shut()) return NetError::kPipe;
-  const size_t space = connection_->SendSpace();
-  if (space == 0) return NetError::kWouldBlock;
+  const size_t space = connection_->SendSpace(want);
+  if (space == 0 && want != 0) return NetError::kWouldBlock;
   return space;
 }
 
@@ -695,8 +697,7 @@ NetResult<size_t> TcpEndpoint::Send(const Chain& data, bool more) {
     if (fast_taken_ == 0) return NetError::kWouldBlock;
     return fast_taken_;
   }
-  const size_t space = TRY(SendChecks());
-  const size_t n = std::min(space, data.size());
+  const size_t n = TRY(SendChecks(data.size()));
   if (n == 0) return size_t{0};
   Ref<TcpEndpoint> hold(*this);
   connection_->Send(n == data.size() ? data : data.Sub(0, n), !more, stack_->now());
@@ -734,7 +735,7 @@ void TcpEndpoint::Consume(size_t n) {
 
 NetResult<void> TcpEndpoint::SendUrgent(uint8_t byte) {
   StackEntry entry(*stack_);
-  TRY(SendChecks());
+  TRY(SendChecks(1));
   Ref<TcpEndpoint> hold(*this);
   connection_->SendUrgent(byte, stack_->now());
   Rearm();
@@ -774,6 +775,12 @@ size_t TcpEndpoint::Unsent() {
   return connection_ ? connection_->unsent() : 0;
 }
 
+std::pair<size_t, size_t> TcpEndpoint::Charged() {
+  StackEntry entry(*stack_);
+  if (!connection_) return {};
+  return {connection_->receive_cost(), connection_->send_cost()};
+}
+
 // Compare Linux's tcp_poll().
 uint32_t TcpEndpoint::DoPoll() {
   if (listener_) return listener_->HasWaiting() ? uint32_t{kReadable} : 0u;
@@ -795,11 +802,7 @@ uint32_t TcpEndpoint::DoPoll() {
       static_cast<size_t>(std::max<int64_t>(opt(Option::kReceiveLowat), 1))) {
     bits |= kReadable;
   }
-  if (write_end ||
-      (connection_->SendSpace() * 3 >= connection_->settings().send_buffer &&
-       connection_->unsent() < connection_->settings().notsent_lowat)) {
-    bits |= kWritable;
-  }
+  if (write_end || connection_->Writable()) bits |= kWritable;
   if (connection_->HasUrgent()) bits |= kUrgent;
   return bits;
 }
@@ -881,20 +884,29 @@ bool TcpEndpoint::Lingers() {
 
 TcpInfo TcpEndpoint::Info() {
   StackEntry entry(*stack_);
-  if (connection_) return connection_->Info(stack_->now());
-  // tcp_init_sock()
+  if (connection_) {
+    TcpInfo i = connection_->Info(stack_->now());
+    if (route_.oif != 0) {
+      i.path_mtu = std::min<uint32_t>(stack_->PathMtu(route_), route_.dst.is_v4() ? 65535 : UINT32_MAX);
+    }
+    return i;
+  }
   TcpInfo i;
+  if (listener_) {  // tcp_get_info() tells little of one
+    i.state = TcpState::kListen;
+    i.unacked = static_cast<uint32_t>(listener_->waiting());
+    i.sacked = static_cast<uint32_t>(backlog_);
+    i.cwnd = 10;
+    return i;
+  }
+  // tcp_init_sock()
   i.rto = Duration::Seconds(1);
   i.rttvar = Duration::Millis(250);
   i.send_mss = 536;
   i.ssthresh = INT32_MAX;
   i.cwnd = 10;
   i.reordering = 3;
-  if (listener_) {
-    i.state = TcpState::kListen;
-    i.unacked = static_cast<uint32_t>(listener_->waiting());  // as Linux tells for a listener
-    i.sacked = static_cast<uint32_t>(backlog_);
-  }
+  i.min_rtt = Duration::Micros(UINT32_MAX);
   return i;
 }
 

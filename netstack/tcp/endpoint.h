@@ -65,6 +65,8 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
   size_t Readable();  // SIOCINQ
   size_t Unacked();   // SIOCOUTQ
   size_t Unsent();    // SIOCOUTQNSD
+  // What counts against SO_RCVBUF and SO_SNDBUF.
+  std::pair<size_t, size_t> Charged();
 
   // A stamp to be queued once all that was written until now has been acknowledged. At most 1,000
   // wait.
@@ -141,7 +143,7 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
   void Rearm();
   void Unbind();
   Route* FreshRoute();
-  NetResult<size_t> SendChecks();
+  NetResult<size_t> SendChecks(size_t want);
 
   SockAddr local_;
   bool bound_by_user_ = false;  // bind gave an address, if only "any"

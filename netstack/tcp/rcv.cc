@@ -142,6 +142,7 @@ void TcpConnection::SynSentSegment(const TcpSegment& s, Chain payload, TimePoint
     send_.Release(acked);
   }
   snd_una_ = acked;
+  ReleaseParts();
   snd_wl2_ = acked;
   if (fast_.ask) user_.OnFastOpen(s.options, retries_ != 0 && acked == 1 && syn_data_);
   if (acked < snd_nxt_) board_.MarkAllLost(false);  // RFC 7413 4.1.3: sent again, plainly
@@ -282,6 +283,7 @@ void TcpConnection::HandleData(int64_t seq, Chain payload, bool fin, TimePoint n
     }
     return;
   }
+  if (size != 0) MeasureSegment(size);  // not beyond a gap: duplicates tell the same window, RFC 5681 2
   const bool filled_gap = !ooo_.empty();
   if (size != 0) AcceptInOrder(std::move(payload), now);
   if (filled_gap) {
@@ -374,11 +376,30 @@ void TcpConnection::NoteUrgentByte(const Chain& data, uint64_t at) {
 
 // ---- The window that we tell ----
 
+// Half of the buffer is for bytes, half for what holding them costs, until the peer's segments say better.
+size_t TcpConnection::FullReceiveSpace() const {
+  const size_t total = settings_.receive_buffer * scaling_ / 256;
+  return settings_.window_clamp != 0 ? std::min<size_t>(total, settings_.window_clamp) : total;
+}
+
 size_t TcpConnection::ReceiveSpace() const {
-  // Half of the buffer is for bytes, half for what holding them costs: tcp_adv_win_scale 1.
-  size_t total = settings_.receive_buffer / 2;
-  if (settings_.window_clamp != 0) total = std::min<size_t>(total, settings_.window_clamp);
-  return total > receive_.bytes() ? total - receive_.bytes() : 0;
+  const size_t total = FullReceiveSpace();
+  const size_t space = total > receive_.bytes() ? total - receive_.bytes() : 0;
+  return std::min<size_t>(space, rcv_ssthresh_);
+}
+
+// tcp_measure_rcv_mss() and tcp_grow_window(): large segments waste little of the buffer, so more of it can be
+// told; the window opens by two segments for each that comes. Small ones, which Linux would count by far more
+// than their bytes, are gathered here and change nothing.
+void TcpConnection::MeasureSegment(size_t size) {
+  constexpr size_t kCost = 832;  // of one buffer beyond its payload
+  if (size >= measured_ && size != measured_) {
+    scaling_ = std::max<uint32_t>(128, static_cast<uint32_t>(size * 256 / (size + kCost)));
+    measured_ = static_cast<uint32_t>(std::min<size_t>(size, path_mss_));
+  }
+  const size_t total = FullReceiveSpace();
+  if (rcv_ssthresh_ >= total || size < kCost) return;
+  rcv_ssthresh_ += std::min<uint64_t>(total - rcv_ssthresh_, 2 * std::max<uint64_t>(size, path_mss_));
 }
 
 uint32_t TcpConnection::receive_window() const {
@@ -406,9 +427,10 @@ void TcpConnection::GrowReceiveBuffer(TimePoint now) {
   if (settings_.receive_buffer_locked) return;
   if (now - tune_since_ < rtt_.srtt()) return;
   if (tune_copied_ > tune_mark_) {
-    const uint64_t want = 2 * tune_copied_ + 16ull * rcv_mss_;
+    uint64_t want = 2 * tune_copied_ + 16ull * path_mss_;
+    want += 2 * (want * (tune_copied_ - tune_mark_) / std::max<uint64_t>(tune_mark_, 1));
     const size_t buffer = static_cast<size_t>(std::min<uint64_t>(
-        2 * want, settings_.receive_buffer_max));
+        want * 256 / scaling_, settings_.receive_buffer_max));
     settings_.receive_buffer = std::max(settings_.receive_buffer, buffer);
     tune_mark_ = tune_copied_;
   }

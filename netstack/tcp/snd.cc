@@ -1,15 +1,10 @@
 // Segments out: RFC 9293 3.8, RFC 1122 4.2.3.4 (Nagle, silly windows), RFC 5681.
 #include <algorithm>
+#include <bit>
 
 #include "netstack/tcp/connection.h"
 
 namespace ringwall::net {
-namespace {
-
-constexpr uint64_t kLeastSendBuffer = 87040;  // what Linux shows for a new connection
-
-}  // namespace
-
 uint32_t TcpConnection::EffectiveMss() const {
   uint32_t mss = std::min<uint32_t>(path_mss_, agreed_.peer_mss);
   if (probe_low_ != 0) mss = std::min(mss, probe_low_);
@@ -388,11 +383,13 @@ void TcpConnection::SendResetSegment() {
   user_.Emit(seg, Chain(), EffectiveMss(), false);
 }
 
-// Twice the congestion window, so that the next window is there when the acknowledgements come.
+// Twice the congestion window, so that the next window is there when the acknowledgements come, each segment
+// with what Linux's buffers cost: tcp_sndbuf_expand().
 void TcpConnection::TuneSendBuffer() {
   if (settings_.send_buffer_locked) return;
-  const uint64_t want = std::max<uint64_t>(
-      2 * std::max<uint64_t>(cc_.cwnd, 10ull * EffectiveMss()), kLeastSendBuffer);
+  const uint32_t mss = EffectiveMss();
+  const uint64_t each = std::bit_ceil(uint64_t{std::min<uint32_t>(path_mss_, agreed_.peer_mss)} + 640) + 256;
+  const uint64_t want = (algorithm_->by_rate() ? 3 : 2) * std::max<uint64_t>(cc_.cwnd / mss, 10) * each;
   settings_.send_buffer = std::max<size_t>(
       settings_.send_buffer,
       static_cast<size_t>(std::min<uint64_t>(want, settings_.send_buffer_max)));

@@ -1,6 +1,7 @@
 #include "netstack/udp/endpoint.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "netstack/reuse_group.h"
 #include "netstack/wire/checksum.h"
@@ -11,14 +12,19 @@
 namespace ringwall::net {
 namespace {
 
-// What a queued datagram costs beyond its bytes; Linux counts the sk_buff.
-constexpr size_t kDatagramCost = 256;
 constexpr size_t kMaxSegments = 128;  // UDP_MAX_SEGMENTS
 
-size_t Cost(const Chain& c) {
-  size_t n = kDatagramCost;
-  for (const Slice& s : c.slices()) n += s.size();
-  return n;
+// What a queued datagram costs: the memory of an sk_buff whose headers and bytes lie in one block of a power of
+// two, or in pages where they are many (__ip_append_data()).
+size_t Cost(const Datagram& d) {
+  constexpr size_t kBuffer = 256, kShared = 320, kSmallHead = 576;
+  size_t bytes = 0;
+  for (const Slice& s : d.data.slices()) bytes += s.size();
+  const bool v4 = d.to.Unmapped().is_v4();
+  const size_t room = bytes + kUdpHeader + (v4 ? kIpv4Header + 31 : kIpv6Header + 24);
+  if (room <= kSmallHead - kShared) return kBuffer + kSmallHead;
+  if (room < 16384 - kShared) return kBuffer + std::bit_ceil(room + kShared);
+  return kBuffer + kSmallHead + bytes;
 }
 
 }  // namespace
@@ -205,9 +211,7 @@ NetResult<size_t> UdpEndpoint::Send(Chain data, const SendParams& params) {
   const size_t size = data.size();
   const uint32_t mark = params.mark.value_or(static_cast<uint32_t>(opt(Option::kMark)));
   const size_t gso = params.gso_size;
-  // RFC 768's length field; GSO batches are bounded alike.
-  if (size > 65535 - kUdpHeader - (to.addr.is_v4() ? kIpv4Header : 0))
-    return NetError::kMessageSize;
+  if (to.addr.is_v4() && size > 65535) return NetError::kMessageSize;
   if (gso != 0 && size > gso * kMaxSegments) return NetError::kInvalid;
 
   IfIndex oif = params.iface != 0 ? params.iface : static_cast<IfIndex>(opt(Option::kBindToDevice));
@@ -216,10 +220,16 @@ NetResult<size_t> UdpEndpoint::Send(Chain data, const SendParams& params) {
         opt(to.addr.is_v4() ? Option::kMulticastIf : Option::kMulticastIf6));
   }
   if (to.addr.is_v6() && to.addr.IsLinkLocal() && oif == 0) oif = to.scope;
+  IpAddr src = params.src.Unmapped();
+  // ip_route_output_key() looks at the source before the device.
+  if (to.addr.is_v4() && src.is_v4() && !src.IsAny()) {
+    if (src.IsMulticast() || src.IsLimitedBroadcast()) return NetError::kInvalid;
+    if (!stack_->IsLocal(src)) return NetError::kNetUnreach;
+  }
   if (params.iface != 0 && stack_->FindInterface(params.iface) == nullptr) {
     return NetError::kNoDevice;
   }
-  IpAddr src = params.src.Unmapped();
+  if (to.addr.is_v6() && src.is_v4() && !src.IsAny()) return NetError::kInvalid;
   if (src.IsNone() || src.IsAny()) src = local_.addr.Unmapped();
   if (src.is_v4() && !src.IsAny() && to.addr.is_v6()) {
     TRY(stack_->FindRoute({.dst = to.addr, .oif = oif, .mark = mark}));
@@ -233,6 +243,7 @@ NetResult<size_t> UdpEndpoint::Send(Chain data, const SendParams& params) {
                                        .mark = mark}));
   if (route.kind == Route::Kind::kBroadcast && !flag(Option::kBroadcast)) return NetError::kAccess;
   to.addr = route.dst;
+  if (size > MostBytes(route, gso != 0)) return TooLarge(route, to);
   if (params.probe) return size;
   // Only who makes room for a packet hears of these: sock_alloc_send_skb().
   if (std::optional<NetError> e = TakeErrorLocked()) return *e;
@@ -292,16 +303,31 @@ NetResult<void> UdpEndpoint::SendOne(const Route& route, const SockAddr& to, uin
     }
   }
   NetResult<void> sent = stack_->SendIp(route, ip, std::move(p));
-  if (!sent.ok() && sent.error() == NetError::kMessageSize &&
-      flag(v4 ? Option::kRecvErr : Option::kRecvErr6)) {
-    QueuedError e;
-    e.error = NetError::kMessageSize;
-    e.origin = 1;
-    e.info = stack_->PathMtu(route);
-    e.destination = ToUser(to);
-    QueueError(std::move(e));
-  }
+  if (!sent.ok() && sent.error() == NetError::kMessageSize) return TooLarge(route, to);
   return sent;
+}
+
+// RFC 768's length field, and what may not be cut. Beyond the loopback SendIp looks at the path.
+size_t UdpEndpoint::MostBytes(const Route& route, bool cut) {
+  const bool v4 = route.dst.is_v4();
+  const size_t headers = kUdpHeader + (v4 ? kIpv4Header : kIpv6Header);
+  const size_t most = v4 ? 65535 : 65535 + kIpv6Header;
+  const int64_t discover = opt(v4 ? Option::kMtuDiscover : Option::kMtuDiscover6);
+  const bool whole = !cut && discover >= 2 && discover <= 4 && stack_->ShortWay(route);
+  return std::min<size_t>(most, whole ? stack_->PathMtu(route) : most) - headers;
+}
+
+// ip_local_error().
+NetError UdpEndpoint::TooLarge(const Route& route, const SockAddr& to) {
+  const bool v4 = route.dst.is_v4();
+  if (!flag(v4 ? Option::kRecvErr : Option::kRecvErr6)) return NetError::kMessageSize;
+  QueuedError e;
+  e.error = NetError::kMessageSize;
+  e.origin = kOriginLocal;
+  e.info = std::min<uint32_t>(stack_->PathMtu(route), v4 ? 65535 : UINT32_MAX);
+  e.destination = ToUser(to);
+  QueueError(std::move(e));
+  return NetError::kMessageSize;
 }
 
 void UdpEndpoint::SetGro(bool on) {
@@ -323,8 +349,13 @@ NetResult<Datagram> UdpEndpoint::Receive(bool peek, size_t* skip) {
   if (peek) return queue_.front();
   Datagram d = std::move(queue_.front());
   queue_.pop_front();
-  queued_bytes_ -= Cost(d.data);
+  queued_bytes_ -= Cost(d);
   return d;
+}
+
+size_t UdpEndpoint::QueuedBytes() {
+  StackEntry entry(*stack_);
+  return queued_bytes_;
 }
 
 size_t UdpEndpoint::NextSize() {
@@ -398,12 +429,15 @@ void UdpEndpoint::Enqueue(const IpReceived& rx, uint16_t sport, Chain payload) {
 void UdpEndpoint::EnqueueOne(const IpReceived& rx, uint16_t sport, Chain payload,
                              uint16_t gso_size) {
   UdpCounters& count = rx.dst.is_v4() ? stack_->counters().udp4 : stack_->counters().udp6;
-  const size_t cost = Cost(payload);
-  // As Linux: one datagram is always taken when nothing is queued.
   if (filter_ && !PassesFilter(rx, sport, &payload)) {
     count.in_errors++;
     return;
   }
+  Datagram d;
+  d.data = std::move(payload);
+  d.to = family_ == Family::kV6 ? rx.dst.Mapped() : rx.dst;
+  const size_t cost = Cost(d);
+  // As Linux: one datagram is always taken when nothing is queued.
   if (queued_bytes_ != 0 &&
       queued_bytes_ + cost > static_cast<size_t>(opt(Option::kReceiveBuffer))) {
     drops_++;
@@ -412,11 +446,9 @@ void UdpEndpoint::EnqueueOne(const IpReceived& rx, uint16_t sport, Chain payload
     return;
   }
   Chain kept;
-  for (const Slice& s : payload.slices()) kept.Append(s.Compact());
-  Datagram d;
+  for (const Slice& s : d.data.slices()) kept.Append(s.Compact());
   d.data = std::move(kept);
   d.from = ToUser({rx.src, sport, rx.iface});
-  d.to = family_ == Family::kV6 ? rx.dst.Mapped() : rx.dst;
   d.iface = rx.iface;
   d.ttl = rx.ttl;
   d.tos = rx.tos;
@@ -447,6 +479,7 @@ void UdpEndpoint::OnIcmp(const IcmpError& e, uint16_t remote_port) {
     q.info = e.mtu;
     q.offender = e.reporter;
     q.destination = ToUser({e.remote, remote_port, 0});
+    q.NoteArrival(e);
     if (e.transport.size() > kUdpHeader) q.payload = e.transport.Sub(kUdpHeader).Compact();
     QueueError(std::move(q));
   }

@@ -38,6 +38,8 @@ class UdpEndpoint final : public Endpoint {
   void SetGro(bool on);
   // Bytes of the next datagram (FIONREAD).
   size_t NextSize();
+  // What counts against SO_RCVBUF.
+  size_t QueuedBytes();
 
   // ---- Internal ----
   uint16_t port() const { return local_.port; }
@@ -87,6 +89,9 @@ class UdpEndpoint final : public Endpoint {
   bool read_shut_ = false;
   bool write_shut_ = false;
   Ring<Datagram> queue_;
+  size_t MostBytes(const Route& route, bool cut);
+  NetError TooLarge(const Route& route, const SockAddr& to);
+
   size_t queued_bytes_ = 0;
 };
 
