@@ -444,6 +444,7 @@ void Stack::DeliverLoop(LoopItem& item) {
       TapFrame(*lo, flat.span(), kEthHeader, true);
       TapFrame(*lo, flat.span(), kEthHeader, false);
     }
+    if (!FilterLoop(*lo, frame.data, item.meta)) return;
     incoming_meta_ = std::move(item.meta);
     if (frame.data.data()[0] >> 4 == 4) return Ipv4In(*lo, frame.data, frame, false);
     return Ipv6In(*lo, frame.data, frame);
