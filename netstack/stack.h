@@ -247,8 +247,10 @@ class Stack final : public RefCounted<Stack> {
   // Takes one away, by the tuple of either direction; false: there is none.
   bool ForgetConnection(const CtTuple& tuple);
   void FlushConnections();
+  // dst, src: what is to be translated, which changes the second tuple first.
+  NetResult<void> AddConnection(Ref<Connection> c, const std::optional<NatRange>& dst = {},
+                                const std::optional<NatRange>& src = {});
   // The change sees the connection itself; false: there is none.
-  NetResult<void> AddConnection(Ref<Connection> c);
   bool ChangeConnection(const CtTuple& tuple, const std::function<void(Connection&)>& change);
   // The keys of Fast Open's cookies; the second is of those that are still good.
   void SetFastOpenKeys(std::vector<SipKey> keys);
