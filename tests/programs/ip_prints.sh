@@ -102,7 +102,7 @@ x ip -6 route get fibmatch 2001:db8:1::1
 x ip neigh add 10.1.0.7 lladdr 02:00:00:00:00:77 dev v0
 x ip neigh add 10.1.0.8 lladdr 02:00:00:00:00:78 dev v0 nud stale
 x ip -6 neigh add fd00:1::7 lladdr 02:00:00:00:00:79 dev v0 nud noarp router
-x ip -4 neigh
+x ip -4 neigh | LC_ALL=C sort
 x ip -j neigh show nud permanent
 x ip neigh get 10.1.0.7 dev v0
 x ip neigh del 10.1.0.99 dev v0
