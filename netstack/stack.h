@@ -250,8 +250,10 @@ class Stack final : public RefCounted<Stack> {
   // Takes one away, by the tuple of either direction; false: there is none.
   bool ForgetConnection(const CtTuple& tuple);
   void FlushConnections();
+  // dst, src: what is to be translated, which changes the second tuple first.
+  NetResult<void> AddConnection(Ref<Connection> c, const std::optional<NatRange>& dst = {},
+                                const std::optional<NatRange>& src = {});
   // The change sees the connection itself; false: there is none.
-  NetResult<void> AddConnection(Ref<Connection> c);
   bool ChangeConnection(const CtTuple& tuple, const std::function<void(Connection&)>& change);
   // The keys of Fast Open's cookies; the second is of those that are still good.
   void SetFastOpenKeys(std::vector<SipKey> keys);
@@ -291,6 +293,12 @@ class Stack final : public RefCounted<Stack> {
   uint64_t Random64();
   void FillRandom(MutableByteSpan out) {
     if (!shut_down_) host_.FillRandom(out);
+  }
+  Interface* FindInterface(std::string_view name) {
+    for (auto& [index, i] : interfaces_) {
+      if (i->config.name == name) return i.get();
+    }
+    return nullptr;
   }
   Interface* FindInterface(IfIndex i) {
     auto it = interfaces_.find(i);
@@ -342,6 +350,8 @@ class Stack final : public RefCounted<Stack> {
 
   void TransmitFrame(Interface& iface, const MacAddr& dst, uint16_t type, Packet packet);
   void TransmitRawFrame(Interface& iface, Packet frame);
+  // What a rule sends out by another device; at most a few from one frame.
+  void SendFrameCopy(IfIndex oif, const FilterPacket& p);
   void SendToNextHop(const Route& route, Packet packet);
 
   // rx: the packet that provoked the error, from its IP header on. Rate limited; sends nothing
@@ -391,6 +401,12 @@ class Stack final : public RefCounted<Stack> {
   };
   // filter/hooks.cc. False: dropped; else the datagram may be another one.
   bool FilterIn(Hook hook, IpReceived& rx, Slice& datagram);
+  // filter/link_hooks.cc: a frame at a hook of arp's, bridge's or netdev's, in by one interface or out by one
+  // (or both). False: dropped; else the frame may be another one.
+  bool FilterFrame(NftFamily layer, uint32_t hook, const Interface* in, const Interface* out,
+                   FilterPacket::Sum sum, Slice& frame);
+  bool Egress(Interface& iface, Packet& frame);
+  bool FilterLoop(Interface& lo, Slice& datagram, PacketMeta& meta);
   bool FilterForward(const IpReceived& rx, const Route& route, Slice& datagram);
   NetResult<void> SendFiltered(const Route& route, Packet packet, const PacketMeta& meta,
                                bool dont_fragment);
@@ -485,6 +501,8 @@ class Stack final : public RefCounted<Stack> {
   std::unique_ptr<Netfilter> filter_;
   const PacketMeta* attach_ = nullptr;
   PacketMeta incoming_meta_;  // of a datagram that comes round the loopback
+  uint32_t frame_mark_ = 0;   // of the frame that is on its way in or through a bridge
+  int frame_depth_ = 0;
 };
 
 // One entry into the stack: takes the lock and the time; on the way out it runs what was queued on

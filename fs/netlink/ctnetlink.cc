@@ -231,6 +231,32 @@ void Apply(const NfAttrs& a, net::TimePoint now, net::Connection& to) {
   ApplyTcp(a, to);
 }
 
+// nfnetlink_parse_nat()
+Result<net::NatRange> ParseNat(const Attr& given, bool v4) {
+  const NfAttrs a(given.data);
+  net::NatRange range;
+  const auto address = [&](size_t attr) -> Result<IpAddr> {
+    const Attr* ip = a.Get(attr);
+    if (ip == nullptr) return IpAddr();
+    if (ip->size() < (v4 ? 4u : 16u)) return Errno(EINVAL);
+    return v4 ? IpAddr::V4(ip->data.data()) : IpAddr::V6(ip->data.data());
+  };
+  range.min = TRY(address(v4 ? CTA_NAT_V4_MINIP : CTA_NAT_V6_MINIP));
+  range.max = TRY(address(v4 ? CTA_NAT_V4_MAXIP : CTA_NAT_V6_MAXIP));
+  if (range.max.IsNone()) range.max = range.min;
+  const Attr* proto = a.Get(CTA_NAT_PROTO);
+  if (proto == nullptr) return range;
+  const NfAttrs ports(proto->data);
+  const Attr* low = ports.Get(CTA_PROTONAT_PORT_MIN);
+  const Attr* high = ports.Get(CTA_PROTONAT_PORT_MAX);
+  if ((low != nullptr && low->size() < 2) || (high != nullptr && high->size() < 2)) return Errno(EINVAL);
+  if (low == nullptr) return range;
+  range.has_ports = true;
+  range.min_port = low->Be16();
+  range.max_port = high != nullptr ? high->Be16() : range.min_port;
+  return range;
+}
+
 // ctnetlink_create_conntrack().
 Result<void> Create(Context& c, uint8_t family, const NfAttrs& a) {
   const Attr* orig = a.Get(CTA_TUPLE_ORIG);
@@ -242,11 +268,11 @@ Result<void> Create(Context& c, uint8_t family, const NfAttrs& a) {
   made->tuples = {first, second};
   if (made->tuples[0].protocol != made->tuples[1].protocol) return Errno(EINVAL);
   if (a.Get(CTA_TIMEOUT) == nullptr) return Errno(EINVAL);
-  if (a.Get(CTA_NAT_SRC) != nullptr || a.Get(CTA_NAT_DST) != nullptr) {
-    return c.ack.Fail(EOPNOTSUPP, "the tuples say what is translated");
-  }
+  std::optional<net::NatRange> dst, src;
+  if (const Attr* nat = a.Get(CTA_NAT_DST)) dst = TRY(ParseNat(*nat, first.src.is_v4()));
+  if (const Attr* nat = a.Get(CTA_NAT_SRC)) src = TRY(ParseNat(*nat, first.src.is_v4()));
   Apply(a, c.stack().Now(), *made);
-  net::NetResult<void> added = c.stack().AddConnection(std::move(made));
+  net::NetResult<void> added = c.stack().AddConnection(std::move(made), dst, src);
   if (!added.ok()) return net::ToErrno(added.error());
   return {};
 }

@@ -16,10 +16,12 @@ using net::NftFamily;
 using net::NftRule;
 using net::NftTable;
 
-constexpr size_t kMostTables = 1024, kMostChains = 65536, kMostRules = 1 << 17, kMostExprs = 128;
+constexpr size_t kMostTables = 1024, kMostChains = 65536, kMostRules = 1 << 17, kMostExprs = 128,
+                 kMostDevices = 256;  // NFT_NETDEVICE_MAX
 
 bool Known(NftFamily f) {
-  return f == NftFamily::kInet || f == NftFamily::kIp || f == NftFamily::kIp6;
+  return f == NftFamily::kInet || f == NftFamily::kIp || f == NftFamily::kIp6 || f == NftFamily::kArp ||
+         f == NftFamily::kBridge || f == NftFamily::kNetdev;
 }
 
 std::vector<uint8_t> Contents(const Attr* a) {
@@ -136,19 +138,46 @@ Result<void> NftTransaction::DelTable(const Request& r, const NfAttrs& a) {
 
 // ---- Chains ----
 
-Result<void> NftTransaction::ReadHook(const Attr& hook, const Attr* type, NftFamily, NftChain& c) {
+// nft_chain_parse_hook()
+Result<void> NftTransaction::ReadHook(const Request& r, const Attr& hook, const Attr* type, NftChain& c) {
+  const NftFamily family = r.family;
   const NfAttrs h(hook.data);
   if (h.Get(NFTA_HOOK_HOOKNUM) == nullptr) return Errno(EINVAL);
   const uint32_t number = h.Be32(NFTA_HOOK_HOOKNUM);
   c.type = type == nullptr ? "filter" : std::string(type->Text());
-  if (c.type != "filter" && c.type != "nat" && c.type != "route") return Errno(ENOENT);
+  const bool ip = family == NftFamily::kIp || family == NftFamily::kIp6 || family == NftFamily::kInet;
+  if (c.type != "filter" && (!ip || (c.type != "nat" && c.type != "route"))) {
+    return r.ack.FailAt(ENOENT, nullptr, type);
+  }
   if (type != nullptr && h.Get(NFTA_HOOK_PRIORITY) == nullptr) return Errno(EINVAL);
-  if (number >= net::kHooks) return Errno(EOPNOTSUPP);
+  uint32_t hooks = net::kHooks;
+  if (family == NftFamily::kInet && c.type == "filter") hooks = net::kNftInetIngress + 1;
+  if (family == NftFamily::kArp || family == NftFamily::kNetdev) hooks = 2;
+  if (number >= hooks) return Errno(EOPNOTSUPP);
   const int32_t priority = static_cast<int32_t>(h.Be32(NFTA_HOOK_PRIORITY));
   if (c.type == "nat" && (number == 2 || priority <= -200)) return Errno(EOPNOTSUPP);
   if (c.type == "route" && number != 3) return Errno(EOPNOTSUPP);
-  c.base = net::NftHook{static_cast<net::Hook>(number), number, priority};
-  return {};
+  c.base = net::NftHook{static_cast<net::Hook>(number), number, priority, {}};
+  const bool devices = family == NftFamily::kNetdev || (family == NftFamily::kInet && number == net::kNftInetIngress);
+  const Attr* one = h.Get(NFTA_HOOK_DEV);
+  const Attr* list = h.Get(NFTA_HOOK_DEVS);
+  if (!devices) return one != nullptr || list != nullptr ? Result<void>(Errno(EOPNOTSUPP)) : Result<void>();
+  std::vector<std::string>& names = c.base->devices;
+  const auto add = [&](const Attr& a) -> Result<void> {
+    if (stack_.FindInterface(a.Text()) == nullptr) return r.ack.FailAt(ENOENT, nullptr, &a);
+    if (std::find(names.begin(), names.end(), a.Text()) != names.end()) return Errno(EEXIST);
+    if (names.size() >= kMostDevices) return Errno(EFBIG);
+    names.emplace_back(a.Text());
+    return {};
+  };
+  if (one != nullptr) return add(*one);
+  if (list == nullptr) return Errno(EINVAL);
+  AttrWalk walk(list->data);
+  while (std::optional<Attr> a = walk.Next()) {
+    if (a->type != NFTA_DEVICE_NAME) return Errno(EINVAL);
+    TRY(add(*a));
+  }
+  return names.empty() ? Result<void>(Errno(EINVAL)) : Result<void>();
 }
 
 Result<void> NftTransaction::NewChain(const Request& r, const NfAttrs& a) {
@@ -177,10 +206,15 @@ Result<void> NftTransaction::NewChain(const Request& r, const NfAttrs& a) {
     if (hook != nullptr) {
       if (!c->base) return Errno(EEXIST);
       NftChain asked;
-      TRY(ReadHook(*hook, a.Get(NFTA_CHAIN_TYPE), r.family, asked));
+      TRY(ReadHook(r, *hook, a.Get(NFTA_CHAIN_TYPE), asked));
       if (asked.type != c->type || asked.base->number != c->base->number ||
           asked.base->priority != c->base->priority) {
         return Errno(EEXIST);
+      }
+      // More devices for a chain that has some.
+      for (std::string& name : asked.base->devices) {
+        std::vector<std::string>& have = c->base->devices;
+        if (std::find(have.begin(), have.end(), name) == have.end()) have.push_back(std::move(name));
       }
     }
     if (policy != nullptr) c->policy = static_cast<int32_t>(policy->Be32());
@@ -204,7 +238,7 @@ Result<void> NftTransaction::NewChain(const Request& r, const NfAttrs& a) {
   fresh.flags = a.Be32(NFTA_CHAIN_FLAGS);
   fresh.userdata = Contents(a.Get(NFTA_CHAIN_USERDATA));
   if (hook != nullptr) {
-    TRY(ReadHook(*hook, a.Get(NFTA_CHAIN_TYPE), r.family, fresh));
+    TRY(ReadHook(r, *hook, a.Get(NFTA_CHAIN_TYPE), fresh));
     fresh.flags |= NFT_CHAIN_BASE;
   }
   if (policy != nullptr) fresh.policy = static_cast<int32_t>(policy->Be32());
@@ -305,6 +339,8 @@ Result<void> NftTransaction::NewRule(const Request& r, const NfAttrs& a) {
     if (nat && c->base && c->type != "nat") return Errno(EOPNOTSUPP);
     if (e->name == "masq" && c->base && c->base->number != 4) return Errno(EOPNOTSUPP);
     if (e->name == "redir" && c->base && c->base->number != 0 && c->base->number != 3) return Errno(EOPNOTSUPP);
+    const bool egress = r.family == NftFamily::kNetdev && c->base && c->base->number == net::kNftEgress;
+    if (e->name == "reject" && egress) return Errno(EOPNOTSUPP);
     if (e->name == "tproxy" && c->base && c->base->number != 0) return Errno(EOPNOTSUPP);
     std::vector<const net::NftVerdict*> to;
     e->Chains(&to);

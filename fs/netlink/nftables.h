@@ -44,7 +44,7 @@ class NftTransaction {
   Result<net::NftChain*> FindChain(const Request& r, net::NftTable& t, const Attr* name,
                                    const Attr* handle);
   Result<net::NftSet*> FindSet(net::NftTable& t, const Attr* name, const Attr* id);
-  Result<void> ReadHook(const Attr& hook, const Attr* type, net::NftFamily family, net::NftChain& c);
+  Result<void> ReadHook(const Request& r, const Attr& hook, const Attr* type, net::NftChain& c);
   Result<std::vector<Ref<net::NftExpr>>> ReadExprs(net::NftTable& t, const Attr& list);
   Result<Ref<net::NftExpr>> ReadExpr(net::NftTable& t, const Attr& element);
   Result<void> ReadVerdict(net::NftTable& t, const Attr& data, net::NftVerdict* out);

@@ -57,6 +57,12 @@ void PutChain(Builder& b, const NftTable& t, const NftChain& c) {
     const size_t hook = b.Nest(Nested(NFTA_CHAIN_HOOK));
     b.Be32(NFTA_HOOK_HOOKNUM, c.base->number);
     b.Be32(NFTA_HOOK_PRIORITY, static_cast<uint32_t>(c.base->priority));
+    if (!c.base->devices.empty()) {
+      const size_t devices = b.Nest(Nested(NFTA_HOOK_DEVS));
+      for (const std::string& name : c.base->devices) b.Text(NFTA_DEVICE_NAME, name);
+      b.Unnest(devices);
+      if (c.base->devices.size() == 1) b.Text(NFTA_HOOK_DEV, c.base->devices[0]);
+    }
     b.Unnest(hook);
     b.Be32(NFTA_CHAIN_POLICY, static_cast<uint32_t>(c.policy));
     b.Text(NFTA_CHAIN_TYPE, c.type);

@@ -55,6 +55,7 @@ class Reader {
     b.Text(static_cast<uint16_t>(name), set);
     return b.Take();
   }
+  Result<void> CheckLayer() const;
   Result<void> Simple();
   Result<void> Packet();
   Result<void> Translate();
@@ -357,8 +358,23 @@ Result<void> Reader::Extension() {
   return {};
 }
 
+// What there is not for frames: their families have no connections, no routes, no sockets.
+Result<void> Reader::CheckLayer() const {
+  using net::NftFamily;
+  const std::string& k = s_.kind;
+  const bool netdev = family_ == NftFamily::kNetdev;
+  if ((k == "fwd" || k == "dup") && !netdev) return Errno(ENOENT);
+  if (family_ != NftFamily::kArp && family_ != NftFamily::kBridge && !netdev) return {};
+  if (k == "ct") return Errno(EPROTO);
+  if (k == "socket") return Errno(EOPNOTSUPP);
+  if (!netdev && (k == "fib" || k == "reject")) return Errno(ENOENT);
+  if (k == "queue" || k == "nat" || k == "masq" || k == "redir" || k == "match" || k == "target") return Errno(ENOENT);
+  return {};
+}
+
 Result<Ref<net::NftExpr>> Reader::Read() {
   const std::string& k = s_.kind;
+  TRY(CheckLayer());
   if (k == "immediate" || k == "cmp" || k == "range" || k == "bitwise" || k == "byteorder") {
     TRY(Simple());
   } else if (k == "payload" || k == "meta" || k == "ct" || k == "rt" || k == "fib" || k == "exthdr" ||
@@ -366,6 +382,12 @@ Result<Ref<net::NftExpr>> Reader::Read() {
     TRY(Packet());
   } else if (k == "reject" || k == "nat" || k == "masq" || k == "redir") {
     TRY(Translate());
+  } else if (k == "fwd") {
+    // By a neighbour's address: not here.
+    if (a_.Get(NFTA_FWD_SREG_ADDR) != nullptr) return Errno(EOPNOTSUPP);
+    TRY(Source(NFTA_FWD_SREG_DEV, 4));
+  } else if (k == "dup") {
+    TRY(Source(NFTA_DUP_SREG_DEV, 4));
   } else if (k == "tproxy") {
     TRY(Tproxy());
   } else if (k == "socket") {

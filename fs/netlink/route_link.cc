@@ -144,8 +144,9 @@ void FillLink(Builder& b, const net::InterfaceInfo& i, uint32_t change, uint32_t
   b.U8(IFLA_OPERSTATE, OperState(i));
   b.U8(IFLA_LINKMODE, 0);
   b.U32(IFLA_MTU, i.mtu);
-  b.U32(IFLA_MIN_MTU, i.config.min_mtu);
-  b.U32(IFLA_MAX_MTU, i.config.max_mtu);
+  const bool loopback = i.kind == net::LinkKind::kLoopback;
+  b.U32(IFLA_MIN_MTU, loopback ? 0 : i.config.min_mtu);
+  b.U32(IFLA_MAX_MTU, loopback ? 0 : i.config.max_mtu);
   b.U32(IFLA_GROUP, i.group);
   b.U32(IFLA_PROMISCUITY, (i.flags & net::kIffPromisc) != 0);
   b.U32(61 /* IFLA_ALLMULTI */, (i.flags & net::kIffAllMulti) != 0);
@@ -153,7 +154,7 @@ void FillLink(Builder& b, const net::InterfaceInfo& i, uint32_t change, uint32_t
   b.U32(IFLA_GSO_MAX_SEGS, 65535);
   b.U32(IFLA_GSO_MAX_SIZE, 65536);
   b.U32(IFLA_GRO_MAX_SIZE, 65536);
-  b.U32(59 /* IFLA_TSO_MAX_SIZE */, 65536);
+  b.U32(59 /* IFLA_TSO_MAX_SIZE */, loopback || i.config.type == "veth" ? 524280 : 65536);
   b.U32(60 /* IFLA_TSO_MAX_SEGS */, 65535);
   b.U32(IFLA_NUM_RX_QUEUES, 1);
   if (i.config.lower != 0) {
@@ -171,7 +172,7 @@ void FillLink(Builder& b, const net::InterfaceInfo& i, uint32_t change, uint32_t
   b.U8(IFLA_CARRIER, i.config.carrier);
   b.Text(IFLA_QDISC, i.up ? (i.config.type.empty() && i.kind == net::LinkKind::kEthernet
                                  ? "pfifo_fast" : "noqueue")
-                          : i.kind == net::LinkKind::kLoopback ? "noqueue" : "noop");
+                          : "noop");
   if (!i.alias.empty()) b.Text(IFLA_IFALIAS, i.alias);
   b.U32(IFLA_CARRIER_CHANGES, static_cast<uint32_t>(i.carrier_changes));
   b.U32(IFLA_CARRIER_UP_COUNT, static_cast<uint32_t>((i.carrier_changes + 1) / 2));

@@ -1,5 +1,9 @@
 // RTM_*ROUTE (net/ipv4/fib_frontend.c, net/ipv6/route.c).
 #include <linux/if_addr.h>
+#include <linux/netconf.h>
+
+#include <algorithm>
+#include <cstddef>
 
 #include "fs/netlink/route.h"
 
@@ -17,6 +21,9 @@ constexpr Policy<RTA_MAX> kRouteRules = {
     {RTA_MARK, {AttrKind::kU32}},
 };
 using RouteAttrs = Attrs<RTA_MAX>;
+
+// RTCF_LOCAL, RTCF_BROADCAST, RTCF_MULTICAST of linux/in_route.h.
+constexpr uint32_t kLocalFlag = 0x80000000, kBroadcastFlag = 0x10000000, kMulticastFlag = 0x20000000;
 
 uint8_t TypeOf(net::RouteType t) {
   switch (t) {
@@ -71,6 +78,26 @@ void PutGateway(Builder& b, const net::IpAddr& gateway, net::Family family) {
   memcpy(bytes.data(), &via.rtvia_family, 2);
   memcpy(bytes.data() + 2, gateway.data(), gateway.size());
   b.Attribute(RTA_VIA, bytes);
+}
+
+// The order in which the kernel's trees give what they hold: by table, then by address; of nested prefixes
+// IPv4's trie has the longer one first where both begin at one address (fib_trie), IPv6's tree everywhere.
+bool Before(const net::RouteEntry& a, const net::RouteEntry& b) {
+  if (a.dst.addr.family() != b.dst.addr.family()) return a.dst.addr.is_v4();
+  if (a.table != b.table) return a.table < b.table;
+  const bool nested = a.dst.addr.is_v6() && a.dst.len != b.dst.len &&
+                      (a.dst.len < b.dst.len ? a.dst.Contains(b.dst.addr) : b.dst.Contains(a.dst.addr));
+  if (!nested && a.dst.addr != b.dst.addr) return a.dst.addr < b.dst.addr;
+  if (a.dst.len != b.dst.len) return a.dst.len > b.dst.len;
+  if (a.tos != b.tos) return a.tos > b.tos;
+  return a.metric < b.metric;
+}
+
+// Until a rule is added the tables "local" and "main" are one (fib_unmerge()).
+bool Merged(Context& c, net::Family family) {
+  size_t n = 0;
+  for (const net::RuleEntry& r : c.stack().Rules()) n += r.family == family;
+  return n <= 3;
 }
 
 }  // namespace
@@ -154,11 +181,11 @@ Result<void> DumpRoutes(Context& c) {
   Builder b;
   std::vector<net::RouteEntry> all = c.stack().LocalRoutes();
   for (net::RouteEntry& r : c.stack().Routes()) all.push_back(std::move(r));
+  std::stable_sort(all.begin(), all.end(), Before);
   bool found_table = table == 0 || table == RT_TABLE_MAIN || table == RT_TABLE_LOCAL;
   for (net::Family f : {net::Family::kV4, net::Family::kV6}) {
     if (cloned) break;  // no route is cached
     if (af != AF_UNSPEC && FamilyOf(af) != f) continue;
-    // The table "main" before "local", as fib_table_hash and the tree's order give it for others.
     for (const net::RouteEntry& r : all) {
       if (r.dst.addr.family() != f) continue;
       if (table != 0 && r.table != table) continue;
@@ -202,6 +229,12 @@ Result<void> GetRoute(Context& c) {
   q.uid = a.U32(RTA_UID);
   if (q.iif != 0 && !c.stack().FindInterfaceInfo(q.iif)) return Errno(ENODEV);
   if (q.oif != 0 && !c.stack().FindInterfaceInfo(q.oif)) return Errno(ENODEV);
+  const bool v4 = family == net::Family::kV4;
+  if (v4 && !q.src.IsNone() && q.iif == 0) {
+    // ip_route_output_key_hash_rcu(): a source must be an address of one's own.
+    net::NetResult<net::Route> own = c.stack().LookupRoute({.dst = q.src});
+    if (!own.ok() || own->kind != net::Route::Kind::kLocal) return Errno(ENETUNREACH);
+  }
   std::optional<net::RouteEntry> entry;
   net::NetResult<net::Route> r = c.stack().LookupRoute(q, &entry);
   if (!r.ok()) return net::ToErrno(r.error());
@@ -209,6 +242,7 @@ Result<void> GetRoute(Context& c) {
     c.Answer(RTM_NEWROUTE, 0, [&](Builder& b) { FillRoute(b, *entry, 0); });
     return {};
   }
+  uint32_t flags = 0;
   net::RouteEntry out;
   out.dst = {r->dst, static_cast<uint8_t>(q.dst.size() * 8)};
   out.oif = r->oif;
@@ -221,18 +255,46 @@ Result<void> GetRoute(Context& c) {
     case net::Route::Kind::kLocal:
       out.type = net::RouteType::kLocal;
       out.table = net::kTableLocal;
+      flags = kLocalFlag;
       break;
     case net::Route::Kind::kBroadcast:
       out.type = net::RouteType::kBroadcast;
       out.table = net::kTableLocal;
+      flags = kLocalFlag | kBroadcastFlag;
       break;
-    case net::Route::Kind::kMulticast: out.type = net::RouteType::kMulticast; break;
+    case net::Route::Kind::kMulticast:
+      out.type = net::RouteType::kMulticast;
+      out.table = net::kTableLocal;
+      flags = kMulticastFlag;
+      break;
     default: break;
   }
-  if (family == net::Family::kV6 && entry) out.protocol = entry->protocol;
+  if (v4 && out.table == net::kTableLocal && Merged(c, family)) out.table = net::kTableMain;
+  if (!v4) out.protocol = entry ? entry->protocol : uint8_t{RTPROT_KERNEL};
+  if (entry) {
+    out.mtu = entry->mtu;
+    out.advmss = entry->advmss;
+    out.hop_limit = entry->hop_limit;
+  }
+  if (v4) {
+    // What was asked for is not told twice, and for what comes in there is no source of ours.
+    if (q.iif != 0 || out.preferred_src == q.src) out.preferred_src = net::IpAddr();
+  } else if (!q.src.IsNone()) {
+    net::RouteQuery any = q;
+    any.src = net::IpAddr();
+    net::NetResult<net::Route> best = c.stack().LookupRoute(any);
+    if (best.ok()) out.preferred_src = best->src;
+  }
   c.Answer(RTM_NEWROUTE, 0, [&](Builder& b) {
-    FillRoute(b, out, family == net::Family::kV4 ? 0x200u : 0u);  // RTM_F_CLONED
-    if (family == net::Family::kV4) {
+    const size_t at = b.size();
+    FillRoute(b, out, v4 ? flags | RTM_F_CLONED : 0u);
+    if (!v4 || !q.src.IsNone()) {
+      b.bytes()[at + offsetof(rtmsg, rtm_src_len)] = static_cast<uint8_t>(q.dst.size() * 8);
+      PutAddress(b, RTA_SRC, q.src.IsNone() ? net::IpAddr::Any(family) : q.src);
+    }
+    if (v4) {
+      if (q.mark != 0) b.U32(RTA_MARK, q.mark);
+      if (q.iif != 0) b.U32(RTA_IIF, q.iif);
       b.U32(RTA_UID, c.task.creds().euid);
       rta_cacheinfo ci = {};
       b.Value(RTA_CACHEINFO, ci);
@@ -406,9 +468,13 @@ Result<void> DumpNetconf(Context& c) {
       if (af != AF_UNSPEC && af != f) continue;
       c.BeginPart(b, RTM_NEWNETCONF);
       b.Put(rtgenmsg{f});
-      b.U32(1, i.index);  // NETCONFA_IFINDEX
+      b.U32(NETCONFA_IFINDEX, i.index);
       const net::StackConfig config = c.stack().Config();
-      b.U32(2, f == AF_INET ? config.forwarding4 : config.forwarding6);  // NETCONFA_FORWARDING
+      b.U32(NETCONFA_FORWARDING, f == AF_INET ? config.forwarding4 : config.forwarding6);
+      if (f == AF_INET) b.U32(NETCONFA_RP_FILTER, 0);
+      b.U32(NETCONFA_MC_FORWARDING, 0);
+      b.U32(NETCONFA_PROXY_NEIGH, 0);
+      b.U32(NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN, 0);
       b.End();
     }
   }

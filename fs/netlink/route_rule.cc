@@ -38,7 +38,10 @@ void FillRule(Builder& b, const net::RuleEntry& r) {
   head.table = r.table < 256 ? static_cast<uint8_t>(r.table) : uint8_t{RT_TABLE_COMPAT};
   head.action = static_cast<uint8_t>(r.action);
   if (r.action != net::RuleAction::kTable) head.table = 0;
-  if (r.invert) head.flags = FIB_RULE_INVERT;
+  if (r.invert) head.flags |= FIB_RULE_INVERT;
+  // Of interfaces that are not there.
+  if (!r.iif_name.empty() && r.iif == 0) head.flags |= FIB_RULE_IIF_DETACHED;
+  if (!r.oif_name.empty() && r.oif == 0) head.flags |= FIB_RULE_OIF_DETACHED;
   b.Put(head);
   if (r.action == net::RuleAction::kTable) b.U32(FRA_TABLE, r.table);
   b.U32(FRA_SUPPRESS_PREFIXLEN, static_cast<uint32_t>(r.suppress_prefix_len));

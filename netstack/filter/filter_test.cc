@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "netstack/device/veth.h"
+#include "netstack/filter/nft_expr.h"
 #include "netstack/tcp/endpoint.h"
 #include "netstack/testing/fake_host.h"
 #include "netstack/testing/xt_rules.h"
@@ -238,6 +239,46 @@ TEST_F(FilterTest, BlobsThatCannotBeAreRefused) {
     Ref<UdpEndpoint> u = inside_.Bound(8);
     static_cast<void>(Send(*u, IpAddr::V4(127, 0, 0, 1), 7));
     u->Close();
+  }
+}
+
+// Frames cut anywhere are read to their end and no further, whatever a rule asks for.
+TEST_F(FilterTest, FramesOfEveryLengthAreRead) {
+  Packet p(Chain(Slice::Copy(std::vector<uint8_t>(24, 7))));
+  IpHeader h;
+  h.src = IpAddr::V4(10, 0, 0, 1);
+  h.dst = IpAddr::V4(10, 0, 0, 2);
+  h.protocol = kProtoTcp;
+  h.Write(p.Prepend(h.size()), p.size());
+  WriteEthernet(p.Prepend(kEthHeader), {{2, 0, 0, 0, 0, 1}}, {{2, 0, 0, 0, 0, 2}}, kEthIpv4);
+  const Slice whole = p.Flatten();
+  Conntrack conntrack(inside_.stack->config().ct);
+  for (size_t n = kEthHeader; n <= whole.size(); n++) {
+    for (uint16_t type : {kEthIpv4, kEthIpv6, kEthArp}) {
+      FilterPacket f = FilterPacket::ParseFrame(whole.span().first(n), kEthHeader, type, FilterPacket::Sum::kFull);
+      EXPECT_EQ(f.is_ip(), type == kEthIpv4 && n == whole.size());
+      EXPECT_EQ(f.link().size(), kEthHeader);
+      EXPECT_EQ(f.Frame().size(), n);
+      NftTable table;
+      NftPacket packet{f, *inside_.stack, conntrack, Hook::kPreRouting, table, 0};
+      packet.layer = NftFamily::kNetdev;
+      for (uint32_t base = 0; base < 3; base++) {
+        for (uint32_t offset = 0; offset < 80; offset++) {
+          NftSpec s;
+          s.kind = "payload";
+          s.base = base;
+          s.offset = offset;
+          s.length = 4;
+          NftRegs regs;
+          const bool read = (*MakeNftExpr(s, {}))->Eval(regs, packet);
+          const size_t start = base == 0 ? 0 : base == 1 ? kEthHeader : kEthHeader + f.transport();
+          EXPECT_EQ(read, start + offset + 4 <= n && (base != 2 || f.is_ip())) << n << " " << base << " " << offset;
+          if (read) {
+            EXPECT_EQ(std::memcmp(regs.bytes.data(), whole.data() + start + offset, 4), 0);
+          }
+        }
+      }
+    }
   }
 }
 

@@ -149,8 +149,16 @@ bool Stack::ChangeConnection(const CtTuple& tuple, const std::function<void(Conn
   return filter_->conntrack().Change(tuple, now_, change);
 }
 
-NetResult<void> Stack::AddConnection(Ref<Connection> c) {
+NetResult<void> Stack::AddConnection(Ref<Connection> c, const std::optional<NatRange>& dst,
+                                     const std::optional<NatRange>& src) {
   StackEntry entry(*this);
+  if (dst || src) {
+    Conntrack& ct = filter_->conntrack();
+    const NatRange none;
+    if (!ct.SetUp(*c, dst.value_or(none), false, Random64()) || !ct.SetUp(*c, src.value_or(none), true, Random64())) {
+      return NetError::kExists;  // every tuple that it could have is another's
+    }
+  }
   return filter_->conntrack().Insert(std::move(c), now_);
 }
 

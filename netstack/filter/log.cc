@@ -4,6 +4,7 @@
 
 #include "netstack/filter/xt_actions.h"
 #include "netstack/stack.h"
+#include "netstack/wire/ethernet.h"
 #include "netstack/wire/ip.h"
 
 namespace ringwall::net {
@@ -75,6 +76,22 @@ void Transport(Line& l, const FilterPacket& p, uint8_t flags) {
   }
 }
 
+// dump_arp_packet()
+void Arp(Line& l, const FilterPacket& p) {
+  const ByteSpan b = p.bytes();
+  if (b.size() < 8) return l.Add("TRUNCATED");
+  l.Add("ARP HTYPE=%u PTYPE=0x%04x OPCODE=%u", Load16(&b[0]), Load16(&b[2]), Load16(&b[6]));
+  if (Load16(&b[0]) != 1 || b[4] != 6 || b[5] != 4) return;
+  if (b.size() < 28) return l.Add(" INCOMPLETE [%zu bytes]", b.size() - 8);
+  const auto half = [&](const char* which, size_t at) {
+    l.Add(" MAC%s=", which);
+    for (size_t i = 0; i < 6; i++) l.Add(i == 0 ? "%02x" : ":%02x", b[at + i]);
+    l.Add(" IP%s=%u.%u.%u.%u", which, b[at + 6], b[at + 7], b[at + 8], b[at + 9]);
+  };
+  half("SRC", 8);
+  half("DST", 18);
+}
+
 }  // namespace
 
 void FilterLog(XtPacket& x, uint8_t level, uint8_t flags, std::string_view prefix) {
@@ -83,9 +100,18 @@ void FilterLog(XtPacket& x, uint8_t level, uint8_t flags, std::string_view prefi
   Line l;
   l.text().assign(prefix.substr(0, 127));
   l.Add("IN=%s OUT=%s ", p.in_name.c_str(), p.out_name.c_str());
-  if (!p.in_name.empty() && p.out_name.empty()) {
+  if (p.ethertype() == kEthArp) {
+    Arp(l, p);
+    return x.stack.Log(level, l.text());
+  }
+  if (!p.link().empty()) {
+    l.Add("MAC=");
+    for (size_t i = 0; i < p.link().size(); i++) l.Add(i == 0 ? "%02x" : ":%02x", p.link()[i]);
+    l.Add(" ");
+  } else if (!p.in_name.empty() && p.out_name.empty()) {
     l.Add(p.in_name == "lo" ? "MAC=00:00:00:00:00:00:00:00:00:00:00:00:08:00 " : "MAC= ");
   }
+  if (!p.is_ip()) return x.stack.Log(level, l.text());
   l.Address("SRC", p.src());
   l.Address("DST", p.dst());
   const ByteSpan b = p.bytes();

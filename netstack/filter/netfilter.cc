@@ -40,7 +40,7 @@ void Netfilter::Changed() {
   active_ = false;
   for (const std::unique_ptr<XtTable>& t : tables_) active_ = active_ || !t->idle();
   // Connections that are translated need it to the end.
-  active_ = active_ || conntrack_.size() != 0 || nft_.active();
+  active_ = active_ || conntrack_.size() != 0 || nft_.active() || nft_.SeesDevice("lo");
 }
 
 bool Netfilter::RunTable(const char* name, Hook hook, FilterPacket& p) {
@@ -77,6 +77,14 @@ bool Netfilter::RunNft(Hook hook, FilterPacket& p, int32_t from, int32_t to) {
   NftTable none;
   NftPacket n{p, stack_, conntrack_, hook, none, WallSeconds()};
   return nft_.Run(n, from, to);
+}
+
+bool Netfilter::RunLink(NftFamily layer, uint32_t number, FilterPacket& p) {
+  NftTable none;
+  NftPacket n{p, stack_, conntrack_, static_cast<Hook>(number), none, WallSeconds()};
+  n.layer = layer;
+  n.device = p.in != 0 ? p.in_name : p.out_name;
+  return nft_.RunLink(n, number);
 }
 
 uint64_t Netfilter::WallSeconds() const {

@@ -18,6 +18,9 @@ class Netfilter {
   // True: goes on; the packet may have changed. False: dropped.
   bool Run(Hook hook, FilterPacket& p);
 
+  // nftables' chains over frames: of arp, bridge or netdev, by the hook's number there.
+  bool RunLink(NftFamily layer, uint32_t number, FilterPacket& p);
+
   // Null when there is no such table.
   XtTable* Find(Family family, std::string_view name);
   // After a table changed.

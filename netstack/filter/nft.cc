@@ -195,12 +195,18 @@ void Nft::Commit(NftRuleset fresh) {
 
 void Nft::Collect() {
   base_chains_.clear();
+  layers_ = {};
   for (size_t i = 0; i < ruleset_.tables.size(); i++) {
     NftTable& t = ruleset_.tables[i];
     if ((t.flags & 1) != 0) continue;  // dormant
     for (const std::string& name : t.chain_order) {
       NftChain* c = t.FindChain(name);
-      if (c != nullptr && c->base) base_chains_.push_back({i, name, *c->base, c->type == "nat"});
+      if (c == nullptr || !c->base) continue;
+      NftFamily layer = t.family;
+      if (layer == NftFamily::kIp || layer == NftFamily::kIp6) layer = NftFamily::kInet;
+      if (layer == NftFamily::kInet && c->base->number == kNftInetIngress) layer = NftFamily::kNetdev;
+      layers_[static_cast<size_t>(layer)] = true;
+      base_chains_.push_back({i, name, *c->base, c->type == "nat", layer});
     }
   }
   std::stable_sort(base_chains_.begin(), base_chains_.end(), [](const Base& a, const Base& b) {
@@ -208,9 +214,33 @@ void Nft::Collect() {
   });
 }
 
+bool Nft::SeesDevice(std::string_view name) const {
+  return std::any_of(base_chains_.begin(), base_chains_.end(), [&](const Base& b) {
+    return std::find(b.hook.devices.begin(), b.hook.devices.end(), name) != b.hook.devices.end();
+  });
+}
+
+bool Nft::RunLink(NftPacket& p, uint32_t number) {
+  for (const Base& b : base_chains_) {
+    if (b.layer != p.layer) continue;
+    if (p.layer == NftFamily::kNetdev) {
+      const bool inet = ruleset_.tables[b.table].family == NftFamily::kInet;
+      // inet's ingress has IP packets only (nft_do_chain_inet_ingress()).
+      if (inet && (number != kNftIngress || !p.packet.is_ip())) continue;
+      if (!inet && b.hook.number != number) continue;
+      const std::vector<std::string>& d = b.hook.devices;
+      if (std::find(d.begin(), d.end(), p.device) == d.end()) continue;
+    } else if (b.hook.number != number) {
+      continue;
+    }
+    if (!RunBase(b, p)) return false;
+  }
+  return true;
+}
+
 bool Nft::Run(NftPacket& p, int32_t from, int32_t to) {
   for (const Base& b : base_chains_) {
-    if (b.nat || b.hook.hook != p.hook) continue;
+    if (b.nat || b.hook.hook != p.hook || b.layer != p.layer) continue;
     if ((b.hook.priority <= from && from != kFirst) || b.hook.priority > to) continue;
     if (!RunBase(b, p)) return false;
   }
@@ -220,7 +250,7 @@ bool Nft::Run(NftPacket& p, int32_t from, int32_t to) {
 bool Nft::RunNat(NftPacket& p) {
   p.nat = true;
   for (const Base& b : base_chains_) {
-    if (!b.nat || b.hook.hook != p.hook) continue;
+    if (!b.nat || b.hook.hook != p.hook || b.layer != p.layer) continue;
     if (!RunBase(b, p)) return false;
     if (p.translated) break;
   }
@@ -230,8 +260,9 @@ bool Nft::RunNat(NftPacket& p) {
 // nft_do_chain().
 bool Nft::RunBase(const Base& b, NftPacket& given) {
   NftTable& table = ruleset_.tables[b.table];
-  if (!table.Sees(given.packet.is_v4())) return true;
-  NftPacket p{given.packet, given.stack, given.conntrack, given.hook, table, given.time, b.nat, false};
+  if (b.layer == NftFamily::kInet && !table.Sees(given.packet.is_v4())) return true;
+  NftPacket p{given.packet, given.stack, given.conntrack, given.hook, table, given.time, b.nat, false,
+              given.layer, given.device};
   struct Place {
     NftChain* chain;
     size_t rule;
@@ -254,7 +285,7 @@ bool Nft::RunBase(const Base& b, NftPacket& given) {
         continue;
       }
       base->packets++;
-      base->bytes += p.packet.size();
+      base->bytes += p.packet.counted();
       return end(base->policy != kNftDrop);
     }
     // Kept: an expression may change sets, never rules; the rules change between packets only.

@@ -64,6 +64,9 @@ struct NftPacket {
   uint64_t time;  // seconds of the day's clock; for meta hour and the like
   bool nat = false;
   bool translated = false;
+  // Whose chains are asked: kInet for the hooks of IP, else the family of a link's; with `device` for kNetdev.
+  NftFamily layer = NftFamily::kInet;
+  std::string_view device = {};
 };
 
 class NftExpr : public RefCounted<NftExpr> {
@@ -94,7 +97,10 @@ struct NftHook {
   Hook hook = Hook::kPreRouting;
   uint32_t number = 0;
   int32_t priority = 0;
+  std::vector<std::string> devices;  // of netdev's chains and inet's ingress
 };
+// NF_INET_INGRESS, NF_NETDEV_*, NF_ARP_*; those of bridges have IP's numbers.
+inline constexpr uint32_t kNftInetIngress = 5, kNftIngress = 0, kNftEgress = 1, kNftArpIn = 0, kNftArpOut = 1;
 
 struct NftChain {
   std::string name;
@@ -208,12 +214,18 @@ struct NftRuleset {
 class Nft {
  public:
   NftRuleset& ruleset() { return ruleset_; }
-  bool active() const { return !base_chains_.empty(); }
+  // Whether IP's hooks have a chain.
+  bool active() const { return layers_[static_cast<size_t>(NftFamily::kInet)]; }
+  // Whether a link's hooks have one: kArp, kBridge, kNetdev.
+  bool Sees(NftFamily layer) const { return layers_[static_cast<size_t>(layer)]; }
+  bool SeesDevice(std::string_view name) const;
   void Commit(NftRuleset fresh);
   // The base chains of a hook with from < priority <= to, but those of type nat.
   bool Run(NftPacket& p, int32_t from, int32_t to);
   // Those of type nat; ends once one has decided on a translation.
   bool RunNat(NftPacket& p);
+  // The chains of p.layer at a hook of that number, in their order.
+  bool RunLink(NftPacket& p, uint32_t number);
   static constexpr int32_t kFirst = INT32_MIN, kLast = INT32_MAX;
 
  private:
@@ -222,12 +234,14 @@ class Nft {
     std::string chain;
     NftHook hook;
     bool nat;
+    NftFamily layer;
   };
   bool RunBase(const Base& b, NftPacket& p);
   void Collect();
 
   NftRuleset ruleset_;
   std::vector<Base> base_chains_;  // by priority
+  std::array<bool, 11> layers_ = {};
 };
 
 }  // namespace ringwall::net

@@ -111,6 +111,7 @@ class Payload final : public Base {
  public:
   using Base::Base;
   bool Eval(NftRegs& r, NftPacket& p) override {
+    if (s.base == 0) return Link(r, p);
     size_t from;
     switch (s.base) {
       case 1: from = 0; break;
@@ -118,7 +119,7 @@ class Payload final : public Base {
         if (p.packet.later_fragment()) return false;
         from = p.packet.transport();
         break;
-      default: return false;  // no link header is left here
+      default: return false;
     }
     from += s.offset;
     if (from + s.length > p.packet.size()) return false;
@@ -129,6 +130,8 @@ class Payload final : public Base {
       return true;
     }
     std::memcpy(p.packet.mutable_bytes() + from, At(r, s.sreg), s.length);
+    p.packet.changed = true;
+    if (!p.packet.is_ip()) return true;
     // The checksums are made anew: the IP header's when it was in there, the transport's always.
     uint8_t* b = p.packet.mutable_bytes();
     if (p.packet.is_v4()) {
@@ -136,17 +139,32 @@ class Payload final : public Base {
       Store16(b + 10, 0);
       Store16(b + 10, ChecksumOf({b, header}));
     }
-    if (std::optional<FilterPacket> again = FilterPacket::Parse(p.packet.bytes(), p.packet.sum())) {
-      again->in = p.packet.in;
-      again->out = p.packet.out;
-      again->in_name = p.packet.in_name;
-      again->out_name = p.packet.out_name;
-      again->meta = p.packet.meta;
-      p.packet = std::move(*again);
+    if (p.packet.ReadAgain()) {
       if (p.packet.sum() == FilterPacket::Sum::kFull) p.packet.CompleteChecksum();
       return true;
     }
     r.Decide(kNftDrop);  // no longer a packet
+    return true;
+  }
+
+ private:
+  // The link's header, which is gone where IP's hooks are.
+  bool Link(NftRegs& r, NftPacket& p) const {
+    const ByteSpan h = p.packet.link();
+    const size_t end = s.offset + s.length;
+    if (h.empty() || end > h.size() + p.packet.size()) return false;
+    if (s.has_sreg) {
+      if (end > h.size()) return false;
+      std::memcpy(p.packet.mutable_link() + s.offset, At(r, s.sreg), s.length);
+      p.packet.changed = true;
+      return true;
+    }
+    uint8_t* to = At(r, s.dreg);
+    std::memset(to, 0, (s.length + 3) & ~3u);
+    for (size_t i = 0; i < s.length; i++) {
+      const size_t at = s.offset + i;
+      to[i] = at < h.size() ? h[at] : p.packet.bytes()[at - h.size()];
+    }
     return true;
   }
 };
@@ -249,7 +267,7 @@ class Counter final : public Base {
   explicit Counter(NftSpec spec) : Base(std::move(spec)), packets_(s.packets), bytes_(s.bytes) {}
   bool Eval(NftRegs&, NftPacket& p) override {
     packets_++;
-    bytes_ += p.packet.size();
+    bytes_ += p.packet.counted();
     return true;
   }
   std::vector<uint8_t> Attributes() const override {
@@ -277,7 +295,7 @@ class Limit final : public Base {
   bool Eval(NftRegs&, NftPacket& p) override {
     const bool by_bytes = s.type == 1;
     const double unit_ns = static_cast<double>(s.unit) * 1e9;
-    const double cost = (by_bytes ? static_cast<double>(p.packet.size()) : 1.0) * unit_ns / static_cast<double>(s.rate);
+    const double cost = (by_bytes ? static_cast<double>(p.packet.counted()) : 1.0) * unit_ns / static_cast<double>(s.rate);
     const double cap = by_bytes ? unit_ns * (static_cast<double>(s.rate) + s.burst) / static_cast<double>(s.rate)
                                 : unit_ns / static_cast<double>(s.rate) * std::max<uint32_t>(s.burst, 1);
     const TimePoint now = p.stack.now();
@@ -309,7 +327,7 @@ class Quota final : public Base {
  public:
   explicit Quota(NftSpec spec) : Base(std::move(spec)), used_(s.packets) {}
   bool Eval(NftRegs&, NftPacket& p) override {
-    used_ += p.packet.size();
+    used_ += p.packet.counted();
     return (used_ > s.bytes) == s.invert;
   }
   std::vector<uint8_t> Attributes() const override {
@@ -461,6 +479,19 @@ class Reject final : public Base {
   bool Eval(NftRegs& r, NftPacket& p) override {
     NftReject(s.type, s.code, p);
     r.Decide(kNftDrop);
+    return true;
+  }
+};
+
+// nft_fwd_netdev_eval(), nft_dup_netdev_eval(): out by another device, instead of on or besides.
+class Forward final : public Base {
+ public:
+  using Base::Base;
+  bool Eval(NftRegs& r, NftPacket& p) override {
+    uint32_t oif = 0;
+    std::memcpy(&oif, At(r, s.sreg), 4);
+    p.stack.SendFrameCopy(oif, p.packet);
+    if (s.kind == "fwd") r.Decide(kNftDrop);
     return true;
   }
 };
@@ -698,6 +729,7 @@ NetResult<Ref<NftExpr>> MakeNftExpr(NftSpec s, std::vector<uint8_t> raw) {
     if (s.type > 1) return NetError::kOpNotSupp;
     return Make<Nat>(std::move(s), std::move(raw));
   }
+  if (k == "fwd" || k == "dup") return Make<Forward>(std::move(s), std::move(raw));
   if (k == "tproxy") return Make<Tproxy>(std::move(s), std::move(raw));
   if (k == "socket") {
     if (s.key > 2) return NetError::kOpNotSupp;  // control groups

@@ -4,6 +4,7 @@
 
 #include "netstack/filter/xt_actions.h"
 #include "netstack/stack.h"
+#include "netstack/wire/ethernet.h"
 #include "netstack/wire/icmp.h"
 
 namespace ringwall::net {
@@ -44,6 +45,13 @@ uint16_t TypeOf(Stack& stack, IfIndex index) {
 }
 
 uint8_t PacketType(NftPacket& p) {
+  if (p.layer != NftFamily::kInet && p.packet.link().size() >= 6) {
+    const MacAddr dst = MacAddr::From(p.packet.link().data());
+    if (dst.IsBroadcast()) return 1;
+    if (dst.IsMulticast()) return 2;
+    Interface* in = p.stack.FindInterface(p.packet.in);
+    return in == nullptr || in->is_loopback() || dst == in->config.mac ? 0 : 3;  // PACKET_OTHERHOST
+  }
   if (p.packet.dst().IsMulticast()) return 2;
   if (p.stack.IsBroadcast(p.packet.dst())) return 1;
   return 0;
@@ -74,8 +82,12 @@ std::optional<size_t> NftMetaSize(uint32_t key) {
 bool NftGetMeta(uint32_t key, uint8_t* to, NftPacket& p) {
   FilterPacket& k = p.packet;
   switch (key) {
-    case kLen: Put32(to, static_cast<uint32_t>(k.size())); return true;
-    case kProtocol: Put16(to, __builtin_bswap16(k.is_v4() ? 0x0800 : 0x86dd)); return true;
+    case kLen: Put32(to, static_cast<uint32_t>(k.counted())); return true;
+    case kProtocol: {
+      const uint16_t type = p.layer != NftFamily::kInet ? k.ethertype() : k.is_v4() ? kEthIpv4 : kEthIpv6;
+      Put16(to, __builtin_bswap16(type));
+      return true;
+    }
     case kPriority: Put32(to, 0); return true;
     case kMark: Put32(to, k.meta.mark); return true;
     case kIif: Put32(to, k.in); return true;
@@ -94,8 +106,17 @@ bool NftGetMeta(uint32_t key, uint8_t* to, NftPacket& p) {
       if (!k.meta.uid) return false;
       Put32(to, *k.meta.uid);
       return true;
-    case kNfProto: Put8(to, k.is_v4() ? 2 : 10); return true;
-    case kL4Proto: Put8(to, k.protocol()); return true;
+    case kNfProto:
+      if (p.layer == NftFamily::kInet || p.table.family == NftFamily::kInet) {
+        Put8(to, k.is_v4() ? 2 : 10);
+      } else {
+        Put8(to, static_cast<uint8_t>(p.layer));
+      }
+      return true;
+    case kL4Proto:
+      if (!k.is_ip()) return false;
+      Put8(to, k.protocol());
+      return true;
     case kPktType: Put8(to, PacketType(p)); return true;
     case kCpu: case kIifGroup: case kOifGroup: Put32(to, 0); return true;
     case kPrandom: Put32(to, static_cast<uint32_t>(p.stack.Random64())); return true;
@@ -181,6 +202,7 @@ bool NftGetCt(uint32_t key, uint8_t direction, uint8_t* to, NftPacket& p) {
 
 // flags: NFTA_FIB_F_SADDR 1, DADDR 2, MARK 4, IIF 8, OIF 16, PRESENT 32.
 bool NftGetFib(uint32_t flags, uint32_t result, uint8_t* to, NftPacket& p) {
+  if (!p.packet.is_ip()) return false;
   const IpAddr& a = (flags & 1) != 0 ? p.packet.src() : p.packet.dst();
   IfIndex only = 0;
   if ((flags & 8) != 0) only = p.packet.in;
@@ -209,6 +231,7 @@ bool NftGetFib(uint32_t flags, uint32_t result, uint8_t* to, NftPacket& p) {
 
 // NFT_RT_*: classid, next hop, next hop for IPv6, TCP's MSS.
 bool NftGetRt(uint32_t key, uint8_t* to, NftPacket& p) {
+  if (p.layer != NftFamily::kInet) return false;  // not routed yet
   NetResult<Route> route = p.stack.FindRoute({.dst = p.packet.dst()});
   if (!route.ok()) return false;
   switch (key) {
@@ -230,6 +253,8 @@ bool NftGetRt(uint32_t key, uint8_t* to, NftPacket& p) {
 }
 
 void NftReject(uint32_t type, uint32_t code, NftPacket& p) {
+  if (!p.packet.is_ip()) return;
+  if (p.layer != NftFamily::kInet && PacketType(p) != 0 && PacketType(p) != 3) return;
   XtPacket x{p.packet, p.stack, p.conntrack, p.hook, p.nat};
   if (type == 1) return XtSendTcpReset(x);
   if (type == 2) {

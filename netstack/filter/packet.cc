@@ -2,6 +2,7 @@
 
 #include "netstack/filter/conntrack.h"
 #include "netstack/wire/checksum.h"
+#include "netstack/wire/ethernet.h"
 #include "netstack/wire/icmp.h"
 #include "netstack/wire/ip.h"
 
@@ -40,6 +41,47 @@ std::optional<FilterPacket> FilterPacket::Parse(ByteSpan b, Sum sum) {
   const bool ports = p.protocol_ == kProtoTcp || p.protocol_ == kProtoUdp;
   p.has_ports_ = ports && !p.later_fragment_ && left >= (p.protocol_ == kProtoTcp ? 20u : 8u);
   return p;
+}
+
+FilterPacket FilterPacket::ParseFrame(ByteSpan frame, size_t link, uint16_t ethertype, Sum sum) {
+  const ByteSpan inner = frame.subspan(link);
+  const uint8_t version = inner.empty() ? 0 : inner[0] >> 4;
+  FilterPacket p;
+  if ((ethertype == kEthIpv4 && version == 4) || (ethertype == kEthIpv6 && version == 6)) {
+    if (std::optional<FilterPacket> ip = Parse(inner, sum)) p = std::move(*ip);
+  }
+  if (!p.is_ip()) {
+    p.data_ = Slice::Copy(inner);
+    p.transport_ = inner.size();
+    p.later_fragment_ = true;  // no transport header to be found
+  }
+  std::memcpy(p.link_.data(), frame.data(), link);
+  p.link_size_ = static_cast<uint8_t>(link);
+  p.ethertype_ = ethertype;
+  return p;
+}
+
+bool FilterPacket::ReadAgain() {
+  std::optional<FilterPacket> again = Parse(bytes(), sum_);
+  if (!again) return false;
+  again->link_ = link_;
+  again->link_size_ = link_size_;
+  again->ethertype_ = ethertype_;
+  again->in = in;
+  again->out = out;
+  again->in_name = std::move(in_name);
+  again->out_name = std::move(out_name);
+  again->meta = std::move(meta);
+  again->link_counts = link_counts;
+  again->changed = changed;
+  *this = std::move(*again);
+  return true;
+}
+
+Slice FilterPacket::Frame() const {
+  Packet p{Chain(data_)};
+  if (link_size_ != 0) std::memcpy(p.Prepend(link_size_), link_.data(), link_size_);
+  return p.Flatten();
 }
 
 uint16_t FilterPacket::src_port() const {

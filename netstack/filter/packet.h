@@ -1,8 +1,9 @@
-// FilterPacket: one IP packet on its way through the filter's hooks, in memory of its own, so that
-// addresses and ports can be rewritten in place. Guarded by the stack's lock.
+// FilterPacket: one IP packet on its way through the filter's hooks, or one frame on its way through a
+// link's, in memory of its own, so that it can be rewritten in place. Guarded by the stack's lock.
 #ifndef RINGWALL_NETSTACK_FILTER_PACKET_H_
 #define RINGWALL_NETSTACK_FILTER_PACKET_H_
 
+#include <array>
 #include <optional>
 #include <string>
 
@@ -42,6 +43,20 @@ class FilterPacket {
 
   // Copies the datagram. Nothing for what has no whole IP header.
   static std::optional<FilterPacket> Parse(ByteSpan datagram, Sum sum);
+  static constexpr size_t kMostLink = 18;  // an Ethernet header with a tag
+  // Copies a frame. bytes() is then what follows its header of `link` bytes; where that is no whole IP
+  // packet, is_ip() is false and nothing but bytes() and link() says anything.
+  // Preconditions: link <= kMostLink, link <= frame.size().
+  static FilterPacket ParseFrame(ByteSpan frame, size_t link, uint16_t ethertype, Sum sum);
+  bool is_ip() const { return !src_.IsNone(); }
+  ByteSpan link() const { return {link_.data(), link_size_}; }
+  uint8_t* mutable_link() { return link_.data(); }
+  // Of a frame; 0 else.
+  uint16_t ethertype() const { return ethertype_; }
+  // The header and what follows it.
+  Slice Frame() const;
+  // After bytes() were written to: the addresses and the rest of what Parse() finds. False: no longer a packet.
+  bool ReadAgain();
 
   IpAddr src() const { return src_; }
   IpAddr dst() const { return dst_; }
@@ -54,6 +69,8 @@ class FilterPacket {
   uint16_t src_port() const;
   uint16_t dst_port() const;
   size_t size() const { return data_.size(); }
+  // What counters count (skb->len): with the link's header where that is in front already.
+  size_t counted() const { return data_.size() + (link_counts ? link_size_ : 0); }
   size_t transport() const { return transport_; }
   ByteSpan bytes() const { return data_.span(); }
   uint8_t* mutable_bytes() { return data_.buffer()->data() + data_.offset(); }
@@ -80,6 +97,8 @@ class FilterPacket {
   IfIndex in = 0, out = 0;
   std::string in_name, out_name;
   PacketMeta meta;
+  bool link_counts = false;
+  bool changed = false;  // a rule wrote into it
 
  private:
   void SetAddr(const IpAddr& a, bool source);
@@ -88,6 +107,9 @@ class FilterPacket {
   void Adjust(const uint8_t* from, const uint8_t* to, size_t n, bool pseudo);
 
   Slice data_;
+  std::array<uint8_t, kMostLink> link_ = {};
+  uint8_t link_size_ = 0;
+  uint16_t ethertype_ = 0;
   IpAddr src_, dst_;
   uint8_t protocol_ = 0;
   size_t transport_ = 0;

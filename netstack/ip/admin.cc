@@ -2,6 +2,7 @@
 // fib_frontend.c, net/ipv6/addrconf.c and net/core/neighbour.c.
 #include <algorithm>
 
+#include "netstack/ip/subnet.h"
 #include "netstack/stack.h"
 
 namespace ringwall::net {
@@ -266,7 +267,7 @@ std::vector<RouteEntry> Stack::LocalRoutes() {
         out.push_back(r);
         continue;
       }
-      r.preferred_src = a.prefix.addr;
+      r.preferred_src = SourceOfLocal(i->addresses, a);
       r.scope = kScopeHost;
       if (i->is_loopback() && a.prefix.addr.IsLoopback() && a.prefix.len < 32) {
         RouteEntry net = r;
@@ -274,9 +275,14 @@ std::vector<RouteEntry> Stack::LocalRoutes() {
         out.push_back(net);
       }
       out.push_back(r);
-      if (std::optional<IpAddr> b = a.prefix.Broadcast(); b && a.prefix.len < 31) {
-        r.type = RouteType::kBroadcast;
-        r.scope = kScopeLink;
+      r.type = RouteType::kBroadcast;
+      r.scope = kScopeLink;
+      const std::optional<IpAddr> b = SubnetBroadcast(a);
+      if (!a.broadcast.IsNone() && !a.broadcast.IsLimitedBroadcast() && a.broadcast != b) {
+        r.dst = {a.broadcast, 32};
+        out.push_back(r);
+      }
+      if (b) {
         r.dst = {*b, 32};
         out.push_back(r);
       }

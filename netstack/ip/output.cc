@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "netstack/ip/raw_endpoint.h"
+#include "netstack/ip/subnet.h"
 #include "netstack/stack.h"
 #include "netstack/tcp/protocol.h"
 #include "netstack/udp/endpoint.h"
@@ -31,6 +32,7 @@ bool Stack::IsBroadcast(const IpAddr& a) {
     if (!i->up) continue;
     for (const InterfaceAddress& x : i->addresses) {
       if (!x.broadcast.IsNone() && x.broadcast == a) return true;
+      if (x.prefix.addr.is_v4() && SubnetBroadcast(x) == a) return true;
     }
   }
   return false;
@@ -55,7 +57,9 @@ NetResult<Route> Stack::FindRoute(const RouteQuery& q, const RouteEntry** entry)
       r.oif = loopback_;
       // An address of 127/8 that nobody set has the first one for its source, as Linux's route.
       const bool of_network = a == nullptr && r.dst.is_v4() && r.dst.IsLoopback();
-      r.src = src_given ? q.src : of_network ? IpAddr::Loopback(Family::kV4) : r.dst;
+      r.src = src_given ? q.src : of_network   ? IpAddr::Loopback(Family::kV4)
+              : a != nullptr ? SourceOfLocal(owner->addresses, *a)
+                             : r.dst;
       r.next_hop = r.dst;
       r.mtu = lo->config.mtu;
       return r;
@@ -450,6 +454,7 @@ void Stack::DeliverLoop(LoopItem& item) {
       TapFrame(*lo, flat.span(), kEthHeader, true);
       TapFrame(*lo, flat.span(), kEthHeader, false);
     }
+    if (!FilterLoop(*lo, frame.data, item.meta)) return;
     incoming_meta_ = std::move(item.meta);
     if (frame.data.data()[0] >> 4 == 4) return Ipv4In(*lo, frame.data, frame, false);
     return Ipv6In(*lo, frame.data, frame);

@@ -5,6 +5,13 @@
 #include "netstack/stack.h"
 
 namespace ringwall::net {
+namespace {
+
+FilterPacket::Sum SumOf(const RxFrame& frame) {
+  return frame.checksum_valid ? FilterPacket::Sum::kNone : FilterPacket::Sum::kFull;
+}
+
+}  // namespace
 
 void Stack::Input(IfIndex iface, RxFrame frame) { InputBatch(iface, {&frame, 1}); }
 
@@ -13,6 +20,7 @@ void Stack::InputBatch(IfIndex iface, std::span<RxFrame> frames) {
   for (RxFrame& frame : frames) {
     Interface* i = FindInterface(iface);
     if (i == nullptr || !i->up || i->is_loopback()) return;
+    frame_mark_ = 0;
     FrameIn(*i, frame);
     // Answers on the loopback must not pile up behind a large batch.
     if (loop_.size() > 64) DrainLoop();
@@ -26,6 +34,8 @@ void Stack::FrameIn(Interface& iface, RxFrame& frame) {
   if (iface.config.kind == LinkKind::kIp) {
     TapFrame(iface, frame.data.span(), 0, false);
     if (frame.data.empty()) return;
+    if (!FilterFrame(NftFamily::kNetdev, kNftIngress, &iface, nullptr, SumOf(frame), frame.data)) return;
+    incoming_meta_.mark = frame_mark_;
     const int version = frame.data.data()[0] >> 4;
     if (version == 4) return Ipv4In(iface, frame.data, frame, false);
     if (version == 6) return Ipv6In(iface, frame.data, frame);
@@ -39,6 +49,9 @@ void Stack::FrameIn(Interface& iface, RxFrame& frame) {
     return;
   }
   TapFrame(iface, frame.data.span(), eth->header_size(), false);
+  if (!FilterFrame(NftFamily::kNetdev, kNftIngress, &iface, nullptr, SumOf(frame), frame.data)) return;
+  eth = EthernetView::Parse(frame.data.span());
+  if (!eth) return;
   const MacAddr dst = eth->dst();
   if (iface.master != 0) return BridgeIn(iface, frame);
   if (eth->tagged() && eth->vlan() != 0) {
@@ -52,8 +65,14 @@ void Stack::FrameIn(Interface& iface, RxFrame& frame) {
     return;  // another host's: only taps see it
   }
   if (eth->tagged() && eth->vlan() != 0) return;  // of a VLAN that is not here
-  Slice payload = frame.data.Sub(eth->header_size());
-  switch (eth->type()) {
+  const uint16_t type = eth->type();
+  if (type == kEthArp &&
+      !FilterFrame(NftFamily::kArp, kNftArpIn, &iface, nullptr, FilterPacket::Sum::kFull, frame.data)) {
+    return;
+  }
+  Slice payload = frame.data.Sub(std::min(eth->header_size(), frame.data.size()));
+  incoming_meta_.mark = frame_mark_;
+  switch (type) {
     case kEthIpv4:
       return Ipv4In(iface, std::move(payload), frame, dst.IsMulticast());
     case kEthIpv6:
@@ -107,7 +126,13 @@ void Stack::SendArp(Interface& iface, const ArpPacket& arp, const MacAddr& to) {
   if (iface.config.kind != LinkKind::kEthernet) return;
   Packet p;
   arp.Write(p.Prepend(ArpPacket::kSize));
-  TransmitFrame(iface, to, kEthArp, std::move(p));
+  if (!filter_->nft().Sees(NftFamily::kArp)) return TransmitFrame(iface, to, kEthArp, std::move(p));
+  if (!iface.up || (!iface.sink && !iface.bridge && iface.config.lower == 0)) return;
+  WriteEthernet(p.Prepend(kEthHeader), to, iface.config.mac, kEthArp);
+  Slice frame = p.Flatten();
+  frame_mark_ = 0;
+  if (!FilterFrame(NftFamily::kArp, kNftArpOut, nullptr, &iface, FilterPacket::Sum::kFull, frame)) return;
+  TransmitRawFrame(iface, Packet(Chain(std::move(frame))));
 }
 
 void Stack::TransmitFrame(Interface& iface, const MacAddr& dst, uint16_t type, Packet packet) {
@@ -115,6 +140,7 @@ void Stack::TransmitFrame(Interface& iface, const MacAddr& dst, uint16_t type, P
     iface.counters.tx_dropped++;
     return;
   }
+  frame_mark_ = 0;
   if (iface.config.kind == LinkKind::kEthernet) {
     WriteEthernet(packet.Prepend(kEthHeader), dst, iface.config.mac, type);
   }
@@ -126,6 +152,7 @@ void Stack::TransmitRawFrame(Interface& iface, Packet frame) {
     frame.offload.checksum_start =
         static_cast<uint16_t>(frame.header().size() - frame.transport_size);
   }
+  if (!Egress(iface, frame)) return;
   iface.counters.tx_packets++;
   iface.counters.tx_bytes += frame.size();
   if (!taps_.empty()) {

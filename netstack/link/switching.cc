@@ -16,6 +16,9 @@ bool IsReservedGroup(const MacAddr& m) {
 
 constexpr size_t kVlanTag = 4;
 
+// NF_BR_*.
+constexpr uint32_t kBrPreRouting = 0, kBrLocalIn = 1, kBrForward = 2, kBrLocalOut = 3, kBrPostRouting = 4;
+
 }  // namespace
 
 // ---- Bridges ----
@@ -28,16 +31,23 @@ void Stack::BridgeIn(Interface& port, RxFrame& frame) {
     return;
   }
   if (eth->src().IsMulticast() || IsReservedGroup(eth->dst())) return;
+  const FilterPacket::Sum sum = frame.checksum_valid ? FilterPacket::Sum::kNone : FilterPacket::Sum::kFull;
+  if (!FilterFrame(NftFamily::kBridge, kBrPreRouting, &port, nullptr, sum, frame.data)) return;
+  eth = EthernetView::Parse(frame.data.span());
+  if (!eth) return;
+  const auto up = [&] {
+    if (FilterFrame(NftFamily::kBridge, kBrLocalIn, &port, nullptr, sum, frame.data)) FrameIn(*bridge, frame);
+  };
   bridge->bridge->Learn(eth->src(), port.index, now_);
   const MacAddr dst = eth->dst();
-  if (dst == bridge->config.mac) return FrameIn(*bridge, frame);
+  if (dst == bridge->config.mac) return up();
   std::optional<IfIndex> known =
       dst.IsMulticast() ? std::nullopt : bridge->bridge->Find(dst, now_);
-  if (known == bridge->index) return FrameIn(*bridge, frame);
+  if (known == bridge->index) return up();
   if (known != port.index) BridgeOut(*bridge, Packet(Chain(frame.data)), port.index);
   // Groups are for the bridge itself, too; unknown hosts only for those who listen to all.
   if (dst.IsMulticast() || (!known && (bridge->user_flags & kIffPromisc) != 0)) {
-    FrameIn(*bridge, frame);
+    up();
   }
 }
 
@@ -60,23 +70,36 @@ void Stack::BridgeOut(Interface& bridge, Packet frame, IfIndex from) {
       port->counters.tx_dropped++;
       continue;
     }
-    Packet copy{Chain(flat)};
+    Slice mine = flat;
+    const auto sum = frame.offload.needs_checksum ? FilterPacket::Sum::kPartial : FilterPacket::Sum::kFull;
+    if (from == 0) frame_mark_ = 0;
+    const uint32_t mark = frame_mark_;
+    const bool passes =
+        FilterFrame(NftFamily::kBridge, from != 0 ? kBrForward : kBrLocalOut, FindInterface(from), port, sum, mine) &&
+        FilterFrame(NftFamily::kBridge, kBrPostRouting, nullptr, port, sum, mine);
+    if (!passes) {
+      frame_mark_ = mark;
+      continue;
+    }
+    Packet copy{Chain(std::move(mine))};
     copy.offload = frame.offload;
     // The checksum's place was told from the start of the frame already.
     if (copy.offload.needs_checksum) {
       copy.transport_size = 0;
       const uint16_t start = frame.offload.checksum_start;
       TransmitFlat(*port, std::move(copy), start);
-      continue;
+    } else {
+      TransmitRawFrame(*port, std::move(copy));
     }
-    TransmitRawFrame(*port, std::move(copy));
+    frame_mark_ = mark;
   }
 }
 
 void Stack::TransmitFlat(Interface& port, Packet frame, uint16_t checksum_start) {
+  frame.offload.checksum_start = checksum_start;
+  if (!Egress(port, frame)) return;
   port.counters.tx_packets++;
   port.counters.tx_bytes += frame.size();
-  frame.offload.checksum_start = checksum_start;
   if (!port.sink) return;
   port.sink->Transmit(std::move(frame));
   WantFlush(port);

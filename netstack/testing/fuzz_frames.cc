@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "netstack/filter/nft_expr.h"
 #include "netstack/ip/raw_endpoint.h"
 #include "netstack/link/packet_endpoint.h"
 #include "netstack/tcp/endpoint.h"
@@ -88,7 +89,7 @@ class World {
   }
 
   void Step(Reader& in) {
-    switch (in.Byte() % 10) {
+    switch (in.Byte() % 11) {
       case 0: {  // any frame
         Slice f = Slice::Copy(in.Bytes(in.Byte()));
         if (!f.empty()) stack_->Input(eth_, {f});
@@ -165,6 +166,9 @@ class World {
         }
         break;
       }
+      case 10:
+        Rules(in);
+        break;
     }
     if (accepted_.size() < 4) {
       NetResult<Ref<TcpEndpoint>> a = listener_->Accept();
@@ -174,6 +178,45 @@ class World {
   }
 
  private:
+  // nftables over frames: fields anywhere in them looked at, and on the way in written to.
+  void Rules(Reader& in) {
+    const auto chain = [&](NftTable& t, const char* name, uint32_t number) {
+      NftChain c;
+      c.name = name;
+      c.type = "filter";
+      c.base = NftHook{static_cast<Hook>(number), number, 0, {"eth0"}};
+      for (size_t n = in.Byte() % 5u; n > 0; n--) {
+        Ref<NftRule> rule = MakeRef<NftRule>();
+        NftSpec s;
+        const uint8_t what = in.Byte();
+        s.kind = (what & 3) == 3 ? "meta" : "payload";
+        s.base = what % 3u;
+        s.key = in.Byte() % 33u;
+        s.offset = in.Byte();
+        s.length = 1 + in.Byte() % 32u;
+        s.has_sreg = number == kNftIngress && t.family == NftFamily::kNetdev && (what & 0x80) != 0;
+        NetResult<Ref<NftExpr>> e = MakeNftExpr(s, {});
+        if (e.ok()) rule->exprs.push_back(*e);
+        c.rules.push_back(rule);
+      }
+      t.chain_order.push_back(name);
+      t.chains.emplace(name, std::move(c));
+    };
+    stack_->ChangeNft([&](NftRuleset& r, bool* good) {
+      r.tables.clear();
+      for (NftFamily f : {NftFamily::kNetdev, NftFamily::kArp}) {
+        NftTable t;
+        t.family = f;
+        t.name = "t";
+        chain(t, "in", kNftIngress);
+        chain(t, "out", kNftEgress);
+        r.tables.push_back(std::move(t));
+      }
+      *good = true;
+      return 0;
+    });
+  }
+
   TcpEndpoint& Pick(Reader& in) {
     const size_t i = in.Byte() % (accepted_.size() + 1);
     return i == accepted_.size() ? *client_ : *accepted_[i];

@@ -8,6 +8,7 @@ host's side with Linux's stack. What is answered must be right; where both sides
 import contextlib
 import ctypes
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -389,6 +390,13 @@ def test_ssh_and_scp(box):
         pair.outside("ssh", *options, "-N", "-L", "7001:127.0.0.1:8080", f"root@{GUEST[6]}")
         eventually(lambda: "7001" in pair.both("in", "ss", "-Hlnt", "sport = :7001"), "the forwarded port")
         expect_equal(len(pair.both("in", "curl", "-s", "http://127.0.0.1:7001/50")), len(body(50).decode(errors="replace")))
+        # The other way: a port of the container's that ends at the host's side.
+        pair.outside("python3", "-c", SERVE)
+        pair.listening("out", 8080)
+        pair.outside("ssh", *options, "-N", "-R", "7002:127.0.0.1:8080", f"root@{GUEST[4]}")
+        pair.listening("in", 7002)
+        out = pair.both("out", "sh", "-c", "curl -sS http://127.0.0.1:7002/700 | sha256sum")
+        expect_equal(out.split()[0], hashlib.sha256(body(700)).hexdigest())
 
 
 def test_iperf3(box):
@@ -420,6 +428,115 @@ def test_redis(box):
             expect_equal(out.count("requests per second"), 2, out)
             server.kill()
             server.wait()
+
+
+ECHO = r"""
+import asyncio, hashlib, sys
+async def serve(reader, writer):
+    while piece := await reader.read(50000):
+        writer.write(piece)
+        await writer.drain()
+    writer.close()
+async def client(host, n):
+    reader, writer = await asyncio.open_connection(host, 7000)
+    sent, got = hashlib.sha256(), hashlib.sha256()
+    for i in range(20):
+        message = bytes([n + i]) * (1 + i * 997)
+        sent.update(message)
+        writer.write(message)
+        got.update(await reader.readexactly(len(message)))
+    big = bytes([n]) * 600000
+    sent.update(big)
+    async def send():
+        writer.write(big)
+        await writer.drain()
+        writer.write_eof()
+    _, rest = await asyncio.gather(send(), reader.read())
+    got.update(rest)
+    writer.close()
+    return sent.digest() == got.digest()
+async def main():
+    if len(sys.argv) == 1:
+        await (await asyncio.start_server(serve, None, 7000)).serve_forever()
+    print(sum(await asyncio.gather(*(client(h, n) for h in sys.argv[1:] for n in range(5)))))
+asyncio.run(main())
+"""
+
+
+def test_asyncio(box):
+    """Ten clients of asyncio at once, each way, over both protocols: messages, then a stream that fills the window."""
+    with Pair(box, "python3") as pair:
+        for way, there in (("out", HOST), ("in", GUEST)):
+            server = (pair.outside if way == "out" else pair.inside)("python3", "-c", ECHO)
+            pair.listening(way, 7000)
+            expect_equal(pair.both(way, "python3", "-c", ECHO, there[4], there[6]), "10\n")
+            server.kill()
+            server.wait()
+
+
+NODE = r"""
+const http = require('http'), crypto = require('crypto');
+const hash = (b) => crypto.createHash('sha256').update(b).digest('hex');
+if (process.argv.length < 2) http.createServer((q, r) => {
+  const h = crypto.createHash('sha256');
+  q.on('data', (d) => h.update(d));
+  q.on('end', () => r.end(h.digest('hex') + 'x'.repeat(300000)));
+}).listen(8081, '::');
+else (async () => {
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 3 });
+  const ask = (host, body) => new Promise((good, bad) => {
+    const q = http.request({ host, port: 8081, method: 'POST', agent }, (r) => {
+      let all = '';
+      r.on('data', (d) => { all += d; });
+      r.on('end', () => good(all.length === 300064 && all.startsWith(hash(body))));
+    });
+    q.on('error', bad);
+    q.end(body);
+  });
+  const hosts = process.argv.slice(1);
+  const done = await Promise.all(Array.from({ length: 20 }, (_, i) => ask(hosts[i % 2], Buffer.alloc(i * 20000, i))));
+  console.log(done.filter((x) => x).length);
+  agent.destroy();
+})();
+"""
+
+
+def test_node(box):
+    """node's http each way: requests with bodies over a few connections that are kept."""
+    with Pair(box, "node") as pair:
+        for way, there in (("out", HOST), ("in", GUEST)):
+            server = (pair.outside if way == "out" else pair.inside)("node", "-e", NODE)
+            pair.listening(way, 8081)
+            expect_equal(pair.both(way, "node", "-e", NODE, there[4], there[6]), "20\n")
+            server.kill()
+            server.wait()
+
+
+def test_postgresql(box):
+    """PostgreSQL inside, asked from the host's side: rows in and out, and pgbench with four clients."""
+    places = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
+    if not places:
+        raise Skip("needs postgresql")
+    place = places[-1]
+    with Pair(box, "setpriv") as pair:
+        as_other = "setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=/tmp/db"
+        make = (f"mkdir -m 700 /tmp/db; chown 65534:65534 /tmp/db; cd /tmp/db; "
+                f"{as_other} {place}/initdb -U rw -A trust -N -D data >/dev/null; "
+                "echo 'host all all all trust' >>data/pg_hba.conf; "
+                f"exec {as_other} {place}/postgres -D data -p 5433 -c 'listen_addresses=*' -c unix_socket_directories= "
+                "-c fsync=off -c shared_buffers=16MB")
+        pair.inside("sh", "-c", make)
+        pair.listening("in", 5433)
+        sql = ("create table t as select i as id, 'word ' || i as word from generate_series(1, 5000) i; "
+               "select count(*), sum(id) from t; select host(inet_client_addr())")
+        ask = [f"{place}/psql", "-U", "rw", "-d", "postgres", "-p", "5433", "-qAt"]
+        eventually(lambda: pair.outside(*ask, "-h", GUEST[4], "-c", "select 1").communicate()[0] == b"1\n", "PostgreSQL answers")
+        expect_equal(pair.both("in", *ask, "-h", GUEST[6], "-c", sql), f"5000|12502500\n{HOST[6]}\n")
+        expect_equal(len(pair.both("in", *ask, "-h", GUEST[4], "-c", "select repeat('p', 2000000)")), 2000001)
+        bench = [f"{place}/pgbench", "-U", "rw", "-p", "5433", "-h", GUEST[4]]
+        pair.both("in", *bench, "-i", "-q", "-s", "1", "postgres")
+        out = pair.both("in", *bench, "-n", "-c", "4", "-t", "20", "postgres")
+        expect("actually processed: 80/80" in out, out)
 
 
 def test_openvpn_between_two_sandboxes(box):
