@@ -101,6 +101,7 @@ class DescriptorDirectory final : public SyntheticDirectory {
       ops.read = [s = s_, fd] { return InfoText(s, fd); };
       ops.owner = [s = s_] { return OwnerOf(s); };
       ops.at_open = true;
+      ops.readiness = TextOps::Readiness::kNone;
       return Ref<Inode>(MakeRef<TextInode>(fs(), child, 0444u, std::move(ops)));
     }
     LinkInode::Ops ops;

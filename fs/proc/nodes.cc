@@ -32,10 +32,17 @@ class TextFile final : public File {
     return {};
   }
 
-  WaitQueue* queue() override { return watch_.queue; }
+  WaitQueue* queue() override {
+    if (watch_.queue != nullptr) return watch_.queue;
+    return inode_->ops().readiness == TextOps::Readiness::kNone ? nullptr : &never_;
+  }
   EventMask Poll(EventMask wanted) override {
-    if (watch_.queue == nullptr) return File::Poll(wanted);
     EventMask ready = EPOLLIN | EPOLLRDNORM;
+    if (watch_.queue == nullptr) {
+      if (inode_->ops().readiness == TextOps::Readiness::kReadOnly) return ready & wanted;
+      const bool changed = inode_->ops().readiness == TextOps::Readiness::kOnceRead && !Kept();
+      return (changed ? kAlwaysReady | EPOLLERR | EPOLLPRI : kAlwaysReady) & (wanted | EPOLLERR);
+    }
     const uint64_t now = watch_.generation();
     // Told once.
     if (seen_.exchange(now) != now) ready |= EPOLLERR | EPOLLPRI;
@@ -93,6 +100,7 @@ class TextFile final : public File {
   const Ref<TextInode> inode_;
   const Ref<const Credentials> opener_;
   TextOps::Watch watch_;
+  WaitQueue never_;  // of a file that can be waited for, and does not change
   std::atomic<uint64_t> seen_{0};
   Mutex<LockClass::kLeaf> mu_;
   std::shared_ptr<const std::string> text_ GUARDED_BY(mu_);
@@ -243,6 +251,7 @@ void StaticDirectory::AddFile(std::string_view name, std::function<Result<std::s
   TextOps ops;
   ops.read = std::move(read);
   ops.write = std::move(write);
+  if (fs().type_name() == "sysfs") ops.readiness = TextOps::Readiness::kOnceRead;
   Add(name, MakeRef<TextInode>(fs(), InoOf(ino(), name), permissions, std::move(ops)));
 }
 

@@ -125,6 +125,10 @@ struct TextOps {
   bool at_open = false;
   // Files without a way to write: EACCES of the open, or this of the write.
   int write_error = 0;
+  // Whether epoll takes them, with what poll says: those of tasks cannot be waited for, all others are
+  // ready (proc_reg_poll()), and those of /sys have changed until they are read (kernfs_generic_poll()).
+  enum class Readiness : uint8_t { kAlways, kReadOnly, kOnceRead, kNone };
+  Readiness readiness = Readiness::kAlways;
 };
 
 class TextInode final : public SyntheticInode {

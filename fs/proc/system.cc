@@ -206,7 +206,12 @@ void AddSystemFiles(StaticDirectory& root, Kernel& kernel) {
                "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n"
                "136 pts\n\nBlock devices:\n");
   root.AddText("cgroups", "#subsys_name\thierarchy\tnum_cgroups\tenabled\n");
-  root.AddText("swaps", "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n");
+  TextOps swaps;
+  swaps.read = []() -> Result<std::string> {
+    return std::string("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n");
+  };
+  swaps.readiness = TextOps::Readiness::kReadOnly;
+  root.Add("swaps", MakeRef<TextInode>(root.fs(), InoOf(root.ino(), "swaps"), 0444u, std::move(swaps)));
   root.AddText("partitions", "major minor  #blocks  name\n\n");
   root.AddText("diskstats", "");
   root.AddText("modules", "", 0444);

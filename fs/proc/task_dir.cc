@@ -415,6 +415,7 @@ class TaskDirectory final : public SyntheticDirectory {
   Ref<SyntheticInode> MakeFile(const FileRow& row, uint64_t ino) {
     TextOps ops;
     ops.write_error = EINVAL;
+    ops.readiness = TextOps::Readiness::kNone;
     if (row.read != nullptr) {
       ops.read = [s = s_, read = row.read]() -> Result<std::string> {
         Ref<Task> task = TRY(s.Get());
@@ -447,7 +448,7 @@ class TaskDirectory final : public SyntheticDirectory {
     }
     ops.owner = [s = s_] { return OwnerOf(s); };
     ops.at_open = row.at_open;
-    if (row.at_open) {
+    if (row.at_open && row.read != MountstatsText) {
       // The files about mounts.
       ops.watch = [s = s_]() -> Result<TextOps::Watch> {
         Ref<Task> task = TRY(s.Get());
