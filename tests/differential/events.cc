@@ -119,8 +119,11 @@ void Read() {
   Say("read(%d, %zu)", fd, size);
   Result(read(fd, buffer, size));
 }
+// Newer kernels find out later that a datagram has no peer.
+bool Alone(int fd) { return TypeOf(fd) == S_IFSOCK && getpeername(fd, nullptr, nullptr) == -1 && errno == ENOTCONN; }
 void Write() {
   const int fd = AnyFd();
+  if (Alone(fd)) return;
   const size_t size = Pick(1u, 8u, 100u, 4096u, 8192u);
   memset(buffer, 0, sizeof(buffer));
   buffer[0] = static_cast<char>(Below(3));
@@ -132,7 +135,7 @@ void Write() {
 void Fill() {
   const int fd = AnyFd();
   const uint32_t type = TypeOf(fd);
-  if (type != S_IFIFO && type != S_IFSOCK) return;
+  if ((type != S_IFIFO && type != S_IFSOCK) || Alone(fd)) return;
   Say("fill(%d)", fd);
   int n = 0;
   while (n < 100 && write(fd, buffer, 4096) > 0) n++;
@@ -155,7 +158,7 @@ void Socket() {
   const auto* to = reinterpret_cast<const sockaddr*>(&address);
   switch (which) {
     case 0: case 1:
-      if (getpeername(fd, nullptr, nullptr) == -1 && errno == ENOTCONN) return;  // newer kernels then have EPIPE for ENOTCONN
+      if (Alone(fd)) return;
       Say("shutdown(%d, %d)", fd, n);
       return Result(shutdown(fd, n));
     case 2:
