@@ -73,7 +73,7 @@ class DescriptorDirectory final : public SyntheticDirectory {
         info_(info) {}
 
   Caching caching() const override { return Caching::kRevalidate; }
-  Owner owner() override { return OwnerOf(s_); }
+  Owner owner() override { return info_ ? OwnerOfDirectory(s_) : OwnerOf(s_); }
   Result<void> CheckOpen() override {
     Ref<Task> task = TRY(s_.Get());
     return MayLook(*task);

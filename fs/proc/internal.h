@@ -87,9 +87,9 @@ Ref<SyntheticInode> NewMapFilesDirectory(FileSystem& fs, Subject subject, uint64
 Ref<SyntheticInode> NewAttrDirectory(FileSystem& fs, Subject subject, uint64_t ino);
 // A decimal number with white space around it. EINVAL.
 Result<int64_t> ParseDecimal(std::string_view text);
-// kstrtoint() and its kin: one number in C's notation, a newline after it at most. strip: white space around it is
+// kstrtoint() and its kin: one number in C's notation (or decimal only), a newline after it at most. strip: white space around it is
 // dropped. EINVAL; ERANGE: outside of [low, high], which is the type's range.
-Result<int64_t> ParseInteger(std::string_view text, bool strip, int64_t low, int64_t high);
+Result<int64_t> ParseInteger(std::string_view text, bool strip, int64_t low, int64_t high, bool decimal = false);
 
 // A line of /proc/locks.
 std::string LockLine(int number, const FileLocks::Listed& lock, uint64_t dev, uint64_t ino);

@@ -64,6 +64,10 @@ class TextFile final : public File {
     if (seeks == TextStyle::Seeks::kNowhere) return int64_t{0};
     const bool from_end = whence != SEEK_SET && whence != SEEK_CUR;
     if (from_end && seeks == TextStyle::Seeks::kSeq) return Errno(EINVAL);
+    // default_llseek() compares with a sign.
+    if (seeks == TextStyle::Seeks::kPlain && from_end && whence != SEEK_END && offset < 0) {
+      return whence == SEEK_HOLE ? Result<int64_t>(int64_t{0}) : Errno(EINVAL);
+    }
     int64_t sum;
     if (whence == SEEK_CUR && __builtin_add_overflow(this->offset(), offset, &sum)) return Errno(EINVAL);
     const int64_t to = TRY(File::Seek(offset, whence));
@@ -272,6 +276,7 @@ Result<Ref<File>> TextInode::Open(const Path& path, uint32_t flags, const Creden
   const bool may_write = ops_.write || ops_.write_as || ops_.style.write_error != 0;
   if ((flags & O_ACCMODE) != O_RDONLY && !may_write) return Errno(EACCES);
   if (ops_.check_open) TRY(ops_.check_open());
+  if (ops_.check_write_open && (flags & O_ACCMODE) != O_RDONLY) TRY(ops_.check_write_open());
   Ref<TextFile> file = MakeRef<TextFile>(path, flags, *this, creds);
   TRY(file->Prepare());
   return Ref<File>(std::move(file));

@@ -157,6 +157,7 @@ struct TextOps {
   // Instead of `write`, for files that ask who opened them.
   std::function<Result<void>(std::string_view, const Credentials& opener)> write_as;
   std::function<Result<void>()> check_open;
+  std::function<Result<void>()> check_write_open;
   std::function<Owner()> owner;
   // For files that tell of changes by EPOLLPRI: asked when the file is opened.
   struct Watch {

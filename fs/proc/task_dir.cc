@@ -20,7 +20,6 @@ Result<std::string> CommText(const Subject&, Task& t) { return t.comm() + "\n"; 
 Result<void> WriteComm(const Subject& s, Task& t, std::string_view text) {
   const Task* current = Task::Current();
   if (current == nullptr || &current->tg() != s.tg.get()) return Errno(EINVAL);
-  if (!text.empty() && text.back() == '\n') text.remove_suffix(1);
   t.set_comm(text.substr(0, text.find('\0')));
   return {};
 }
@@ -95,8 +94,9 @@ Result<std::string> WchanText(const Subject&, Task& t) {
   }
 }
 // Pages that were merged with others: the host's business (CONFIG_KSM).
-Result<std::string> KsmMergingPagesText(const Subject&, Task&) { return std::string("0\n"); }
-Result<std::string> KsmStatText(const Subject&, Task&) {
+Result<std::string> KsmMergingPagesText(const Subject&, Task& t) { return std::string(t.mm_ref() ? "0\n" : ""); }
+Result<std::string> KsmStatText(const Subject&, Task& t) {
+  if (!t.mm_ref()) return std::string();
   return std::string("ksm_rmap_items 0\nksm_zero_pages 0\nksm_merging_pages 0\nksm_process_profit 0\n"
                      "ksm_merge_any: no\nksm_mergeable: no\n");
 }
@@ -385,11 +385,11 @@ class TaskDirectory final : public SyntheticDirectory {
     if (name == "net") {
       // What has ended has none.
       Ref<Task> of = TRY(s_.Get());
-      if (!of->net_ref()) return Errno(ENOENT);
+      const bool ended = !of->net_ref();
       Ref<StaticDirectory> net = MakeRef<StaticDirectory>(fs(), child);
       net->set_style(kNetStyle);
       net->set_owner([s = s_] { return OwnerOfDirectory(s); });
-      if (auto add = GetNetHooks().proc_net) {
+      if (auto add = GetNetHooks().proc_net; add && !ended) {
         add(*net, [s = s_]() -> Result<Ref<NetNamespaceBase>> {
           Ref<Task> task = TRY(s.Get());
           RefPtr<NetNamespaceBase> n = task->net_ref();
@@ -446,6 +446,16 @@ class TaskDirectory final : public SyntheticDirectory {
         if (name == "setgroups") return WriteSetgroups(*task, text, opener);
         if (name == "projid_map") return Errno(EPERM);
         return WriteIdMap(*task, name == "uid_map", text, opener);
+      };
+    }
+    if (std::string_view(row.name) == "setgroups") {
+      // proc_setgroups_open()
+      ops.check_write_open = [s = s_]() -> Result<void> {
+        Ref<Task> task = TRY(s.Get());
+        const Task* current = Task::Current();
+        const bool may = current != nullptr &&
+                         current->creds().HasIn(task->creds_ref()->user_ns(), Capability::kSysAdmin);
+        return may ? Result<void>() : Errno(EACCES);
       };
     }
     if (row.private_to_lookers) {

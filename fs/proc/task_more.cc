@@ -25,7 +25,8 @@ Result<int64_t> ParseDecimal(std::string_view text) {
   return value;
 }
 
-Result<int64_t> ParseInteger(std::string_view text, bool strip, int64_t low, int64_t high) {
+Result<int64_t> ParseInteger(std::string_view text, bool strip, int64_t low, int64_t high,
+                             bool decimal) {
   constexpr std::string_view kSpace = " \t\n\v\f\r";
   text = text.substr(0, text.find('\0'));
   if (strip) {
@@ -36,7 +37,9 @@ Result<int64_t> ParseInteger(std::string_view text, bool strip, int64_t low, int
   const bool negative = !text.empty() && text.front() == '-' && low < 0;
   if (!text.empty() && (negative || text.front() == '+')) text.remove_prefix(1);
   int base = 10;
-  if (text.size() > 2 && (text.starts_with("0x") || text.starts_with("0X"))) {
+  if (decimal) {
+    base = 10;
+  } else if (text.size() > 2 && (text.starts_with("0x") || text.starts_with("0X"))) {
     base = 16;
     text.remove_prefix(2);
   } else if (text.size() > 1 && text.front() == '0') {
@@ -80,7 +83,7 @@ Result<void> WriteAutogroup(const Subject& s, Task&, std::string_view text) {
 
 // What it would reset, the host counts.
 Result<void> WriteClearRefs(const Subject&, Task&, std::string_view text) {
-  const int64_t kind = TRY(ParseInteger(text, true, INT32_MIN, INT32_MAX));
+  const int64_t kind = TRY(ParseInteger(text, true, INT32_MIN, INT32_MAX, true));
   if (kind < 1 || kind > 5) return Errno(EINVAL);
   return {};
 }
@@ -222,7 +225,7 @@ Result<void> MaySetTimerSlack(const Subject& s, Task& t) {
   return Errno(EPERM);
 }
 Result<void> WriteTimerSlack(const Subject& s, Task& t, std::string_view text) {
-  const int64_t value = TRY(ParseInteger(text, false, 0, INT64_MAX));
+  const int64_t value = TRY(ParseInteger(text, false, 0, INT64_MAX, true));
   TRY(MaySetTimerSlack(s, t));
   t.timer_slack_ns = value == 0 ? 50000 : static_cast<uint64_t>(value);
   return {};

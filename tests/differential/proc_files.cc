@@ -42,7 +42,7 @@ constexpr const char* kSystemFiles[] = {
     "/proc/stat", "/proc/meminfo", "/proc/cpuinfo", "/proc/uptime", "/proc/loadavg", "/proc/version", "/proc/filesystems", "/proc/locks", "/proc/devices", "/proc/cgroups",
     "/proc/swaps", "/proc/partitions", "/proc/diskstats", "/proc/interrupts", "/proc/softirqs", "/proc/vmstat", "/proc/zoneinfo", "/proc/buddyinfo", "/proc/execdomains",
     "/proc/tty/ldiscs", "/proc/tty/drivers", "/proc/consoles", "/proc/misc", "/proc/sysvipc/msg", "/proc/sysvipc/sem", "/proc/sysvipc/shm", "/proc/nothing", "/proc/sys/kernel/hostname", "/proc/sys/kernel/ostype",
-    "/proc/sys/kernel/pid_max", "/proc/sys/kernel/random/uuid", "/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/cap_last_cap", "/proc/sys/fs/file-nr", "/proc/sys/fs/pipe-max-size",
+    "/proc/sys/kernel/random/uuid", "/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/cap_last_cap", "/proc/sys/fs/file-nr", "/proc/sys/fs/pipe-max-size",
     "/proc/sys/fs/inotify/max_user_watches", "/proc/sys/vm/overcommit_memory", "/proc/sys/vm/swappiness", "/proc/sys/kernel/nothing", "/proc/sys/vm/max_map_count", "/proc/sys/net/core/somaxconn",
     "/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv4/tcp_rmem", "/proc/sys/net/ipv4/ip_local_port_range", "/proc/sys/user/max_user_namespaces", "/proc/sys/kernel/seccomp/actions_avail", "/proc/sys/kernel/arch", "/proc/sys/fs/dentry-state",
     "/proc/sys/fs/inode-nr", "/proc/sys/fs/aio-nr", "/proc/config.gz",
@@ -97,8 +97,21 @@ void OpenAndLook() {
   const Name name = AnyFile();
   const int flags = Pick(O_RDONLY, O_RDONLY, O_RDONLY, O_RDONLY, O_WRONLY, O_RDWR, O_RDONLY | O_DIRECTORY, O_PATH, O_RDWR | O_TRUNC, O_RDONLY | O_CREAT, O_RDONLY | O_CREAT | O_EXCL, O_RDONLY | O_NOFOLLOW, O_RDONLY | O_APPEND);
   // Of those that take writes none may be emptied or opened by root: natively it is the machine's.
+  // Some of net/ are opened for writing that then refuse it, and a table's limits are for who has the right; newer
+  // kernels refuse the files of memory that has gone.
+  if ((flags & O_ACCMODE) != O_RDONLY && (name.told.find("/net/") != std::string::npos || name.told.starts_with("/proc/sys/user"))) return;
+  // Where nothing can be made, Linux does not look whether one may; and newer ones do not show timers to all.
+  if (!root && ((flags & O_CREAT) != 0 || name.told.ends_with("timers"))) return;
+  if (name.told.starts_with("zombie")) {
+    for (const char* of : {"environ", "auxv", "maps", "smaps", "smaps_rollup", "mem", "pagemap", "numa_maps"}) {
+      if (name.told.ends_with(of)) return;
+    }
+  }
   const int fd = Open(name, flags);
   if (fd < 0) return;
+  // Empty where there is nothing.
+  bool machine = false;
+  for (const char* of : {"stack", "misc", "consoles", "partitions", "diskstats", "locks", "swaps", "wchan", "cpuset"}) machine = machine || name.told.ends_with(of);
   const bool memory = name.told.ends_with("/mem") || name.told.ends_with("pagemap");
   static char text[200000];
   for (uint32_t n = 1 + Below(4); n > 0; n--) {
@@ -112,14 +125,14 @@ void OpenAndLook() {
         break;
       }
       case 2: {
-        if (memory) break;
+        if (memory || machine) break;
         const size_t size = Pick<size_t>(0, 1, 2);
         Say("  read(%zu)", size);
         Result(read(fd, text, size));
         break;
       }
       case 3: {
-        if (memory) break;
+        if (memory || machine) break;
         const off_t at = Pick<off_t>(0, 0, 1 << 20, -1);
         Say("  pread(1, %ld)", at);
         Result(pread(fd, text, 1, at));
@@ -209,6 +222,7 @@ void Keys() {
 }
 void Directory() {
   const Name name = AnyTask(AnyOf(kDirectories));
+  if (name.told == "zombie/net") return;
   Say("readdir(%s)", name.told.c_str());
   DIR* const dir = opendir(name.path.c_str());
   if (dir == nullptr) return Result(-1);
@@ -238,9 +252,11 @@ void Link() {
   Say("stat(%s)", name.told.c_str());
   Result(stat(name.path.c_str(), &st));
 }
+bool OfTheTask(const std::string& name) { return name.find('/') == std::string::npos; }
 void Access() {
   const Name name = OneIn(3) ? AnyTask(AnyOf(kDirectories)) : AnyFile();
-  const int what = static_cast<int>(Below(8));
+  int what = static_cast<int>(Below(8));
+  if (OfTheTask(name.told)) what &= ~W_OK;  // that these never change is an error of its own
   Say("access(%s, %d)", name.told.c_str(), what);
   Result(access(name.path.c_str(), what));
 }
@@ -251,7 +267,8 @@ void Write() {
   // A word of their own, and signs.
   const char* const text = Pick("", "0", "1", "5", "-1", "-5", "1000", "1001", "-1001", "x", "1x", "0x10", " 7", "7 ", "7\n", "\n", "0 0 1", "0 0 1\n", "allow", "deny", "name", "a name that is too long for it", "33", "4294967296", "99999999999999999999", "6", "+3", "010");
   // How often a user may write it is limited; what may be lowered again depends on who raised it.
-  if (!root && (strcmp(file, "autogroup") == 0 || strncmp(file, "oom", 3) == 0)) return;
+  if (!root && strcmp(file, "autogroup") == 0) return;
+  if (strncmp(file, "oom", 3) == 0 && strcmp(text, "x") != 0 && strcmp(text, "1x") != 0 && strlen(text) < 20 && strcmp(text, "-1001") != 0) return;
   Say("write(%s/%s, %s)", s.name, file, std::string(text, strcspn(text, "\n")).c_str());
   const std::string path = "/proc/" + std::to_string(s.pid) + "/" + file;
   const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
