@@ -84,6 +84,9 @@ class TextFile final : public File {
       text = Keep(std::move(fresh));
     }
     if (pos >= text->size()) return size_t{0};
+    // Numbers of sysctls come whole or not (proc_dointvec()).
+    const bool numbers = text->find_first_not_of("0123456789-\t\n ") == std::string::npos;
+    if (pos != 0 && numbers && inode_->ops().style.binds_root) return size_t{0};
     const size_t n = std::min<size_t>(text->size() - pos, dst.remaining());
     return dst.Put(std::as_bytes(std::span(text->data() + pos, n)));
   }

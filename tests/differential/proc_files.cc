@@ -119,7 +119,7 @@ void OpenAndLook() {
       case 0: case 1: {
         const int whence = static_cast<int>(Below(6));
         const off_t to = Pick<off_t>(0, 1, 5, -1, 1 << 20, off_t{1} << 40, INT64_MAX);
-        if (memory || name.told == "/proc/config.gz") break;
+        if (memory || machine || name.told == "/proc/config.gz") break;
         Say("  lseek(%ld, %d)", to, whence);
         Result(lseek(fd, to, whence));
         break;
@@ -183,7 +183,7 @@ std::string ReadAll(const Name& name, size_t piece) {
 void Shape() {
   const Name name = AnyFile();
   if (OfTheMachine(name.told) || name.told.ends_with("/mem") || name.told.ends_with("pagemap") || name.told.starts_with("/proc/s") || name.told.starts_with("/proc/cpuinfo")) return;
-  for (const char* of : {"auxv", "environ", "stack", "syscall", "wchan", "interrupts", "softirqs", "zoneinfo", "buddyinfo", "drivers", "misc", "consoles", "diskstats", "partitions", "devices", "vmstat", "filesystems", "actions_avail",
+  for (const char* of : {"autogroup", "auxv", "environ", "stack", "syscall", "wchan", "interrupts", "softirqs", "zoneinfo", "buddyinfo", "drivers", "misc", "consoles", "diskstats", "partitions", "devices", "vmstat", "filesystems", "actions_avail",
                          "cgroups", "meminfo", "locks", "config.gz", "swaps", "snmp", "netstat", "numa_maps", "ldiscs", "status", "fdinfo/0", "version"}) {
     if (name.told.ends_with(of)) return;
   }
@@ -262,12 +262,11 @@ void Access() {
 }
 // Good and bad values, to the files of a process of our own.
 void Write() {
-  const char* const file = Pick("comm", "oom_score_adj", "oom_adj", "coredump_filter", "clear_refs", "timerslack_ns", "autogroup", "uid_map", "gid_map", "setgroups", "attr/current", "stat", "environ", "projid_map", "attr/exec");
+  const char* const file = Pick("comm", "oom_score_adj", "oom_adj", "coredump_filter", "clear_refs", "timerslack_ns", "uid_map", "gid_map", "setgroups", "attr/current", "stat", "environ", "projid_map", "attr/exec");
   const Subject& s = subjects[Below(2)];
   // A word of their own, and signs.
   const char* const text = Pick("", "0", "1", "5", "-1", "-5", "1000", "1001", "-1001", "x", "1x", "0x10", " 7", "7 ", "7\n", "\n", "0 0 1", "0 0 1\n", "allow", "deny", "name", "a name that is too long for it", "33", "4294967296", "99999999999999999999", "6", "+3", "010");
-  // How often a user may write it is limited; what may be lowered again depends on who raised it.
-  if (!root && strcmp(file, "autogroup") == 0) return;
+  // Not autogroup, which is of the whole session natively. What may be lowered again depends on who raised it.
   if (strncmp(file, "oom", 3) == 0 && strcmp(text, "x") != 0 && strcmp(text, "1x") != 0 && strlen(text) < 20 && strcmp(text, "-1001") != 0) return;
   Say("write(%s/%s, %s)", s.name, file, std::string(text, strcspn(text, "\n")).c_str());
   const std::string path = "/proc/" + std::to_string(s.pid) + "/" + file;
