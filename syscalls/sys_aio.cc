@@ -2,11 +2,9 @@
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <sys/epoll.h>
-#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 
-#include "fs/vfs/inotify.h"
 #include "sentry/kernel/aio.h"
 #include "sentry/kernel/guest_io.h"
 #include "syscalls/handlers.h"
@@ -60,12 +58,10 @@ Outcome Transfer(Task& t, File& file, const IocbAbi& cb, bool write) {
     uint64_t at = static_cast<uint64_t>(cb.offset);
     n = t.Retry(queue, EPOLLOUT | EPOLLERR | EPOLLHUP, kNoDeadline,
                 [&] { return file.Write(src, &at, rwf); });
-    if (n.ok() && *n > 0) NotifyFile(file, IN_MODIFY);
   } else {
     GuestDst dst(t, std::move(buffers), GuestDst::When::kAtOnce);
     n = t.Retry(queue, EPOLLIN | EPOLLRDHUP | EPOLLHUP, kNoDeadline,
                 [&] { return file.Read(dst, static_cast<uint64_t>(cb.offset), rwf); });
-    if (n.ok() && *n > 0) NotifyFile(file, IN_ACCESS);
   }
   if (n.ok()) return static_cast<int64_t>(*n);
   // Such a request is not restarted.

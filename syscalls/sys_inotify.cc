@@ -34,7 +34,7 @@ SysResult SysInotifyAddWatch(Task& t, int fd, UserPath path, uint32_t mask) {
                                   IN_MASK_ADD | IN_ISDIR | IN_ONESHOT;
   constexpr uint32_t kValid =
       IN_ALL_EVENTS | IN_UNMOUNT | IN_Q_OVERFLOW | IN_IGNORED | kModifiers;
-  if ((mask & kValid) == 0) return Errno(EINVAL);
+  if (mask == 0 || (mask & ~kValid) != 0) return Errno(EINVAL);
   Ref<File> file = TRY(t.GetFile(fd));
   if ((mask & IN_MASK_ADD) != 0 && (mask & IN_MASK_CREATE) != 0) return Errno(EINVAL);
   InotifyGroup* group = TRY(GetGroup(file));

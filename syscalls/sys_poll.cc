@@ -137,8 +137,10 @@ SysResult DoSelect(Task& t, int n, GuestAddr in, GuestAddr out, GuestAddr except
   const size_t words = (static_cast<size_t>(n) + 63) / 64;
   std::vector<uint64_t> want[3], got[3];
   const GuestAddr sets[3] = {in, out, except};
-  constexpr EventMask kEvents[3] = {EPOLLIN | EPOLLRDNORM | EPOLLRDBAND | EPOLLHUP | EPOLLERR,
-                                    EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND | EPOLLERR, EPOLLPRI};
+  // A descriptor that cannot be asked (O_PATH) is in every set.
+  constexpr EventMask kEvents[3] = {EPOLLIN | EPOLLRDNORM | EPOLLRDBAND | EPOLLHUP | EPOLLERR | POLLNVAL,
+                                    EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND | EPOLLERR | POLLNVAL,
+                                    EPOLLPRI | POLLNVAL};
   for (int s = 0; s < 3; s++) {
     want[s].assign(words, 0);
     got[s].assign(words, 0);
@@ -153,7 +155,7 @@ SysResult DoSelect(Task& t, int n, GuestAddr in, GuestAddr out, GuestAddr except
       if ((want[s][static_cast<size_t>(fd) / 64] >> (fd % 64) & 1) != 0) mask |= kEvents[s];
     }
     if (mask == 0) continue;
-    TRY(GetUsable(t, fd));
+    TRY(t.fds().Get(fd));
     fds.push_back({fd, static_cast<int16_t>(mask), 0});
   }
   TRY(WaitForEvents(t, fds, deadline));

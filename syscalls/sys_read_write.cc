@@ -216,12 +216,16 @@ SysResult SysPreadv2(Task& t, int fd, GuestAddr iov, uint64_t count, int64_t pos
   GuestBuffers b = TRY(GuestBuffers::Iovec(t, iov, count));
   if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
   if (pos != -1) TRY(CheckPosition(*file));
-  if (b.total() == 0 && file->readable() && file->inode().type() != 0) return 0;
-  if (b.total() != 0 && (rwf & ~RWF_HIPRI) != 0 && file->inode().is_directory() && file->readable()) {
-    return Errno(EOPNOTSUPP);  // takes no iterators (do_loop_readv_writev)
+  int64_t n = 0;
+  if (b.total() != 0 || !file->readable() || file->inode().type() == 0) {
+    if (b.total() != 0 && (rwf & ~RWF_HIPRI) != 0 && file->inode().is_directory() && file->readable()) {
+      return Errno(EOPNOTSUPP);  // takes no iterators (do_loop_readv_writev)
+    }
+    n = TRY(pos == -1 ? Read(t, fd, std::move(b), rwf) : Pread(t, fd, std::move(b), pos, rwf));
   }
-  if (pos == -1) return Read(t, fd, std::move(b), rwf);
-  return Pread(t, fd, std::move(b), pos, rwf);
+  // Of reads into vectors those of nothing are told, too (vfs_readv()).
+  if (n == 0) NotifyFile(*file, IN_ACCESS);
+  return n;
 }
 
 SysResult SysPwritev2(Task& t, int fd, GuestAddr iov, uint64_t count, int64_t pos, uint64_t,

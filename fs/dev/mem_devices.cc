@@ -1,6 +1,7 @@
 #include "fs/dev/mem_devices.h"
 
 #include <linux/random.h>
+#include <sys/epoll.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -77,6 +78,12 @@ class MemDevice final : public File {
     }
   }
 
+  // random_poll(): the pool is always full. The others cannot be waited for.
+  WaitQueue* queue() override { return minor_ == kRandom ? &never_ : nullptr; }
+  EventMask Poll(EventMask wanted) override {
+    return minor_ == kRandom ? wanted & (EPOLLIN | EPOLLRDNORM) : File::Poll(wanted);
+  }
+
   Result<HostMapping> Map(uint64_t, uint64_t, int, bool) override { return Errno(ENODEV); }
   bool maps_as_anonymous() const override { return minor_ == kZero; }
 
@@ -92,6 +99,7 @@ class MemDevice final : public File {
   }
 
   const uint32_t minor_;
+  WaitQueue never_;
 };
 
 Result<Ref<File>> OpenMem(Inode&, const Path& path, uint32_t flags, const Credentials&,

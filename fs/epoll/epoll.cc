@@ -31,6 +31,7 @@ class EpollFile::Entry final : public Waiter {
  public:
   Entry(EpollFile& epoll, Key key) : epoll_(epoll), key(key) {}
   bool OnEvent(EventMask) override {
+    if ((events & ~kControlBits) == 0) return false;
     // One with nobody waiting does not use the event up for the others.
     const bool heard = !epoll_.queue_.empty();
     epoll_.MarkReady(*this, true);
@@ -42,7 +43,7 @@ class EpollFile::Entry final : public Waiter {
 
  public:
   const Key key;
-  uint32_t events = 0;  // 0 after EPOLLONESHOT has fired
+  std::atomic<uint32_t> events{0};  // control bits only after EPOLLONESHOT has fired
   uint64_t data = 0;
   bool in_ready = false;  // under ready_mu_
   Ready::iterator at;     // its place when in_ready
@@ -243,18 +244,26 @@ EventMask EpollFile::PollFile(File& file, EventMask wanted, std::vector<RefPtr<F
 bool EpollFile::AnyReady(std::vector<RefPtr<File>>* held) {
   // Inside the lock of an epoll that watches this one.
   MutexLock lock(mu_, Nested{});
-  Ready ready;
-  {
-    MutexLock ready_lock(ready_mu_);
-    ready = ready_;
-  }
-  for (Entry* e : ready) {
-    const EventMask wanted = (e->events & ~kControlBits) | EPOLLERR | EPOLLHUP;
-    if (e->events == 0 || !e->key.first->TryAddRef()) continue;
+  // Those that are not ready after all leave the list: their next event puts them at its end
+  // (__ep_eventpoll_poll()). Taken off before they are asked, so that no event is lost.
+  for (;;) {
+    Entry* e;
+    {
+      MutexLock ready_lock(ready_mu_);
+      if (ready_.empty()) return false;
+      e = ready_.front();
+      ready_.pop_front();
+      e->in_ready = false;
+    }
+    const EventMask wanted = e->events & ~kControlBits;
+    if (!e->key.first->TryAddRef()) continue;
     held->push_back(RefPtr<File>::Adopt(const_cast<File*>(e->key.first)));
-    if ((PollFile(*held->back(), wanted, held) & wanted) != 0) return true;
+    if ((PollFile(*held->back(), wanted, held) & wanted) == 0) continue;
+    MutexLock ready_lock(ready_mu_);
+    if (!e->in_ready) e->at = ready_.insert(ready_.begin(), e);
+    e->in_ready = true;
+    return true;
   }
-  return false;
 }
 
 EventMask EpollFile::Poll(EventMask wanted) {
@@ -289,8 +298,7 @@ std::vector<EpollEvent> EpollFile::Collect(size_t max) {
       ready_.pop_front();
       e->in_ready = false;
     }
-    if ((e->events & ~kControlBits) == 0 && (e->events & EPOLLONESHOT) != 0) continue;
-    const EventMask wanted = (e->events & ~kControlBits) | EPOLLERR | EPOLLHUP;
+    const EventMask wanted = e->events & ~kControlBits;
     if (!e->key.first->TryAddRef()) continue;
     held.push_back(RefPtr<File>::Adopt(const_cast<File*>(e->key.first)));
     const EventMask got = PollFile(*held.back(), wanted, &held) & wanted;
@@ -317,7 +325,7 @@ std::string EpollFile::FdInfo() {
     const Result<Attr> attr = key.first->inode().GetAttr();
     const uint64_t dev = attr.ok() ? attr->dev : 0;
     snprintf(line, sizeof(line), "tfd: %8d events: %8x data: %16llx  pos:0 ino:%llx sdev:%llx\n",
-             key.second, entry->events | EPOLLERR | EPOLLHUP,
+             key.second, entry->events.load(),
              static_cast<unsigned long long>(entry->data),
              static_cast<unsigned long long>(attr.ok() ? attr->ino : 0),
              static_cast<unsigned long long>(dev));

@@ -402,6 +402,7 @@ class ConfDirectory final : public SyntheticDirectory {
     const bool general = name == "default" || (conf && name == "all");
     if (!general && net->stack().IndexOf(name) == 0) return Errno(ENOENT);
     Ref<StaticDirectory> dir = MakeRef<StaticDirectory>(fs(), InoOf(ino(), name));
+    dir->set_style(kSysctlStyle);
     const bool v4 = what_ == What::kConf4 || what_ == What::kNeigh4;
     const std::string path = std::string(v4 ? "ipv4/" : "ipv6/") + (conf ? "conf/" : "neigh/") +
                              std::string(name);

@@ -72,6 +72,13 @@ std::string Gzip(const std::string& text) {
 
 }  // namespace
 
-void AddConfig(StaticDirectory& root) { root.AddText("config.gz", Gzip(ConfigText())); }
+void AddConfig(StaticDirectory& root) {
+  const std::string text = Gzip(ConfigText());
+  TextOps ops;
+  ops.read = [text]() -> Result<std::string> { return std::string(text); };
+  ops.style.seeks = TextStyle::Seeks::kPlain;
+  ops.style.size = text.size();
+  root.Add("config.gz", MakeRef<TextInode>(root.fs(), InoOf(root.ino(), "config.gz"), 0444u, std::move(ops)));
+}
 
 }  // namespace ringwall::proc

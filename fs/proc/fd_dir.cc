@@ -73,17 +73,21 @@ class DescriptorDirectory final : public SyntheticDirectory {
         info_(info) {}
 
   Caching caching() const override { return Caching::kRevalidate; }
-  Owner owner() override { return OwnerOf(s_); }
+  Owner owner() override { return info_ ? OwnerOfDirectory(s_) : OwnerOf(s_); }
   Result<void> CheckOpen() override {
     Ref<Task> task = TRY(s_.Get());
     return MayLook(*task);
   }
-  // A process may look at its own descriptors whatever user it has become.
-  std::optional<Result<void>> CheckPermission(const Credentials&, uint32_t want) override {
+  // A process may look at its own descriptors whatever user it has become (proc_fd_permission()); what is
+  // known of another's is not for everybody (proc_fdinfo_permission()).
+  std::optional<Result<void>> CheckPermission(const Credentials&, uint32_t) override {
     const Task* current = Task::Current();
-    if (current != nullptr && &current->tg() == s_.tg.get() && !(want & kMayWrite)) {
-      return Result<void>();
-    }
+    if (!info_ && current != nullptr && &current->tg() == s_.tg.get()) return Result<void>();
+    if (!info_) return std::nullopt;
+    Result<Ref<Task>> task = s_.Get();
+    if (!task.ok()) return Result<void>(task.error());
+    const Result<void> may = MayLook(**task);
+    if (!may.ok()) return Result<void>(may.error());
     return std::nullopt;
   }
 
@@ -101,6 +105,7 @@ class DescriptorDirectory final : public SyntheticDirectory {
       ops.read = [s = s_, fd] { return InfoText(s, fd); };
       ops.owner = [s = s_] { return OwnerOf(s); };
       ops.at_open = true;
+      ops.style = kTaskStyle;
       return Ref<Inode>(MakeRef<TextInode>(fs(), child, 0444u, std::move(ops)));
     }
     LinkInode::Ops ops;

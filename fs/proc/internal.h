@@ -37,6 +37,8 @@ Gid ShownGid(Gid gid);
 Result<void> MayLook(Task& target);
 // Who owns the files of a task: root when it must not be looked at (not dumpable).
 Owner OwnerOf(const Subject& subject);
+// Of the directories that everybody may list: the task's, whatever it is.
+Owner OwnerOfDirectory(const Subject& subject);
 
 Ref<SyntheticInode> NewTaskDirectory(FileSystem& fs, Subject subject);
 // The process of such a directory, if it is one and not a thread's.
@@ -77,12 +79,17 @@ Result<void> WriteAutogroup(const Subject& s, Task& t, std::string_view text);
 Result<void> WriteClearRefs(const Subject& s, Task& t, std::string_view text);
 Result<void> WriteCoredumpFilter(const Subject& s, Task& t, std::string_view text);
 Result<void> WriteOomAdj(const Subject& s, Task& t, std::string_view text);
+// EPERM: another's, without CAP_SYS_NICE.
+Result<void> MaySetTimerSlack(const Subject& s, Task& t);
 Result<void> WriteTimerSlack(const Subject& s, Task& t, std::string_view text);
 Ref<SyntheticInode> NewPagemapFile(FileSystem& fs, Subject subject, uint64_t ino);
 Ref<SyntheticInode> NewMapFilesDirectory(FileSystem& fs, Subject subject, uint64_t ino);
-Ref<SyntheticInode> NewAttrDirectory(FileSystem& fs, uint64_t ino);
+Ref<SyntheticInode> NewAttrDirectory(FileSystem& fs, Subject subject, uint64_t ino);
 // A decimal number with white space around it. EINVAL.
 Result<int64_t> ParseDecimal(std::string_view text);
+// kstrtoint() and its kin: one number in C's notation (or decimal only), a newline after it at most. strip: white space around it is
+// dropped. EINVAL; ERANGE: outside of [low, high], which is the type's range.
+Result<int64_t> ParseInteger(std::string_view text, bool strip, int64_t low, int64_t high, bool decimal = false);
 
 // A line of /proc/locks.
 std::string LockLine(int number, const FileLocks::Listed& lock, uint64_t dev, uint64_t ino);
@@ -90,6 +97,11 @@ std::string LockLine(int number, const FileLocks::Listed& lock, uint64_t dev, ui
 // Of the system.
 void AddSystemFiles(StaticDirectory& root, Kernel& kernel);
 void AddConfig(StaticDirectory& root);
+// Interrupts, zones of memory, drivers of terminals: what a machine without any has.
+struct PageCounts {
+  uint64_t total, free, anon, file;
+};
+void AddHardware(StaticDirectory& root, const cpu_set_t& cpus, std::function<PageCounts()> pages);
 // System V IPC: sysvipc/ and the limits in sys/kernel, each of the reader's namespace.
 void AddIpcFiles(StaticDirectory& root);
 void AddIpcSysctls(StaticDirectory& kernel);

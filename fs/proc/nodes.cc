@@ -32,10 +32,18 @@ class TextFile final : public File {
     return {};
   }
 
-  WaitQueue* queue() override { return watch_.queue; }
+  WaitQueue* queue() override {
+    if (watch_.queue != nullptr) return watch_.queue;
+    return inode_->ops().style.readiness == TextStyle::Readiness::kNone ? nullptr : &never_;
+  }
   EventMask Poll(EventMask wanted) override {
-    if (watch_.queue == nullptr) return File::Poll(wanted);
     EventMask ready = EPOLLIN | EPOLLRDNORM;
+    if (watch_.queue == nullptr) {
+      const TextStyle::Readiness readiness = inode_->ops().style.readiness;
+      if (readiness == TextStyle::Readiness::kReadOnly) return ready & wanted;
+      const bool changed = readiness == TextStyle::Readiness::kOnceRead && !Kept();
+      return (changed ? kAlwaysReady | EPOLLERR | EPOLLPRI : kAlwaysReady) & (wanted | EPOLLERR);
+    }
     const uint64_t now = watch_.generation();
     // Told once.
     if (seen_.exchange(now) != now) ready |= EPOLLERR | EPOLLPRI;
@@ -46,11 +54,25 @@ class TextFile final : public File {
     return inode_->ops().ioctl ? inode_->ops().ioctl(task, cmd, arg) : File::Ioctl(task, cmd, arg);
   }
 
-  // seq_lseek(), for the files of tasks.
+  // proc_reg_mmap() has an errno of its own.
+  Result<HostMapping> Map(uint64_t, uint64_t, int, bool) override {
+    return Errno(inode_->ops().style.maps_as_eio ? EIO : ENODEV);
+  }
+
   Result<int64_t> Seek(int64_t offset, int whence) override NO_THREAD_SAFETY_ANALYSIS {
+    const TextStyle::Seeks seeks = inode_->ops().style.seeks;
+    if (seeks == TextStyle::Seeks::kNowhere) return int64_t{0};
     const bool from_end = whence != SEEK_SET && whence != SEEK_CUR;
-    if (from_end && inode_->ops().write_error == EINVAL) return Errno(EINVAL);
-    return File::Seek(offset, whence);
+    if (from_end && seeks == TextStyle::Seeks::kSeq) return Errno(EINVAL);
+    // default_llseek() compares with a sign.
+    if (seeks == TextStyle::Seeks::kPlain && from_end && whence != SEEK_END && offset < 0) {
+      return whence == SEEK_HOLE ? Result<int64_t>(int64_t{0}) : Errno(EINVAL);
+    }
+    int64_t sum;
+    if (whence == SEEK_CUR && __builtin_add_overflow(this->offset(), offset, &sum)) return Errno(EINVAL);
+    const int64_t to = TRY(File::Seek(offset, whence));
+    if (to > INT32_MAX && seeks == TextStyle::Seeks::kSmall) return Errno(EINVAL);
+    return to;
   }
 
   Result<size_t> Read(IoDst& dst, uint64_t pos, int) override {
@@ -62,13 +84,16 @@ class TextFile final : public File {
       text = Keep(std::move(fresh));
     }
     if (pos >= text->size()) return size_t{0};
+    // Numbers of sysctls come whole or not (proc_dointvec()).
+    const bool numbers = text->find_first_not_of("0123456789-\t\n ") == std::string::npos;
+    if (pos != 0 && numbers && inode_->ops().style.binds_root) return size_t{0};
     const size_t n = std::min<size_t>(text->size() - pos, dst.remaining());
     return dst.Put(std::as_bytes(std::span(text->data() + pos, n)));
   }
 
   Result<size_t> Write(IoSrc& src, uint64_t* pos, int) override {
     const TextOps& ops = inode_->ops();
-    if (!ops.write && !ops.write_as) return Errno(ops.write_error);
+    if (!ops.write && !ops.write_as) return Errno(ops.style.write_error);
     if (ops.write_as && *pos != 0) return Errno(EINVAL);
     std::string text(std::min(src.remaining(), kMaxWrite), '\0');
     const size_t n = TRY(GetWhole(src, std::as_writable_bytes(std::span(text.data(), text.size()))));
@@ -93,6 +118,7 @@ class TextFile final : public File {
   const Ref<TextInode> inode_;
   const Ref<const Credentials> opener_;
   TextOps::Watch watch_;
+  WaitQueue never_;  // of a file that can be waited for, and does not change
   std::atomic<uint64_t> seen_{0};
   Mutex<LockClass::kLeaf> mu_;
   std::shared_ptr<const std::string> text_ GUARDED_BY(mu_);
@@ -221,6 +247,7 @@ void StaticDirectory::Add(std::string_view name, Ref<SyntheticInode> child) {
 
 Ref<StaticDirectory> StaticDirectory::AddDirectory(std::string_view name) {
   Ref<StaticDirectory> dir = MakeRef<StaticDirectory>(fs(), InoOf(ino(), name));
+  dir->style_ = style_;
   Add(name, dir);
   return dir;
 }
@@ -243,14 +270,16 @@ void StaticDirectory::AddFile(std::string_view name, std::function<Result<std::s
   TextOps ops;
   ops.read = std::move(read);
   ops.write = std::move(write);
+  ops.style = style_;
   Add(name, MakeRef<TextInode>(fs(), InoOf(ino(), name), permissions, std::move(ops)));
 }
 
 Result<Ref<File>> TextInode::Open(const Path& path, uint32_t flags, const Credentials& creds) {
   // Root passes the mode bits, but what cannot be changed says so here, or at the write.
-  const bool may_write = ops_.write || ops_.write_as || ops_.write_error != 0;
+  const bool may_write = ops_.write || ops_.write_as || ops_.style.write_error != 0;
   if ((flags & O_ACCMODE) != O_RDONLY && !may_write) return Errno(EACCES);
   if (ops_.check_open) TRY(ops_.check_open());
+  if (ops_.check_write_open && (flags & O_ACCMODE) != O_RDONLY) TRY(ops_.check_write_open());
   Ref<TextFile> file = MakeRef<TextFile>(path, flags, *this, creds);
   TRY(file->Prepare());
   return Ref<File>(std::move(file));

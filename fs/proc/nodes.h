@@ -71,7 +71,8 @@ struct DirEntry {
   uint8_t type;  // DT_*
 };
 
-// A directory. Entries() is asked once for each opening and again after a rewind.
+// A directory, in which names that are not there cannot be made: not even looked up (ENOENT). Entries()
+// is asked once for each opening and again after a rewind.
 class SyntheticDirectory : public SyntheticInode {
  public:
   Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials& creds) override;
@@ -79,18 +80,61 @@ class SyntheticDirectory : public SyntheticInode {
   virtual Result<void> CheckOpen() { return {}; }
   Result<Ref<Inode>> Create(std::string_view, const NewInode&) override { return Errno(ENOENT); }
   Result<Ref<Inode>> Mkdir(std::string_view, const NewInode&) override { return Errno(ENOENT); }
+  Result<Ref<Inode>> Symlink(std::string_view, std::string_view, const NewInode&) override {
+    return Errno(ENOENT);
+  }
+  Result<void> Link(std::string_view, Inode&) override { return Errno(ENOENT); }
+  Result<void> Rename(std::string_view, Inode&, Inode&, std::string_view, Inode* replaced,
+                      uint32_t) override {
+    return Errno(replaced == nullptr ? ENOENT : EPERM);
+  }
 
  protected:
   using SyntheticInode::SyntheticInode;
 };
 
+// What text files have in common by the place they are in.
+struct TextStyle {
+  // Whether epoll takes them, with what poll says: always ready (proc_reg_poll()), to read only, changed
+  // until they are read (kernfs_generic_poll()), or EPERM.
+  enum class Readiness : uint8_t { kAlways, kReadOnly, kOnceRead, kNone };
+  // lseek: no end (seq_lseek()), any place (default_llseek()), not beyond 2 GiB (the file system's
+  // s_maxbytes), nowhere (noop_llseek()).
+  enum class Seeks : uint8_t { kSeq, kPlain, kSmall, kNowhere };
+  Readiness readiness = Readiness::kAlways;
+  Seeks seeks = Seeks::kSeq;
+  // Files without a way to write: EACCES of the open, or this of the write.
+  int write_error = EIO;
+  uint64_t size = 0;  // that stat tells
+  bool maps_as_eio = true;  // mmap; ENODEV else
+  // The mode binds root, too (sysctl_perm()).
+  bool binds_root = false;
+};
+inline constexpr TextStyle kNetStyle = {.write_error = 0};
+inline constexpr TextStyle kSysctlStyle = {
+    .seeks = TextStyle::Seeks::kPlain, .write_error = 0, .maps_as_eio = false, .binds_root = true};
+inline constexpr TextStyle kSysfsStyle = {.readiness = TextStyle::Readiness::kOnceRead,
+                                          .seeks = TextStyle::Seeks::kSmall,
+                                          .write_error = 0,
+                                          .size = 4096,
+                                          .maps_as_eio = false};
+inline constexpr TextStyle kTaskStyle = {.readiness = TextStyle::Readiness::kNone,
+                                         .write_error = EINVAL,
+                                         .maps_as_eio = false};
+
 // Filled before the file system is mounted, fixed from then on.
 class StaticDirectory : public SyntheticDirectory {
  public:
   StaticDirectory(FileSystem& fs, uint64_t ino, uint32_t permissions = 0555)
-      : SyntheticDirectory(fs, S_IFDIR | permissions, ino) {}
+      : SyntheticDirectory(fs, S_IFDIR | permissions, ino) {
+    if (fs.type_name() == "sysfs") style_ = kSysfsStyle;
+  }
   Result<Ref<Inode>> Lookup(std::string_view name) override;
   Result<std::vector<DirEntry>> Entries() override;
+  Owner owner() override { return owner_ ? owner_() : Owner{}; }
+  void set_owner(std::function<Owner()> owner) { owner_ = std::move(owner); }
+  // Of the files that are added from now on, and of the directories below.
+  void set_style(const TextStyle& style) { style_ = style; }
 
   void Add(std::string_view name, Ref<SyntheticInode> child);
   Ref<StaticDirectory> AddDirectory(std::string_view name);
@@ -102,6 +146,8 @@ class StaticDirectory : public SyntheticDirectory {
 
  private:
   std::map<std::string, Ref<SyntheticInode>, std::less<>> children_;
+  TextStyle style_;
+  std::function<Owner()> owner_;
 };
 
 // What a text file does. All but `read` may be null.
@@ -111,6 +157,7 @@ struct TextOps {
   // Instead of `write`, for files that ask who opened them.
   std::function<Result<void>(std::string_view, const Credentials& opener)> write_as;
   std::function<Result<void>()> check_open;
+  std::function<Result<void>()> check_write_open;
   std::function<Owner()> owner;
   // For files that tell of changes by EPOLLPRI: asked when the file is opened.
   struct Watch {
@@ -123,8 +170,7 @@ struct TextOps {
   // Made when the file is opened and not with the first read: for what needs locks that come before
   // a file's offset (mounts, the offsets of other files).
   bool at_open = false;
-  // Files without a way to write: EACCES of the open, or this of the write.
-  int write_error = 0;
+  TextStyle style;
 };
 
 class TextInode final : public SyntheticInode {
@@ -133,7 +179,15 @@ class TextInode final : public SyntheticInode {
       : SyntheticInode(fs, S_IFREG | permissions, ino), ops_(std::move(ops)) {}
   Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials& creds) override;
   Owner owner() override { return ops_.owner ? ops_.owner() : Owner{}; }
+  std::optional<Result<void>> CheckPermission(const Credentials&, uint32_t want) override {
+    const bool nobody = (mode() & 0222) == 0 && (want & kMayWrite) != 0;
+    if (ops_.style.binds_root && nobody) return Result<void>(Errno(EACCES));
+    return std::nullopt;
+  }
   const TextOps& ops() const { return ops_; }
+
+ protected:
+  uint64_t size() override { return ops_.style.size; }
 
  private:
   const TextOps ops_;

@@ -110,10 +110,14 @@ TEST_F(TreeTest, WritesReachTheWriterAndNobodyElse) {
   ASSERT_TRUE(n.ok());
   EXPECT_EQ(*n, 5u);
   EXPECT_EQ(got, "hello");
-  // Root passes mode bits; what cannot be written refuses all the same.
-  Result<Ref<Inode>> inode = root_->Lookup("ro");
+  // Root passes mode bits; what cannot be written refuses all the same, some of it at the open.
+  SpanSrc more(std::as_bytes(std::span(text.data(), text.size())));
+  EXPECT_EQ(Open("ro", O_WRONLY)->Write(more, &pos, 0).error_value(), EIO);
+  root_->set_style(kSysctlStyle);
+  root_->AddText("number", "1\n");
+  Result<Ref<Inode>> inode = root_->Lookup("number");
   ASSERT_TRUE(inode.ok());
-  EXPECT_EQ((*inode)->Open(AnonymousPath(*inode, "ro"), O_WRONLY, *Credentials::Root())
+  EXPECT_EQ((*inode)->Open(AnonymousPath(*inode, "number"), O_WRONLY, *Credentials::Root())
                 .error_value(),
             EACCES);
 }

@@ -120,8 +120,12 @@ void AddNamespaceLimits(StaticDirectory& user) {
 }  // namespace
 
 void AddSysctls(StaticDirectory& sys, Kernel& k) {
+  sys.set_style(kSysctlStyle);
   Ref<StaticDirectory> kernel = sys.AddDirectory("kernel");
   AddNames(*kernel);
+  kernel->AddText("arch", "x86_64\n");
+  Ref<StaticDirectory> seccomp = kernel->AddDirectory("seccomp");
+  seccomp->AddText("actions_avail", "kill_process kill_thread trap errno trace log allow\n");
   kernel->AddText("pid_max", Format("%d\n", TaskSet::kPidMax));
   kernel->AddText("threads-max", Format("%d\n", k.tasks().max_tasks));
   kernel->AddText("cap_last_cap", "40\n");
@@ -172,6 +176,10 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
     for (const RefPtr<FdTable>& table : tables) open += table ? table->List().size() : 0;
     return Format("%zu\t0\t9223372036854775807\n", open);
   });
+  // The caches are the host's; these have the shape.
+  fs->AddText("dentry-state", "0\t0\t45\t0\t0\t0\n");
+  fs->AddText("inode-nr", "0\t0\n");
+  fs->AddText("inode-state", "0\t0\t0\t0\t0\t0\t0\n");
   fs->AddText("nr_open", "1048576\n");
   AddGlobal(*fs, "pipe-max-size", &pipe_limits().max_size);
   AddGlobal(*fs, "pipe-user-pages-hard", &pipe_limits().user_pages_hard);

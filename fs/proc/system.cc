@@ -110,7 +110,7 @@ std::string MeminfoText(Kernel& k) {
   kb("Mapped:", f.mapped);
   kb("Shmem:", f.shmem);
   for (const char* none :
-       {"KReclaimable:", "Slab:", "SReclaimable:", "SUnreclaim:", "KernelStack:", "PageTables:",
+       {"KReclaimable:", "Slab:", "SReclaimable:", "SUnreclaim:", "KernelStack:", "PageTables:", "SecPageTables:",
         "NFS_Unstable:", "Bounce:", "WritebackTmp:"}) {
     kb(none, 0);
   }
@@ -206,11 +206,20 @@ void AddSystemFiles(StaticDirectory& root, Kernel& kernel) {
                "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n"
                "136 pts\n\nBlock devices:\n");
   root.AddText("cgroups", "#subsys_name\thierarchy\tnum_cgroups\tenabled\n");
-  root.AddText("swaps", "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n");
+  TextOps swaps;
+  swaps.read = []() -> Result<std::string> {
+    return std::string("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n");
+  };
+  swaps.style.readiness = TextStyle::Readiness::kReadOnly;
+  root.Add("swaps", MakeRef<TextInode>(root.fs(), InoOf(root.ino(), "swaps"), 0444u, std::move(swaps)));
   root.AddText("partitions", "major minor  #blocks  name\n\n");
   root.AddText("diskstats", "");
   root.AddText("modules", "", 0444);
-  root.AddText("interrupts", "");
+  AddHardware(root, k->cpus(), [k] {
+    const MemoryFigures f = MemoryOf(*k);
+    return PageCounts{f.total / kPageSize, (f.total - f.used) / kPageSize, f.anon / kPageSize,
+                      (f.mapped + f.shmem) / kPageSize};
+  });
   add("vmstat", [](Kernel& kern) {
     const MemoryFigures f = MemoryOf(kern);
     return Format(

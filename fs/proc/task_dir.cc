@@ -15,24 +15,11 @@ namespace {
 using TextFn = Result<std::string> (*)(const Subject&, Task&);
 using WriteFn = Result<void> (*)(const Subject&, Task&, std::string_view);
 
-// Reads a decimal number with white space around it. EINVAL.
-Result<int64_t> ParseNumber(std::string_view text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == ' ' || text.back() == '\0')) {
-    text.remove_suffix(1);
-  }
-  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
-  int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return Errno(EINVAL);
-  return value;
-}
-
 Result<std::string> CommText(const Subject&, Task& t) { return t.comm() + "\n"; }
 
 Result<void> WriteComm(const Subject& s, Task& t, std::string_view text) {
   const Task* current = Task::Current();
   if (current == nullptr || &current->tg() != s.tg.get()) return Errno(EINVAL);
-  if (!text.empty() && text.back() == '\n') text.remove_suffix(1);
   t.set_comm(text.substr(0, text.find('\0')));
   return {};
 }
@@ -42,7 +29,7 @@ Result<std::string> OomScoreAdjText(const Subject& s, Task&) {
 }
 
 Result<void> WriteOomScoreAdj(const Subject& s, Task&, std::string_view text) {
-  const int64_t value = TRY(ParseNumber(text));
+  const int64_t value = TRY(ParseInteger(text, true, INT32_MIN, INT32_MAX));
   if (value < -1000 || value > 1000) return Errno(EINVAL);
   const Task* current = Task::Current();
   if (value < s.tg->oom_score_adj.load() &&
@@ -64,7 +51,8 @@ Result<std::string> OomScoreText(const Subject& s, Task& t) {
   return Format("%lld\n", static_cast<long long>((1000 + points) * 2 / 3));
 }
 
-Result<std::string> TimerSlackText(const Subject&, Task& t) {
+Result<std::string> TimerSlackText(const Subject& s, Task& t) {
+  TRY(MaySetTimerSlack(s, t));
   return Format("%llu\n", static_cast<unsigned long long>(t.timer_slack_ns.load()));
 }
 
@@ -104,6 +92,13 @@ Result<std::string> WchanText(const Subject&, Task& t) {
     default:
       return std::string("schedule_timeout");
   }
+}
+// Pages that were merged with others: the host's business (CONFIG_KSM).
+Result<std::string> KsmMergingPagesText(const Subject&, Task& t) { return std::string(t.mm_ref() ? "0\n" : ""); }
+Result<std::string> KsmStatText(const Subject&, Task& t) {
+  if (!t.mm_ref()) return std::string();
+  return std::string("ksm_rmap_items 0\nksm_zero_pages 0\nksm_merging_pages 0\nksm_process_profit 0\n"
+                     "ksm_merge_any: no\nksm_mergeable: no\n");
 }
 Result<std::string> LoginuidText(const Subject&, Task&) { return std::string("4294967295"); }
 Result<std::string> MapTextFor(Task& t, bool uids) {
@@ -170,6 +165,8 @@ constexpr FileRow kFiles[] = {
     {"environ", 0400, EnvironText, nullptr, true},
     {"gid_map", 0644, GidMapText},
     {"io", 0400, IoText, nullptr, true},
+    {"ksm_merging_pages", 0400, KsmMergingPagesText, nullptr, true},
+    {"ksm_stat", 0400, KsmStatText, nullptr, true},
     {"limits", 0444, LimitsText},
     {"loginuid", 0444, LoginuidText},
     {"maps", 0444, MapsText, nullptr, true},
@@ -198,6 +195,15 @@ constexpr FileRow kFiles[] = {
     {"uid_map", 0644, UidMapText},
     {"wchan", 0444, WchanText},
 };
+
+// Most are seq_files.
+TextStyle::Seeks SeeksOf(std::string_view name) {
+  for (const char* small : {"auxv", "cmdline", "coredump_filter", "environ", "loginuid", "oom_adj", "sessionid"}) {
+    if (name == small) return TextStyle::Seeks::kSmall;
+  }
+  if (name == "oom_score_adj") return TextStyle::Seeks::kPlain;
+  return name == "clear_refs" ? TextStyle::Seeks::kNowhere : TextStyle::Seeks::kSeq;
+}
 
 constexpr FileRow kChildren = {"children", 0444, ChildrenText};
 
@@ -365,7 +371,7 @@ class TaskDirectory final : public SyntheticDirectory {
     }
     if (name == "fd") return Ref<Inode>(NewFdDirectory(fs(), s_, child));
     if (name == "fdinfo") return Ref<Inode>(NewFdinfoDirectory(fs(), s_, child));
-    if (name == "attr") return Ref<Inode>(NewAttrDirectory(fs(), child));
+    if (name == "attr") return Ref<Inode>(NewAttrDirectory(fs(), s_, child));
     if (name == "pagemap") return Ref<Inode>(NewPagemapFile(fs(), s_, child));
     if (name == "map_files" && !s_.thread) {
       return Ref<Inode>(NewMapFilesDirectory(fs(), s_, child));
@@ -377,8 +383,13 @@ class TaskDirectory final : public SyntheticDirectory {
       return Ref<Inode>(MakeRef<ThreadsDirectory>(fs(), s_, child));
     }
     if (name == "net") {
+      // What has ended has none.
+      Ref<Task> of = TRY(s_.Get());
+      const bool ended = !of->net_ref();
       Ref<StaticDirectory> net = MakeRef<StaticDirectory>(fs(), child);
-      if (auto add = GetNetHooks().proc_net) {
+      net->set_style(kNetStyle);
+      net->set_owner([s = s_] { return OwnerOfDirectory(s); });
+      if (auto add = GetNetHooks().proc_net; add && !ended) {
         add(*net, [s = s_]() -> Result<Ref<NetNamespaceBase>> {
           Ref<Task> task = TRY(s.Get());
           RefPtr<NetNamespaceBase> n = task->net_ref();
@@ -414,7 +425,8 @@ class TaskDirectory final : public SyntheticDirectory {
  private:
   Ref<SyntheticInode> MakeFile(const FileRow& row, uint64_t ino) {
     TextOps ops;
-    ops.write_error = EINVAL;
+    ops.style = kTaskStyle;
+    ops.style.seeks = SeeksOf(row.name);
     if (row.read != nullptr) {
       ops.read = [s = s_, read = row.read]() -> Result<std::string> {
         Ref<Task> task = TRY(s.Get());
@@ -436,6 +448,16 @@ class TaskDirectory final : public SyntheticDirectory {
         return WriteIdMap(*task, name == "uid_map", text, opener);
       };
     }
+    if (std::string_view(row.name) == "setgroups") {
+      // proc_setgroups_open()
+      ops.check_write_open = [s = s_]() -> Result<void> {
+        Ref<Task> task = TRY(s.Get());
+        const Task* current = Task::Current();
+        const bool may = current != nullptr &&
+                         current->creds().HasIn(task->creds_ref()->user_ns(), Capability::kSysAdmin);
+        return may ? Result<void>() : Errno(EACCES);
+      };
+    }
     if (row.private_to_lookers) {
       ops.check_open = [s = s_]() -> Result<void> {
         Ref<Task> task = TRY(s.Get());
@@ -447,7 +469,7 @@ class TaskDirectory final : public SyntheticDirectory {
     }
     ops.owner = [s = s_] { return OwnerOf(s); };
     ops.at_open = row.at_open;
-    if (row.at_open) {
+    if (row.at_open && row.read != MountstatsText) {
       // The files about mounts.
       ops.watch = [s = s_]() -> Result<TextOps::Watch> {
         Ref<Task> task = TRY(s.Get());
@@ -498,7 +520,14 @@ Owner OwnerOf(const Subject& subject) {
   Result<Ref<Task>> task = subject.Get();
   if (!task.ok()) return {};
   RefPtr<MemoryManager> mm = (*task)->mm_ref();
-  if (mm && mm->dumpable() != 1) return {};
+  // task_dump_owner(): what may not be dumped, and what has ended, is root's.
+  if (!mm || mm->dumpable() != 1) return {};
+  return OwnerOfDirectory(subject);
+}
+
+Owner OwnerOfDirectory(const Subject& subject) {
+  Result<Ref<Task>> task = subject.Get();
+  if (!task.ok()) return {};
   Ref<const Credentials> creds = (*task)->creds_ref();
   return {creds->euid, creds->egid};
 }

@@ -25,6 +25,37 @@ Result<int64_t> ParseDecimal(std::string_view text) {
   return value;
 }
 
+Result<int64_t> ParseInteger(std::string_view text, bool strip, int64_t low, int64_t high,
+                             bool decimal) {
+  constexpr std::string_view kSpace = " \t\n\v\f\r";
+  text = text.substr(0, text.find('\0'));
+  if (strip) {
+    text.remove_prefix(std::min(text.find_first_not_of(kSpace), text.size()));
+    text = text.substr(0, text.find_last_not_of(kSpace) + 1);
+  }
+  if (!text.empty() && text.back() == '\n') text.remove_suffix(1);
+  const bool negative = !text.empty() && text.front() == '-' && low < 0;
+  if (!text.empty() && (negative || text.front() == '+')) text.remove_prefix(1);
+  int base = 10;
+  if (decimal) {
+    base = 10;
+  } else if (text.size() > 2 && (text.starts_with("0x") || text.starts_with("0X"))) {
+    base = 16;
+    text.remove_prefix(2);
+  } else if (text.size() > 1 && text.front() == '0') {
+    base = 8;
+  }
+  if (text.empty() || text.front() == '-') return Errno(EINVAL);
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+  if (end != text.data() + text.size()) return Errno(EINVAL);
+  if (error == std::errc::result_out_of_range) return Errno(ERANGE);
+  if (error != std::errc()) return Errno(EINVAL);
+  if (negative) value = -value;
+  if (value < low || value > high) return Errno(ERANGE);
+  return value;
+}
+
 // No thread has used AVX-512 as far as one can tell.
 Result<std::string> ArchStatusText(const Subject&, Task&) {
   return std::string("AVX512_elapsed_ms:\t-1\n");
@@ -39,7 +70,7 @@ Result<std::string> AutogroupText(const Subject& s, Task&) {
 
 // Remembered: the host has its own groups.
 Result<void> WriteAutogroup(const Subject& s, Task&, std::string_view text) {
-  const int64_t nice = TRY(ParseDecimal(text));
+  const int64_t nice = TRY(ParseInteger(text, true, INT32_MIN, INT32_MAX));
   if (nice < -20 || nice > 19) return Errno(EINVAL);
   const Task* current = Task::Current();
   if (nice < 0 && (current == nullptr || !current->creds().Has(Capability::kSysNice))) {
@@ -52,28 +83,20 @@ Result<void> WriteAutogroup(const Subject& s, Task&, std::string_view text) {
 
 // What it would reset, the host counts.
 Result<void> WriteClearRefs(const Subject&, Task&, std::string_view text) {
-  const int64_t kind = TRY(ParseDecimal(text));
+  const int64_t kind = TRY(ParseInteger(text, true, INT32_MIN, INT32_MAX, true));
   if (kind < 1 || kind > 5) return Errno(EINVAL);
   return {};
 }
 
-Result<std::string> CoredumpFilterText(const Subject& s, Task&) {
+Result<std::string> CoredumpFilterText(const Subject& s, Task& t) {
+  if (!t.mm_ref()) return std::string();
   return Format("%08x\n", s.tg->coredump_filter.load());
 }
 
-Result<void> WriteCoredumpFilter(const Subject& s, Task&, std::string_view text) {
-  while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
-  int base = 10;
-  if (text.starts_with("0x") || text.starts_with("0X")) {
-    base = 16;
-    text.remove_prefix(2);
-  } else if (text.size() > 1 && text.front() == '0') {
-    base = 8;
-  }
-  uint32_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
-  if (error != std::errc() || end != text.data() + text.size()) return Errno(EINVAL);
-  s.tg->coredump_filter.store(value & 0x1ff);
+Result<void> WriteCoredumpFilter(const Subject& s, Task& t, std::string_view text) {
+  const int64_t value = TRY(ParseInteger(text, false, 0, UINT32_MAX));
+  if (!t.mm_ref()) return Errno(ESRCH);
+  s.tg->coredump_filter.store(static_cast<uint32_t>(value) & 0x1ff);
   return {};
 }
 
@@ -84,7 +107,7 @@ Result<std::string> OomAdjText(const Subject& s, Task&) {
 }
 
 Result<void> WriteOomAdj(const Subject& s, Task&, std::string_view text) {
-  const int64_t value = TRY(ParseDecimal(text));
+  const int64_t value = TRY(ParseInteger(text, true, INT32_MIN, INT32_MAX));
   if ((value < -16 || value > 15) && value != -17) return Errno(EINVAL);
   const int adj = value == 15 ? 1000 : static_cast<int>(value * 1000 / 17);
   const Task* current = Task::Current();
@@ -193,14 +216,17 @@ Result<std::string> SyscallText(const Subject&, Task& t) {
 
 Result<std::string> TimersText(const Subject&, Task&) { return std::string(); }
 
-Result<void> WriteTimerSlack(const Subject& s, Task& t, std::string_view text) {
-  const int64_t value = TRY(ParseDecimal(text));
+Result<void> MaySetTimerSlack(const Subject& s, Task& t) {
   const Task* current = Task::Current();
-  if (value < 0) return Errno(EINVAL);
-  if (current == nullptr || (&current->tg() != s.tg.get() &&
-                             !current->creds().HasIn(t.creds_ref()->user_ns(), Capability::kSysNice))) {
-    return Errno(EPERM);
+  if (current != nullptr && (&current->tg() == s.tg.get() ||
+                             current->creds().HasIn(t.creds_ref()->user_ns(), Capability::kSysNice))) {
+    return {};
   }
+  return Errno(EPERM);
+}
+Result<void> WriteTimerSlack(const Subject& s, Task& t, std::string_view text) {
+  const int64_t value = TRY(ParseInteger(text, false, 0, INT64_MAX, true));
+  TRY(MaySetTimerSlack(s, t));
   t.timer_slack_ns = value == 0 ? 50000 : static_cast<uint64_t>(value);
   return {};
 }
@@ -352,10 +378,18 @@ Ref<SyntheticInode> NewMapFilesDirectory(FileSystem& fs, Subject subject, uint64
 }
 
 // attr/: no security module is there to answer.
-Ref<SyntheticInode> NewAttrDirectory(FileSystem& fs, uint64_t ino) {
+Ref<SyntheticInode> NewAttrDirectory(FileSystem& fs, Subject subject, uint64_t ino) {
   Ref<StaticDirectory> dir = MakeRef<StaticDirectory>(fs, ino);
+  TextStyle style = kTaskStyle;
+  style.seeks = TextStyle::Seeks::kSmall;
+  dir->set_style(style);
   const auto none = []() -> Result<std::string> { return Errno(EINVAL); };
-  const auto refuse = [](std::string_view) -> Result<void> { return Errno(EINVAL); };
+  // Nobody may write another's.
+  const auto refuse = [s = subject](std::string_view) -> Result<void> {
+    const Task* current = Task::Current();
+    return Errno(current != nullptr && &current->tg() == s.tg.get() ? EINVAL : EPERM);
+  };
+  dir->set_owner([s = subject] { return OwnerOfDirectory(s); });
   for (const char* name : {"current", "exec", "fscreate", "keycreate", "sockcreate"}) {
     dir->AddFile(name, none, 0666, refuse);
   }

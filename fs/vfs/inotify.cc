@@ -288,7 +288,7 @@ Result<size_t> InotifyGroup::Read(IoDst& dst) {
     }
     // The buffer is sized for the longest name, and cleared: the padding is NULs.
     std::byte buffer[sizeof(inotify_event) + 256] = {};
-    const inotify_event header = {event.wd, event.mask, event.cookie,
+    const inotify_event header = {event.wd, event.mask & ~kExecEvent, event.cookie,
                                   static_cast<uint32_t>(event.name_room())};
     memcpy(buffer, &header, sizeof(header));
     if (!event.name.empty()) {
@@ -317,26 +317,41 @@ InotifyGroup* InotifyGroupOf(File& file) {
   return &static_cast<InotifyFile&>(file).group();
 }
 
-void NotifyInode(Inode& inode, uint32_t mask) {
-  if (!AnythingWatched()) return;
+namespace {
+
+void TellInode(Inode& inode, uint32_t mask, bool unlinked) {
   InotifyMarks* marks = inode.marks();
   if (marks == nullptr) return;
   // Of itself moved or deleted, Linux does not say what it was.
   const bool self = (mask & (IN_MOVE_SELF | IN_DELETE_SELF)) != 0;
-  marks->Notify(self ? mask : mask | DirectoryBit(inode), 0, {});
+  marks->Notify(self ? mask : mask | DirectoryBit(inode), 0, {}, unlinked);
 }
 
-void NotifyPath(const Path& path, uint32_t mask) {
-  if (!AnythingWatched() || !path || path.dentry().negative()) return;
+// unlinked: when the name is gone, IN_EXCL_UNLINK leaves it out.
+void Tell(const Path& path, uint32_t mask, bool unlinked) {
+  if (!path || path.dentry().negative()) return;
   const RefPtr<Dentry> parent = path.dentry().parent();
   Inode& inode = *path.dentry().inode();
   if (parent && parent->inode()) {
     if (InotifyMarks* marks = parent->inode()->marks()) {
-      marks->Notify(mask | DirectoryBit(inode), 0, path.dentry().name(),
-                    path.dentry().unlinked());
+      marks->Notify(mask | DirectoryBit(inode), 0, path.dentry().name(), unlinked);
     }
   }
-  NotifyInode(inode, mask);
+  TellInode(inode, mask, unlinked);
+}
+
+}  // namespace
+
+void NotifyInode(Inode& inode, uint32_t mask) {
+  if (AnythingWatched()) TellInode(inode, mask, false);
+}
+
+void NotifyPath(const Path& path, uint32_t mask) {
+  if (AnythingWatched()) Tell(path, mask, path && path.dentry().unlinked());
+}
+
+void NotifyAttributes(const Path& path, uint32_t mask) {
+  if (AnythingWatched()) Tell(path, mask, false);
 }
 
 void NotifyFile(const File& file, uint32_t mask) {
@@ -353,7 +368,7 @@ void NotifyName(Inode& dir, uint32_t mask, std::string_view name, bool is_direct
 
 void NotifyLinkCount(Inode& inode) {
   if (!AnythingWatched()) return;
-  if (InotifyMarks* marks = inode.marks()) marks->Notify(IN_ATTRIB, 0, {});
+  TellInode(inode, IN_ATTRIB, false);
 }
 
 void NotifyGone(Inode& inode) {

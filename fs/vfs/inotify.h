@@ -24,6 +24,9 @@ class InotifyGroup;
 // With IN_MOVED_FROM: the name moved within its directory (DN_RENAME). Not for inotify's readers.
 inline constexpr uint32_t kRenamedEvent = 0x00010000;
 
+// With IN_OPEN: the open of an exec (FS_OPEN_EXEC), which is not merged with other opens.
+inline constexpr uint32_t kExecEvent = 0x00001000;
+
 // One watch: a group's interest in an inode, which it keeps in memory.
 class InotifyMark final : public RefCounted<InotifyMark> {
  public:
@@ -39,7 +42,7 @@ class InotifyMark final : public RefCounted<InotifyMark> {
 class InotifyMarks {
  public:
   // Tells the watchers. mask: IN_*, with IN_ISDIR; name: of the child, for a directory's watch.
-  // unlinked: the child has no name any more, which IN_EXCL_UNLINK leaves out.
+  // unlinked: what was opened has no name any more, which IN_EXCL_UNLINK leaves out.
   void Notify(uint32_t mask, uint32_t cookie, std::string_view name, bool unlinked = false);
   void Add(Ref<InotifyMark> mark);
   void Remove(const InotifyMark& mark);
@@ -112,6 +115,9 @@ InotifyGroup* InotifyGroupOf(File& file);
 // Something happened to the object `path` names (IN_ACCESS, IN_MODIFY, IN_ATTRIB, IN_OPEN,
 // IN_CLOSE_*): told to its own watchers and to those of the directory it is in.
 void NotifyPath(const Path& path, uint32_t mask);
+// The same for what changes attributes (IN_ATTRIB, and IN_MODIFY of truncations), which IN_EXCL_UNLINK
+// does not leave out: Linux tells of a dentry there.
+void NotifyAttributes(const Path& path, uint32_t mask);
 void NotifyFile(const File& file, uint32_t mask);
 // A name in `dir` came or went (IN_CREATE, IN_DELETE, IN_MOVED_*).
 void NotifyName(Inode& dir, uint32_t mask, std::string_view name, bool is_directory,

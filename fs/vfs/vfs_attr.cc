@@ -30,7 +30,7 @@ Result<void> Apply(const Path& path, const SetAttr& set) {
   } else if (set.mtime) {
     events |= IN_MODIFY;
   }
-  if (events != 0) NotifyPath(path, events);
+  if (events != 0) NotifyAttributes(path, events);
   return {};
 }
 
@@ -78,7 +78,7 @@ Result<void> SetAcl(const Credentials& creds, const Path& path, std::string_view
     Result<void> removed = inode.RemoveXattr(name);
     if (!removed.ok() && !removed.error().Is(ENODATA)) return removed;
   }
-  NotifyPath(path, IN_ATTRIB);
+  NotifyAttributes(path, IN_ATTRIB);
   return {};
 }
 
@@ -301,7 +301,7 @@ Result<void> Vfs::SetXattr(const Credentials& creds, const Path& path, std::stri
   if (name == kFileCaps && !ValidFileCaps(value)) return Errno(EINVAL);
   TRY(InodeOf(path).SetXattr(name, value, flags));
   if (name == kFileCaps) InodeOf(path).set_lacks_file_caps(false);
-  NotifyPath(path, IN_ATTRIB);
+  NotifyAttributes(path, IN_ATTRIB);
   return {};
 }
 
@@ -319,7 +319,7 @@ Result<void> Vfs::RemoveXattr(const Credentials& creds, const Path& path, std::s
   if (name.starts_with("system.")) return Errno(EOPNOTSUPP);
   if (OnlyPrefix(name)) return Errno(EINVAL);
   TRY(InodeOf(path).RemoveXattr(name));
-  NotifyPath(path, IN_ATTRIB);
+  NotifyAttributes(path, IN_ATTRIB);
   return {};
 }
 

@@ -143,8 +143,9 @@ Result<void> Vfs::Unlink(const Walk& walk, std::string_view path) {
   dir.RemoveChildLocked(w.name(), true);
   ForgetHandle(*child->inode());
   NotifyLinkCount(*child->inode());
-  NotifyName(*dir.inode(), IN_DELETE, w.name(), false);
+  // d_delete_notify(): of an inode that nobody has open its own watchers hear first.
   NotifyGone(*child->inode());
+  NotifyName(*dir.inode(), IN_DELETE, w.name(), false);
   return {};
 }
 
@@ -171,8 +172,8 @@ Result<void> Vfs::Rmdir(const Walk& walk, std::string_view path) {
   TRY(dir.inode()->Rmdir(w.name(), *child->inode()));
   dir.RemoveChildLocked(w.name(), true);
   ForgetHandle(*child->inode());
-  NotifyName(*dir.inode(), IN_DELETE, w.name(), true);
   NotifyGone(*child->inode());
+  NotifyName(*dir.inode(), IN_DELETE, w.name(), true);
   return {};
 }
 

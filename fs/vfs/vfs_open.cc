@@ -112,8 +112,8 @@ Result<Ref<File>> OpenObject(const Walk& walk, const Path& at, uint32_t flags, b
   if (file.ok() && regular) TRY((*file)->CountOpen((flags & kOpenForExec) != 0));
   if (file.ok()) {
     if (created) (*file)->set_created_file();
-    NotifyPath(at, IN_OPEN);
-    if (truncates) NotifyPath(at, IN_MODIFY);
+    NotifyPath(at, (flags & kOpenForExec) != 0 ? IN_OPEN | kExecEvent : uint32_t{IN_OPEN});
+    if (truncates) NotifyAttributes(at, IN_MODIFY);
   }
   return file;
 }

@@ -3,6 +3,7 @@
 #include <cpuid.h>
 #include <elf.h>
 #include <sys/auxv.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/random.h>
 
@@ -11,6 +12,7 @@
 #include <cstring>
 #include <utility>
 
+#include "fs/vfs/inotify.h"
 #include "sentry/base/check.h"
 #include "sentry/loader/elf.h"
 #include "sentry/loader/script.h"
@@ -48,6 +50,7 @@ Result<size_t> ReadAt(File& file, uint64_t offset, std::span<std::byte> out) {
     if (n == 0) break;
     done += n;
   }
+  if (done != 0) NotifyFile(file, IN_ACCESS);
   return done;
 }
 
