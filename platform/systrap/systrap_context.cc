@@ -987,16 +987,4 @@ bool SystrapContext::active() const {
   return Load(region_->waiting) == 0;
 }
 
-void SystrapContext::AddTo(PlatformStats& stats) const {
-  for (size_t i = 0; i < PlatformStats::kSyscalls; ++i) {
-    stats.patched[i] += patched_[i].load(std::memory_order_relaxed);
-    stats.trapped[i] += trapped_[i].load(std::memory_order_relaxed);
-  }
-  for (size_t i = 0; i < std::size(systrap::kLocalCalls); ++i) {
-    stats.local[systrap::kLocalCalls[i]] += Load(region_->local_count[i]);
-  }
-  stats.view_copies += view_copies_.load(std::memory_order_relaxed);
-  stats.view_faults += view_faults_.load(std::memory_order_relaxed);
-}
-
 }  // namespace ringwall

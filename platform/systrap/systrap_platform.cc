@@ -5,6 +5,7 @@
 #include <cpuid.h>
 #include <sys/auxv.h>
 
+#include "platform/systrap/region_access.h"
 #include "platform/systrap/systrap_context.h"
 #include "platform/xstate.h"
 
@@ -45,6 +46,18 @@ Result<std::unique_ptr<Context>> SystrapPlatform::NewContext(AddressSpace& as, C
   auto context = std::make_unique<SystrapContext>(Ref<SystrapAddressSpace>(space), thread);
   if (parent != nullptr) TRY(context->CopyFrom(static_cast<SystrapContext&>(*parent)));
   return std::unique_ptr<Context>(std::move(context));
+}
+
+void SystrapContext::AddTo(PlatformStats& stats) const {
+  for (size_t i = 0; i < PlatformStats::kSyscalls; ++i) {
+    stats.patched[i] += patched_[i].load(std::memory_order_relaxed);
+    stats.trapped[i] += trapped_[i].load(std::memory_order_relaxed);
+  }
+  for (size_t i = 0; i < std::size(systrap::kLocalCalls); ++i) {
+    stats.local[systrap::kLocalCalls[i]] += Load(region_->local_count[i]);
+  }
+  stats.view_copies += view_copies_.load(std::memory_order_relaxed);
+  stats.view_faults += view_faults_.load(std::memory_order_relaxed);
 }
 
 }  // namespace ringwall

@@ -182,6 +182,15 @@ HostResult<void> PrepareBoot(BootArgs& args);
 // 126 or 127 when the program could not be run, after StatusPipe::Fail said why.
 int Boot(BootArgs&& args);
 
+// A row of the table of system calls, for who lists it.
+struct SyscallSupport {
+  unsigned nr;
+  const char* name;
+  const char* support;  // full, partial, none
+  std::string note;     // with "none" the error that it answers
+};
+std::vector<SyscallSupport> ListSyscalls();
+
 // What the Sentry tells the CLI that waits for it. Each call is one write, async-signal-safe after
 // construction; when nobody listens the message goes to the log only.
 class StatusPipe {

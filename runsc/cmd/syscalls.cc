@@ -1,29 +1,12 @@
 // runsc syscalls: the table of system calls with what is there, so that a user can look before he tries.
-#include "syscalls/table.h"
-
 #include <stdio.h>
-#include <string.h>
 
+#include "runsc/boot/boot.h"
 #include "runsc/cmd/command.h"
 #include "runsc/container/json.h"
 
 namespace ringwall {
 namespace {
-
-const char* SupportName(Support support) {
-  switch (support) {
-    case Support::kFull: return "full";
-    case Support::kPartial: return "partial";
-    case Support::kNone: return "none";
-  }
-  return "";
-}
-
-std::string NoteOf(const SyscallRow& row) {
-  std::string note = row.note;
-  if (row.support != Support::kNone) return note;
-  return std::string("answers ") + strerrorname_np(row.error) + (note.empty() ? "" : "; " + note);
-}
 
 // As RFC 4180 has it: quotes around a field, doubled within.
 std::string CsvField(const std::string& text) {
@@ -53,18 +36,16 @@ HostResult<int> Syscalls::Run(Config&, const std::vector<std::string>&) {
   if (format_ == "table") printf("%-5s %-24s %-8s %s\n", "NR", "NAME", "SUPPORT", "NOTE");
   if (format_ == "csv") printf("nr,name,support,note\r\n");
   std::vector<std::string> json;
-  for (const SyscallRow& row : SyscallsX8664().rows()) {
-    const std::string note = NoteOf(row);
-    const char* support = SupportName(row.support);
+  for (const auto& [nr, name, support, note] : ListSyscalls()) {
     if (format_ == "table") {
-      printf("%-5u %-24s %-8s%s%s\n", row.nr, row.name, support, note.empty() ? "" : " ",
+      printf("%-5u %-24s %-8s%s%s\n", nr, name, support, note.empty() ? "" : " ",
              note.c_str());
     } else if (format_ == "csv") {
-      printf("%u,%s,%s,%s\r\n", row.nr, row.name, support, CsvField(note).c_str());
+      printf("%u,%s,%s,%s\r\n", nr, name, support, CsvField(note).c_str());
     } else {
       JsonObject object;
-      object.AddNumber("nr", row.nr);
-      object.Add("name", row.name);
+      object.AddNumber("nr", nr);
+      object.Add("name", name);
       object.Add("support", support);
       object.Add("note", note);
       json.push_back(object.Text());
