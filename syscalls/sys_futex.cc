@@ -1,7 +1,6 @@
 // futex and futex_waitv (kernel/futex/syscalls.c). The table is sentry/kernel/futex.h's; here is the
 // waiting.
 #include <linux/futex.h>
-#include <sys/mman.h>
 #include <time.h>
 
 #include <memory>
@@ -111,6 +110,23 @@ SysResult SysFutex(Task& t, GuestAddr addr, int op, uint32_t val, GuestAddr time
   const int cmd = op & FUTEX_CMD_MASK;
   const bool shared = (op & FUTEX_PRIVATE_FLAG) == 0;
   const bool realtime = (op & FUTEX_CLOCK_REALTIME) != 0;
+  // The timeout is read before the operation is looked at.
+  int64_t deadline = kNoDeadline;
+  switch (cmd) {
+    case FUTEX_WAIT:
+      deadline = TRY(Deadline(t, timeout, true, realtime));
+      break;
+    case FUTEX_LOCK_PI:
+      deadline = TRY(Deadline(t, timeout, false, true));
+      break;
+    case FUTEX_LOCK_PI2:
+    case FUTEX_WAIT_BITSET:
+    case FUTEX_WAIT_REQUEUE_PI:
+      deadline = TRY(Deadline(t, timeout, false, realtime));
+      break;
+    default:
+      break;
+  }
   if (realtime && cmd != FUTEX_WAIT_BITSET && cmd != FUTEX_WAIT_REQUEUE_PI &&
       cmd != FUTEX_LOCK_PI2) {
     return Errno(ENOSYS);
@@ -124,30 +140,11 @@ SysResult SysFutex(Task& t, GuestAddr addr, int op, uint32_t val, GuestAddr time
     if (!r.ok()) return r.error();
     return *r;
   };
-  const bool wakes = cmd == FUTEX_WAKE || cmd == FUTEX_WAKE_BITSET || cmd == FUTEX_REQUEUE ||
-                     cmd == FUTEX_CMP_REQUEUE;
-  if (shared && wakes && addr.value() % 4 == 0) {
-    // A shared futex is named by its page, which must be there (get_futex_key).
-    TRY(UserIn<uint32_t>(addr).CopyIn(t));
-    if (cmd == FUTEX_REQUEUE || cmd == FUTEX_CMP_REQUEUE) {
-      TRY(UserIn<uint32_t>(addr2).CopyIn(t));
-    }
-  }
-  const bool waits = cmd == FUTEX_WAIT || cmd == FUTEX_WAIT_BITSET;
-  if (shared && waits) {
-    // A page of one's own that cannot change makes no sense as a futex (get_futex_key).
-    const std::optional<Vma> vma = t.mm().Find(addr);
-    if (vma && !vma->shared && !vma->file && (vma->prot & PROT_WRITE) == 0) return Errno(EFAULT);
-  }
   switch (cmd) {
-    case FUTEX_WAIT: {
-      const int64_t deadline = TRY(Deadline(t, timeout, true, realtime));
+    case FUTEX_WAIT:
       return Wait(t, word, val, deadline, FUTEX_BITSET_MATCH_ANY, true);
-    }
-    case FUTEX_WAIT_BITSET: {
-      const int64_t deadline = TRY(Deadline(t, timeout, false, realtime));
+    case FUTEX_WAIT_BITSET:
       return Wait(t, word, val, deadline, val3, true);
-    }
     case FUTEX_WAKE:
       return number(table.Wake(word, count, FUTEX_BITSET_MATCH_ANY));
     case FUTEX_WAKE_BITSET:
@@ -159,18 +156,14 @@ SysResult SysFutex(Task& t, GuestAddr addr, int op, uint32_t val, GuestAddr time
     case FUTEX_WAKE_OP:
       return number(table.WakeOp(word, word2, count, val2, val3));
     case FUTEX_LOCK_PI:
-    case FUTEX_LOCK_PI2: {
-      const int64_t deadline = TRY(Deadline(t, timeout, false, cmd == FUTEX_LOCK_PI || realtime));
+    case FUTEX_LOCK_PI2:
       return LockPi(t, word, deadline, false);
-    }
     case FUTEX_TRYLOCK_PI:
       return LockPi(t, word, kNoDeadline, true);
     case FUTEX_UNLOCK_PI:
       return Zero(table.UnlockPi(word, t.vtid()));
-    case FUTEX_WAIT_REQUEUE_PI: {
-      const int64_t deadline = TRY(Deadline(t, timeout, false, realtime));
+    case FUTEX_WAIT_REQUEUE_PI:
       return WaitRequeuePi(t, word, val, deadline, FUTEX_BITSET_MATCH_ANY, word2);
-    }
     case FUTEX_CMP_REQUEUE_PI:
       return number(table.RequeuePi(word, word2, count, val2, val3,
                                     [&](int tid) { return LookAtOwner(t, tid); }));

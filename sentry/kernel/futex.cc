@@ -2,6 +2,7 @@
 #include "sentry/kernel/futex.h"
 
 #include <linux/futex.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <utility>
@@ -24,8 +25,13 @@ Result<FutexTable::Located> FutexTable::Locate(const FutexWord& word) {
     return Located{{FutexKey::Kind::kPrivate, &word.mm, word.addr.value()},
                    RefPtr<RefCountedBase>(&word.mm)};
   }
+  // A shared futex is named by its page, which must be there.
+  uint32_t value = 0;
+  TRY(word.mm.CopyIn(word.addr, std::as_writable_bytes(std::span(&value, 1))));
   const std::optional<Vma> vma = word.mm.Find(word.addr);
   if (!vma || vma->prot == 0) return Errno(EFAULT);
+  // A page of one's own that cannot change makes no sense as a futex.
+  if (!vma->shared && !vma->file && (vma->prot & PROT_WRITE) == 0) return Errno(EFAULT);
   if (!vma->shared || !vma->file) {
     return Located{{FutexKey::Kind::kSharedMm, &word.mm, word.addr.value()},
                    RefPtr<RefCountedBase>(&word.mm)};

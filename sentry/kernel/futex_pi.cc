@@ -99,6 +99,10 @@ void FutexTable::HandOver(FutexBucket& b, FutexWaiter& next) {
 }
 
 Result<void> FutexTable::UnlockPi(const FutexWord& word, int tid) {
+  // Whose lock it is comes before what may be a lock at all.
+  uint32_t first = 0;
+  TRY(word.mm.CopyIn(word.addr, std::as_writable_bytes(std::span(&first, 1))));
+  if (OwnerIn(first) != static_cast<uint32_t>(tid)) return Errno(EPERM);
   const Located at = TRY(Locate(word));
   FutexBucket& b = BucketOf(at.key);
   for (int tries = 0;;) {

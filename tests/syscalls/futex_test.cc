@@ -1,6 +1,7 @@
 // futex in all its forms, robust lists and what pthreads build on them.
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include <atomic>
@@ -275,6 +276,36 @@ TEST(FutexTest, RobustListIsEachTasksOwn) {
 TEST(FutexTest, ClearChildTidWakesAtThreadEnd) {
   // What pthread_join waits for, done by hand a hundred times.
   for (int i = 0; i < 100; ++i) std::thread([] {}).join();
+}
+
+TEST(FutexTest, WhichErrorComesFirst) {
+  alignas(8) static uint32_t word[2] = {};
+  auto* const fixed = mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* const bad = reinterpret_cast<void*>(16);
+  void* const odd = reinterpret_cast<char*>(word) + 2;
+  const timespec negative = {-1, 0}, soon = {0, 1000};
+  const auto* const unreadable = reinterpret_cast<const timespec*>(8);
+  word[0] = 0;
+  // The timeout before the operation.
+  for (const int op : {FUTEX_WAIT, FUTEX_LOCK_PI}) {
+    EXPECT_FAILS(Futex(bad, op | FUTEX_CLOCK_REALTIME, 0, &negative), EINVAL);
+    EXPECT_FAILS(Futex(bad, op | FUTEX_CLOCK_REALTIME, 0, unreadable), EFAULT);
+    EXPECT_FAILS(Futex(bad, op | FUTEX_CLOCK_REALTIME, 0, &soon), ENOSYS);
+  }
+  // A page of one's own that cannot change is no place for a shared futex.
+  EXPECT_FAILS(Futex(fixed, FUTEX_WAKE, 1), EFAULT);
+  EXPECT_FAILS(Futex(fixed, FUTEX_WAIT, 0, &soon), EFAULT);
+  EXPECT_FAILS(Requeue(fixed, FUTEX_REQUEUE, 1, 1, word), EFAULT);
+  EXPECT_FAILS(Futex(fixed, FUTEX_WAKE_OP, 1, nullptr, word), EFAULT);
+  EXPECT_FAILS(Futex(fixed, FUTEX_WAIT_REQUEUE_PI, 0, &soon, word), EFAULT);
+  EXPECT_EQ(Futex(fixed, FUTEX_WAKE_PRIVATE, 1), 0);
+  // The counts and the bits before the page.
+  EXPECT_FAILS(Requeue(bad, FUTEX_REQUEUE, 1, ~uint64_t{0}, word), EINVAL);
+  EXPECT_FAILS(Futex(bad, FUTEX_WAKE_BITSET, 1, nullptr, nullptr, 0), EINVAL);
+  EXPECT_FAILS(Futex(fixed, FUTEX_WAIT_BITSET, 0, &soon, nullptr, 0), EINVAL);
+  // Whose lock it is before where it is.
+  EXPECT_FAILS(Futex(odd, FUTEX_UNLOCK_PI, 0), EPERM);
+  munmap(fixed, 4096);
 }
 
 TEST(FutexTest, WaitvWaitsForAnyOf) {
