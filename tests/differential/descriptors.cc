@@ -28,16 +28,6 @@ namespace {
 char buffer[70000];
 int semaphores, messages;  // made before the steps, removed after them
 
-void KeepBoth(const char* what, int result, const int (&fds)[2]) {
-  Say("%s", what);
-  Outcome(result);
-  if (result == 0) Keep(fds[0]), Keep(fds[1]);
-}
-void MakeOne(const char* what, int fd) {
-  Say("%s", what);
-  Outcome(fd);
-  Keep(fd);
-}
 void Make() {
   int two[2] = {-1, -1};
   sigset_t signals;

@@ -30,16 +30,6 @@ constexpr int kEpolls = 5;
 int AnyEpoll() { return OneIn(30) ? AnyFd() : kInner + static_cast<int>(Below(kEpolls)); }
 int AnyTarget() { return OneIn(6) ? AnyEpoll() : AnyFd(); }
 
-void KeepBoth(const char* what, int result, const int (&fds)[2]) {
-  Say("%s", what);
-  Outcome(result);
-  if (result == 0) Keep(fds[0]), Keep(fds[1]);
-}
-void MakeOne(const char* what, int fd) {
-  Say("%s", what);
-  Outcome(fd);
-  Keep(fd);
-}
 socklen_t Name(sockaddr_un* address, int n) {
   memset(address, 0, sizeof(*address));
   address->sun_family = AF_UNIX;

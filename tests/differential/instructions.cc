@@ -61,6 +61,26 @@ void OnSignal(int signal, siginfo_t* info, void* room) {
   _exit(0);
 }
 
+void Handle(int signal, void (*handler)(int, siginfo_t*, void*)) {
+  struct sigaction action = {};
+  action.sa_sigaction = handler;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+  sigaction(signal, &action, nullptr);
+}
+
+// All that may end the bytes is told, on a stack of its own.
+void HandleSignals() {
+  const stack_t stack = {handler_stack, 0, sizeof(handler_stack)};
+  sigaltstack(&stack, nullptr);
+  for (const int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGVTALRM}) Handle(signal, OnSignal);
+}
+
+void TellEnd(pid_t child) {
+  int status = 0;
+  waitpid(child, &status, 0);
+  printf("%d   status %#x\n", step_number, status);
+}
+
 // Whatever the bytes call ends them; what tells of them may write, return and exit.
 void AllowTelling() {
   const auto allow = [](uint32_t nr, uint8_t skip) { return sock_filter{BPF_JMP | BPF_JEQ | BPF_K, skip, 0, nr}; };
@@ -167,20 +187,13 @@ void RunBytes() {
     memcpy(code + 16, bytes, sizeof(bytes));
     code[16 + kBytes] = 0x0f, code[17 + kBytes] = 0x0b;  // ud2
     if (read_only) mprotect(code, 2 * kPage, PROT_READ | PROT_EXEC);
-    const stack_t stack = {handler_stack, 0, sizeof(handler_stack)};
-    sigaltstack(&stack, nullptr);
-    struct sigaction action = {};
-    action.sa_sigaction = OnSignal;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    for (const int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGVTALRM}) sigaction(signal, &action, nullptr);
+    HandleSignals();
     const itimerval limit = {{0, 0}, {0, 300'000}};
     setitimer(ITIMER_VIRTUAL, &limit, nullptr);
     AllowTelling();
     WalkEnter(kCode + 16);
   }
-  int status = 0;
-  waitpid(child, &status, 0);
-  printf("%d   status %#x\n", step_number, status);
+  TellEnd(child);
 }
 
 // A handler that returns by a frame which it has changed at random, and what is there then.
@@ -248,20 +261,12 @@ void ReturnByFrame() {
   if (child == 0) {
     memset(code, 0x0f, 2 * kPage);
     for (size_t i = 1; i < 2 * kPage; i += 2) code[i] = 0x0b;  // ud2 all over
-    const stack_t stack = {handler_stack, 0, sizeof(handler_stack)};
-    sigaltstack(&stack, nullptr);
-    struct sigaction action = {};
-    action.sa_sigaction = OnSignal;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    for (const int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGVTALRM}) sigaction(signal, &action, nullptr);
-    action.sa_sigaction = ChangeFrame;
-    sigaction(SIGILL, &action, nullptr);
+    HandleSignals();
+    Handle(SIGILL, ChangeFrame);
     AllowTelling();
     WalkEnter(kCode + 16);
   }
-  int status = 0;
-  waitpid(child, &status, 0);
-  printf("%d   status %#x\n", step_number, status);
+  TellEnd(child);
 }
 constexpr Step kSteps[] = {RunBytes, RunBytes, ReturnByFrame};
 

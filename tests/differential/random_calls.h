@@ -77,6 +77,17 @@ inline void Keep(int fd) {
   close(fd);
   printf("%d   in slot %d\n", step_number, slot);
 }
+// What a call that makes two descriptors or one has given.
+inline void KeepBoth(const char* what, int result, const int (&fds)[2]) {
+  Say("%s", what);
+  Outcome(result);
+  if (result == 0) Keep(fds[0]), Keep(fds[1]);
+}
+inline void MakeOne(const char* what, int fd) {
+  Say("%s", what);
+  Outcome(fd);
+  Keep(fd);
+}
 // A step that every program has.
 inline void Close() {
   const int fd = AnyFd();

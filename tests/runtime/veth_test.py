@@ -465,15 +465,20 @@ asyncio.run(main())
 """
 
 
+def asks_itself(pair, way, there, port, program, answer):
+    """A program that serves without arguments, and with addresses asks itself at the other side over both protocols."""
+    server = (pair.outside if way == "out" else pair.inside)(*program)
+    pair.listening(way, port)
+    expect_equal(pair.both(way, *program, there[4], there[6]), answer)
+    server.kill()
+    server.wait()
+
+
 def test_asyncio(box):
     """Ten clients of asyncio at once, each way, over both protocols: messages, then a stream that fills the window."""
     with Pair(box, "python3") as pair:
         for way, there in (("out", HOST), ("in", GUEST)):
-            server = (pair.outside if way == "out" else pair.inside)("python3", "-c", ECHO)
-            pair.listening(way, 7000)
-            expect_equal(pair.both(way, "python3", "-c", ECHO, there[4], there[6]), "10\n")
-            server.kill()
-            server.wait()
+            asks_itself(pair, way, there, 7000, ("python3", "-c", ECHO), "10\n")
 
 
 NODE = r"""
@@ -507,11 +512,7 @@ def test_node(box):
     """node's http each way: requests with bodies over a few connections that are kept."""
     with Pair(box, "node") as pair:
         for way, there in (("out", HOST), ("in", GUEST)):
-            server = (pair.outside if way == "out" else pair.inside)("node", "-e", NODE)
-            pair.listening(way, 8081)
-            expect_equal(pair.both(way, "node", "-e", NODE, there[4], there[6]), "20\n")
-            server.kill()
-            server.wait()
+            asks_itself(pair, way, there, 8081, ("node", "-e", NODE), "20\n")
 
 
 def test_postgresql(box):
