@@ -305,6 +305,8 @@ class Context {
   // The calling thread, which is the context's own, will sleep for reasons other than the guest, or
   // make a thread: what the platform did to its scheduling is undone.
   virtual void BeforeSleep() {}
+  // The same thread begins or ends a sleep, which is no processor time of the guest's.
+  virtual void NoteAsleep(bool asleep) { static_cast<void>(asleep); }
 
   // Publishes what the stub may answer alone.
   virtual void SetLocalAnswers(const LocalAnswers& answers) = 0;
@@ -340,7 +342,8 @@ class Context {
   // getrusage or exit_group that the last event is; guest code can forge it.
   virtual std::optional<AddressSpace::HostUsage> BroughtUsage() { return std::nullopt; }
 
-  // CPU time of the stub thread, in nanoseconds, user and system.
+  // CPU time of the guest thread, and of the Sentry's for its calls and faults, in nanoseconds. Never
+  // goes back. Any thread.
   virtual void CpuTime(uint64_t* user_ns, uint64_t* system_ns) = 0;
   // Host thread id of the stub thread, for affinity and priority.
   virtual pid_t host_tid() const = 0;

@@ -54,14 +54,16 @@ uint64_t TrapNumber(int signo, int code) {
 
 PtraceContext::PtraceContext(Ref<PtraceAddressSpace> as, pid_t tid,
                              std::shared_ptr<PtraceCounters> counters)
-    : as_(std::move(as)), tid_(tid), counters_(std::move(counters)), xstate_(HostXStateSize()) {
+    : as_(std::move(as)), tid_(tid), counters_(std::move(counters)), xstate_(HostXStateSize()), meter_(CyclesPerUs()) {
   regs_.cs = abi::kUserCs;
   regs_.ss = abi::kUserSs;
   regs_.eflags = kInitialFlags;
   InitXState(std::span(xstate_).first(XStateSize()));
+  as_->AddMeter(meter_);
 }
 
 PtraceContext::~PtraceContext() {
+  as_->RemoveMeter(meter_);
   if (state_ == State::kLost) return;
   if (state_ == State::kStopped) {
     // The host would go on writing to an area that is still registered: not for the next task.
@@ -138,7 +140,10 @@ Event PtraceContext::Switch() {
     kick_.store(0);
     return {.kind = EventKind::kInterrupted};
   }
+  if (!meter_.bound()) meter_.Bind();
+  meter_.Enter(CpuMeter::In::kGuest, __builtin_ia32_rdtsc());
   const Event event = Run();
+  meter_.Enter(CpuMeter::In::kSentry, __builtin_ia32_rdtsc());
   kick_.fetch_and(~kRunning);
   return event;
 }
@@ -315,9 +320,13 @@ void PtraceContext::Interrupt() {
 }
 
 void PtraceContext::CpuTime(uint64_t* user_ns, uint64_t* system_ns) {
-  const auto [user, system] = as_->TakeCpuTime();
-  *user_ns = user_ns_.fetch_add(user) + user;
-  *system_ns = system_ns_.fetch_add(system) + system;
+  const CpuTimes times = as_->ReadMeter(meter_);
+  *user_ns = times.user_ns;
+  *system_ns = times.system_ns;
+}
+
+void PtraceContext::NoteAsleep(bool asleep) {
+  meter_.Enter(asleep ? CpuMeter::In::kAsleep : CpuMeter::In::kSentry, __builtin_ia32_rdtsc());
 }
 
 }  // namespace ringwall

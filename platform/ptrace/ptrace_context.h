@@ -41,6 +41,7 @@ class PtraceContext final : public Context {
   Result<void> SetRseq(GuestAddr area, uint32_t signature) override;
   bool events_abort_rseq() const override { return false; }
   void CpuTime(uint64_t* user_ns, uint64_t* system_ns) override;
+  void NoteAsleep(bool asleep) override;
   pid_t host_tid() const override { return tid_; }
 
  private:
@@ -75,7 +76,7 @@ class PtraceContext final : public Context {
   std::vector<std::byte> xstate_;
   bool xstate_dirty_ = true;
   std::atomic<uint64_t> signal_mask_{0};  // also read by /proc
-  std::atomic<uint64_t> user_ns_{0}, system_ns_{0};  // any task may ask
+  CpuMeter meter_;
   bool debug_used_ = false;
   uint64_t rseq_area_ = 0;  // as the guest registered it
   uint32_t rseq_signature_ = 0;

@@ -202,14 +202,25 @@ AddressSpace::HostUsage ToHostUsage(const rusage& r) {
           .involuntary = count(r.ru_nivcsw)};
 }
 
-std::pair<uint64_t, uint64_t> StubAddressSpace::TakeCpuTime() {
+void StubAddressSpace::AddMeter(CpuMeter& meter) {
+  MutexLock lock(time_mu_);
+  shares_.Add(&meter);
+}
+
+void StubAddressSpace::RemoveMeter(CpuMeter& meter) {
+  MutexLock lock(time_mu_);
+  shares_.Remove(&meter);
+}
+
+CpuTimes StubAddressSpace::ReadMeter(CpuMeter& meter) {
   constexpr unsigned kVirt = 1, kSched = 2;  // CPUCLOCK_*
   MutexLock lock(time_mu_);
-  const uint64_t total = std::max(ProcessClock(host_pid(), kSched), user_ns_ + system_ns_);
+  auto& [user, system] = host_times_;
+  const uint64_t total = std::max(ProcessClock(host_pid(), kSched), user + system);
   // Ticks, which may run ahead of the exact total.
-  const uint64_t user = std::clamp(ProcessClock(host_pid(), kVirt), user_ns_, total - system_ns_);
-  const uint64_t system = total - user;
-  return {user - std::exchange(user_ns_, user), system - std::exchange(system_ns_, system)};
+  user = std::clamp(ProcessClock(host_pid(), kVirt), user, total - system);
+  system = total - user;
+  return shares_.Read(meter, host_times_, __builtin_ia32_rdtsc());
 }
 
 }  // namespace ringwall

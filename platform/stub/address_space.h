@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "platform/platform.h"
+#include "platform/stub/cpu_meter.h"
 #include "platform/stub/stub_process.h"
 
 namespace ringwall {
@@ -43,9 +44,10 @@ class StubAddressSpace : public AddressSpace {
 
   StubProcess& stub() { return *stub_; }
 
-  // The host does not tell another process's time by thread, so the time that the stub has used
-  // since the last call counts as the caller's. The sum over all threads is exact.
-  std::pair<uint64_t, uint64_t> TakeCpuTime() EXCLUDES(time_mu_);
+  // Every guest thread's meter is added before it runs, and read once more before it is removed.
+  void AddMeter(CpuMeter& meter) EXCLUDES(time_mu_);
+  void RemoveMeter(CpuMeter& meter) EXCLUDES(time_mu_);
+  CpuTimes ReadMeter(CpuMeter& meter) EXCLUDES(time_mu_);
 
  protected:
   StubAddressSpace(Ref<StubHost> host, std::unique_ptr<StubProcess> stub);
@@ -67,8 +69,8 @@ class StubAddressSpace : public AddressSpace {
   const std::unique_ptr<StubProcess> stub_;
   std::atomic<bool> changed_{false};
   Mutex<LockClass::kLeaf> time_mu_;
-  uint64_t user_ns_ GUARDED_BY(time_mu_) = 0;
-  uint64_t system_ns_ GUARDED_BY(time_mu_) = 0;
+  CpuTimes host_times_ GUARDED_BY(time_mu_);
+  CpuShares shares_ GUARDED_BY(time_mu_);
 };
 
 }  // namespace ringwall

@@ -164,7 +164,8 @@ struct Region {
   uint32_t pad6;
   // How many calls the stub answered alone, by the order of kLocalCalls.
   uint32_t local_count[RW_REGION_LOCAL_CALLS];
-  uint32_t pad7[8];
+  uint64_t wait_from, waited;  // TSC: of the host futex call now, and all before
+  uint32_t pad7[4];
   // Robust list of one word: `state`.
   uint64_t robust_head, robust_offset, robust_pending, robust_entry;
   // The guest's restartable sequences; 0 when none is registered with the host.

@@ -114,9 +114,7 @@ static int Futex(struct Region* region, uint32_t* flags) {
   if (!stub_is_user(region->rdi, 4)) return 0;
   const uint64_t args[6] = {region->rdi, region->rsi, region->rdx,
                             region->r10, region->r8,  region->r9};
-  region->waiting = 1;
-  const long result = stub_futex(region, args);
-  region->waiting = 0;
+  const long result = stub_futex_noted(region, args);
   if (result == -EINTR) {
     *flags |= RW_FLAG_INTERRUPTED;
     return 0;

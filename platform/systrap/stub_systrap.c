@@ -43,6 +43,15 @@ static uint64_t TscAndCpu(uint32_t* cpu) {
   return (uint64_t)high << 32 | low;
 }
 
+long stub_futex_noted(struct Region* region, const uint64_t args[6]) {
+  region->wait_from = Tsc();
+  region->waiting = 1;
+  const long result = stub_futex(region, args);
+  region->waiting = 0;
+  region->waited += Tsc() - region->wait_from;
+  return result;
+}
+
 // A canonical user address, which wrfsbase and wrgsbase need.
 static int IsUserAddress(uint64_t addr) { return addr >> 47 == 0; }
 
@@ -231,9 +240,7 @@ static uint32_t Serve(struct Region* region, uint32_t message, struct KernelUcon
     if ((command & RW_CMD_FUTEX) != 0) {
       uint64_t args[6];
       for (int i = 0; i < 6; ++i) args[i] = region->call[i];
-      region->waiting = 1;
-      region->call[0] = (uint64_t)stub_futex(region, args);
-      region->waiting = 0;
+      region->call[0] = (uint64_t)stub_futex_noted(region, args);
       message = RW_EVENT_DONE;
       continue;
     }

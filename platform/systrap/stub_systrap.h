@@ -53,6 +53,8 @@ long stub_copy(void* to, const void* from, size_t n);
 long stub_copy_string(void* to, const void* from, size_t n);
 long stub_vdso_call(uint64_t function, uint64_t a, uint64_t b, struct Region* region);
 long stub_futex(struct Region* region, const uint64_t args[6]);
+// The same, noted for who counts the thread's time.
+long stub_futex_noted(struct Region* region, const uint64_t args[6]);
 // xsave64 and xrstor64 of guest memory: -1 for a fault.
 long stub_xsave(void* area, uint64_t mask);
 long stub_xrstor(const void* area, uint64_t mask);

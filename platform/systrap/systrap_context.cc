@@ -68,7 +68,8 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
       thread_(thread),
       region_(as_->core().regions().At(thread.region)),
       spin_limit_(static_cast<uint32_t>(kSpinUs * as_->core().cycles_per_us())),
-      xstate_(XStateSize()) {
+      xstate_(XStateSize()),
+      meter_(as_->core().cycles_per_us(), {&region_->waiting, &region_->wait_from, &region_->waited}) {
   regs_.cs = abi::kUserCs;
   regs_.ss = abi::kUserSs;
   regs_.eflags = kInitialFlags;
@@ -108,11 +109,13 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
   waits_ = static_cast<uint32_t>(born_at_ >> 6);
   as_->core().Add(this);
   as_->Add(this);
+  as_->AddMeter(meter_);
 }
 
 SystrapContext::~SystrapContext() {
   StubProcess::SetHelper(nullptr, nullptr);
   as_->Remove(this);
+  as_->RemoveMeter(meter_);
   as_->core().NoteSpinScores({std::min(spin_score_, kSpinScoreFirst),
                               std::min(stub_spin_score_, kSpinScoreFirst)});
   as_->core().Remove(this);
@@ -279,6 +282,8 @@ void SystrapContext::Give(uint32_t command) {
     if (pair && !sleeps) Pair();
     Futex(&region_->state, FUTEX_WAKE, 1);
   }
+  if (spun) NoteStubSpin((before & RW_STATE_STUB_SLEEPS) != 0);
+  meter_.Enter(CpuMeter::In::kGuest, given_at_);
   if (spun && trial_ == 0) Judge(stub_spin_score_, !beside && (before & RW_STATE_STUB_SLEEPS) == 0);
   if (yielded) Judge(stub_yield_score_, (before & RW_STATE_STUB_SLEEPS) == 0);
 }
@@ -458,6 +463,7 @@ bool SystrapContext::Await() {
     }
   }
   ready_ = ready_once_ = true;
+  meter_.Enter(CpuMeter::In::kSentry, __builtin_ia32_rdtsc());
   return true;
 }
 
@@ -599,6 +605,7 @@ bool SystrapContext::RunAhead() {
     state = __atomic_exchange_n(&region_->state, tid, __ATOMIC_SEQ_CST);  // it has come up, or gone to sleep
   }
   if ((state & RW_STATE_STUB_SLEEPS) != 0) Futex(&region_->state, FUTEX_WAKE, 1);
+  meter_.Enter(CpuMeter::In::kGuest, given_at_);
   ahead_ = true;
   return true;
 }
@@ -606,6 +613,7 @@ bool SystrapContext::RunAhead() {
 Event SystrapContext::Switch() {
   if (lost_ || (!ahead_ && !ready_ && !Await())) return Lost();
   MakeCurrent();
+  if (!meter_.bound()) meter_.Bind();
   if (frame_failed_) return {.kind = EventKind::kInterrupted};
   for (;;) {
     uint32_t command = 0;
@@ -971,14 +979,6 @@ Result<void> SystrapContext::SetRseq(GuestAddr area, uint32_t signature) {
 bool SystrapContext::SetScheduling(uint32_t policy, int nice, uint32_t priority) {
   rescheduled_.store(true);
   return Context::SetScheduling(policy, nice, priority);
-}
-
-void SystrapContext::CpuTime(uint64_t* user_ns, uint64_t* system_ns) {
-  const auto [user, system] = as_->TakeCpuTime();
-  user_ns_ += user;
-  system_ns_ += system;
-  *user_ns = user_ns_;
-  *system_ns = system_ns_;
 }
 
 bool SystrapContext::active() const {

@@ -66,6 +66,7 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   GuestAddr robust_list() const override;
   void set_robust_list(GuestAddr head) override;
   void CpuTime(uint64_t* user_ns, uint64_t* system_ns) override;
+  void NoteAsleep(bool asleep) override;
   pid_t host_tid() const override { return thread_.tid; }
   std::optional<AddressSpace::HostUsage> BroughtUsage() override;
   bool SetScheduling(uint32_t policy, int nice, uint32_t priority) override;
@@ -107,6 +108,8 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   bool SleepUntilChange();
   bool GiveUp();  // says so; false
   static void Judge(int& score, bool paid);
+  // The stub has spun since the last event, until the answer or until it went to sleep.
+  void NoteStubSpin(bool gave_up);
   // After a wait in which a side was to yield: whether both may go on so.
   void JudgeYield();
   // Neither side spins: both go to the processor where the guest ran, so that a wake never crosses
@@ -234,7 +237,7 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   Mutex<LockClass::kLeaf> affinity_mu_;
   cpu_set_t affinity_ GUARDED_BY(affinity_mu_);
 
-  uint64_t user_ns_ = 0, system_ns_ = 0;
+  CpuMeter meter_;
   bool debug_used_ = false;
   uint64_t rseq_area_ = 0;  // as the guest registered it
   uint32_t rseq_signature_ = 0;

@@ -14,21 +14,6 @@
 namespace ringwall {
 namespace {
 
-uint64_t MonotonicNs() {
-  timespec t;
-  ::clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
-}
-
-uint64_t MeasureCyclesPerUs() {
-  constexpr uint64_t kNs = 50'000;
-  const uint64_t from_ns = MonotonicNs(), from = __builtin_ia32_rdtsc();
-  uint64_t ns;
-  while ((ns = MonotonicNs() - from_ns) < kNs) {
-  }
-  return std::max<uint64_t>(1, (__builtin_ia32_rdtsc() - from) * 1000 / ns);
-}
-
 // Looks a function up in this process's vDSO, which is the same image as the stubs': its offset.
 uint64_t VdsoOffset(const char* name) {
   const uint64_t base = ::getauxval(AT_SYSINFO_EHDR);
@@ -76,7 +61,7 @@ SystrapCore::SystrapCore(Ref<StubHost> host) : host_(std::move(host)) {}
 HostResult<void> SystrapCore::Init() {
   TRY(regions_.Init());
   TRY(trampolines_.Init(host_->header().systrap_patched));
-  cycles_per_us_ = MeasureCyclesPerUs();
+  cycles_per_us_ = CyclesPerUs();
   if (::sched_getaffinity(0, sizeof all_cpus_, &all_cpus_) == 0) {
     cpus_ = static_cast<uint32_t>(CPU_COUNT(&all_cpus_));
   }

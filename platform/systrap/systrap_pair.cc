@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "platform/systrap/region_access.h"
 #include "platform/systrap/systrap_context.h"
@@ -69,7 +70,7 @@ void SystrapContext::BeforeSleep() {
     Store(region_->spin, 1U);
     stub_spin_ = 1;
   }
-  stub_spun_ = false;
+  if (std::exchange(stub_spun_, false)) NoteStubSpin(true);
   slept_ = true;
   LetGo();
 }

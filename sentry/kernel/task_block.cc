@@ -62,7 +62,9 @@ Result<void> Task::Block(int64_t deadline) {
     if (!wake_.compare_exchange_strong(word, word | kSleeping)) continue;
     // A kick between the check above and here has changed the word, so the wait returns at once.
     state_.store('S', std::memory_order_relaxed);
+    if (context_ != nullptr) context_->NoteAsleep(true);
     const bool in_time = deadline > 0 && FutexWait(wake_, word | kSleeping, deadline);
+    if (context_ != nullptr) context_->NoteAsleep(false);
     state_.store('R', std::memory_order_relaxed);
     wake_.fetch_and(~kSleeping, std::memory_order_seq_cst);
     wake_place_.AfterSleep(kernel_.cpus());
@@ -82,7 +84,9 @@ void Task::SleepUninterrupted() {
   if (context_ != nullptr) context_->BeforeSleep();
   wake_place_.BeforeSleep();
   if (!wake_.compare_exchange_strong(word, word | kSleeping)) return;
+  if (context_ != nullptr) context_->NoteAsleep(true);
   FutexWait(wake_, word | kSleeping, kNoDeadline);
+  if (context_ != nullptr) context_->NoteAsleep(false);
   wake_.fetch_and(~kSleeping, std::memory_order_seq_cst);
   wake_place_.AfterSleep(kernel_.cpus());
 }

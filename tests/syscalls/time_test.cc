@@ -1,12 +1,16 @@
 // Clocks, sleeps, POSIX timers, interval timers, timerfd and CPU-time clocks.
 #include <poll.h>
+#include <pthread.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
 #include <sys/times.h>
 #include <time.h>
 
+#include <atomic>
 #include <thread>
+#include <vector>
 
 #include "tests/util/test_util.h"
 
@@ -14,10 +18,20 @@ namespace ringwall::test {
 namespace {
 
 int64_t Ns(const timespec& t) { return t.tv_sec * 1'000'000'000LL + t.tv_nsec; }
+int64_t Us(const timeval& t) { return t.tv_sec * 1'000'000LL + t.tv_usec; }
 int64_t Now(clockid_t clock) {
   timespec t = {};
   EXPECT_OK(clock_gettime(clock, &t));
   return Ns(t);
+}
+
+// Some 50 us.
+void Compute() {
+  volatile int count = 0;
+  while (count < 100'000) {
+    const int next = count + 1;
+    count = next;
+  }
 }
 
 volatile sig_atomic_t g_ticks;
@@ -86,6 +100,68 @@ TEST(ClockTest, CpuTimeAdvancesWithWorkAndNotWithSleep) {
   while (Now(CLOCK_THREAD_CPUTIME_ID) - thread < 10000000) {
   }
   EXPECT_GE(Now(CLOCK_PROCESS_CPUTIME_ID) - before, 9000000);
+}
+
+// What the kernel does for a program is its system time, whoever does it.
+TEST(ClockTest, CallsAreSystemTime) {
+  const int fd = memfd_create("calls", MFD_CLOEXEC);
+  ASSERT_GE(fd, 0);
+  const std::vector<char> data(1 << 20);
+  rusage before, now = {};
+  ASSERT_OK(getrusage(RUSAGE_SELF, &before));
+  const int64_t until = Now(CLOCK_MONOTONIC) + 20'000'000'000;
+  while (Now(CLOCK_MONOTONIC) < until) {
+    ASSERT_EQ(pwrite(fd, data.data(), data.size(), 0), static_cast<ssize_t>(data.size()));
+    ASSERT_OK(getrusage(RUSAGE_SELF, &now));
+    if (Us(now.ru_stime) - Us(before.ru_stime) >= 30'000) break;
+  }
+  EXPECT_GE(Us(now.ru_stime) - Us(before.ru_stime), 30'000);
+  close(fd);
+}
+
+// A thread that waits has no part in what the others compute, whoever asks.
+TEST(ClockTest, EachThreadHasItsOwnTime) {
+  std::atomic<bool> stop{false};
+  std::atomic<int64_t> computed{0};
+  clockid_t other_clock;
+  std::thread other([&] {
+    const int64_t from = Now(CLOCK_THREAD_CPUTIME_ID);
+    int64_t spent = 0;
+    while (!stop.load()) {
+      Compute();
+      spent = Now(CLOCK_THREAD_CPUTIME_ID) - from;
+      computed.store(spent);
+    }
+  });
+  ASSERT_EQ(pthread_getcpuclockid(other.native_handle(), &other_clock), 0);
+  const int64_t mine = Now(CLOCK_THREAD_CPUTIME_ID), process = Now(CLOCK_PROCESS_CPUTIME_ID);
+  const int64_t theirs = Now(other_clock);
+  const int64_t until = Now(CLOCK_MONOTONIC) + 20'000'000'000;
+  while (computed.load() < 150'000'000 && Now(CLOCK_MONOTONIC) < until) usleep(20'000);
+  const int64_t their_part = Now(other_clock) - theirs;
+  const int64_t own_part = Now(CLOCK_THREAD_CPUTIME_ID) - mine;
+  const int64_t whole = Now(CLOCK_PROCESS_CPUTIME_ID) - process;
+  rusage self;
+  ASSERT_OK(getrusage(RUSAGE_THREAD, &self));
+  stop.store(true);
+  other.join();
+  EXPECT_GE(their_part, 100'000'000);
+  EXPECT_LT(own_part, 50'000'000);
+  EXPECT_GE(whole, their_part);
+  EXPECT_LT(Us(self.ru_utime) + Us(self.ru_stime), (mine + own_part) / 1000 + 20'000);
+}
+
+// Also one that waits on a futex.
+TEST(ClockTest, WaitForAThreadIsNoTime) {
+  const int64_t mine = Now(CLOCK_THREAD_CPUTIME_ID);
+  std::thread other([] {
+    const int64_t from = Now(CLOCK_THREAD_CPUTIME_ID);
+    while (Now(CLOCK_THREAD_CPUTIME_ID) - from < 150'000'000) {
+      Compute();
+    }
+  });
+  other.join();
+  EXPECT_LT(Now(CLOCK_THREAD_CPUTIME_ID) - mine, 50'000'000);
 }
 
 TEST(ClockTest, RusageAndTimesTellTheSameStory) {
