@@ -60,6 +60,7 @@ class TmpfsFile final : public File {
   Result<HostMapping> Map(uint64_t offset, uint64_t, int prot, bool shared) override {
     HostMapping mapping = TRY(regular().Map(shared && (prot & PROT_WRITE)));
     mapping.offset = offset;
+    regular().Accessed(*this);
     return mapping;
   }
   Result<void> Fallocate(int mode, uint64_t offset, uint64_t length) override {

@@ -160,7 +160,7 @@ Result<WaitResult> WaitForChild(Task& t, const WaitArgs& args) {
   if (found.ok() || !found.error().Is(kErestartSys)) return found;
   // The signal may be the child's own: Linux looks at the children before it looks at signals.
   Result<WaitResult> last = look();
-  return last.ok() ? std::move(last) : std::move(found);
+  return last.ok() || last.error().Is(ECHILD) ? std::move(last) : std::move(found);
 }
 
 }  // namespace ringwall

@@ -119,6 +119,29 @@ TEST(MmapTest, SharedFileMappingAndTheFileAreOne) {
   munmap(p, 2 * kPage);
 }
 
+// As a read does; the rules of the file system and its mount are the same for both.
+TEST(MmapTest, MappingMovesTheAccessTimeAsReadingDoes) {
+  TempDir dir;
+  const auto accessed = [&](const std::string& name, bool maps) {
+    const std::string path = dir.File(name, "content");
+    const timespec times[] = {{1000, 0}, {2000, 0}};
+    EXPECT_OK(utimensat(AT_FDCWD, path.c_str(), times, 0));
+    Fd fd(open(path.c_str(), O_RDONLY));
+    char c;
+    if (maps) {
+      char* p = Map(1, PROT_READ, MAP_PRIVATE, fd.get());
+      EXPECT_EQ(p[0], 'c');
+      munmap(p, kPage);
+    } else {
+      EXPECT_EQ(read(fd.get(), &c, 1), 1);
+    }
+    struct stat st;
+    EXPECT_OK(stat(path.c_str(), &st));
+    return st.st_atim.tv_sec != 1000;
+  };
+  EXPECT_EQ(accessed("mapped", true), accessed("read", false));
+}
+
 TEST(MmapTest, SharedFileMappingIsOneAcrossAFork) {
   TempDir dir;
   Fd fd(open(dir.File("f", std::string(kPage, 'a')).c_str(), O_RDWR));

@@ -202,6 +202,25 @@ TEST(WaitTest, IgnoredSigchldReapsByItself) {
   })));
 }
 
+// A child that nobody is to wait for is gone when its signal interrupts the wait, which says so.
+TEST(WaitTest, ChildrenThatLeaveNothingAndAHandler) {
+  EXPECT_TRUE(Exited(InChild([] {
+    struct sigaction sa = {};
+    sa.sa_handler = [](int) {};
+    sa.sa_flags = SA_NOCLDWAIT;
+    CHECK_CHILD(sigaction(SIGCHLD, &sa, nullptr) == 0);
+    for (int i = 0; i < 20; i++) {
+      const pid_t pid = fork();
+      if (pid == 0) {
+        usleep(1000);
+        _exit(0);
+      }
+      CHECK_CHILD(wait(nullptr) == -1 && errno == ECHILD);
+    }
+    return 0;
+  })));
+}
+
 TEST(WaitTest, AnyThreadMayWaitForAnothersChild) {
   const pid_t pid = fork();
   if (pid == 0) _exit(4);
