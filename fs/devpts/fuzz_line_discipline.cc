@@ -28,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         line.Output(bytes);
         break;
       case 2:
-        static_cast<void>(line.Read(dst, (what & 8) != 0));
+        static_cast<void>(line.Read(dst, (what & 8) != 0, &signals));
         break;
       case 3:
         static_cast<void>(line.ReadOutput(dst));
@@ -40,7 +40,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         break;
       }
     }
-    RW_CHECK(line.readable_bytes() <= 2 * LineDiscipline::kInputRoom);
+    RW_CHECK(line.readable_bytes() <= LineDiscipline::kRoom + 2);
+    RW_CHECK(line.output_bytes() < LineDiscipline::kRoom);
     signals.clear();
   }
   return 0;

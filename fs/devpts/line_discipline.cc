@@ -2,331 +2,406 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
+
+#include "fs/devpts/terminal_characters.h"
 
 namespace ringwall {
 
 namespace {
 
-bool IsContinuation(uint8_t c) { return (c & 0xc0) == 0x80; }
-bool IsControl(uint8_t c) { return c < 0x20 || c == 0x7f; }
-bool IsWord(uint8_t c) {
-  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
-         c >= 0x80;
+// iterate_tty_read() asks for pieces of this size, which end where the buffer begins anew.
+constexpr size_t kPiece = 64;
+
+// How many bytes the piece has that begins `at` bytes after the buffer's place `tail`, of `want`.
+size_t PieceLength(size_t at, size_t want, size_t tail) {
+  return std::min({kPiece, want - at, LineDiscipline::kRoom - (tail + at) % LineDiscipline::kRoom});
+}
+
+// The piece that a fault keeps from arriving is lost.
+size_t TakenByRead(const Result<size_t>& put, size_t want, size_t tail) {
+  const size_t arrived = put.ok() ? *put : 0;
+  if (arrived == want) return want;
+  size_t taken = 0;
+  while (taken <= arrived && taken < want) taken += PieceLength(taken, want, tail);
+  return taken;
+}
+
+size_t LastPieceLength(size_t want, size_t tail) {
+  size_t at = 0, last = 0;
+  for (; at < want; at += last) last = PieceLength(at, want, tail);
+  return last;
 }
 
 }  // namespace
 
+bool LineDiscipline::lines() const { return canonical() && !L(kExtProc); }
+
 void LineDiscipline::SetTermios(const TtyTermios& t) {
-  const bool was = canonical();
+  const TtyTermios old = t_;
   t_ = t;
-  if (was == canonical()) return;
-  // What was typed stays: as bytes, or as one line.
-  cooked_ += line_;
-  line_.clear();
-  lines_.clear();
-  if (canonical() && !cooked_.empty()) lines_.push_back(cooked_.size());
-}
-
-void LineDiscipline::FlushInput() {
-  cooked_.clear();
-  lines_.clear();
-  line_.clear();
-}
-
-void LineDiscipline::Show(uint8_t c) {
-  // Echo of a program that never reads its screen does not grow without end.
-  if (shown_.size() >= 8 * kOutputRoom) return;
-  if (c == '\b') {
-    if (column_ > 0) column_--;
-  } else if (c == '\r') {
-    column_ = 0;
-  } else if (c == '\t') {
-    column_ = (column_ | 7) + 1;
-  } else if (!IsControl(c) && !(I(IUTF8) && IsContinuation(c))) {
-    column_++;
+  // A pseudo-terminal has eight bits and no parity (pty_set_termios).
+  t_.cflag = (t_.cflag & ~uint32_t{CSIZE | PARENB}) | CS8 | CREAD;
+  if (((old.lflag ^ t.lflag) & (ICANON | kExtProc)) != 0) {
+    // What was typed stays: as bytes, or as one line.
+    std::fill(ends_.begin(), ends_.end(), '\0');
+    whole_ = 0;
+    if (canonical() && !typed_.empty()) ends_.back() = 1, whole_ = typed_.size();
+    erasing_ = literal_ = false;
   }
-  shown_.push_back(static_cast<char>(c));
-}
-
-// c_oflag's work on one byte. False: nothing is to be shown.
-bool LineDiscipline::ShowTranslated(uint8_t c) {
-  if (!O(OPOST)) {
-    Show(c);
-    return true;
-  }
-  if (c == '\n') {
-    if (O(ONLRET)) column_ = 0;
-    if (O(ONLCR)) Show('\r');
-  } else if (c == '\r') {
-    if (O(ONOCR) && column_ == 0) return false;
-    if (O(OCRNL)) {
-      c = '\n';
-      if (O(ONLRET)) column_ = 0;
-    }
-  } else if (c == '\t' && (t_.oflag & TABDLY) == TAB3) {
-    for (size_t n = 8 - (column_ & 7); n > 0; n--) Show(' ');
-    return true;
-  } else if (O(OLCUC) && c >= 'a' && c <= 'z') {
-    c = static_cast<uint8_t>(c - 'a' + 'A');
-  }
-  Show(c);
-  return true;
-}
-
-size_t LineDiscipline::Output(std::span<const std::byte> bytes) {
-  size_t done = 0;
-  while (done < bytes.size() && OutputHasRoom()) {
-    ShowTranslated(static_cast<uint8_t>(bytes[done++]));
-  }
-  line_column_ = column_;
-  return done;
-}
-
-void LineDiscipline::EchoControl(uint8_t c) {
-  Show('^');
-  Show(c ^ 0100);
-}
-
-void LineDiscipline::Echo(uint8_t c) {
-  if (!L(ECHO)) {
-    if (c == '\n' && L(ECHONL) && L(ICANON)) ShowTranslated(c);
-    return;
-  }
-  if (L(ECHOCTL) && IsControl(c) && c != '\t' && c != '\n') {
-    EchoControl(c);
-  } else {
-    ShowTranslated(c);
+  if (!I(IXON) && (old.iflag & IXON) != 0 && !held_) {
+    Start();
+    RetryEchoes();
+    ReceiveShown();
   }
 }
 
-size_t LineDiscipline::ColumnAfter(std::string_view text) const {
-  size_t column = line_column_;
-  for (const char ch : text) {
-    const uint8_t c = static_cast<uint8_t>(ch);
-    if (c == '\t') {
-      column = (column | 7) + 1;
-    } else if (IsControl(c)) {
-      column += L(ECHOCTL) ? 2 : 0;
-    } else if (!I(IUTF8) || !IsContinuation(c)) {
-      column++;
-    }
-  }
-  return column;
-}
-
-void LineDiscipline::EraseOne() {
-  if (line_.empty()) return;
-  const size_t before = ColumnAfter(line_);
-  const uint8_t gone = static_cast<uint8_t>(line_.back());
-  size_t n = 1;
-  if (I(IUTF8)) {
-    while (n < line_.size() && IsContinuation(static_cast<uint8_t>(line_[line_.size() - n]))) n++;
-  }
-  const std::string erased = line_.substr(line_.size() - n);
-  line_.resize(line_.size() - n);
-  if (!L(ECHO)) return;
-  if (L(ECHOPRT)) {
-    // As on paper: what is erased is printed again.
-    if (!erasing_) ShowTranslated('\\');
-    erasing_ = true;
-    for (const char ch : erased) Echo(static_cast<uint8_t>(ch));
-    return;
-  }
-  if (!L(ECHOE)) {
-    Echo(t_.cc[VERASE]);
-    return;
-  }
-  for (size_t back = before - std::min(before, ColumnAfter(line_)); back > 0; back--) {
-    Show('\b');
-    if (gone == '\t') continue;
-    Show(' ');
-    Show('\b');
-  }
-}
-
-void LineDiscipline::FinishErasing() {
-  if (erasing_) ShowTranslated('/');
+void LineDiscipline::ResetInput() {
+  typed_.clear();
+  ends_.clear();
+  whole_ = typed_tail_ = seen_ahead_ = 0;
   erasing_ = false;
 }
 
-void LineDiscipline::EraseWord() {
-  while (!line_.empty() && !IsWord(static_cast<uint8_t>(line_.back()))) EraseOne();
-  while (!line_.empty() && IsWord(static_cast<uint8_t>(line_.back()))) EraseOne();
+void LineDiscipline::FlushInput(bool on_its_way, std::vector<int>* signals) {
+  if (on_its_way) input_.Flush();
+  ResetInput();
+  Tell(TIOCPKT_FLUSHREAD);
+  Receive(signals);
 }
 
-void LineDiscipline::Kill() {
-  if (L(ECHO) && L(ECHOKE) && L(ECHOE) && L(ECHOK)) {
-    while (!line_.empty()) EraseOne();
+void LineDiscipline::HangUp() {
+  ResetInput();
+  input_.Flush();
+  output_.Flush();
+  ClearEchoes();
+  t_ = Defaults();
+  column_ = line_column_ = packet_status_ = 0;
+  literal_ = false;
+}
+
+void LineDiscipline::set_held(bool on) {
+  if (held_ == on) return;
+  if (!on) held_ = false;
+  on ? Stop() : Start();
+  held_ = on;
+}
+
+void LineDiscipline::set_packet(bool on) {
+  if (on && !packet_) packet_status_ = 0;
+  packet_ = on;
+}
+
+void LineDiscipline::Start() {
+  if (!stopped_ || held_) return;
+  stopped_ = false;
+  Tell(TIOCPKT_START, TIOCPKT_STOP);
+}
+
+void LineDiscipline::Stop() {
+  if (stopped_) return;
+  stopped_ = true;
+  Tell(TIOCPKT_STOP, TIOCPKT_START);
+}
+
+// eraser(): VERASE, VWERASE or VKILL was typed.
+void LineDiscipline::Erase(uint8_t which) {
+  if (typed_.size() == whole_) return;
+  const bool one = Is(which, VERASE), word = !one && Is(which, VWERASE);
+  if (!one && !word && (!L(ECHO) || !L(ECHOK) || !L(ECHOKE) || !L(ECHOE))) {
+    Truncate(whole_);
+    if (!L(ECHO)) return;
+    FinishErasing();
+    Echo(t_.cc[VKILL]);
+    if (L(ECHOK)) EchoRaw('\n');
     return;
   }
-  line_.clear();
-  Echo(t_.cc[VKILL]);
-  if (L(ECHO) && L(ECHOK)) ShowTranslated('\n');
+  bool seen = false;
+  while (typed_.size() > whole_) {
+    size_t head = typed_.size();
+    uint8_t c = 0;
+    do {
+      c = static_cast<uint8_t>(typed_[--head]);
+    } while (IsContinuation(c) && head > whole_);
+    if (IsContinuation(c)) break;  // no part of a character
+    if (word && !IsWord(c) && seen) break;
+    seen = seen || IsWord(c);
+    const std::string erased = typed_.substr(head);
+    Truncate(head);
+    if (L(ECHO)) EchoErased(erased, one);
+    if (one) break;
+  }
+  if (typed_.size() == whole_ && L(ECHO)) FinishErasing();
 }
 
 bool LineDiscipline::InputSignal(uint8_t c, std::vector<int>* signals) {
   int signo = 0;
   if (Is(c, VINTR)) signo = SIGINT;
-  if (Is(c, VQUIT)) signo = SIGQUIT;
-  if (Is(c, VSUSP)) signo = SIGTSTP;
+  else if (Is(c, VQUIT)) signo = SIGQUIT;
+  else if (Is(c, VSUSP)) signo = SIGTSTP;
   if (signo == 0) return false;
   signals->push_back(signo);
   if (!L(NOFLSH)) {
-    FlushInput();
+    ClearEchoes();
     FlushOutput();
+    ResetInput();
+    Tell(TIOCPKT_FLUSHREAD);
   }
-  if (I(IXON)) stopped_ = false;
-  Echo(c);
+  if (I(IXON)) Start();
+  if (L(ECHO)) {
+    Echo(c);
+    CommitEchoes();
+  } else {
+    RetryEchoes();
+  }
   return true;
 }
 
+void LineDiscipline::Truncate(size_t n) {
+  typed_.resize(n);
+  ends_.resize(n);
+}
+
+void LineDiscipline::Keep(uint8_t c, bool end) {
+  typed_.push_back(static_cast<char>(c));
+  ends_.push_back(end ? 1 : 0);
+  if (end) whole_ = typed_.size();
+}
+
 void LineDiscipline::Store(uint8_t c) {
-  // One place is kept for what ends the line.
-  if (input_size() >= kInputRoom) {
-    if (I(IMAXBEL)) Show('\a');
-    return;
-  }
-  if (canonical()) {
-    FinishErasing();
-    if (line_.empty()) line_column_ = column_;
-    Echo(c);
-    line_.push_back(static_cast<char>(c));
-  } else {
-    Echo(c);
-    cooked_.push_back(static_cast<char>(c));
-  }
+  // Twice, so that the byte cannot be taken for the mark of an error.
+  if (I(PARMRK) && c == 0xff) Keep(c, false);
+  Keep(c, false);
 }
 
-void LineDiscipline::EndLine(bool with_char, uint8_t c) {
-  if (with_char) line_.push_back(static_cast<char>(c));
-  lines_.push_back(line_.size());
-  cooked_ += line_;
-  line_.clear();
-}
-
-void LineDiscipline::InputCanonical(uint8_t c) {
-  if (Is(c, VERASE)) return EraseOne();
-  if (Is(c, VKILL)) return Kill();
-  if (L(IEXTEN)) {
-    if (Is(c, VWERASE)) return EraseWord();
-    if (Is(c, VLNEXT)) {
-      literal_ = true;
-      if (L(ECHO) && L(ECHOCTL)) {
-        Show('^');
-        Show('\b');
+// n_tty_receive_char_canon(). False: an ordinary byte.
+bool LineDiscipline::InputCanonical(uint8_t c) {
+  if (Is(c, VERASE) || Is(c, VKILL) || (L(IEXTEN) && Is(c, VWERASE))) {
+    Erase(c);
+    CommitEchoes();
+    return true;
+  }
+  if (L(IEXTEN) && Is(c, VLNEXT)) {
+    literal_ = true;
+    if (L(ECHO)) {
+      FinishErasing();
+      if (L(ECHOCTL)) {
+        EchoRaw('^');
+        EchoRaw('\b');
+        CommitEchoes();
       }
-      return;
     }
-    if (Is(c, VREPRINT) && L(ECHO)) {
-      Echo(c);
-      ShowTranslated('\n');
-      const std::string line = line_;
-      line_column_ = column_;
-      for (const char ch : line) Echo(static_cast<uint8_t>(ch));
-      return;
-    }
+    return true;
+  }
+  if (L(IEXTEN) && L(ECHO) && Is(c, VREPRINT)) {
+    FinishErasing();
+    Echo(c);
+    EchoRaw('\n');
+    for (size_t i = whole_; i < typed_.size(); i++) Echo(static_cast<uint8_t>(typed_[i]));
+    CommitEchoes();
+    return true;
   }
   if (c == '\n') {
-    FinishErasing();
-    Echo(c);
-    return EndLine(true, c);
+    if (L(ECHO) || L(ECHONL)) {
+      EchoRaw('\n');
+      CommitEchoes();
+    }
+    Keep(c, true);
+    return true;
   }
-  if (Is(c, VEOF)) return EndLine(false, 0);
+  if (Is(c, VEOF)) {
+    Keep(0, true);
+    return true;
+  }
   if (Is(c, VEOL) || (L(IEXTEN) && Is(c, VEOL2))) {
-    Echo(c);
-    return EndLine(true, c);
+    if (L(ECHO)) {
+      if (whole_ == typed_.size()) EchoOperation(kMarkColumn);
+      Echo(c);
+      CommitEchoes();
+    }
+    if (I(PARMRK) && c == 0xff) Keep(c, false);
+    Keep(c, true);
+    return true;
+  }
+  return false;
+}
+
+// XON and XOFF. done_ahead: what they ask for was done when they were seen from afar.
+bool LineDiscipline::InputFlow(uint8_t c, bool done_ahead) {
+  if (c != t_.cc[VSTART] && c != t_.cc[VSTOP]) return false;
+  if (done_ahead) return true;
+  if (c == t_.cc[VSTART]) {
+    Start();
+    RetryEchoes();
+  } else {
+    Stop();
+  }
+  return true;
+}
+
+// n_tty_receive_char_special() and n_tty_receive_char().
+void LineDiscipline::InputByte(uint8_t c, bool done_ahead, std::vector<int>* signals) {
+  if (I(ISTRIP)) c &= 0x7f;
+  if (I(IUCLC) && L(IEXTEN)) c = ToLower(c);
+  const bool literal = std::exchange(literal_, false);
+  if (!literal && L(kExtProc)) return Keep(c, false);
+  if (!literal && c != 0 && I(IXON) && InputFlow(c, done_ahead)) return;
+  if (!literal && L(ISIG) && InputSignal(c, signals)) return;
+  if (stopped_ && !held_ && I(IXON) && I(IXANY)) {
+    Start();
+    RetryEchoes();
+  }
+  const uint8_t typed = c;
+  if (!literal) {
+    if (c == '\r') {
+      if (I(IGNCR)) return;
+      if (I(ICRNL)) c = '\n';
+    } else if (c == '\n' && I(INLCR)) {
+      c = '\r';
+    }
+    if (canonical() && InputCanonical(c)) return;
+  }
+  if (L(ECHO)) {
+    // What became a line's end on its way is shown as one, what was one as itself.
+    if (c == '\n' && typed == '\r') {
+      FinishErasing();
+      EchoRaw('\n');
+    } else {
+      EchoTyped(c);
+    }
+    CommitEchoes();
   }
   Store(c);
 }
 
-void LineDiscipline::InputByte(uint8_t c, std::vector<int>* signals) {
-  if (I(ISTRIP)) c &= 0x7f;
-  if (literal_) {
-    literal_ = false;
-    return Store(c);
+// What has passed by stopped input before is not looked at again.
+void LineDiscipline::ReceiveBatch(std::string_view bytes, std::vector<int>* signals) {
+  for (const char c : bytes) {
+    InputByte(static_cast<uint8_t>(c), seen_ahead_ > 0, signals);
+    if (seen_ahead_ > 0) seen_ahead_--;
   }
-  if (I(IXON)) {
-    if (Is(c, VSTART)) {
-      stopped_ = false;
-      return;
-    }
-    if (Is(c, VSTOP)) {
-      stopped_ = true;
-      return;
-    }
-    if (stopped_ && I(IXANY)) stopped_ = false;
-  }
-  if (L(ISIG) && InputSignal(c, signals)) return;
-  if (c == '\r') {
-    if (I(IGNCR)) return;
-    if (I(ICRNL)) c = '\n';
-  } else if (c == '\n' && I(INLCR)) {
-    c = '\r';
-  }
-  if (I(IUCLC) && L(IEXTEN) && c >= 'A' && c <= 'Z') c = static_cast<uint8_t>(c - 'A' + 'a');
-  if (canonical()) {
-    InputCanonical(c);
-  } else {
-    Store(c);
-  }
-  // So that the byte cannot be taken for the mark of an error.
-  if (I(PARMRK) && c == 0xff) Store(c);
+  FlushEchoes();
 }
 
-size_t LineDiscipline::Input(std::span<const std::byte> bytes, std::vector<int>* signals) {
+// n_tty_receive_buf_common(). Returns how many bytes were taken.
+size_t LineDiscipline::ReceiveSome(std::string_view bytes, std::vector<int>* signals) {
   size_t done = 0;
-  while (done < bytes.size() && InputHasRoom()) {
-    InputByte(static_cast<uint8_t>(bytes[done++]), signals);
+  for (;;) {
+    int room = static_cast<int>(kRoom) - static_cast<int>(typed_.size());
+    if (I(PARMRK)) room = (room + 2) / 3;  // a byte may become three
+    room--;
+    if (room <= 0) {
+      // A line that is too long goes on, so that it can be edited, or end: its last byte is not kept.
+      if (!canonical() || whole_ != 0) break;
+      if (room < 0) Truncate(typed_.size() - 1);
+      room = 1;
+    }
+    const std::string_view batch = bytes.substr(done, static_cast<size_t>(room));
+    if (batch.empty()) break;
+    ReceiveBatch(batch, signals);
+    done += batch.size();
   }
   return done;
 }
 
+void LineDiscipline::Receive(std::vector<int>* signals) {
+  for (std::string_view front = input_.Front(); !front.empty(); front = input_.Front()) {
+    const size_t n = ReceiveSome(front, signals);
+    input_.Consume(n);
+    if (n < front.size()) {
+      const std::string ahead = input_.LookAhead();
+      seen_ahead_ += ahead.size();
+      for (const char c : ahead) {
+        if (I(IXON)) InputFlow(static_cast<uint8_t>(c), false);
+      }
+    }
+    if (n == 0) break;
+  }
+  ReceiveShown();
+}
+
+void LineDiscipline::ReceiveShown() {
+  for (std::string_view front = output_.Front(); !front.empty(); front = output_.Front()) {
+    const size_t n = std::min(front.size(), kRoom - 1 - std::min(kRoom - 1, shown_.size()));
+    shown_ += front.substr(0, n);
+    output_.Consume(n);
+    if (n == 0) break;
+  }
+}
+
+size_t LineDiscipline::Input(std::span<const std::byte> bytes, std::vector<int>* signals) {
+  const size_t n = input_.Insert(AsText(bytes));
+  Receive(signals);
+  return n;
+}
+
+void LineDiscipline::InputAtOnce(uint8_t c, std::vector<int>* signals) {
+  const char byte = static_cast<char>(c);
+  ReceiveSome(std::string_view(&byte, 1), signals);
+  Receive(signals);
+}
+
 bool LineDiscipline::InputReady() const {
-  if (canonical()) return !lines_.empty();
+  if (lines()) return whole_ != 0;
   const size_t min = t_.cc[VTIME] == 0 && t_.cc[VMIN] != 0 ? t_.cc[VMIN] : 1;
-  return cooked_.size() >= min;
+  return typed_.size() >= min;
 }
-
-namespace {
-
-// A read moves pieces of 64 bytes through a buffer (iterate_tty_read); the piece that ran into a fault is
-// lost with what of it had not arrived.
-size_t TakenByRead(const Result<size_t>& put, size_t want) {
-  constexpr size_t kPiece = 64;
-  const size_t arrived = put.ok() ? *put : 0;
-  return arrived == want ? want : std::min(want, (arrived / kPiece + 1) * kPiece);
-}
-
-}  // namespace
 
 size_t LineDiscipline::readable_bytes() const {
-  return canonical() && lines_.empty() ? 0 : cooked_.size();
+  if (!lines()) return typed_.size();
+  size_t n = whole_;
+  // Of a full buffer Linux counts all.
+  for (size_t i = 0; i < whole_ && whole_ != kRoom; i++) n -= IsEndOfFile(i) ? 1 : 0;
+  return n;
 }
 
-Result<size_t> LineDiscipline::Read(IoDst& dst, bool any) {
-  size_t want = std::min(dst.remaining(), cooked_.size());
-  if (canonical()) {
-    if (lines_.empty()) return Errno(EAGAIN);
-    want = std::min(want, lines_.front());
+// The mark that VEOF leaves.
+bool LineDiscipline::IsEndOfFile(size_t i) const { return ends_[i] != 0 && typed_[i] == 0; }
+
+Result<size_t> LineDiscipline::Read(IoDst& dst, bool any, std::vector<int>* signals) {
+  size_t want = std::min(dst.remaining(), typed_.size());
+  size_t marks = 0;  // taken but not read
+  if (lines()) {
+    if (whole_ == 0) return Errno(EAGAIN);
+    want = std::min(want, whole_);
+    const size_t end = ends_.find('\1');
+    if (end != std::string::npos && end <= want) {
+      marks = IsEndOfFile(end) ? 1 : 0;
+      want = std::min(want, end + 1 - marks);
+    }
+  } else if (canonical()) {
+    if (want == 0) return Errno(EAGAIN);
+    // EXTPROC: an end of file that comes alone, as what is left, reads as one.
+    if (want == typed_.size() && LastPieceLength(want, typed_tail_) == 1 &&
+        static_cast<uint8_t>(typed_.back()) == t_.cc[VEOF]) {
+      want--, marks = 1;
+    }
   } else if (t_.cc[VMIN] == 0) {
     // With a time, the caller waits that long for a first byte.
-    if (want == 0 && t_.cc[VTIME] != 0 && !any) return Errno(EAGAIN);
+    if (want == 0 && t_.cc[VTIME] != 0) return Errno(EAGAIN);
   } else {
-    const size_t min = t_.cc[VTIME] == 0 && !any ? t_.cc[VMIN] : 1;
-    if (want < std::min(min, dst.remaining())) return Errno(EAGAIN);
+    // A minimum beyond the first piece is never reached, so that this piece is all.
+    const size_t first = std::min(dst.remaining(), kPiece);
+    const size_t min = t_.cc[VMIN];
+    if (min > first) want = std::min(want, first);
+    if (want < (t_.cc[VTIME] == 0 && !any ? std::min(min, first) : 1)) return Errno(EAGAIN);
   }
   Result<size_t> put = size_t{0};
   if (want > 0) {
-    put = dst.Put(std::as_bytes(std::span(cooked_.data(), want)));
-    want = TakenByRead(put, want);
-    cooked_.erase(0, want);
+    put = dst.Put(std::as_bytes(std::span(typed_.data(), want)));
+    // Of lines a piece goes on at the buffer's begin.
+    const size_t taken = TakenByRead(put, want, lines() ? 0 : typed_tail_);
+    if (taken < want) marks = 0;
+    want = taken;
   }
-  if (canonical()) {
-    lines_.front() -= want;
-    if (lines_.front() == 0) lines_.pop_front();
-  }
+  want += marks;
+  typed_tail_ = (typed_tail_ + want) % kRoom;
+  typed_.erase(0, want);
+  ends_.erase(0, want);
+  whole_ -= std::min(whole_, want);
+  Receive(signals);
   return put;
 }
 
@@ -334,7 +409,10 @@ Result<size_t> LineDiscipline::ReadOutput(IoDst& dst) {
   if (shown_.empty()) return Errno(EAGAIN);
   const size_t want = std::min(dst.remaining(), shown_.size());
   Result<size_t> put = dst.Put(std::as_bytes(std::span(shown_.data(), want)));
-  shown_.erase(0, TakenByRead(put, want));
+  const size_t taken = TakenByRead(put, want, shown_tail_);
+  shown_.erase(0, taken);
+  shown_tail_ = (shown_tail_ + taken) % kRoom;
+  ReceiveShown();
   return put;
 }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 
 #include <string>
 
@@ -18,7 +19,7 @@ class LineDisciplineTest : public ::testing::Test {
   std::string Read(size_t most = 4096) {
     std::string s(most, '\0');
     SpanDst dst(std::as_writable_bytes(std::span(s)));
-    const Result<size_t> n = line_.Read(dst, false);
+    const Result<size_t> n = line_.Read(dst, false, &signals_);
     if (!n.ok()) return "!";
     s.resize(*n);
     return s;
@@ -86,15 +87,51 @@ TEST_F(LineDisciplineTest, EraseTakesAWholeCharacterOfUtf8) {
 }
 
 TEST_F(LineDisciplineTest, InputIsBounded) {
-  const std::string much(3 * LineDiscipline::kInputRoom, 'x');
-  size_t taken = line_.Input(std::as_bytes(std::span(much)), &signals_);
-  EXPECT_LE(taken, much.size());
+  const std::string much(3 * LineDiscipline::kRoom, 'x');
+  // A line that is too long goes on, and only what ends it is kept.
+  for (int i = 0; i < 10; i++) Type(std::string(1000, 'x'));
+  EXPECT_EQ(line_.readable_bytes(), 0u);
   Type("\n");
-  EXPECT_EQ(Read(2 * LineDiscipline::kInputRoom).size(), LineDiscipline::kInputRoom + 1);
-  Change(0, ICANON);
-  taken = line_.Input(std::as_bytes(std::span(much)), &signals_);
-  EXPECT_EQ(taken, LineDiscipline::kInputRoom);
+  EXPECT_EQ(Read(2 * LineDiscipline::kRoom).size(), LineDiscipline::kRoom);
+  Change(0, ICANON | ECHO);
+  size_t taken = 0, all = 0;
+  do {
+    taken = line_.Input(std::as_bytes(std::span(much).first(2048)), &signals_);
+    all += taken;
+  } while (taken != 0);
   EXPECT_FALSE(line_.InputHasRoom());
+  EXPECT_EQ(line_.readable_bytes(), LineDiscipline::kRoom - 1);
+  // What lies before the line discipline comes as soon as there is room.
+  EXPECT_GT(all, LineDiscipline::kRoom + FlipBuffer::kLimit);
+  size_t got = 0;
+  while (line_.InputReady()) got += Read(1000).size();
+  EXPECT_EQ(got, all);
+  EXPECT_TRUE(line_.InputHasRoom());
+}
+
+TEST_F(LineDisciplineTest, EchoWaitsWhileOutputIsStopped) {
+  Type("\023a\377\001\177");
+  EXPECT_EQ(Screen(), "");
+  Type("\021");
+  EXPECT_EQ(Screen(), "a\377^A\b \b\b \b");
+}
+
+TEST_F(LineDisciplineTest, StopIsSeenAheadOfWhatHasNoRoom) {
+  Change(0, ICANON | ECHO);
+  for (int i = 0; i < 5; i++) Type(std::string(1000, 'x'));
+  Type("\023");
+  EXPECT_TRUE(line_.stopped());
+  while (line_.InputReady()) EXPECT_EQ(Read(1000).find('\023'), std::string::npos);
+  EXPECT_TRUE(line_.stopped());
+}
+
+TEST_F(LineDisciplineTest, PacketModeTellsOfStopsAndFlushes) {
+  line_.set_packet(true);
+  Type("\023");
+  EXPECT_EQ(line_.TakePacketStatus(), TIOCPKT_STOP);
+  Type("\003");
+  EXPECT_EQ(line_.TakePacketStatus(), TIOCPKT_START | TIOCPKT_FLUSHREAD | TIOCPKT_FLUSHWRITE);
+  EXPECT_EQ(line_.packet_status(), 0);
 }
 
 TEST_F(LineDisciplineTest, StoppedOutputWaits) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <set>
+#include <utility>
 
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/task.h"
@@ -44,16 +45,21 @@ Result<size_t> Tty::MasterRead(IoDst& dst) {
   size_t n = 0;
   {
     MutexLock lock(mu_);
-    if (packet_ && packet_status_ != 0) {
-      const std::byte status{packet_status_};
+    // What a fault keeps from arriving is lost, as data is.
+    if (line_.packet_status() != 0) {
+      const std::byte status{line_.TakePacketStatus()};
       const size_t got = TRY(dst.Put(std::span(&status, 1)));
-      packet_status_ = 0;
       return got;
     }
     if (!line_.OutputReady()) return Errno(slave_gone_ ? EIO : EAGAIN);
-    if (packet_) {
+    if (line_.packet()) {
       const std::byte data{0};  // TIOCPKT_DATA
-      TRY(dst.Put(std::span(&data, 1)));
+      const Result<size_t> put = dst.Put(std::span(&data, 1));
+      if (!put.ok()) {
+        Result<size_t> lost = line_.ReadOutput(dst);
+        static_cast<void>(lost);
+        return put.error();
+      }
       n = 1;
     }
     if (dst.remaining() > 0) {
@@ -74,15 +80,8 @@ Result<size_t> Tty::MasterWrite(IoSrc& src) {
   {
     MutexLock lock(mu_);
     const size_t seen = TRY(PeekWhole(src, want));
-    const bool was_stopped = line_.stopped();
+    if (master_held_) return Errno(EAGAIN);
     n = line_.Input(want.first(seen), &signals);
-    if (line_.stopped() != was_stopped) {
-      was_stopped ? TellMasterLocked(TIOCPKT_START, TIOCPKT_STOP)
-                  : TellMasterLocked(TIOCPKT_STOP, TIOCPKT_START);
-    }
-    if (!signals.empty() && (line_.termios().lflag & NOFLSH) == 0) {
-      TellMasterLocked(TIOCPKT_FLUSHREAD | TIOCPKT_FLUSHWRITE);
-    }
     if (n == 0) return Errno(EAGAIN);
     const size_t taken = TRY(src.Get(want.first(n)));
     static_cast<void>(taken);
@@ -97,8 +96,8 @@ EventMask Tty::MasterPoll() {
   MutexLock lock(mu_);
   EventMask mask = 0;
   if (line_.OutputReady()) mask |= kIn;
-  if (packet_ && packet_status_ != 0) mask |= kIn | EPOLLPRI;
-  if (line_.InputHasRoom()) mask |= kOut;
+  if (line_.packet_status() != 0) mask |= kIn | EPOLLPRI;
+  if (line_.InputHasRoom() && !master_held_) mask |= kOut;
   if (slave_gone_) mask |= EPOLLHUP;
   return mask;
 }
@@ -107,7 +106,7 @@ void Tty::MasterClosed() {
   {
     MutexLock lock(mu_);
     hung_up_ = true;
-    line_.FlushInput();
+    line_.HangUp();
   }
   slave_queue_.Notify(kIn | kOut | EPOLLHUP | EPOLLERR);
   LoseSession();
@@ -117,7 +116,7 @@ void Tty::HangUp() {
   {
     MutexLock lock(mu_);
     life_++;
-    line_ = LineDiscipline();
+    line_.HangUp();
   }
   slave_queue_.Notify(kIn | kOut | EPOLLHUP | EPOLLERR);
   LoseSession();
@@ -135,11 +134,6 @@ void Tty::LoseSession() {
     }
   }
   HangUpSessionLocked(kernel_, *session);
-}
-
-void Tty::TellMasterLocked(uint8_t set, uint8_t clear) {
-  if (!packet_) return;
-  packet_status_ = static_cast<uint8_t>((packet_status_ & ~clear) | set);
 }
 
 Result<uint32_t> Tty::SlaveOpened(bool privileged) {
@@ -165,14 +159,17 @@ Result<size_t> Tty::SlaveRead(IoDst& dst, bool nonblocking, uint32_t life) {
   if (Task* task = Task::Current()) {
     TRY(CheckBackground(*task, SIGTTIN));
   }
+  std::vector<int> signals;
   size_t n = 0;
   {
     MutexLock lock(mu_);
     if (HungUpLocked(life)) return size_t{0};
-    const size_t got = TRY(line_.Read(dst, nonblocking));
+    const size_t got = TRY(line_.Read(dst, nonblocking, &signals));
     n = got;
   }
-  master_queue_.Notify(kOut);
+  // What had no room before may echo now, or ask for signals.
+  master_queue_.Notify(kIn | kOut);
+  SignalForeground(signals);
   return n;
 }
 
@@ -229,20 +226,23 @@ EventMask Tty::SlavePoll(uint32_t life) {
   return mask;
 }
 
-void Tty::Flush(bool input, bool output) {
+// tcflush(3). Either side's output is the other's input.
+void Tty::Flush(bool master, uint64_t what) {
+  const bool input = what != TCOFLUSH, output = what != TCIFLUSH;
+  std::vector<int> signals;
   {
     MutexLock lock(mu_);
-    if (input) {
-      line_.FlushInput();
-      TellMasterLocked(TIOCPKT_FLUSHREAD);
-    }
-    if (output) {
-      line_.FlushOutput();
-      TellMasterLocked(TIOCPKT_FLUSHWRITE);
+    if (master) {
+      if (input) line_.FlushShown();
+      if (output) line_.FlushTyped();
+    } else {
+      if (input) line_.FlushInput(true, &signals);
+      if (output) line_.FlushOutput();
     }
   }
   master_queue_.Notify(kOut | kIn | EPOLLPRI);
-  if (output) slave_queue_.Notify(kOut);
+  slave_queue_.Notify(kOut);
+  SignalForeground(signals);
 }
 
 Session* Tty::SessionLocked() {

@@ -70,14 +70,13 @@ class Tty final : public RefCounted<Tty> {
   Result<int64_t> IoctlMaster(Task& task, uint32_t cmd, uint64_t arg);
   Result<int64_t> IoctlRare(Task& task, bool master, uint32_t cmd, uint64_t arg);
   Result<int64_t> TypeChar(Task& task, bool master, uint64_t arg);
-  void ChangeTermios(const TtyTermios& t, uint32_t ispeed, uint32_t ospeed, bool flush);
+  void ChangeTermios(TtyTermios t, uint32_t ispeed, uint32_t ospeed, bool flush);
   void LoseSession();
-  // Packet mode: something for the master to read besides data.
-  void TellMasterLocked(uint8_t set, uint8_t clear = 0) REQUIRES(mu_);
   bool HungUpLocked(uint32_t life) const REQUIRES(mu_) { return hung_up_ || life != life_; }
   Result<int64_t> SetWindow(Task& task, uint64_t arg);
-  void FlowControl(uint64_t what);
-  void Flush(bool input, bool output);
+  void FlowControl(bool master, uint64_t what);
+  void Flush(bool master, uint64_t what);
+  void SendFlowByte(bool master, bool stop, std::vector<int>* signals) REQUIRES(mu_);
 
   struct WindowSize {
     uint16_t row, col, xpixel, ypixel;
@@ -95,8 +94,8 @@ class Tty final : public RefCounted<Tty> {
   bool hung_up_ GUARDED_BY(mu_) = false;  // the master is gone
   uint32_t life_ GUARDED_BY(mu_) = 0;     // counts hangups
   bool exclusive_ GUARDED_BY(mu_) = false, master_exclusive_ GUARDED_BY(mu_) = false;
-  bool packet_ GUARDED_BY(mu_) = false;
-  uint8_t packet_status_ GUARDED_BY(mu_) = 0;  // TIOCPKT_*
+  bool master_held_ GUARDED_BY(mu_) = false;  // TCOOFF on the master: nothing is typed
+  TtyTermios kept_ GUARDED_BY(mu_) = {};      // TIOCSLCKTRMIOS: the bits that cannot be changed
   uint32_t ispeed_ GUARDED_BY(mu_) = 38400, ospeed_ GUARDED_BY(mu_) = 38400;
   bool slave_gone_ GUARDED_BY(mu_) = false;  // opened before, all closed now
   int slaves_ GUARDED_BY(mu_) = 0;

@@ -28,14 +28,13 @@ Result<int64_t> Tty::TypeChar(Task& task, bool master, uint64_t arg) {
   {
     MutexLock lock(mu_);
     if (master) {
-      line_.ShowRaw(c);
+      line_.ShowAtOnce(c);
     } else {
-      const std::byte byte{c};
-      line_.Input(std::span(&byte, 1), &signals);
+      line_.InputAtOnce(c, &signals);
     }
   }
   slave_queue_.Notify(EPOLLIN | EPOLLRDNORM);
-  master_queue_.Notify(EPOLLIN | EPOLLRDNORM);
+  master_queue_.Notify(EPOLLIN | EPOLLRDNORM | EPOLLPRI);
   SignalForeground(signals);
   return 0;
 }
@@ -51,18 +50,33 @@ Result<int64_t> Tty::SetWindow(Task& task, uint64_t arg) {
   return 0;
 }
 
-void Tty::FlowControl(uint64_t what) {
+// TCIOFF and TCION: the byte that stops or starts what the other side writes. A master's own settings are
+// never changed.
+void Tty::SendFlowByte(bool master, bool stop, std::vector<int>* signals) {
+  if (master) {
+    const std::byte byte{static_cast<uint8_t>(stop ? 023 : 021)};
+    if (!master_held_) line_.Input(std::span(&byte, 1), signals);
+  } else if (const uint8_t c = line_.termios().cc[stop ? VSTOP : VSTART]; c != 0) {
+    line_.OutputPastStop(c);
+  }
+}
+
+// n_tty_ioctl_helper(): each side has its own flow. What stopped by a key, TCOON does not start.
+void Tty::FlowControl(bool master, uint64_t what) {
+  std::vector<int> signals;
   {
     MutexLock lock(mu_);
-    const bool stop = what == TCOOFF;
-    if (line_.stopped() != stop) {
-      stop ? TellMasterLocked(TIOCPKT_STOP, TIOCPKT_START)
-           : TellMasterLocked(TIOCPKT_START, TIOCPKT_STOP);
+    if (what == TCIOFF || what == TCION) {
+      SendFlowByte(master, what == TCIOFF, &signals);
+    } else if (master) {
+      master_held_ = what == TCOOFF;
+    } else {
+      line_.set_held(what == TCOOFF);
     }
-    line_.set_stopped(stop);
   }
-  slave_queue_.Notify(EPOLLOUT | EPOLLWRNORM);
-  master_queue_.Notify(EPOLLIN | EPOLLPRI);
+  slave_queue_.Notify(EPOLLIN | EPOLLOUT | EPOLLWRNORM);
+  master_queue_.Notify(EPOLLIN | EPOLLOUT | EPOLLPRI);
+  SignalForeground(signals);
 }
 
 Result<int64_t> Tty::Ioctl(Task& task, std::optional<uint32_t> life, uint32_t cmd, uint64_t arg) {
@@ -107,16 +121,14 @@ Result<int64_t> Tty::Ioctl(Task& task, std::optional<uint32_t> life, uint32_t cm
         TRY(CheckBackground(task, SIGTTOU));
       }
       if (arg > TCION) return Errno(EINVAL);
-      if (arg == TCOOFF || arg == TCOON) FlowControl(arg);
+      FlowControl(master, arg);
       return 0;
     case TCFLSH:
       if (!master) {
         TRY(CheckBackground(task, SIGTTOU));
       }
       if (arg > TCIOFLUSH) return Errno(EINVAL);
-      // What one side has not read yet is the other's output.
-      Flush(arg == TCIOFLUSH || (arg == TCIFLUSH) != master,
-            arg == TCIOFLUSH || (arg == TCOFLUSH) != master);
+      Flush(master, arg);
       return 0;
     case TIOCGPTPEER:
       return Errno(EIO);  // the master's file answers it

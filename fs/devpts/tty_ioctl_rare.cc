@@ -58,6 +58,19 @@ bool PlainFlow(const TtyTermios& t) {
   return (t.iflag & IXON) != 0 && t.cc[VSTOP] == 023 && t.cc[VSTART] == 021;
 }
 
+// unset_locked_termios().
+void KeepLocked(TtyTermios* t, const TtyTermios& old, const TtyTermios& locked) {
+  const auto keep = [](uint32_t fresh, uint32_t before, uint32_t mask) { return (fresh & ~mask) | (before & mask); };
+  t->iflag = keep(t->iflag, old.iflag, locked.iflag);
+  t->oflag = keep(t->oflag, old.oflag, locked.oflag);
+  t->cflag = keep(t->cflag, old.cflag, locked.cflag);
+  t->lflag = keep(t->lflag, old.lflag, locked.lflag);
+  if (locked.line != 0) t->line = old.line;
+  for (size_t i = 0; i < std::size(t->cc); i++) {
+    if (locked.cc[i] != 0) t->cc[i] = old.cc[i];
+  }
+}
+
 template <typename T>
 Result<int64_t> Answer(Task& task, uint64_t arg, const T& value) {
   TRY(UserOut<T>(GuestAddr(arg)).CopyOut(task, value));
@@ -66,23 +79,27 @@ Result<int64_t> Answer(Task& task, uint64_t arg, const T& value) {
 
 }  // namespace
 
-void Tty::ChangeTermios(const TtyTermios& t, uint32_t ispeed, uint32_t ospeed, bool flush) {
+void Tty::ChangeTermios(TtyTermios t, uint32_t ispeed, uint32_t ospeed, bool flush) {
+  std::vector<int> signals;
   {
     MutexLock lock(mu_);
-    const bool old_flow = PlainFlow(line_.termios()), new_flow = PlainFlow(t);
+    const TtyTermios old = line_.termios();
+    KeepLocked(&t, old, kept_);
+    if (flush) line_.FlushInput(false, &signals);
+    const bool old_flow = PlainFlow(old), new_flow = PlainFlow(t);
     line_.SetTermios(t);
     ospeed_ = SpeedOf(t.cflag & kBaudMask, ospeed);
     const uint32_t input = (t.cflag >> kInputShift) & kBaudMask;
     ispeed_ = input == 0 ? ospeed_ : SpeedOf(input, ispeed);
-    if ((t.iflag & IXON) == 0) line_.set_stopped(false);
-    if (flush) line_.FlushInput();
     if (old_flow != new_flow) {
-      TellMasterLocked(new_flow ? TIOCPKT_DOSTOP : TIOCPKT_NOSTOP,
-                       TIOCPKT_DOSTOP | TIOCPKT_NOSTOP);
+      line_.Tell(new_flow ? TIOCPKT_DOSTOP : TIOCPKT_NOSTOP, TIOCPKT_DOSTOP | TIOCPKT_NOSTOP);
     }
+    constexpr uint32_t kExtProc = 0200000;  // EXTPROC
+    if (((old.lflag | t.lflag) & kExtProc) != 0) line_.Tell(TIOCPKT_IOCTL);
   }
   slave_queue_.Notify(EPOLLIN | EPOLLOUT);
   master_queue_.Notify(EPOLLIN | EPOLLOUT | EPOLLPRI);
+  SignalForeground(signals);
 }
 
 Result<int64_t> Tty::IoctlTermios(Task& task, bool master, uint32_t cmd, uint64_t arg) {
@@ -117,8 +134,27 @@ Result<int64_t> Tty::IoctlTermios(Task& task, bool master, uint32_t cmd, uint64_
     case TCSETAW:
     case TCSETAF:
       break;
-    case TIOCGLCKTRMIOS:
-      return Answer(task, arg, TtyTermios{});
+    case TIOCGLCKTRMIOS: {
+      TtyTermios kept;
+      {
+        MutexLock lock(mu_);
+        kept = kept_;
+      }
+      return Answer(task, arg, kept);
+    }
+    case TIOCSLCKTRMIOS: {
+      if (!task.creds().Has(Capability::kSysAdmin)) return Errno(EPERM);
+      const TtyTermios kept = TRY(UserIn<TtyTermios>(GuestAddr(arg)).CopyIn(task));
+      MutexLock lock(mu_);
+      kept_ = kept;
+      return 0;
+    }
+    case TIOCSSOFTCAR: {
+      const int32_t on = TRY(UserIn<int32_t>(GuestAddr(arg)).CopyIn(task));
+      now.t.cflag = (now.t.cflag & ~uint32_t{CLOCAL}) | (on != 0 ? CLOCAL : 0);
+      ChangeTermios(now.t, now.ispeed, now.ospeed, false);
+      return 0;
+    }
     case TIOCGSOFTCAR:
       return Answer(task, arg, int32_t{(now.t.cflag & CLOCAL) != 0 ? 1 : 0});
     default:
@@ -165,15 +201,14 @@ Result<int64_t> Tty::IoctlMaster(Task& task, uint32_t cmd, uint64_t arg) {
     case TIOCPKT: {
       const int32_t on = TRY(UserIn<int32_t>(GuestAddr(arg)).CopyIn(task));
       MutexLock lock(mu_);
-      if (on != 0 && !packet_) packet_status_ = 0;
-      packet_ = on != 0;
+      line_.set_packet(on != 0);
       return 0;
     }
     case TIOCGPKT: {
       int32_t on = 0;
       {
         MutexLock lock(mu_);
-        on = packet_;
+        on = line_.packet();
       }
       return Answer(task, arg, on);
     }
