@@ -10,6 +10,7 @@
 #include "fs/vfs/inotify.h"
 #include "fs/vfs/leases.h"
 #include "sentry/kernel/aio.h"
+#include "sentry/kernel/pid_limits.h"
 #include "fs/vfs/permission.h"
 
 namespace ringwall::proc {
@@ -77,7 +78,8 @@ void AddGlobal(StaticDirectory& dir, const char* name, std::atomic<T>* value) {
   dir.AddFile(name, read, 0644, write);
 }
 
-// One that the root of the first user namespace may write. EINVAL outside of its range.
+}  // namespace
+
 void AddNumber(StaticDirectory& dir, const char* name, std::atomic<int>* value, int low, int high) {
   dir.AddFile(
       name, [value]() -> Result<std::string> { return Format("%d\n", value->load()); }, 0644,
@@ -88,6 +90,8 @@ void AddNumber(StaticDirectory& dir, const char* name, std::atomic<int>* value, 
         return {};
       });
 }
+
+namespace {
 
 // user.max_*_namespaces, of the reader's own namespace.
 void AddNamespaceLimits(StaticDirectory& user) {
@@ -126,8 +130,23 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   kernel->AddText("arch", "x86_64\n");
   Ref<StaticDirectory> seccomp = kernel->AddDirectory("seccomp");
   seccomp->AddText("actions_avail", "kill_process kill_thread trap errno trace log allow\n");
-  kernel->AddText("pid_max", Format("%d\n", TaskSet::kPidMax));
-  kernel->AddText("threads-max", Format("%d\n", k.tasks().max_tasks));
+  // From RESERVED_PIDS + 1 to PID_MAX_LIMIT.
+  AddNumber(*kernel, "pid_max", &PidMax(), 301, 4194304);
+  kernel->AddFile(
+      "threads-max",
+      [&k]() -> Result<std::string> {
+        MutexLock lock(k.tasks().mu);
+        return Format("%d\n", k.tasks().max_tasks);
+      },
+      0644,
+      [&k](std::string_view text) -> Result<void> {
+        // MIN_THREADS; as many as there can be numbers.
+        const int64_t n = TRY(ParseDecimal(text));
+        if (n < 20 || n > 4194304) return Errno(EINVAL);
+        MutexLock lock(k.tasks().mu);
+        k.tasks().max_tasks = static_cast<int>(n);
+        return {};
+      });
   kernel->AddText("cap_last_cap", "40\n");
   kernel->AddText("ngroups_max", "65536\n");
   kernel->AddText("overflowuid", "65534\n");
@@ -200,7 +219,6 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   AddGlobal(*fs, "dir-notify-enable", &dir_notify_enabled());
   AddNamespaceLimits(*sys.AddDirectory("user"));
   AddSysctlValues(*kernel, *vm, *fs);
-  fs->AddText("suid_dumpable", "0\n");
   AddMqueueSysctls(*fs);
   Ref<StaticDirectory> inotify = fs->AddDirectory("inotify");
   AddGlobal(*inotify, "max_user_watches", &inotify_limits().watches);

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "fs/proc/internal.h"
+#include "sentry/kernel/core_dump.h"
 #include "sentry/kernel/kernel_log.h"
 
 namespace ringwall::proc {
@@ -23,8 +24,6 @@ constexpr int64_t kAny = INT32_MAX;
 
 // With Linux's ranges and its values at start.
 Value g_values[] = {
-    {Dir::kKernel, "core_pipe_limit", 0, kAny, 0},
-    {Dir::kKernel, "core_uses_pid", 0, 1, 0},
     {Dir::kKernel, "ctrl-alt-del", 0, kAny, 0},
     {Dir::kKernel, "hung_task_timeout_secs", 0, kAny, 120},
     {Dir::kKernel, "io_uring_disabled", 0, 2, 2},
@@ -96,21 +95,16 @@ void AddSysctlValues(StaticDirectory& kernel, StaticDirectory& vm, StaticDirecto
   for (Value& v : g_values) {
     AddValue(v.dir == Dir::kKernel ? kernel : v.dir == Dir::kVm ? vm : fs, v);
   }
-  // Whose bytes nobody uses: there are no core files.
-  static Guarded<std::string, LockClass::kLeaf>& pattern =
-      *new Guarded<std::string, LockClass::kLeaf>("core");
+  CoreSettings& core = CoreSettings::Get();
   kernel.AddFile(
-      "core_pattern",
-      []() -> Result<std::string> {
-        return pattern.With([](const std::string& s) { return s + "\n"; });
-      },
-      0644,
-      [](std::string_view text) -> Result<void> {
-        constexpr size_t kMaxPattern = 127;
-        text = text.substr(0, std::min(text.find('\n'), kMaxPattern));
-        pattern.With([&](std::string& s) { s = std::string(text); });
+      "core_pattern", [&core]() -> Result<std::string> { return core.pattern() + "\n"; }, 0644,
+      [&core](std::string_view text) -> Result<void> {
+        core.set_pattern(text.substr(0, text.find('\n')));
         return {};
       });
+  AddNumber(kernel, "core_pipe_limit", &core.pipe_limit, INT32_MIN, INT32_MAX);
+  AddNumber(kernel, "core_uses_pid", &core.uses_pid, INT32_MIN, INT32_MAX);
+  AddNumber(fs, "suid_dumpable", &core.suid_dumpable, 0, 2);
   kernel.AddFile(
       "dmesg_restrict",
       []() -> Result<std::string> { return Format("%d\n", KernelLog::Get().restricted.load()); }, 0644,

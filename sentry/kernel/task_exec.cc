@@ -7,6 +7,7 @@
 
 #include "sentry/base/log.h"
 #include "sentry/ipc/ipc_namespace.h"
+#include "sentry/kernel/core_dump.h"
 #include "sentry/kernel/exec_creds.h"
 #include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/ptrace.h"
@@ -202,7 +203,8 @@ Result<void> Task::Exec(ExecArgs args) {
                       creds->fsuid != creds_->fsuid || creds->fsgid != creds_->fsgid;
   const bool grew = (creds->cap_permitted & ~creds_->cap_permitted) != 0;
   const bool two_minds = creds_->euid != creds_->ruid || creds_->egid != creds_->rgid;
-  mm_->set_dumpable(gained || grew || two_minds || image.unreadable ? 0 : 1);
+  const bool trusted = !gained && !grew && !two_minds && !image.unreadable;
+  mm_->set_dumpable(trusted ? 1 : CoreSettings::Get().suid_dumpable.load());
   set_creds(Ref<const Credentials>(std::move(creds)));
   if (fds_->ref_count_for_test() > 1) {
     RefPtr<FdTable> own = fds_->Fork();

@@ -108,6 +108,7 @@ void Task::ReleaseMm(bool keeps_stub) {
 void Task::DoExit() {
   exiting_ = true;
   state_.store('R');
+  TaskLife::JoinCoreDump(*this);
   if (Current() == this && context_ != nullptr) TraceEvent(PTRACE_EVENT_EXIT, static_cast<uint64_t>(exit_status_));
   if (mm_ && context_ != nullptr) {
     if (Current() == this) context_->BeforeSleep();  // no answer comes any more
