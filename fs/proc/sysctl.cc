@@ -10,7 +10,7 @@
 #include "fs/vfs/inotify.h"
 #include "fs/vfs/leases.h"
 #include "sentry/kernel/aio.h"
-#include "sentry/kernel/pid_limits.h"
+#include "sentry/kernel/sysctl_limits.h"
 #include "fs/vfs/permission.h"
 
 namespace ringwall::proc {
@@ -55,6 +55,31 @@ void AddNames(StaticDirectory& kernel) {
     };
     kernel.AddFile(name.file, read, 0644, write);
   }
+}
+
+// kernel.ns_last_pid: after which number the next task of the reader's namespace gets its own.
+void AddLastPid(StaticDirectory& kernel, Kernel& k) {
+  kernel.AddFile(
+      "ns_last_pid",
+      [&k]() -> Result<std::string> {
+        const Task* t = Task::Current();
+        if (t == nullptr) return Errno(ESRCH);
+        MutexLock lock(k.tasks().mu);
+        return Format("%d\n", t->pid_ns().last_pid);
+      },
+      0666,
+      [&k](std::string_view text) -> Result<void> {
+        const Task* t = Task::Current();
+        const auto may = [&](Capability c) { return t->creds().HasIn(t->pid_ns().user_ns(), c); };
+        if (t == nullptr || (!may(Capability::kCheckpointRestore) && !may(Capability::kSysAdmin))) {
+          return Errno(EPERM);
+        }
+        const int64_t n = TRY(ParseDecimal(text));
+        if (n < 0 || n > PidMax().load()) return Errno(EINVAL);
+        MutexLock lock(k.tasks().mu);
+        t->pid_ns().last_pid = static_cast<int>(n);
+        return {};
+      });
 }
 
 // A number of the whole sandbox that root may set.
@@ -151,8 +176,8 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   kernel->AddText("ngroups_max", "65536\n");
   kernel->AddText("overflowuid", "65534\n");
   kernel->AddText("overflowgid", "65534\n");
-  kernel->AddText("randomize_va_space", "2\n");
-  kernel->AddText("tainted", "0\n");
+  AddNumber(*kernel, "randomize_va_space", &RandomizeVaSpace(), INT32_MIN, INT32_MAX);
+  AddLastPid(*kernel, k);
   AddIpcSysctls(*kernel);
   Ref<StaticDirectory> random = kernel->AddDirectory("random");
   random->AddText("boot_id", NewUuid());
@@ -199,7 +224,8 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   fs->AddText("dentry-state", "0\t0\t45\t0\t0\t0\n");
   fs->AddText("inode-nr", "0\t0\n");
   fs->AddText("inode-state", "0\t0\t0\t0\t0\t0\t0\n");
-  fs->AddText("nr_open", "1048576\n");
+  // Not below the bits of a word, nor beyond what a table could have.
+  AddNumber(*fs, "nr_open", &NrOpen(), 64, 1073741816);
   AddGlobal(*fs, "pipe-max-size", &pipe_limits().max_size);
   AddGlobal(*fs, "pipe-user-pages-hard", &pipe_limits().user_pages_hard);
   AddGlobal(*fs, "pipe-user-pages-soft", &pipe_limits().user_pages_soft);

@@ -10,8 +10,8 @@
 #include "sentry/base/log.h"
 #include "sentry/ipc/ipc_namespace.h"
 #include "sentry/kernel/futex.h"
-#include "sentry/kernel/pid_limits.h"
 #include "sentry/kernel/syscall_table.h"
+#include "sentry/kernel/sysctl_limits.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/task_life.h"
 #include "sentry/kernel/timer_queue.h"
@@ -27,6 +27,16 @@ SyscallTable::SyscallTable(std::span<const SyscallRow> rows) : rows_(rows) {
 
 std::atomic<int>& PidMax() {
   static std::atomic<int> value{TaskSet::kPidMax};
+  return value;
+}
+
+std::atomic<int>& NrOpen() {
+  static std::atomic<int> value{1 << 20};
+  return value;
+}
+
+std::atomic<int>& RandomizeVaSpace() {
+  static std::atomic<int> value{2};
   return value;
 }
 
