@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "platform/xsave_layout.h"
 #include "sentry/base/check.h"
 
 namespace ringwall {
@@ -68,6 +69,13 @@ T At(std::span<const std::byte> area, size_t offset) {
 size_t XStateSize() { return Host().size; }
 size_t HostXStateSize() { return Host().host_size; }
 uint64_t XStateFeatures() { return Host().features; }
+
+XStatePart XStatePartOf(uint32_t feature) {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  // SAFETY: CPUID changes nothing but these registers.
+  __cpuid_count(0xd, feature, eax, ebx, ecx, edx);
+  return {ebx, eax};
+}
 
 void InitXState(std::span<std::byte> area) {
   RW_CHECK(area.size() == XStateSize());

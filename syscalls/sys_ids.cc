@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "sentry/kernel/core_dump.h"
 #include "syscalls/handlers.h"
 
 namespace ringwall {
@@ -30,7 +31,7 @@ void Apply(Task& t, Ref<Credentials> c) {
   const Credentials& old = t.creds();
   if (c->euid != old.euid || c->egid != old.egid || c->fsuid != old.fsuid ||
       c->fsgid != old.fsgid) {
-    t.mm().set_dumpable(0);
+    t.mm().set_dumpable(CoreSettings::Get().suid_dumpable.load());
     MutexLock lock(t.kernel().tasks().mu);
     t.parent_death_signal = 0;
   }

@@ -8,6 +8,7 @@
 
 #include "platform/xstate.h"
 #include "sentry/kernel/process_timers.h"
+#include "sentry/kernel/sysctl_limits.h"
 #include "syscalls/handlers.h"
 #include "syscalls/handlers_misc.h"
 
@@ -51,8 +52,7 @@ Result<std::string> HostName(Task& t, GuestAddr name, int length) {
 
 Result<void> SetLimit(Task& t, ThreadGroup& tg, int resource, RlimitAbi fresh) {
   if (fresh.soft > fresh.hard) return Errno(EINVAL);
-  constexpr uint64_t kMaxFiles = 1 << 20;  // sysctl fs.nr_open
-  if (resource == RLIMIT_NOFILE && fresh.hard > kMaxFiles) return Errno(EPERM);
+  if (resource == RLIMIT_NOFILE && fresh.hard > static_cast<uint64_t>(NrOpen().load())) return Errno(EPERM);
   const bool may_raise = t.creds().Has(Capability::kSysResource);
   TRY(tg.rlimits.With([&](Rlimits& r) -> Result<void> {
     Rlimits::Limit& limit = r.limits[static_cast<size_t>(resource)];

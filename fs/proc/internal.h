@@ -5,6 +5,7 @@
 #ifndef RINGWALL_FS_PROC_INTERNAL_H_
 #define RINGWALL_FS_PROC_INTERNAL_H_
 
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -107,6 +108,9 @@ void AddIpcFiles(StaticDirectory& root);
 void AddIpcSysctls(StaticDirectory& kernel);
 void AddMqueueSysctls(StaticDirectory& fs);
 void AddSysctls(StaticDirectory& sys, Kernel& kernel);
+// A number of the whole sandbox that the root of the first user namespace may write. EINVAL outside of
+// its range.
+void AddNumber(StaticDirectory& dir, const char* name, std::atomic<int>* value, int low, int high);
 void AddSysctlValues(StaticDirectory& kernel, StaticDirectory& vm, StaticDirectory& fs);
 std::string CpuinfoText(const cpu_set_t& cpus, uint64_t tsc_khz);
 

@@ -10,6 +10,7 @@
 #include "fs/vfs/inotify.h"
 #include "fs/vfs/leases.h"
 #include "sentry/kernel/aio.h"
+#include "sentry/kernel/sysctl_limits.h"
 #include "fs/vfs/permission.h"
 
 namespace ringwall::proc {
@@ -56,6 +57,31 @@ void AddNames(StaticDirectory& kernel) {
   }
 }
 
+// kernel.ns_last_pid: after which number the next task of the reader's namespace gets its own.
+void AddLastPid(StaticDirectory& kernel, Kernel& k) {
+  kernel.AddFile(
+      "ns_last_pid",
+      [&k]() -> Result<std::string> {
+        const Task* t = Task::Current();
+        if (t == nullptr) return Errno(ESRCH);
+        MutexLock lock(k.tasks().mu);
+        return Format("%d\n", t->pid_ns().last_pid);
+      },
+      0666,
+      [&k](std::string_view text) -> Result<void> {
+        const Task* t = Task::Current();
+        const auto may = [&](Capability c) { return t->creds().HasIn(t->pid_ns().user_ns(), c); };
+        if (t == nullptr || (!may(Capability::kCheckpointRestore) && !may(Capability::kSysAdmin))) {
+          return Errno(EPERM);
+        }
+        const int64_t n = TRY(ParseDecimal(text));
+        if (n < 0 || n > PidMax().load()) return Errno(EINVAL);
+        MutexLock lock(k.tasks().mu);
+        t->pid_ns().last_pid = static_cast<int>(n);
+        return {};
+      });
+}
+
 // A number of the whole sandbox that root may set.
 template <typename T>
 void AddGlobal(StaticDirectory& dir, const char* name, std::atomic<T>* value) {
@@ -77,7 +103,8 @@ void AddGlobal(StaticDirectory& dir, const char* name, std::atomic<T>* value) {
   dir.AddFile(name, read, 0644, write);
 }
 
-// One that the root of the first user namespace may write. EINVAL outside of its range.
+}  // namespace
+
 void AddNumber(StaticDirectory& dir, const char* name, std::atomic<int>* value, int low, int high) {
   dir.AddFile(
       name, [value]() -> Result<std::string> { return Format("%d\n", value->load()); }, 0644,
@@ -88,6 +115,8 @@ void AddNumber(StaticDirectory& dir, const char* name, std::atomic<int>* value, 
         return {};
       });
 }
+
+namespace {
 
 // user.max_*_namespaces, of the reader's own namespace.
 void AddNamespaceLimits(StaticDirectory& user) {
@@ -126,14 +155,29 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   kernel->AddText("arch", "x86_64\n");
   Ref<StaticDirectory> seccomp = kernel->AddDirectory("seccomp");
   seccomp->AddText("actions_avail", "kill_process kill_thread trap errno trace log allow\n");
-  kernel->AddText("pid_max", Format("%d\n", TaskSet::kPidMax));
-  kernel->AddText("threads-max", Format("%d\n", k.tasks().max_tasks));
+  // From RESERVED_PIDS + 1 to PID_MAX_LIMIT.
+  AddNumber(*kernel, "pid_max", &PidMax(), 301, 4194304);
+  kernel->AddFile(
+      "threads-max",
+      [&k]() -> Result<std::string> {
+        MutexLock lock(k.tasks().mu);
+        return Format("%d\n", k.tasks().max_tasks);
+      },
+      0644,
+      [&k](std::string_view text) -> Result<void> {
+        // MIN_THREADS; as many as there can be numbers.
+        const int64_t n = TRY(ParseDecimal(text));
+        if (n < 20 || n > 4194304) return Errno(EINVAL);
+        MutexLock lock(k.tasks().mu);
+        k.tasks().max_tasks = static_cast<int>(n);
+        return {};
+      });
   kernel->AddText("cap_last_cap", "40\n");
   kernel->AddText("ngroups_max", "65536\n");
   kernel->AddText("overflowuid", "65534\n");
   kernel->AddText("overflowgid", "65534\n");
-  kernel->AddText("randomize_va_space", "2\n");
-  kernel->AddText("tainted", "0\n");
+  AddNumber(*kernel, "randomize_va_space", &RandomizeVaSpace(), INT32_MIN, INT32_MAX);
+  AddLastPid(*kernel, k);
   AddIpcSysctls(*kernel);
   Ref<StaticDirectory> random = kernel->AddDirectory("random");
   random->AddText("boot_id", NewUuid());
@@ -180,7 +224,8 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   fs->AddText("dentry-state", "0\t0\t45\t0\t0\t0\n");
   fs->AddText("inode-nr", "0\t0\n");
   fs->AddText("inode-state", "0\t0\t0\t0\t0\t0\t0\n");
-  fs->AddText("nr_open", "1048576\n");
+  // Not below the bits of a word, nor beyond what a table could have.
+  AddNumber(*fs, "nr_open", &NrOpen(), 64, 1073741816);
   AddGlobal(*fs, "pipe-max-size", &pipe_limits().max_size);
   AddGlobal(*fs, "pipe-user-pages-hard", &pipe_limits().user_pages_hard);
   AddGlobal(*fs, "pipe-user-pages-soft", &pipe_limits().user_pages_soft);
@@ -200,7 +245,6 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   AddGlobal(*fs, "dir-notify-enable", &dir_notify_enabled());
   AddNamespaceLimits(*sys.AddDirectory("user"));
   AddSysctlValues(*kernel, *vm, *fs);
-  fs->AddText("suid_dumpable", "0\n");
   AddMqueueSysctls(*fs);
   Ref<StaticDirectory> inotify = fs->AddDirectory("inotify");
   AddGlobal(*inotify, "max_user_watches", &inotify_limits().watches);

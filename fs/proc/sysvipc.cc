@@ -191,7 +191,6 @@ void AddIpcSysctls(StaticDirectory& kernel) {
   AddNextId(kernel, "sem_next_id", &IpcNamespace::sems);
   AddNextId(kernel, "msg_next_id", &IpcNamespace::messages);
   AddNextId(kernel, "shm_next_id", &IpcNamespace::segments);
-  kernel.AddText("auto_msgmni", "0\n");
   kernel.AddFile("sem", ReadSem, 0644, WriteSem);
 }
 

@@ -7,6 +7,7 @@
 #include "fs/proc/internal.h"
 #include "fs/proc/net_hooks.h"
 #include "sentry/kernel/nsproxy.h"
+#include "sentry/kernel/rare_settings.h"
 
 namespace ringwall::proc {
 
@@ -32,11 +33,10 @@ Result<void> WriteOomScoreAdj(const Subject& s, Task&, std::string_view text) {
   const int64_t value = TRY(ParseInteger(text, true, INT32_MIN, INT32_MAX));
   if (value < -1000 || value > 1000) return Errno(EINVAL);
   const Task* current = Task::Current();
-  if (value < s.tg->oom_score_adj.load() &&
-      (current == nullptr || !current->creds().Has(Capability::kSysResource))) {
-    return Errno(EACCES);
-  }
+  const bool privileged = current != nullptr && current->creds().Has(Capability::kSysResource);
+  if (value < LeastOomScoreAdj(*s.tg) && !privileged) return Errno(EACCES);
   s.tg->oom_score_adj.store(static_cast<int>(value));
+  if (privileged) SetLeastOomScoreAdj(*s.tg, static_cast<int>(value));
   return {};
 }
 
@@ -100,7 +100,27 @@ Result<std::string> KsmStatText(const Subject&, Task& t) {
   return std::string("ksm_rmap_items 0\nksm_zero_pages 0\nksm_merging_pages 0\nksm_process_profit 0\n"
                      "ksm_merge_any: no\nksm_mergeable: no\n");
 }
-Result<std::string> LoginuidText(const Subject&, Task&) { return std::string("4294967295"); }
+Result<std::string> LoginuidText(const Subject&, Task& t) {
+  const Login login = LoginOf(t);
+  const Task* reader = Task::Current();
+  if (login.uid == kNoLogin || reader == nullptr) return Format("%u", kNoLogin);
+  return Format("%u", reader->creds().user_ns().ShowUid(login.uid));
+}
+
+Result<std::string> SessionidText(const Subject&, Task& t) { return Format("%u", LoginOf(t).session); }
+
+// audit_set_loginuid(): by a task for itself, once without a right to it.
+Result<void> WriteLoginuid(const Subject&, Task& t, std::string_view text) {
+  if (Task::Current() != &t) return Errno(EPERM);
+  const int64_t value = TRY(ParseInteger(text, false, 0, UINT32_MAX, true));
+  std::optional<Uid> uid = kNoLogin;
+  if (value != kNoLogin) uid = t.creds().user_ns().UidIn(static_cast<Uid>(value));
+  if (!uid) return Errno(EINVAL);
+  if (LoginOf(t).uid != kNoLogin && !t.creds().Has(Capability::kAuditControl)) return Errno(EPERM);
+  static std::atomic<uint32_t> sessions{0};
+  SetLogin(t, {*uid, *uid == kNoLogin ? kNoLogin : sessions.fetch_add(1) + 1});
+  return {};
+}
 Result<std::string> MapTextFor(Task& t, bool uids) {
   Ref<const Credentials> creds = t.creds_ref();
   const Task* reader = Task::Current();
@@ -168,7 +188,7 @@ constexpr FileRow kFiles[] = {
     {"ksm_merging_pages", 0400, KsmMergingPagesText, nullptr, true},
     {"ksm_stat", 0400, KsmStatText, nullptr, true},
     {"limits", 0444, LimitsText},
-    {"loginuid", 0444, LoginuidText},
+    {"loginuid", 0644, LoginuidText, WriteLoginuid},
     {"maps", 0444, MapsText, nullptr, true},
     {"mountinfo", 0444, MountinfoText, nullptr, false, true},
     {"mounts", 0444, MountsText, nullptr, false, true},
@@ -181,7 +201,7 @@ constexpr FileRow kFiles[] = {
     {"projid_map", 0644, ProjidMapText},
     {"sched", 0644, SchedText},
     {"schedstat", 0444, SchedstatText},
-    {"sessionid", 0444, LoginuidText},
+    {"sessionid", 0444, SessionidText},
     {"setgroups", 0644, SetgroupsText},
     {"smaps", 0444, SmapsText, nullptr, true},
     {"smaps_rollup", 0444, SmapsRollupText, nullptr, true},

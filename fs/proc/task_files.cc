@@ -2,6 +2,7 @@
 // it was started (fs/proc/array.c, fs/proc/base.c).
 #include "fs/proc/cpu_list.h"
 #include "fs/proc/internal.h"
+#include "sentry/kernel/core_dump.h"
 
 namespace ringwall::proc {
 
@@ -228,7 +229,11 @@ Result<std::string> StatusText(const Subject& s, Task& t) {
     kb("VmPTE", (u.rss / (2 << 20) + 1) * kPageSize);
     kb("VmSwap", 0);
     kb("HugetlbPages", 0);
-    out += "CoreDumping:\t0\nTHP_enabled:\t1\nuntag_mask:\t0xffffffffffffffff\n";
+    {
+      MutexLock lock(s.tg->siglock);
+      AppendFormat(&out, "CoreDumping:\t%d\n", IsDumpingCore(*s.tg) ? 1 : 0);
+    }
+    out += "THP_enabled:\t1\nuntag_mask:\t0xffffffffffffffff\n";
   }
   AppendFormat(&out, "Threads:\t%d\nSigQ:\t%zu/%llu\n", l.threads, sets.queued,
                Ull{s.tg->limit(RLIMIT_SIGPENDING)});

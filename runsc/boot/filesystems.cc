@@ -27,6 +27,7 @@
 #include "gofer/client/client.h"
 #include "runsc/boot/furnish.h"
 #include "sentry/base/log.h"
+#include "sentry/kernel/core_dump.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/task.h"
 
@@ -208,6 +209,10 @@ class Mounter {
 }  // namespace
 
 void RegisterFileSystems(Kernel& kernel) {
+  CoreSettings::Get().make_pipe.store([]() -> Result<CoreSettings::Pipe> {
+    PipePair pair = TRY(MakePipe(0, *Credentials::Root()));
+    return CoreSettings::Pipe{std::move(pair.reader), std::move(pair.writer)};
+  });
   RegisterFsType({.name = "sysfs",
                   .in_user_namespaces = true,
                   .reveals = true,

@@ -18,6 +18,7 @@
 #include "sentry/base/log.h"
 #include "sentry/bpf/bpf.h"
 #include "sentry/kernel/syscall_table.h"
+#include "sentry/kernel/rare_settings.h"
 #include "sentry/kernel/task.h"
 
 namespace ringwall {
@@ -300,6 +301,7 @@ HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
     return ProgramError(tg.error(), process, false);
   }
   (*tg)->oom_score_adj = process.oom_score_adj;
+  SetLeastOomScoreAdj(**tg, process.oom_score_adj);
   Task* leader;
   {
     MutexLock lock(kernel.tasks().mu);

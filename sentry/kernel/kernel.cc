@@ -11,6 +11,7 @@
 #include "sentry/ipc/ipc_namespace.h"
 #include "sentry/kernel/futex.h"
 #include "sentry/kernel/syscall_table.h"
+#include "sentry/kernel/sysctl_limits.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/task_life.h"
 #include "sentry/kernel/timer_queue.h"
@@ -24,6 +25,21 @@ SyscallTable::SyscallTable(std::span<const SyscallRow> rows) : rows_(rows) {
   }
 }
 
+std::atomic<int>& PidMax() {
+  static std::atomic<int> value{TaskSet::kPidMax};
+  return value;
+}
+
+std::atomic<int>& NrOpen() {
+  static std::atomic<int> value{1 << 20};
+  return value;
+}
+
+std::atomic<int>& RandomizeVaSpace() {
+  static std::atomic<int> value{2};
+  return value;
+}
+
 TaskSet::TaskSet()
     : first(MakeRef<PidNamespace>(nullptr, RefPtr<UserNamespace>(&UserNamespace::Initial()))),
       tasks(first->tasks),
@@ -33,9 +49,10 @@ namespace {
 
 // 0 when there is none.
 int NextNumber(PidNamespace& ns) {
-  for (int tries = 0; tries < TaskSet::kPidMax; tries++) {
+  const int limit = PidMax().load();
+  for (int tries = 0; tries < limit; tries++) {
     // Numbers below 300 are used once only, as Linux does after the first wrap.
-    ns.last_pid = ns.last_pid + 1 < TaskSet::kPidMax ? ns.last_pid + 1 : 300;
+    ns.last_pid = ns.last_pid + 1 < limit ? ns.last_pid + 1 : 300;
     if (!ns.tasks.contains(ns.last_pid) && !ns.groups.contains(ns.last_pid)) return ns.last_pid;
   }
   return 0;
@@ -56,7 +73,7 @@ Result<Ref<const Pid>> TaskSet::AllocatePid(PidNamespace& ns, std::span<const in
       continue;
     }
     number = wanted[i];
-    if (number < 1 || number >= kPidMax) return Errno(EINVAL);
+    if (number < 1 || number >= PidMax().load()) return Errno(EINVAL);
     // The first in a namespace is its init.
     if (number != 1 && at->level() != 0 && !at->had_init) return Errno(EINVAL);
     if (at->tasks.contains(number) || at->groups.contains(number)) return Errno(EEXIST);

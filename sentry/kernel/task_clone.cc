@@ -8,6 +8,7 @@
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/ptrace.h"
+#include "sentry/kernel/rare_settings.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/task_rseq.h"
 
@@ -157,6 +158,7 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
     // A process that is on its way out makes no more threads.
     if (tg_->group_exit || dying_) return Errno(kErestartNoIntr);
     set.AddTaskLocked(*pid, *child);
+    InheritRareSettings(*this, *child);
     child->seccomp.chain = seccomp.chain;
     child->seccomp.mode.store(seccomp.mode.load());
     set.live++;

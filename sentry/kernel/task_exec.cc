@@ -7,6 +7,9 @@
 
 #include "sentry/base/log.h"
 #include "sentry/ipc/ipc_namespace.h"
+#include "sentry/kernel/core_dump.h"
+#include "sentry/kernel/rare_settings.h"
+#include "sentry/kernel/sysctl_limits.h"
 #include "sentry/kernel/exec_creds.h"
 #include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/ptrace.h"
@@ -141,7 +144,7 @@ Result<void> Task::Exec(ExecArgs args) {
   context_->BeforeSleep();  // the guest's thread need not spin for what comes
   const Path root = fs_->root(), cwd = fs_->cwd();
   const Walk walk{creds(), mounts(), root, cwd, this};
-  Loaded loaded = TRY(Load(kernel_, walk, *tg_, args, (personality & kAddrNoRandomize) == 0,
+  Loaded loaded = TRY(Load(kernel_, walk, *tg_, args, (personality & kAddrNoRandomize) == 0 && RandomizeVaSpace().load() != 0,
                            ReplaceableMm()));
   LoadedImage& image = loaded.image;
   const bool in_place = image.mm->in_place();
@@ -202,7 +205,8 @@ Result<void> Task::Exec(ExecArgs args) {
                       creds->fsuid != creds_->fsuid || creds->fsgid != creds_->fsgid;
   const bool grew = (creds->cap_permitted & ~creds_->cap_permitted) != 0;
   const bool two_minds = creds_->euid != creds_->ruid || creds_->egid != creds_->rgid;
-  mm_->set_dumpable(gained || grew || two_minds || image.unreadable ? 0 : 1);
+  const bool trusted = !gained && !grew && !two_minds && !image.unreadable;
+  mm_->set_dumpable(trusted ? 1 : CoreSettings::Get().suid_dumpable.load());
   set_creds(Ref<const Credentials>(std::move(creds)));
   if (fds_->ref_count_for_test() > 1) {
     RefPtr<FdTable> own = fds_->Fork();
@@ -241,7 +245,7 @@ Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   exec.filename = args.filename;
   exec.argv = args.argv;
   exec.envp = args.envp;
-  Loaded loaded = TRY(Load(*this, walk, *tg, exec, true, nullptr));
+  Loaded loaded = TRY(Load(*this, walk, *tg, exec, RandomizeVaSpace().load() != 0, nullptr));
   LoadedImage& image = loaded.image;
   std::unique_ptr<Context> context =
       TRY(platform().NewContext(image.mm->address_space(), nullptr));
@@ -304,6 +308,8 @@ Result<void> Kernel::AddProcessLocked(ThreadGroup& tg, Ref<Task> leader) {
   Ref<const Pid> numbers = TRY(tasks_.AllocatePid(*tasks_.first));
   const int pid = numbers->first();
   leader->pid_ = numbers;
+  ForgetRareSettings(*leader);
+  ForgetRareSettings(tg);
   leader->tid_ = pid;
   tg.pid = numbers;
   tg.tgid_ = pid;

@@ -10,6 +10,7 @@
 #include "sentry/kernel/late_wakes.h"
 #include "sentry/kernel/process_timers.h"
 #include "sentry/kernel/ptrace.h"
+#include "sentry/kernel/rare_settings.h"
 #include "sentry/kernel/task_futex.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/task_life.h"
@@ -108,6 +109,7 @@ void Task::ReleaseMm(bool keeps_stub) {
 void Task::DoExit() {
   exiting_ = true;
   state_.store('R');
+  TaskLife::JoinCoreDump(*this);
   if (Current() == this && context_ != nullptr) TraceEvent(PTRACE_EVENT_EXIT, static_cast<uint64_t>(exit_status_));
   if (mm_ && context_ != nullptr) {
     if (Current() == this) context_->BeforeSleep();  // no answer comes any more
@@ -216,6 +218,7 @@ bool Task::LeaveGroupLocked() NO_THREAD_SAFETY_ANALYSIS {
       TaskLife::TellTracerOfExit(*this);
     } else {
       exit_state = ExitState::kDead;
+      ForgetRareSettings(*this);
       set.EraseTaskLocked(*pid_);
       TaskLife::WakeEndingInit(*pid_);
     }
@@ -421,6 +424,7 @@ void TaskLife::ReapThread(Task& t) {
   RefPtr<ThreadGroup> keep(&t.tg());
   Ptrace::UnlinkLocked(t);
   t.exit_state = ExitState::kDead;
+  ForgetRareSettings(t);
   TaskSet& set = t.kernel().tasks();
   set.mu.AssertHeld();
   set.EraseTaskLocked(t.pid());
@@ -456,7 +460,9 @@ void TaskLife::Reap(ThreadGroup& tg, bool waited) {
   if (tg.leader != nullptr) {
     Ptrace::UnlinkLocked(*tg.leader);
     tg.leader->exit_state = ExitState::kDead;
+    ForgetRareSettings(*tg.leader);
   }
+  ForgetRareSettings(tg);
   Task* leader = std::exchange(tg.leader, nullptr);
   if (tg.parent != nullptr) {
     if (waited) {

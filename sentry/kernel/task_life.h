@@ -7,6 +7,8 @@
 
 namespace ringwall {
 
+struct CoreDump;
+
 class TaskLife {
  public:
   // The last thread has ended: its children are handed on, its session loses its leader.
@@ -32,7 +34,16 @@ class TaskLife {
   // Tells the tracer that `t` has ended.
   static void TellTracerOfExit(Task& t);
 
+  // --- Core dumps (core_dump.cc). The task's own thread, without locks.
+  // Shows the registers of a task that ends to a thread of its process that dumps core, if one does, and
+  // waits until that is done.
+  static void JoinCoreDump(Task& t);
+  // A signal is about to end t's process: writes its core file if there is to be one. WCOREFLAG if it did,
+  // else 0. Blocks.
+  static int DumpCore(Task& t, const abi::SigInfo& info);
+
  private:
+  static bool StopForCoreDump(Task& t, CoreDump& dump);
   static bool TellParent(ThreadGroup& tg);  // true: nobody will wait
   static void Tell(Task& t, ThreadGroup& to, int signo, int status);
   static ThreadGroup* NewParent(ThreadGroup& tg);

@@ -254,8 +254,9 @@ void Task::HandleEvent(const Event& e) {
       RW_LOG(kWarning, "task %d lost its stub", tid_);
       // One that died of the guest's own doing needs no word: the guest sees that signal.
       if (e.signo != SIGSEGV) kernel_.TellStubLoss(*tg_);
+      // Without a core: its memory is gone.
       MutexLock lock(tg_->siglock);
-      KillGroupLocked(e.signo == SIGSEGV ? SIGSEGV | CoreFlag(SIGSEGV) : SIGKILL);
+      KillGroupLocked(e.signo == SIGSEGV ? SIGSEGV : SIGKILL);
       break;
     }
   }

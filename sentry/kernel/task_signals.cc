@@ -10,7 +10,9 @@
 #include "sentry/base/log.h"
 #include "sentry/kernel/kernel_log.h"
 #include "sentry/kernel/late_wakes.h"
+#include "sentry/kernel/core_dump.h"
 #include "sentry/kernel/task.h"
+#include "sentry/kernel/task_life.h"
 #include "sentry/kernel/task_rseq.h"
 
 namespace ringwall {
@@ -147,7 +149,10 @@ void Task::QueueLocked(const abi::SigInfo& info, bool group) {
   ThreadGroup& tg = *tg_;
   const abi::SigSet bit = abi::SigBit(info.signo);
   // A process that is being killed hears no more.
-  if (tg.group_exit) return;
+  if (tg.group_exit) {
+    if (info.signo == SIGKILL) StopCoreDump(tg);
+    return;
+  }
   if (info.signo == SIGCONT || (bit & abi::kStopSignals) != 0) StopOrContinueLocked(info.signo);
 
   const bool blocked = (signal_mask() & bit) != 0;
@@ -311,10 +316,9 @@ Result<abi::SigInfo> Task::WaitForSignal(abi::SigSet set, int64_t deadline) {
   return result;
 }
 
+// Whether this task would leave a core file, if one may be had at all.
 int Task::CoreFlag(int signo) const {
-  constexpr uint64_t kSmallestCore = 4096;
-  const bool dumps = (abi::SigBit(signo) & abi::kCoreDumps) != 0 &&
-                     tg_->limit(RLIMIT_CORE) >= kSmallestCore && mm_ && mm_->dumpable() == 1;
+  const bool dumps = (abi::SigBit(signo) & abi::kCoreDumps) != 0 && alive() && mm_->dumpable() != 0;
   return dumps ? WCOREFLAG : 0;
 }
 
@@ -330,7 +334,8 @@ void Task::DefaultAction(const abi::SigInfo& info) {
     return;
   }
   if (info.code > 0) LogFatalFault(*this, info);
-  ExitGroup(info.signo | CoreFlag(info.signo));
+  const int core = TaskLife::DumpCore(*this, info);
+  ExitGroup(info.signo | core);
 }
 
 // A call that a signal has ended, when no handler runs: it goes on as if nothing had happened. A

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "sentry/mm/map_limits.h"
 #include "sentry/mm/memory_manager.h"
 
 namespace ringwall {
@@ -43,7 +44,7 @@ Result<void> MemoryManager::SetLockedLocked(GuestRange range, bool locked, bool 
   }
   const GuestRange there{range.start, std::min(at, range.end)};
   if (!there.empty()) {
-    if (vmas_.size() + vmas_.SplitsFor(there) > kMaxMapCount) return Errno(ENOMEM);
+    if (vmas_.size() + vmas_.SplitsFor(there) > MaxMapCount()) return Errno(ENOMEM);
     vmas_.Change(there, [&](Vma& vma) {
       vma.locked = locked;
       vma.lock_on_fault = locked && on_fault;

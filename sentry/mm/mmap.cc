@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "fs/vfs/mount.h"
+#include "sentry/mm/map_limits.h"
 #include "sentry/mm/memory_manager.h"
 #include "sentry/mm/shared_anon.h"
 
@@ -149,7 +150,7 @@ Result<GuestAddr> MemoryManager::Mmap(const MmapRequest& request, const MemoryLi
 
   VmaTree::Dropped dropped;
   MutexLock lock(mu_);
-  if (vmas_.size() > kMaxMapCount) return Errno(ENOMEM);
+  if (vmas_.size() > MaxMapCount()) return Errno(ENOMEM);
   const Placement place = TRY(PlaceLocked(request, length));
   vma.range = place.range;
   if ((lock_it || lock_future_) && !droppable) {
@@ -170,6 +171,11 @@ Result<GuestAddr> MemoryManager::Mmap(const MmapRequest& request, const MemoryLi
   if (droppable) TRY(as_->Advise(SYS_madvise, range, MADV_WIPEONFORK));
   if (locked) LockOnHost(range, on_fault, prot);
   return range.start;
+}
+
+std::atomic<int>& MaxMapCountSetting() {
+  static std::atomic<int> value{static_cast<int>(kMaxMapCount)};
+  return value;
 }
 
 Result<MemoryManager::Placement> MemoryManager::PlaceLocked(const MmapRequest& request,
@@ -271,7 +277,7 @@ Result<void> MemoryManager::UnmapLocked(GuestRange range, VmaTree::Dropped* drop
   const auto first = vmas_.FindFrom(range.start);
   if (first == vmas_.end() || first->second.range.start >= range.end) return {};
   const GuestRange vma = first->second.range;
-  if (vma.start < range.start && range.end < vma.end && vmas_.size() >= kMaxMapCount) {
+  if (vma.start < range.start && range.end < vma.end && vmas_.size() >= MaxMapCount()) {
     return Errno(ENOMEM);
   }
   // Only what is there: the range may be much larger.

@@ -1,6 +1,7 @@
 // mprotect(2), mseal(2). Compare Linux mm/mprotect.c, mm/mseal.c.
 #include <algorithm>
 
+#include "sentry/mm/map_limits.h"
 #include "sentry/mm/memory_manager.h"
 
 namespace ringwall {
@@ -76,7 +77,7 @@ Result<void> MemoryManager::Mprotect(GuestAddr addr, uint64_t length, int prot,
   range.end = at;
   if (range.empty()) return Errno(error);
   if (differs) {
-    if (vmas_.size() + vmas_.SplitsFor(range) > kMaxMapCount) return Errno(ENOMEM);
+    if (vmas_.size() + vmas_.SplitsFor(range) > MaxMapCount()) return Errno(ENOMEM);
     TRY(as_->Protect(range, prot));
     vmas_.Change(range, [prot](Vma& vma) { vma.prot = prot; });
   }

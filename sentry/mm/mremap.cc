@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "sentry/mm/map_limits.h"
 #include "sentry/mm/memory_manager.h"
 
 namespace ringwall {
@@ -68,7 +69,7 @@ Result<GuestAddr> MemoryManager::MremapLocked(const MremapArgs& asked, const Mem
 
   if (to_place) {  // mremap_to()
     const GuestRange target{args.to, args.to + args.new_size};
-    if (vmas_.size() + 2 >= kMaxMapCount - 3) return Errno(ENOMEM);
+    if (vmas_.size() + 2 >= MaxMapCount() - 3) return Errno(ENOMEM);
     if (fixed) {
       if (args.to.value() < kGuestMinAddr) return Errno(EPERM);
       if (SealedLocked(target)) return Errno(EPERM);
@@ -170,7 +171,7 @@ Result<GuestAddr> MemoryManager::MoveVmaLocked(const Vma& vma, const MremapArgs&
     return to;
   }
   const bool keep = (args.flags & MREMAP_DONTUNMAP) != 0;
-  if (vmas_.size() + 3 > kMaxMapCount) return Errno(ENOMEM);
+  if (vmas_.size() + 3 > MaxMapCount()) return Errno(ENOMEM);
   const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | (keep ? MREMAP_DONTUNMAP : 0);
   TRY(as_->Remap(args.from, args.new_size, flags, to));
   if (keep) {

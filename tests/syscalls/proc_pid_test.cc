@@ -367,5 +367,65 @@ TEST_F(LocksTest, FlocksAndDescriptionLocksShow) {
   EXPECT_FALSE(Has(FdInfo(other.get()), "lock:"));
 }
 
+// With the files of its own although it has changed its ids.
+void BecomeNobody() {
+  CHECK_CHILD(setgid(65534) == 0);
+  CHECK_CHILD(setuid(65534) == 0);
+  CHECK_CHILD(prctl(PR_SET_DUMPABLE, 1) == 0);
+}
+
+TEST(ProcPidTest, WhoMayNotLowersItsOomScoreAdjToWhereOneWhoMayHasSetIt) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  // Root without CAP_SYS_RESOURCE sets nothing but the value.
+  const std::string status = ReadFile("/proc/self/status");
+  const uint64_t effective = strtoull(status.c_str() + status.find("CapEff:") + 7, nullptr, 16);
+  const int least = (effective >> 24 & 1) != 0 ? 100 : 0;
+  EXPECT_TRUE(Exited(InChild([&] {
+    CHECK_CHILD(WriteError("/proc/self/oom_score_adj", "100") == 0);
+    BecomeNobody();
+    CHECK_CHILD(WriteError("/proc/self/oom_score_adj", "500") == 0);
+    CHECK_CHILD(WriteError("/proc/self/oom_score_adj", std::to_string(least)) == 0);
+    CHECK_CHILD(WriteError("/proc/self/oom_score_adj", std::to_string(least - 1)) == EACCES);
+    CHECK_CHILD(WriteError("/proc/self/oom_score_adj", "300") == 0);
+    // A child begins with both.
+    const int child = InChild([&] {
+      CHECK_CHILD(ReadFile("/proc/self/oom_score_adj") == "300\n");
+      CHECK_CHILD(WriteError("/proc/self/oom_score_adj", std::to_string(least)) == 0);
+      CHECK_CHILD(WriteError("/proc/self/oom_score_adj", std::to_string(least - 1)) == EACCES);
+      return 0;
+    });
+    CHECK_CHILD(Exited(child));
+    return 0;
+  })));
+}
+
+TEST(ProcPidTest, LoginUidIsSetOnceByWhoMayNot) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  const std::string mine = ReadFile("/proc/self/loginuid");
+  EXPECT_TRUE(Exited(InChild([] {
+    const std::string parent = "/proc/" + std::to_string(getppid());
+    CHECK_CHILD(WriteError("/proc/self/loginuid", "4294967295") == 0);
+    CHECK_CHILD(ReadFile("/proc/self/sessionid") == "4294967295");
+    CHECK_CHILD(WriteError(parent + "/loginuid", "1") == EPERM);
+    CHECK_CHILD(WriteError("/proc/self/loginuid", "x") == EINVAL);
+    CHECK_CHILD(WriteError("/proc/self/loginuid", "-1") == EINVAL);
+    BecomeNobody();
+    CHECK_CHILD(WriteError("/proc/self/loginuid", "1234") == 0);
+    CHECK_CHILD(ReadFile("/proc/self/loginuid") == "1234");
+    const std::string session = ReadFile("/proc/self/sessionid");
+    CHECK_CHILD(session != "4294967295");
+    CHECK_CHILD(WriteError("/proc/self/loginuid", "1235") == EPERM);
+    CHECK_CHILD(WriteError("/proc/self/loginuid", "4294967295") == EPERM);
+    // Children have the same, and a thread's is its own.
+    CHECK_CHILD(Exited(InChild([&] {
+      CHECK_CHILD(ReadFile("/proc/self/loginuid") == "1234");
+      CHECK_CHILD(ReadFile("/proc/self/sessionid") == session);
+      return 0;
+    })));
+    return 0;
+  })));
+  EXPECT_EQ(ReadFile("/proc/self/loginuid"), mine);
+}
+
 }  // namespace
 }  // namespace ringwall::test
