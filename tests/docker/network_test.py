@@ -286,6 +286,14 @@ def network_of_another_container(docker):
 
 
 @case
+def names_by_the_network_of_another_container(docker):
+    network = docker.network()
+    docker.server("--network", network, "--name", "web2")
+    docker.server("--network", network, "--name", "peer")
+    fetch(docker, "http://web2/", "--network=container:peer")
+
+
+@case
 def restart_keeps_the_network(docker):
     server = docker.server()
     docker.docker("restart", "-t", "1", server)
