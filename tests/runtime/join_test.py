@@ -220,6 +220,59 @@ def test_one_joins_by_the_pid_of_one_that_joined(box):
     child.communicate(timeout=LIMIT)
 
 
+def test_the_stand_in_and_its_gofer_are_confined(box):
+    two = Two(box)
+    pid = two.up()
+    for at in descendants(pid):
+        with open(f"/proc/{at}/status", encoding="ascii") as f:
+            status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+        expect_equal((status["Seccomp"], status["NoNewPrivs"]), ("2", "1"), status)
+        if at == pid:
+            expect_equal((status["CapPrm"], status["CapBnd"], status["Uid"].split()[0]), ("0" * 16, "0" * 16, "65534"))
+        expect_equal(os.listdir(f"/proc/{at}/root"), [])
+        expect(os.readlink(f"/proc/{at}/ns/mnt") != os.readlink("/proc/self/ns/mnt"), "its own mounts")
+
+
+def test_cgroups_of_its_own(box):
+    base = "/sys/fs/cgroup"
+    top = os.path.join(base, "pids") if os.path.isdir(os.path.join(base, "pids")) else base
+    name = f"ringwall-join-{os.getpid()}"
+    group = os.path.join(top, name)
+    try:
+        os.mkdir(group)
+        os.rmdir(group)
+    except OSError as why:
+        raise Skip(f"no cgroup can be made: {why}") from why
+    two = Two(box)
+    two.config["linux"]["cgroupsPath"] = "/" + name
+    two.write("/bin/sleep", "1000")
+    command = [c for c in box.command("run", "--detach", "--bundle", two.bundle, "b", flags=SANDBOX)
+               if c != "--ignore-cgroups"]
+    with open(os.path.join(box.folder, "out"), "ab") as out:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=LIMIT, check=False)
+    expect_equal(done.returncode, 0, box.output())
+    with open(os.path.join(group, "cgroup.procs"), encoding="ascii") as f:
+        expect_equal({int(line) for line in f}, descendants(box.state("b")["pid"]))
+    box.call("update", "--pids-limit", "50", "b", check=0)
+    with open(os.path.join(group, "pids.max"), encoding="ascii") as f:
+        expect_equal(f.read(), "50\n")
+    box.call("delete", "--force", "b", check=0)
+    expect(not os.path.exists(group), group)
+
+
+def test_hooks_see_its_pid(box):
+    two = Two(box)
+    seen = os.path.join(box.folder, "seen")
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"cat > {seen}"]}
+    inside = {"path": "/bin/sh", "args": ["sh", "-c", "echo started > /from-hook"], "env": ["PATH=/bin"]}
+    two.config["hooks"] = {"createRuntime": [hook], "startContainer": [inside]}
+    pid = two.up()
+    with open(seen, encoding="utf-8") as f:
+        state = json.load(f)
+    expect_equal((state["id"], state["pid"], state["status"]), ("b", pid, "creating"))
+    expect_equal(two.inside("b", "cat /from-hook"), "started\n")
+
+
 def test_a_terminal_of_its_own(box):
     two = Two(box)
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as listener:
