@@ -128,9 +128,13 @@ SysResult SysReboot(Task& t, uint32_t magic1, uint32_t magic2, uint32_t cmd, Gue
   if (cmd != kRestart && cmd != kRestart2 && cmd != kHalt && cmd != kPowerOff) {
     return Errno(EINVAL);
   }
-  ThreadGroup* init = t.kernel().init();
-  if (init == nullptr) return Errno(EINVAL);
-  TRY(t.kernel().SendSignal(init->tgid(), SIGKILL));
+  int init = 0;
+  {
+    MutexLock lock(t.kernel().tasks().mu);
+    if (const ThreadGroup* tg = t.pid_ns().container().init; tg != nullptr) init = tg->tgid();
+  }
+  if (init == 0) return Errno(EINVAL);
+  TRY(t.kernel().SendSignal(init, SIGKILL));
   return 0;
 }
 

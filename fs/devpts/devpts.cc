@@ -347,16 +347,22 @@ class PtsDirectory final : public SyntheticDirectory {
   const Ref<PtmxInode> ptmx_;
 };
 
-// Lives as long as the Sentry.
-DevPts* first_devpts = nullptr;
+Mutex<LockClass::kLeaf> first_mu;
+
+// The first one of a container, which lives as long as that; null when it has none.
+RefPtr<DevPts> FirstDevPts(PidNamespace& container) {
+  MutexLock lock(first_mu);
+  return RefPtr<DevPts>(static_cast<DevPts*>(container.devpts.get()));
+}
 
 Result<Ref<File>> OpenTtyDevice(Inode&, const Path& path, uint32_t flags, const Credentials& creds,
                                 uint64_t rdev) {
-  if (minor(rdev) == kPtmx) {
-    if (first_devpts == nullptr) return Errno(ENODEV);
-    return first_devpts->OpenPtmx(path, flags, creds);
-  }
   Task* task = Task::Current();
+  if (minor(rdev) == kPtmx) {
+    const RefPtr<DevPts> first = task != nullptr ? FirstDevPts(task->pid_ns().container()) : nullptr;
+    if (!first) return Errno(ENODEV);
+    return first->OpenPtmx(path, flags, creds);
+  }
   if (minor(rdev) != kCurrentTty || task == nullptr) return Errno(ENXIO);
   RefPtr<RefCountedBase> tty;
   {
@@ -370,17 +376,21 @@ Result<Ref<File>> OpenTtyDevice(Inode&, const Path& path, uint32_t flags, const 
 
 }  // namespace
 
-Result<Ref<FileSystem>> NewDevPts(Kernel& kernel, std::string_view data) {
+Result<Ref<FileSystem>> NewDevPts(Kernel& kernel, std::string_view data, PidNamespace& container) {
   const Options options = TRY(ParseOptions(data));
   Ref<DevPts> fs = MakeRef<DevPts>(kernel, options);
   fs->set_root(MakeRef<PtsDirectory>(*fs));
-  if (first_devpts == nullptr) first_devpts = Ref<DevPts>(fs).Leak();
+  {
+    MutexLock lock(first_mu);
+    if (!container.devpts) container.devpts = RefPtr<RefCountedBase>(fs.get());
+  }
   return Ref<FileSystem>(std::move(fs));
 }
 
-Result<HostTerminal> AddHostTerminal(Ref<Inode> host, Uid uid) {
-  if (first_devpts == nullptr) return Errno(ENODEV);
-  return first_devpts->AddHost(std::move(host), uid);
+Result<HostTerminal> AddHostTerminal(PidNamespace& container, Ref<Inode> host, Uid uid) {
+  const RefPtr<DevPts> first = FirstDevPts(container);
+  if (!first) return Errno(ENODEV);
+  return first->AddHost(std::move(host), uid);
 }
 
 void RegisterTtyDevices() { RegisterDevice(S_IFCHR, kTtyMajor, 0, 3, OpenTtyDevice); }

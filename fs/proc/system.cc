@@ -44,7 +44,9 @@ Totals TotalsOf(Kernel& k) {
   Totals t;
   TaskSet& set = k.tasks();
   MutexLock lock(set.mu);
-  t.last_pid = set.first->last_pid;
+  // A number of the reader's.
+  const Task* reader = Task::Current();
+  t.last_pid = (reader != nullptr ? reader->pid_ns() : *set.first).last_pid;
   for (const auto& [tid, task] : set.tasks) {
     t.tasks++;
     if (task->state() == 'R') t.running++;

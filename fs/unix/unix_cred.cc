@@ -9,7 +9,7 @@ UnixCred SeenBy(const Task& t, UnixCred cred) {
   const UserNamespace& user = t.creds().user_ns();
   cred.uid = user.ShowUid(cred.uid);
   cred.gid = user.ShowGid(cred.gid);
-  if (t.pid_ns().level() == 0) return cred;
+  if (t.pid_ns().level() == 0 && cred.pid < TaskSet::kPidMax) return cred;
   MutexLock lock(t.kernel().tasks().mu);
   const Task* named = t.kernel().tasks().FindTask(cred.pid);
   cred.pid = named != nullptr ? named->pid().In(t.pid_ns()) : 0;

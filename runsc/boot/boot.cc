@@ -21,9 +21,9 @@
 #include "runsc/boot/container_handler.h"
 #include "runsc/boot/control.h"
 #include "runsc/boot/filesystems.h"
+#include "runsc/boot/guest_container.h"
+#include "runsc/boot/joined.h"
 #include "runsc/boot/port_client.h"
-#include "runsc/boot/process.h"
-#include "runsc/boot/sysctl.h"
 #include "runsc/net/attach.h"
 #include "sentry/base/file_memory.h"
 #include "sentry/base/log.h"
@@ -37,7 +37,6 @@ namespace ringwall {
 namespace {
 
 constexpr int kFailed = 128;
-constexpr int kRefused = 125;  // something in config.json that cannot be
 
 // The first time that malloc gives memory of a thread's heap back, it reads how the host overcommits.
 void* ShrinkHeap(void*) {
@@ -78,10 +77,11 @@ void ChooseCpus(BootArgs& args) {
 }
 
 // Waits for the end of the container's first process and then ends the sandbox.
-[[noreturn]] void EndWithInit(Kernel& kernel, ContainerHandler& handler, ThreadGroup& init) {
-  const int wait_status = kernel.WaitForExit(init);
+[[noreturn]] void EndWithInit(Kernel& kernel, ContainerHandler& handler, JoinedContainers& joined) {
+  const int wait_status = kernel.WaitForExit(handler.init());
   handler.Close();
-  kernel.Resume();  // a paused task could not end
+  kernel.Resume(*kernel.tasks().first);  // a paused task could not end
+  joined.EndAll();
   kernel.KillAll();
   kernel.WaitForAll();
   ControlServer::Drain();
@@ -138,33 +138,21 @@ int Boot(BootArgs&& args) {
     return kFailed;
   }
   if (args.network.ports) SetPortWatch(*net, *new PortClient(std::move(args.network.ports)));
-  HostResult<Ref<MountNamespace>> mounts = MountAll(kernel, args);
-  if (!mounts.ok()) {
-    status.Fail(kRefused, mounts.error().message().c_str());
-    return kRefused;
-  }
-  int exit_code = 127;
-  Ref<UtsNamespace> uts = MakeRef<UtsNamespace>();
-  uts->name.With([&](UtsName& n) {
-    if (!args.hostname.empty()) n.hostname = args.hostname;
-    if (!args.domainname.empty()) n.domainname = args.domainname;
-  });
-  if (args.beside_init) MakeBareInit(kernel, **mounts, args.process, uts);
-  HostResult<Ref<ThreadGroup>> init =
-      MakeProcess(kernel, **mounts, args.process, uts, Origin::kFirst, &exit_code);
+  int exit_code = 0;
+  GuestContainer container = NewContainer(kernel, true).TakeValue();
+  HostResult<Ref<ThreadGroup>> init = FillContainer(kernel, container, args, &exit_code);
   if (!init.ok()) {
     status.Fail(exit_code, init.error().message().c_str());
     return exit_code;
   }
-  if (HostResult<void> set = SetSysctls(kernel, **init, &args.sysctls); !set.ok()) {
-    status.Fail(kRefused, set.error().message().c_str());
-    return kRefused;
-  }
-  ContainerHandler& handler =
-      *new ContainerHandler(kernel, *mounts, std::move(uts), **init, std::move(args.sysctls));
-  ControlServer::Start(std::move(args.control_listen), std::move(args.control_connection), handler);
+  JoinedContainers& joined = *new JoinedContainers(kernel, args);
+  // Both live as long as the threads that use them: to the end.
+  ContainerHandler& handler = *new ContainerHandler(kernel, std::move(container), **init,
+                                                    std::move(args.sysctls), &joined);
+  const std::shared_ptr<ControlHandler> unowned(std::shared_ptr<void>(), &handler);
+  ControlServer::Start(std::move(args.control_listen), std::move(args.control_connection), unowned);
   if (args.terminal_connection) {
-    ControlServer::AddConnection(std::move(args.terminal_connection), handler);
+    ControlServer::AddConnection(std::move(args.terminal_connection), unowned);
   }
   status.Ready();
   if (args.start_now) {
@@ -173,7 +161,7 @@ int Boot(BootArgs&& args) {
     if (started.ok()) status.Started();
   }
   // The main thread is the parent of every stub.
-  std::thread(EndWithInit, std::ref(kernel), std::ref(handler), std::ref(**init)).detach();
+  std::thread(EndWithInit, std::ref(kernel), std::ref(handler), std::ref(joined)).detach();
   WatchChildren(kernel, status);
 }
 

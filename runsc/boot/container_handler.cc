@@ -2,6 +2,7 @@
 
 #include "fs/socket/net_namespace.h"
 #include "runsc/boot/furnish.h"
+#include "runsc/boot/joined.h"
 #include "runsc/boot/process.h"
 #include "runsc/boot/sysctl.h"
 #include "runsc/net/attach.h"
@@ -40,7 +41,7 @@ Result<void> ContainerHandler::Start(NetworkConfig network, const std::string& r
     }
   }
   if (!resolv_conf.empty()) {
-    Result<void> shown = ShowResolvConf(*mounts_, resolv_conf);
+    Result<void> shown = ShowResolvConf(*container_.mounts, resolv_conf);
     if (!shown.ok()) RW_LOG(kWarning, "network: /etc/resolv.conf: errno %d", shown.error().value());
   }
   if (HostResult<void> set = SetSysctls(kernel_, *init_, &sysctls_); !set.ok()) {
@@ -60,14 +61,14 @@ Result<void> ContainerHandler::Exec(BootProcess process, control::Response& repl
   }
   int exit_code = 0;
   HostResult<Ref<ThreadGroup>> made =
-      MakeProcess(kernel_, *mounts_, process, Ref<UtsNamespace>(uts_), Origin::kExec, &exit_code);
+      MakeProcess(kernel_, container_, process, Origin::kExec, &exit_code);
   if (!made.ok()) {
     const int error = made.error().error();
     reply.set_text(made.error().message());
     reply.set_exit_code(exit_code);
     return Errno(error != 0 ? error : EINVAL);
   }
-  const int32_t pid = (*made)->tgid_;
+  const int32_t pid = (*made)->pid->In(*container_.pid_ns);
   reply.set_pid(pid);
   if (made_.size() >= kMadeMax) ForgetOne(kernel_, made_);
   made_.insert_or_assign(pid, *made);
@@ -76,7 +77,11 @@ Result<void> ContainerHandler::Exec(BootProcess process, control::Response& repl
 }
 
 Result<void> ContainerHandler::Signal(const control::Request::Signal& request) {
-  return SignalProcess(kernel_, *init_, request);
+  TRY(SignalProcess(kernel_, *container_.pid_ns, *init_, request));
+  // Killed before its start, a further container has no Sentry of its own that could be ended instead.
+  const bool kills = request.signal() == SIGKILL && request.pid() == 0 && request.pgid() == 0;
+  if (kills && joined_ == nullptr && !started_.exchange(true)) kernel_.Start(*init_);
+  return {};
 }
 
 Result<void> ContainerHandler::Wait(int32_t pid, control::Response& reply) {
@@ -89,7 +94,7 @@ Result<void> ContainerHandler::Wait(int32_t pid, control::Response& reply) {
   }
   if (!tg) {
     MutexLock lock(kernel_.tasks().mu);
-    tg = RefPtr<ThreadGroup>(kernel_.tasks().FindThreadGroup(pid));
+    tg = RefPtr<ThreadGroup>(container_.pid_ns->FindThreadGroup(pid));
   }
   if (!tg) return Errno(ESRCH);
   reply.set_wait_status(kernel_.WaitForExit(*tg));
@@ -100,22 +105,22 @@ Result<void> ContainerHandler::Wait(int32_t pid, control::Response& reply) {
 }
 
 Result<void> ContainerHandler::Ps(control::Response& reply) {
-  ListProcesses(kernel_, reply);
+  ListProcesses(kernel_, *container_.pid_ns, reply);
   return {};
 }
 
 Result<void> ContainerHandler::Pause() {
-  kernel_.Pause();
+  kernel_.Pause(*container_.pid_ns);
   return {};
 }
 
 Result<void> ContainerHandler::Resume() {
-  kernel_.Resume();
+  kernel_.Resume(*container_.pid_ns);
   return {};
 }
 
 Result<void> ContainerHandler::Stats(bool syscalls, control::Response& reply) {
-  CountUsage(kernel_, syscalls, reply);
+  CountUsage(kernel_, *container_.pid_ns, syscalls, reply);
   return {};
 }
 
@@ -131,20 +136,35 @@ Result<void> ContainerHandler::SetLogLevel(int level) {
 }
 
 Result<void> ContainerHandler::Stacks(control::Response& reply) {
-  reply.set_report(DescribeTasks(kernel_));
+  reply.set_report(DescribeTasks(kernel_, *container_.pid_ns));
   return {};
 }
 
 Result<void> ContainerHandler::State(control::Response& reply) {
   reply.set_state(!started_           ? control::Response::CREATED
-                  : kernel_.paused() ? control::Response::PAUSED
+                  : container_.pid_ns->paused.load() ? control::Response::PAUSED
                                      : control::Response::RUNNING);
   return {};
+}
+
+Result<void> ContainerHandler::Join(BootArgs args, control::Response& reply) {
+  if (joined_ == nullptr) return Errno(EINVAL);
+  return joined_->Join(std::move(args), reply);
 }
 
 void ContainerHandler::Close() {
   MutexLock lock(making_);
   closed_ = true;
+}
+
+void ContainerHandler::End() {
+  Close();
+  kernel_.Resume(*container_.pid_ns);  // a paused task could not end
+  {
+    MutexLock lock(kernel_.tasks().mu);
+    if (!init_->zombie) static_cast<void>(SendSignalToGroup(*init_, MakeSigInfo(SIGKILL, kFromOutside)).ok());
+  }
+  if (!started_.exchange(true)) kernel_.Start(*init_);
 }
 
 }  // namespace ringwall

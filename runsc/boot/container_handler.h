@@ -7,20 +7,24 @@
 
 #include "fs/vfs/mount.h"
 #include "runsc/boot/control.h"
+#include "runsc/boot/guest_container.h"
 #include "sentry/base/mutex.h"
 #include "sentry/base/ref.h"
 #include "sentry/kernel/kernel.h"
 
 namespace ringwall {
 
+class JoinedContainers;
+
 // Thread-safe: each connection has its own thread.
 class ContainerHandler final : public ControlHandler {
  public:
-  // `sysctls`: those that may come to be with the network's interfaces.
-  ContainerHandler(Kernel& kernel, Ref<MountNamespace> mounts, Ref<UtsNamespace> uts,
-                   ThreadGroup& init, std::vector<BootSysctl> sysctls)
-      : kernel_(kernel), mounts_(std::move(mounts)), uts_(std::move(uts)), init_(init),
-        sysctls_(std::move(sysctls)) {}
+  // `sysctls`: those that may come to be with the network's interfaces. `joined`: who takes further
+  // containers in; null for one of those.
+  ContainerHandler(Kernel& kernel, GuestContainer container, ThreadGroup& init,
+                   std::vector<BootSysctl> sysctls, JoinedContainers* joined)
+      : kernel_(kernel), container_(std::move(container)), init_(init),
+        sysctls_(std::move(sysctls)), joined_(joined) {}
 
   Result<void> Start(NetworkConfig network, const std::string& resolv_conf,
                      control::Response& reply) override;
@@ -35,16 +39,20 @@ class ContainerHandler final : public ControlHandler {
   Result<void> SetLogLevel(int level) override;
   Result<void> Stacks(control::Response& reply) override;
   Result<void> State(control::Response& reply) override;
+  Result<void> Join(BootArgs args, control::Response& reply) override;
 
   // The container ends: no process is made from here on.
   void Close();
+  // Likewise; all of it is killed, also what was never started. Nobody is waited for.
+  void End();
+  ThreadGroup& init() const { return *init_; }
 
  private:
   Kernel& kernel_;
-  const Ref<MountNamespace> mounts_;
-  const Ref<UtsNamespace> uts_;
+  const GuestContainer container_;
   const Ref<ThreadGroup> init_;
   std::vector<BootSysctl> sysctls_;  // of the one Start that goes on
+  JoinedContainers* const joined_;
   std::atomic<bool> started_{false};
   // Making a process and closing exclude each other; held around both whole, so outermost.
   Mutex<LockClass::kContainer> making_;

@@ -6,6 +6,8 @@
 #ifndef RINGWALL_RUNSC_BOOT_CONTROL_H_
 #define RINGWALL_RUNSC_BOOT_CONTROL_H_
 
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -40,6 +42,8 @@ class ControlHandler {
   virtual Result<void> SetLogLevel(int level) = 0;
   virtual Result<void> Stacks(control::Response& reply) = 0;
   virtual Result<void> State(control::Response& reply) = 0;
+  // One container more, in the first one's network namespace: see joined.h. EINVAL where there can be none.
+  virtual Result<void> Join(BootArgs args, control::Response& reply) = 0;
 };
 
 // The Sentry's end. Serves until the process ends.
@@ -51,12 +55,16 @@ class ControlServer {
   // For who reaps the Sentry's children itself: ends the sandbox as above if it was the gofer.
   static void ChildEnded(pid_t pid, int wait_status);
   // One more connection that exists already.
-  static void AddConnection(UniqueFd connection, ControlHandler& handler);
+  static void AddConnection(UniqueFd connection, std::shared_ptr<ControlHandler> handler);
+  // Accepts connections for `handler` on a thread of its own until the peer of `life` has gone, calls
+  // `gone` then and closes both.
+  static void ServeUntil(UniqueFd listen, UniqueFd life, std::shared_ptr<ControlHandler> handler,
+                         std::function<void()> gone);
   // Waits until what was asked has been answered, but for no more than a second: the process is
   // about to end, and who waits for that end is to hear of it.
   static void Drain();
-  // `handler` outlives the process's threads. Either descriptor may be -1.
-  static void Start(UniqueFd listen, UniqueFd connection, ControlHandler& handler);
+  // Either descriptor may be -1.
+  static void Start(UniqueFd listen, UniqueFd connection, std::shared_ptr<ControlHandler> handler);
 };
 
 // The CLI's end.
@@ -89,6 +97,11 @@ void ToProto(const NetworkConfig& config, control::Network* out, std::vector<int
 // EINVAL when the descriptors that came are not those that the message tells of.
 Result<BootProcess> FromProto(const control::Process& in, std::vector<UniqueFd> fds);
 Result<NetworkConfig> FromProto(const control::Network& in, std::vector<UniqueFd> fds);
+// A container to join a sandbox: the fields of BootArgs that say what it is, with gofer, control_listen,
+// control_connection and perhaps terminal_connection.
+void ToProto(const BootArgs& args, control::Join* out, std::vector<int>* fds);
+// EINVAL likewise, and for numbers that mean nothing.
+Result<BootArgs> FromProto(const control::Join& in, std::vector<UniqueFd> fds);
 
 }  // namespace ringwall
 

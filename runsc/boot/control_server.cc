@@ -48,6 +48,10 @@ Result<void> Dispatch(ControlHandler& handler, const control::Request& request,
       return handler.Stacks(reply);
     case control::Request::kState:
       return handler.State(reply);
+    case control::Request::kJoin: {
+      BootArgs args = TRY(FromProto(request.join(), std::move(fds)));
+      return handler.Join(std::move(args), reply);
+    }
     case control::Request::OP_NOT_SET:
       break;
   }
@@ -103,7 +107,7 @@ void AwaitReadable(int fd, bool watch) {
   while (true) ppoll(nullptr, 0, nullptr, nullptr);
 }
 
-void Serve(UniqueFd socket, ControlHandler& handler, bool watch) {
+void Serve(UniqueFd socket, const std::shared_ptr<ControlHandler>& handler, bool watch) {
   while (true) {
     AwaitReadable(socket.get(), watch);
     std::vector<UniqueFd> fds;
@@ -116,7 +120,7 @@ void Serve(UniqueFd socket, ControlHandler& handler, bool watch) {
     }
     control::Response reply;
     unanswered.fetch_add(1);
-    const Result<void> done = Dispatch(handler, request, std::move(fds), reply);
+    const Result<void> done = Dispatch(*handler, request, std::move(fds), reply);
     if (!done.ok()) reply.set_error(done.error().value());
     const bool sent = request.no_reply() ||
                       SendFrame(socket.get(), reply.SerializeAsString(), {}).ok();
@@ -130,16 +134,18 @@ void Serve(UniqueFd socket, ControlHandler& handler, bool watch) {
 // Signals are for the thread that the kernel chose for them, never for these.
 void Detach(std::thread thread) { thread.detach(); }
 
-void Accept(UniqueFd listen, ControlHandler& handler) {
+void AcceptOne(int listen, const std::shared_ptr<ControlHandler>& handler) {
+  UniqueFd socket(RetryEintr([&] { return accept4(listen, nullptr, nullptr, SOCK_CLOEXEC); }));
+  if (!socket) return;  // the connection was given up, or there is no descriptor left
+  Detach(std::thread([socket = std::move(socket), handler]() mutable {
+    Serve(std::move(socket), handler, false);
+  }));
+}
+
+void Accept(UniqueFd listen, const std::shared_ptr<ControlHandler>& handler) {
   while (true) {
     AwaitReadable(listen.get(), true);
-    UniqueFd socket(RetryEintr([&] {
-      return accept4(listen.get(), nullptr, nullptr, SOCK_CLOEXEC);
-    }));
-    if (!socket) continue;  // the connection was given up, or there is no descriptor left
-    Detach(std::thread([socket = std::move(socket), &handler]() mutable {
-      Serve(std::move(socket), handler, false);
-    }));
+    AcceptOne(listen.get(), handler);
   }
 }
 
@@ -160,28 +166,47 @@ void ControlServer::ChildEnded(pid_t pid, int wait_status) {
   if (pid == gofer_watch.pid) OnGoferEnd(wait_status);
 }
 
-void ControlServer::AddConnection(UniqueFd connection, ControlHandler& handler) {
+void ControlServer::AddConnection(UniqueFd connection, std::shared_ptr<ControlHandler> handler) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  Detach(std::thread([connection = std::move(connection), &handler]() mutable {
+  Detach(std::thread([connection = std::move(connection), handler = std::move(handler)]() mutable {
     Serve(std::move(connection), handler, false);
   }));
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-void ControlServer::Start(UniqueFd listen, UniqueFd connection, ControlHandler& handler) {
+void ControlServer::ServeUntil(UniqueFd listen, UniqueFd life, std::shared_ptr<ControlHandler> handler,
+                               std::function<void()> gone) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  Detach(std::thread([listen = std::move(listen), life = std::move(life), handler = std::move(handler),
+                      gone = std::move(gone)] {
+    while (true) {
+      // Another thread reads from `life`; its end is heard of here, also while that one waits.
+      pollfd wait[2] = {{listen.get(), POLLIN, 0}, {life.get(), 0, 0}};
+      if (ppoll(wait, 2, nullptr, nullptr) < 0) continue;  // EINTR
+      if (wait[1].revents != 0) break;
+      if (wait[0].revents != 0) AcceptOne(listen.get(), handler);
+    }
+    gone();
+  }));
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+void ControlServer::Start(UniqueFd listen, UniqueFd connection, std::shared_ptr<ControlHandler> handler) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   const bool watch = !listen;  // one thread is enough
   if (listen) {
-    Detach(std::thread([listen = std::move(listen), &handler]() mutable {
+    Detach(std::thread([listen = std::move(listen), handler]() mutable {
       Accept(std::move(listen), handler);
     }));
   }
   if (connection) {
-    Detach(std::thread([connection = std::move(connection), &handler, watch]() mutable {
+    Detach(std::thread([connection = std::move(connection), handler, watch]() mutable {
       Serve(std::move(connection), handler, watch);
     }));
   }

@@ -59,7 +59,8 @@ uint32_t WithTimes(uint64_t flags) {
 
 class Mounter {
  public:
-  Mounter(Kernel& kernel, BootArgs& args) : kernel_(kernel), args_(args) {}
+  Mounter(Kernel& kernel, const GuestContainer& container, BootArgs& args)
+      : kernel_(kernel), container_(container), args_(args) {}
 
   HostResult<Ref<MountNamespace>> Run() {
     RefPtr<MountNamespace> ns;
@@ -104,13 +105,12 @@ class Mounter {
       return RefPtr<FileSystem>(std::move(fs));
     }
     if (mount.type == "devpts") {
-      Ref<FileSystem> fs = TRY(NewDevPts(kernel_, mount.data));
+      Ref<FileSystem> fs = TRY(NewDevPts(kernel_, mount.data, *container_.pid_ns));
       return RefPtr<FileSystem>(std::move(fs));
     }
-    if (mount.type == "proc") return RefPtr<FileSystem>(NewProcFs(kernel_, kernel_.tasks().first));
+    if (mount.type == "proc") return RefPtr<FileSystem>(NewProcFs(kernel_, Ref<PidNamespace>(container_.pid_ns)));
     if (mount.type == "mqueue") {
-      const Ref<Namespace> ns = kernel_.FirstNamespace(NamespaceKind::kIpc);
-      return RefPtr<FileSystem>(MqFileSystem::Of(static_cast<IpcNamespace&>(*ns)));
+      return RefPtr<FileSystem>(MqFileSystem::Of(static_cast<IpcNamespace&>(*container_.ipc)));
     }
     if (mount.type == "sysfs") return RefPtr<FileSystem>(SysFs(kernel_));
     return RefPtr<FileSystem>();
@@ -201,6 +201,7 @@ class Mounter {
   }
 
   Kernel& kernel_;
+  const GuestContainer& container_;
   BootArgs& args_;
   bool offered_ = false;  // the host's sockets
   RefPtr<gofer::GoferClient> client_;
@@ -253,7 +254,9 @@ void RegisterFileSystems(Kernel& kernel) {
   RegisterFsType({.name = "devpts",
                   .in_user_namespaces = true,
                   .make = [&kernel](const NewFsArgs& args) -> Result<Ref<FileSystem>> {
-                    return NewDevPts(kernel, args.data);
+                    const Task* t = args.walk.task;
+                    PidNamespace& ns = t != nullptr ? t->pid_ns() : *kernel.tasks().first;
+                    return NewDevPts(kernel, args.data, ns.container());
                   }});
 }
 
@@ -278,8 +281,8 @@ void RegisterDrivers() {
   SetMqSocketSend(&TellBySocket);
 }
 
-HostResult<Ref<MountNamespace>> MountAll(Kernel& kernel, BootArgs& args) {
-  return Mounter(kernel, args).Run();
+HostResult<Ref<MountNamespace>> MountAll(Kernel& kernel, const GuestContainer& container, BootArgs& args) {
+  return Mounter(kernel, container, args).Run();
 }
 
 }  // namespace ringwall

@@ -4,11 +4,10 @@
 
 #include "fs/vfs/mount.h"
 #include "runsc/boot/boot.h"
+#include "runsc/boot/guest_container.h"
 #include "sentry/base/host_error.h"
 
 namespace ringwall {
-
-class Kernel;
 
 // The drivers of device nodes and FIFOs. Once, before anything is mounted.
 void RegisterDrivers();
@@ -16,7 +15,7 @@ void RegisterDrivers();
 void RegisterFileSystems(Kernel& kernel);
 
 // The mount namespace of the container. Errors name the mount.
-HostResult<Ref<MountNamespace>> MountAll(Kernel& kernel, BootArgs& args);
+HostResult<Ref<MountNamespace>> MountAll(Kernel& kernel, const GuestContainer& container, BootArgs& args);
 
 }  // namespace ringwall
 

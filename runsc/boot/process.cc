@@ -142,7 +142,8 @@ Rlimits LimitsOf(const BootProcess& p) {
 // /dev/pts, by which ttyname(3) finds it.
 class FileMaker {
  public:
-  FileMaker(const Walk& walk, BootProcess& process) : walk_(walk), process_(process) {}
+  FileMaker(const Walk& walk, PidNamespace& container, BootProcess& process)
+      : walk_(walk), container_(container), process_(process) {}
 
   HostResult<Ref<FdTable>> Make() {
     for (UniqueFd& fd : process_.stdio) TRY(Install(fd));
@@ -193,7 +194,7 @@ class FileMaker {
       if (!copy) return {};
       Result<Ref<Inode>> host = NewHostInode(std::move(copy));
       if (!host.ok()) return {};
-      Result<HostTerminal> terminal = AddHostTerminal(std::move(*host), process_.uid);
+      Result<HostTerminal> terminal = AddHostTerminal(container_, std::move(*host), process_.uid);
       if (!terminal.ok()) return {};
       place_ = terminal->place;
       device_ = device;
@@ -209,6 +210,7 @@ class FileMaker {
   }
 
   const Walk& walk_;
+  PidNamespace& container_;
   BootProcess& process_;
   Ref<FdTable> fds_ = MakeRef<FdTable>();
   int number_ = 0;
@@ -243,22 +245,22 @@ HostResult<std::optional<bpf::SeccompFilter>> SeccompOf(const BootProcess& proce
 
 }  // namespace
 
-void MakeBareInit(Kernel& kernel, MountNamespace& mounts, const BootProcess& process,
-                  const Ref<UtsNamespace>& uts) {
+void MakeBareInit(Kernel& kernel, const GuestContainer& container, const BootProcess& process) {
   Ref<Credentials> creds = Credentials::Root()->Copy();
   creds->cap_bounding = creds->cap_permitted = creds->cap_effective = process.caps.bounding;
   creds->cap_inheritable = creds->cap_ambient = 0;
   Result<void> made = kernel.CreateBareInit({.creds = Ref<const Credentials>(std::move(creds)),
-                                             .mounts = Ref<MountNamespace>(mounts),
-                                             .uts = uts,
+                                             .mounts = Ref<MountNamespace>(container.mounts),
+                                             .uts = container.uts,
                                              .rlimits = LimitsOf(process)});
   if (!made.ok()) RW_LOG(kWarning, "no process 1: errno %d", made.error().value());
 }
 
-HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
-                                         BootProcess& process, Ref<UtsNamespace> uts,
-                                         Origin origin, int* exit_code) {
+HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, const GuestContainer& container,
+                                         BootProcess& process, Origin origin, int* exit_code) {
   *exit_code = kNotExecutable;
+  MountNamespace& mounts = *container.mounts;
+  const bool first = container.pid_ns.get() == kernel.tasks().first.get();
   Kernel::ProcessArgs args{.creds = CredentialsOf(process),
                            .mounts = Ref<MountNamespace>(mounts)};
   args.root = mounts.root();
@@ -275,7 +277,7 @@ HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
     *exit_code = program.error().Is(ENOENT) ? kNotFound : kNotExecutable;
     return ProgramError(program.error(), process, true);
   }
-  FileMaker files(at_root, process);
+  FileMaker files(at_root, *container.pid_ns, process);
   args.fds = TRY(files.Make());
   const RefPtr<File>& tty = files.tty();
   if (origin == Origin::kFirst && process.terminal) {
@@ -291,8 +293,12 @@ HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
   args.envp = process.envp;
   args.rlimits = LimitsOf(process);
   args.umask = process.umask.value_or(022);
-  args.uts = std::move(uts);
-  args.from_outside = origin == Origin::kExec;
+  args.uts = container.uts;
+  args.pid_ns = container.pid_ns;
+  args.ipc = container.ipc;
+  args.cgroup = container.cgroup;
+  // A further container's init is nobody's child either, and the sandbox does not begin with it.
+  args.from_outside = origin == Origin::kExec || !first;
   args.ignored_signals = process.ignored_signals;
   args.blocked_signals = process.blocked_signals;
   Result<Ref<ThreadGroup>> tg = kernel.CreateProcess(args);
@@ -322,7 +328,7 @@ HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
   return std::move(*tg);
 }
 
-Result<void> SignalProcess(Kernel& kernel, ThreadGroup& init,
+Result<void> SignalProcess(Kernel& kernel, PidNamespace& ns, ThreadGroup& init,
                            const control::Request::Signal& request) {
   const int signo = request.signal();
   if (!abi::ValidSignal(signo)) return Errno(EINVAL);
@@ -330,18 +336,18 @@ Result<void> SignalProcess(Kernel& kernel, ThreadGroup& init,
   const abi::SigInfo info = MakeSigInfo(signo, kFromOutside);
   MutexLock lock(set.mu);
   if (request.all()) {
-    for (const auto& [tid, task] : set.tasks) {
-      if (task->tgid() == tid) TRY(SendSignalToGroup(task->tg(), info));
+    for (const auto& [tid, task] : ns.tasks) {
+      if (task->tgid() == task->tid()) TRY(SendSignalToGroup(task->tg(), info));
     }
     return {};
   }
   if (request.pgid() != 0) {
-    const auto it = set.groups.find(request.pgid());
-    if (it == set.groups.end()) return Errno(ESRCH);
-    SendSignalToProcessGroupLocked(*it->second, info);
+    ProcessGroup* group = ns.FindGroup(request.pgid());
+    if (group == nullptr) return Errno(ESRCH);
+    SendSignalToProcessGroupLocked(*group, info);
     return {};
   }
-  ThreadGroup* tg = request.pid() == 0 ? &init : set.FindThreadGroup(request.pid());
+  ThreadGroup* tg = request.pid() == 0 ? &init : ns.FindThreadGroup(request.pid());
   if (tg == nullptr || tg->zombie) return Errno(ESRCH);
   if (request.foreground() && tg->pgrp && tg->pgrp->session->foreground_pgid != 0) {
     const auto it = set.groups.find(tg->pgrp->session->foreground_pgid);
@@ -353,13 +359,13 @@ Result<void> SignalProcess(Kernel& kernel, ThreadGroup& init,
   return SendSignalToGroup(*tg, info);
 }
 
-std::string DescribeTasks(Kernel& kernel) {
+std::string DescribeTasks(Kernel& kernel, const PidNamespace& ns) {
   std::string out;
   TaskSet& set = kernel.tasks();
   MutexLock lock(set.mu);
-  for (const auto& [tid, task] : set.tasks) {
+  for (const auto& [tid, task] : ns.tasks) {
     char line[160];
-    snprintf(line, sizeof(line), "task %d (process %d) \"%s\" state %c", tid, task->tgid(),
+    snprintf(line, sizeof(line), "task %d (process %d) \"%s\" state %c", tid, task->tg().pid->In(ns),
              task->comm().c_str(), task->state());
     out += line;
     if (task->in_syscall()) {
@@ -370,13 +376,13 @@ std::string DescribeTasks(Kernel& kernel) {
     } else if (task->state() == 'R') {
       out += ": in guest code";
     }
-    if (kernel.paused()) out += ", paused";
+    if (kernel.Pauses(*task)) out += ", paused";
     out += '\n';
   }
   return out;
 }
 
-void ListProcesses(Kernel& kernel, control::Response& reply) {
+void ListProcesses(Kernel& kernel, const PidNamespace& ns, control::Response& reply) {
   TaskSet& set = kernel.tasks();
   timespec real, boot;
   clock_gettime(CLOCK_REALTIME, &real);
@@ -385,12 +391,12 @@ void ListProcesses(Kernel& kernel, control::Response& reply) {
       (real.tv_sec - boot.tv_sec) * 1000 + (real.tv_nsec - boot.tv_nsec) / 1'000'000;
   std::vector<Ref<MemoryManager>> mms;  // the last to let go of one must hold no lock
   MutexLock lock(set.mu);
-  for (const auto& [tid, task] : set.tasks) {
-    if (task->tgid() != tid) continue;
+  for (const auto& [tid, task] : ns.tasks) {
+    if (task->tgid() != task->tid()) continue;
     ThreadGroup& tg = task->tg();
     control::Task* out = reply.add_tasks();
     out->set_pid(tid);
-    out->set_ppid(ParentPidLocked(tg));
+    out->set_ppid(ParentPidLocked(tg, ns));
     out->set_uid(task->creds_ref()->ruid);
     out->set_start_time_ms(boot_ms + static_cast<int64_t>(tg.start_time_ns.load() / 1'000'000));
     Rusage r = tg.exited_threads;
@@ -405,21 +411,23 @@ void ListProcesses(Kernel& kernel, control::Response& reply) {
   }
 }
 
-void CountUsage(Kernel& kernel, bool syscalls, control::Response& reply) {
+void CountUsage(Kernel& kernel, const PidNamespace& ns, bool syscalls, control::Response& reply) {
   control::Usage* usage = reply.mutable_usage();
   std::vector<Ref<MemoryManager>> mms;  // looked at, and let go of, without the lock
   {
     TaskSet& set = kernel.tasks();
     MutexLock lock(set.mu);
     Rusage sum;
-    for (const auto& [tid, task] : set.tasks) {
+    uint64_t live = 0;
+    for (const auto& [tid, task] : ns.tasks) {
       sum.Add(task->OwnRusage());
-      if (task->tgid() != tid) continue;
+      if (task->exit_state == ExitState::kAlive && !kernel.IsBareInit(task->tg())) live++;
+      if (task->tgid() != task->tid()) continue;
       if (RefPtr<MemoryManager> mm = task->mm_ref()) mms.emplace_back(*mm);
     }
     usage->set_user_ns(sum.utime_ns);
     usage->set_system_ns(sum.stime_ns);
-    usage->set_tasks(static_cast<uint64_t>(set.live));
+    usage->set_tasks(live);
   }
   uint64_t memory = 0;
   for (const Ref<MemoryManager>& mm : mms) memory += mm->usage().rss;

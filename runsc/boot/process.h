@@ -5,29 +5,29 @@
 
 #include "runsc/boot/boot.h"
 #include "runsc/boot/control.h"
+#include "runsc/boot/guest_container.h"
 #include "sentry/kernel/kernel.h"
 
 namespace ringwall {
 
 // Process 1 beside which `process` will run, with all that it could ever get. Without it (the host
 // gives no memory) that is init itself.
-void MakeBareInit(Kernel& kernel, MountNamespace& mounts, const BootProcess& process,
-                  const Ref<UtsNamespace>& uts);
+void MakeBareInit(Kernel& kernel, const GuestContainer& container, const BootProcess& process);
 
 enum class Origin : uint8_t { kFirst, kExec };
 
 // Loads the program; nothing runs yet. On failure *exit_code is 126 or 127 as a shell has it, and the
 // error says which file.
-HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, MountNamespace& mounts,
-                                         BootProcess& process, Ref<UtsNamespace> uts,
-                                         Origin origin, int* exit_code);
+HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, const GuestContainer& container,
+                                         BootProcess& process, Origin origin, int* exit_code);
 
-Result<void> SignalProcess(Kernel& kernel, ThreadGroup& init,
+// Numbers are those of the container's pid namespace, `ns`.
+Result<void> SignalProcess(Kernel& kernel, PidNamespace& ns, ThreadGroup& init,
                            const control::Request::Signal& request);
-void ListProcesses(Kernel& kernel, control::Response& reply);
-void CountUsage(Kernel& kernel, bool syscalls, control::Response& reply);
+void ListProcesses(Kernel& kernel, const PidNamespace& ns, control::Response& reply);
+void CountUsage(Kernel& kernel, const PidNamespace& ns, bool syscalls, control::Response& reply);
 // What every task is at: its state and, while the Sentry answers it, its system call.
-std::string DescribeTasks(Kernel& kernel);
+std::string DescribeTasks(Kernel& kernel, const PidNamespace& ns);
 
 }  // namespace ringwall
 

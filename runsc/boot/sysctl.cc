@@ -46,7 +46,7 @@ HostResult<void> SetSysctls(Kernel& kernel, ThreadGroup& init, std::vector<BootS
   const ActingTask acting(*leader);
   // A /proc of our own: the container's may be read-only, masked or not there.
   Ref<MountNamespace> stage =
-      MakeRef<MountNamespace>(Mount::Make(NewProcFs(kernel, kernel.tasks().first), 0, "proc"));
+      MakeRef<MountNamespace>(Mount::Make(NewProcFs(kernel, Ref<PidNamespace>(leader->pid_ns())), 0, "proc"));
   Ref<const Credentials> creds = leader->creds_ref();
   const Walk walk{*creds, *stage, stage->root(), stage->root(), leader};
   std::vector<BootSysctl> left;

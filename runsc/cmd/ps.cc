@@ -68,7 +68,9 @@ HostResult<int> Ps::Run(Config& config, const std::vector<std::string>& args) {
     if (inner.empty()) {
       for (const control::Task& task : response.tasks()) pids.push_back(std::to_string(task.pid()));
     }
-    for (const pid_t pid : HostPids(container.state().pid(), inner)) {
+    const container::State& state = container.state();
+    const pid_t sentry = state.sandbox().empty() ? state.pid() : state.sandbox_pid();
+    for (const pid_t pid : HostPids(sentry, inner)) {
       pids.push_back(std::to_string(pid));
     }
     printf("%s\n", JsonList(pids).c_str());

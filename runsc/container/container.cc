@@ -131,8 +131,9 @@ HostResult<void> Container::Fill(const Config& config, const CreateOptions& opti
   boot.container_id = options.id;
   // Hooks of the start run inside, beside a program that has not begun.
   const bool start_hooks = spec.hooks().start_container_size() > 0;
-  TRY(SetUpNetwork(spec, config, &boot, &sandbox));
-  const bool starts_later = start_hooks || state_.takes_network();
+  const std::optional<Container> host = TRY(FindHost(config, spec));
+  if (!host) TRY(SetUpNetwork(spec, config, &boot, &sandbox));
+  const bool starts_later = start_hooks || state_.takes_network() || host.has_value();
   boot.start_now = options.start_now && !starts_later;
   boot.control_listen = TRY(ListenControl(fd_.get(), kSocketFile));
   if (!options.user_log.empty()) {
@@ -195,17 +196,11 @@ HostResult<void> Container::Fill(const Config& config, const CreateOptions& opti
     return {};
   };
   const bool boot_started = boot.start_now;
-  process_ = TRY(StartSandbox(sandbox, std::move(boot)));
-
-  const std::optional<StatusPipe::Message> message = StatusPipe::Read(process_.status.get());
-  if (!message || message->kind == StatusPipe::Message::Kind::kFail) {
-    int status = 0;
-    if (!message) kill(process_.pid, SIGKILL);  // it lives on after closing the pipe: never
-    RetryEintr([&] { return waitpid(process_.pid, &status, 0); });
-    std::string death = "the Sentry ended before the container was made";
-    const int code = ExitCodeOf(status, &death);
-    *exit_code = message ? message->exit_code : std::max(code, 128);
-    return HostError::Message(message ? message->text : death);
+  if (host) {
+    TRY(JoinSandbox(*host, sandbox, std::move(boot), exit_code));
+  } else {
+    process_ = TRY(StartSandbox(sandbox, std::move(boot)));
+    TRY(AwaitReady(exit_code));
   }
   state_.set_started(boot_started);
   TRY(Save());
@@ -218,6 +213,20 @@ HostResult<void> Container::Fill(const Config& config, const CreateOptions& opti
       RetryEintr([&] { return waitpid(process_.pid, nullptr, 0); });
       return started.error();
     }
+  }
+  return {};
+}
+
+HostResult<void> Container::AwaitReady(int* exit_code) {
+  const std::optional<StatusPipe::Message> message = StatusPipe::Read(process_.status.get());
+  if (!message || message->kind == StatusPipe::Message::Kind::kFail) {
+    int status = 0;
+    if (!message) kill(process_.pid, SIGKILL);  // it lives on after closing the pipe: never
+    RetryEintr([&] { return waitpid(process_.pid, &status, 0); });
+    std::string death = "the Sentry ended before the container was made";
+    const int code = ExitCodeOf(status, &death);
+    *exit_code = message ? message->exit_code : std::max(code, 128);
+    return HostError::Message(message ? message->text : death);
   }
   return {};
 }
@@ -423,6 +432,7 @@ HostResult<void> Container::SetUpNetwork(const oci::Spec& spec, const Config& co
     UserNetwork network = TRY(StartUserNetwork(options));
     boot->network.config = std::move(network.config);
     boot->network.resolv_conf = std::move(network.resolv_conf);
+    state_.set_resolv_conf(boot->network.resolv_conf);
     boot->network.ports = std::move(network.ports);
     boot->network.helper = network.helper;
   }
@@ -478,9 +488,11 @@ HostResult<void> Container::Begin() {
       process_.net_helper = relay.helper;
       network.links.push_back(std::move(relay.config.links[0]));
       request.mutable_start()->set_resolv_conf(resolv_conf);
+      state_.set_resolv_conf(resolv_conf);
     }
     ToProto(network, request.mutable_start()->mutable_network(), &fds);
   }
+  if (!state_.sandbox().empty()) request.mutable_start()->set_resolv_conf(SandboxResolvConf());
   TRY(Call(request, fds));
   state_.set_started(true);
   return Save();
@@ -534,6 +546,7 @@ HostResult<void> Container::Delete(bool force) {
       return HostError::Message("container " + state_.id() + " is " +
                                 ContainerStatusName(Status()) + "; stop it first, or use --force");
     }
+    if (!state_.sandbox().empty()) EndJoined();
     UniqueFd handle(static_cast<int>(syscall(SYS_pidfd_open, state_.pid(), 0)));
     // Asked again now that the process is held: its number may have gone to another meanwhile.
     if (handle && Alive()) {

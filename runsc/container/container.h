@@ -7,6 +7,7 @@
 #ifndef RINGWALL_RUNSC_CONTAINER_CONTAINER_H_
 #define RINGWALL_RUNSC_CONTAINER_CONTAINER_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -70,6 +71,8 @@ class Container {
   Container(std::string directory, UniqueFd fd, UniqueFd lock)
       : directory_(std::move(directory)), fd_(std::move(fd)), lock_(std::move(lock)) {}
   HostResult<void> Fill(const Config& config, const CreateOptions& options, int* exit_code);
+  // Waits until the Sentry, or the stand-in, is up. On failure it is gone.
+  HostResult<void> AwaitReady(int* exit_code);
   HostResult<void> ReadState();
   HostResult<void> Save() const;
   // hooks.startContainer: programs of the container, run inside it before its own.
@@ -80,6 +83,16 @@ class Container {
   HostResult<void> SetUpNetwork(const oci::Spec& spec, const Config& config, BootArgs* boot,
                                 SandboxOptions* sandbox);
   bool Alive() const;
+  // --- join.cc: containers that live in another one's sandbox.
+  // The running container whose sandbox has the network namespace that `spec` names, if there is one.
+  static HostResult<std::optional<Container>> FindHost(const Config& config, const oci::Spec& spec);
+  // Starts the stand-in and has the host's Sentry make the container. As StartSandbox and its Ready.
+  HostResult<void> JoinSandbox(const Container& host, const SandboxOptions& options, BootArgs boot,
+                               int* exit_code);
+  // What the sandbox's /etc/resolv.conf is, where it is not the bundle's.
+  std::string SandboxResolvConf() const;
+  // Ends the processes of such a container and waits for it, if the Sentry answers.
+  void EndJoined();
 
   std::string directory_;
   UniqueFd fd_, lock_;

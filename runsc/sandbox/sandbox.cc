@@ -22,6 +22,7 @@
 #include "runsc/sandbox/cgroup_entry.h"
 #include "runsc/sandbox/namespaces.h"
 #include "runsc/sandbox/privileges.h"
+#include "runsc/sandbox/sandbox_main.h"
 #include "runsc/sandbox/terminal_keeper.h"
 #include "sentry/base/log.h"
 #include "sentry/base/resident.h"
@@ -29,22 +30,6 @@
 
 namespace ringwall {
 namespace {
-
-// Which namespaces the clone itself gave.
-struct Granted {
-  bool user = false;
-  bool pid = false;
-  bool net = false;  // the process is in the container's
-  int user_error = 0, pid_error = 0;
-};
-
-struct Channels {
-  UniqueFd go_read, go_write;  // the CLI's word that maps and cgroups are done
-  UniqueFd status_read, status_write;
-  UniqueFd control_cli, control_sentry;
-  UniqueFd gofer_client, gofer_server;
-  UniqueFd null;
-};
 
 HostResult<Channels> MakeChannels() {
   Channels c;
@@ -65,6 +50,11 @@ HostResult<Channels> MakeChannels() {
   }
   c.gofer_client.reset(pair[0]);
   c.gofer_server.reset(pair[1]);
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+    return HostError::Last("make a socket pair");
+  }
+  c.terminal_sentry.reset(pair[0]);
+  c.terminal_keeper.reset(pair[1]);
   c.null.reset(::open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!c.null) return HostError::Last("open", "/dev/null");
   return c;
@@ -84,6 +74,8 @@ std::vector<int> DescriptorsOf(const BootArgs& boot) {
   return fds;
 }
 
+}  // namespace
+
 void ResetSignals() {
   for (int signal = 1; signal < SIGRTMIN; signal++) {
     if (signal == SIGKILL || signal == SIGSTOP) continue;
@@ -96,19 +88,19 @@ void ResetSignals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
+void DieWithCaller(int status) {
+  DieWithParent();
+  pollfd reader = {status, 0, 0};
+  if (poll(&reader, 1, 0) == 1 && (reader.revents & POLLERR) != 0) _exit(128);
+}
+
+namespace {
+
 // libc asks for the size of the host's memory when it first sorts more than a kilobyte, as capstone
 // has it do. Afterwards it remembers.
 void PrepareQsort() {
   static char items[2][1024];
   qsort(items, 2, sizeof(items[0]), [](const void*, const void*) { return 0; });
-}
-
-// Ends with the caller, which keeps the other end of `status` open as long as it lives. It may have ended
-// before we asked for its signal, and a change of user takes the signal back: so look afterwards.
-void DieWithCaller(int status) {
-  DieWithParent();
-  pollfd reader = {status, 0, 0};
-  if (poll(&reader, 1, 0) == 1 && (reader.revents & POLLERR) != 0) _exit(128);
 }
 
 [[noreturn]] void RunSentry(const SandboxOptions& options, const IdMaps& maps,
@@ -160,8 +152,9 @@ void DieWithCaller(int status) {
   boot.status_pipe = std::move(channels.status_write);
 
   if (boot.process.terminal && boot.process.stdio[0]) {
-    boot.terminal_connection =
-        StartTerminalKeeper(boot.process.stdio[0].get(), channels.null.get(), maps);
+    StartTerminalKeeper(boot.process.stdio[0].get(), std::move(channels.terminal_keeper),
+                        channels.null.get(), maps);
+    boot.terminal_connection = std::move(channels.terminal_sentry);
   }
 
   RememberVdso();  // before /proc is out of reach
@@ -208,7 +201,8 @@ void Abandon(pid_t child) {
 
 }  // namespace
 
-HostResult<SandboxProcess> StartSandbox(const SandboxOptions& options, BootArgs&& boot) {
+HostResult<SandboxProcess> CloneSandbox(const SandboxOptions& options, BootArgs& boot,
+                                        SandboxMain* run, Channels* left) {
   RaiseLimits();
   // Without /proc no map can be written, and a user namespace without one would be of no use.
   const HostResult<IdMaps> identity = IdMaps::Identity(options.privileged);
@@ -236,7 +230,7 @@ HostResult<SandboxProcess> StartSandbox(const SandboxOptions& options, BootArgs&
     granted.net = net.has_value();
     CgroupEntry cgroups(options.cgroups);
     const pid_t pid = cgroups.Clone(flags);
-    if (pid == 0) RunSentry(options, maps, granted, std::move(channels), std::move(boot));
+    if (pid == 0) run(options, maps, granted, std::move(channels), std::move(boot));
     const int clone_error = errno;
     net.reset();
     errno = clone_error;
@@ -266,12 +260,23 @@ HostResult<SandboxProcess> StartSandbox(const SandboxOptions& options, BootArgs&
       Abandon(pid);
       return HostError::Last("wake the Sentry");
     }
-    boot.network.ports.reset();
-    boot.network.config.links.clear();  // so that the network helper sees the Sentry's end
-    return SandboxProcess{pid, std::move(channels.status_read), std::move(channels.control_cli),
-                          boot.network.helper};
+    SandboxProcess made;
+    made.pid = pid;
+    *left = std::move(channels);
+    return made;
   }
   return HostError::Message("start the Sentry: the host grants no process");
+}
+
+HostResult<SandboxProcess> StartSandbox(const SandboxOptions& options, BootArgs&& boot) {
+  Channels channels;
+  SandboxProcess made = TRY(CloneSandbox(options, boot, RunSentry, &channels));
+  made.status = std::move(channels.status_read);
+  made.control = std::move(channels.control_cli);
+  made.net_helper = boot.network.helper;
+  boot.network.ports.reset();
+  boot.network.config.links.clear();  // so that the network helper sees the Sentry's end
+  return made;
 }
 
 int ExitCodeOf(int wait_status, std::string* message) {

@@ -61,13 +61,8 @@ void KeepTerminal(int terminal, int socket) {
   }
 }
 
-UniqueFd StartTerminalKeeper(int terminal, int null, const IdMaps& maps) {
-  int pair[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return {};
-  UniqueFd ours(pair[0]), theirs(pair[1]);
-  const pid_t pid = CloneProcess(0);
-  if (pid < 0) return {};
-  if (pid == 0) {
+void StartTerminalKeeper(int terminal, UniqueFd socket, int null, const IdMaps& maps) {
+  if (CloneProcess(0) == 0) {
     DieWithParent();
     prctl(PR_SET_NAME, "runsc-terminal", 0, 0, 0);
     Layers layers;
@@ -76,10 +71,9 @@ UniqueFd StartTerminalKeeper(int terminal, int null, const IdMaps& maps) {
     LimitResources(layers);
     GiveUpPrivileges(0, true, maps, layers);
     DieWithParent();  // a change of user undid the first
-    CloseAllBut(null, {terminal, theirs.get()});
-    KeepTerminal(terminal, theirs.get());
+    CloseAllBut(null, {terminal, socket.get()});
+    KeepTerminal(terminal, socket.get());
   }
-  return ours;
 }
 
 }  // namespace ringwall

@@ -15,9 +15,9 @@ namespace ringwall {
 [[noreturn]] void KeepTerminal(int terminal, int socket);
 
 // Starts the keeper as a child of the process that will be the Sentry, while that still has what it
-// was born with. Returns the Sentry's end of its control channel; invalid when there is none, and
-// then nobody inside hears of the terminal's signals.
-UniqueFd StartTerminalKeeper(int terminal, int null, const IdMaps& maps);
+// was born with. `socket`: its end of its control channel. Where the host grants no process nobody
+// inside hears of the terminal's signals.
+void StartTerminalKeeper(int terminal, UniqueFd socket, int null, const IdMaps& maps);
 
 }  // namespace ringwall
 

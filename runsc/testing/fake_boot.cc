@@ -88,7 +88,7 @@ class Programs final : public ControlHandler {
     }
     status_.Ready();
     ControlServer::Start(std::move(args_.control_listen), std::move(args_.control_connection),
-                         *this);
+                         std::shared_ptr<ControlHandler>(std::shared_ptr<void>(), this));
     {
       std::unique_lock lock(mu_);
       changed_.wait(lock, [&] { return args_.start_now; });
@@ -154,6 +154,7 @@ class Programs final : public ControlHandler {
     return {};
   }
   Result<void> State(control::Response&) override { return {}; }
+  Result<void> Join(BootArgs, control::Response&) override { return Errno(EINVAL); }
 
  private:
   BootArgs& args_;

@@ -124,7 +124,9 @@ Ref<MountNamespace> Tree(Kernel& kernel) {
   for (const auto& [type, at, data] : mounts) {
     args.mounts.push_back({.type = type, .source = type, .destination = at, .data = data});
   }
-  HostResult<Ref<MountNamespace>> made = MountAll(kernel, args);
+  Result<GuestContainer> container = NewContainer(kernel, true);
+  RW_CHECK(container.ok());
+  HostResult<Ref<MountNamespace>> made = MountAll(kernel, *container, args);
   RW_CHECK(made.ok());
   return std::move(*made);
 }

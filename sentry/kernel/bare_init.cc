@@ -175,7 +175,7 @@ Result<void> Kernel::CreateBareInit(const BareInitArgs& args) {
   task->start_time_ns = tg->start_time_ns;
 
   MutexLock lock(tasks_.mu);
-  TRY(AddProcessLocked(*tg, std::move(task)));
+  TRY(AddProcessLocked(*tasks_.first, *tg, std::move(task)));
   RW_CHECK(tg->tgid_ == 1);
   bare_init_ = true;
   // Nobody waits for its end, and nothing has to.

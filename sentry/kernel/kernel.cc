@@ -42,8 +42,7 @@ std::atomic<int>& RandomizeVaSpace() {
 
 TaskSet::TaskSet()
     : first(MakeRef<PidNamespace>(nullptr, RefPtr<UserNamespace>(&UserNamespace::Initial()))),
-      tasks(first->tasks),
-      groups(first->groups) {}
+      apart(MakeRef<PidNamespace>(nullptr, RefPtr<UserNamespace>(&UserNamespace::Initial()), kPidMax)) {}
 
 namespace {
 
@@ -52,7 +51,8 @@ int NextNumber(PidNamespace& ns) {
   const int limit = PidMax().load();
   for (int tries = 0; tries < limit; tries++) {
     // Numbers below 300 are used once only, as Linux does after the first wrap.
-    ns.last_pid = ns.last_pid + 1 < limit ? ns.last_pid + 1 : 300;
+    const bool wraps = ns.last_pid + 1 >= ns.base() + limit;
+    ns.last_pid = wraps ? ns.base() + 300 : ns.last_pid + 1;
     if (!ns.tasks.contains(ns.last_pid) && !ns.groups.contains(ns.last_pid)) return ns.last_pid;
   }
   return 0;
@@ -72,6 +72,7 @@ Result<Ref<const Pid>> TaskSet::AllocatePid(PidNamespace& ns, std::span<const in
       if (number == 0) return Errno(EAGAIN);
       continue;
     }
+    if (at == apart.get()) return Errno(EINVAL);  // as above the outermost that Linux would know
     number = wanted[i];
     if (number < 1 || number >= PidMax().load()) return Errno(EINVAL);
     // The first in a namespace is its init.
@@ -87,20 +88,25 @@ Task* TaskSet::FindTask(int tid) {
 }
 
 ThreadGroup* TaskSet::FindThreadGroup(int tgid) {
-  return first->FindThreadGroup(tgid);
+  Task* t = FindTask(tgid);
+  return t != nullptr && t->tid() == t->tgid() ? &t->tg() : nullptr;
 }
 
 void TaskSet::AddTaskLocked(const Pid& pid, Task& task) {
+  tasks[pid.first()] = &task;
   pid.ForEach([&](PidNamespace& ns, int number) { ns.tasks[number] = &task; });
 }
 void TaskSet::EraseTaskLocked(const Pid& pid) {
+  tasks.erase(pid.first());
   pid.ForEach([](PidNamespace& ns, int number) { ns.tasks.erase(number); });
 }
 void TaskSet::AddGroupLocked(RefPtr<ProcessGroup> pg) {
+  groups[pg->pid->first()] = pg;
   pg->pid->ForEach([&](PidNamespace& ns, int number) { ns.groups[number] = pg; });
 }
 void TaskSet::EraseGroupLocked(ProcessGroup& pg) {
   RefPtr<ProcessGroup> keep(&pg);
+  groups.erase(pg.pid->first());
   pg.pid->ForEach([](PidNamespace& ns, int number) { ns.groups.erase(number); });
 }
 
@@ -188,7 +194,7 @@ int Kernel::WaitForExit(ThreadGroup& tg) {
 }
 
 void Kernel::InitExitedLocked() {
-  // The pid namespace ends with its init.
+  // The pid namespace ends with its init, and the sandbox with it.
   for (const auto& [tid, task] : tasks().tasks) {
     if (&task->tg() == init_.get()) continue;
     Result<void> ignored = SendSignalToGroup(task->tg(), MakeSigInfo(SIGKILL, SI_KERNEL));
@@ -203,14 +209,18 @@ Result<void> Kernel::SendSignal(int tgid, int signo) {
   return SendSignalToGroup(*tg, MakeSigInfo(signo, kFromOutside));
 }
 
-void Kernel::Pause() {
-  paused_.store(true);
+bool Kernel::Pauses(const Task& task) const {
+  return paused() && task.pid_ns().container().paused.load();
+}
+
+void Kernel::Pause(PidNamespace& container) {
+  if (!container.paused.exchange(true)) paused_.fetch_add(1);
   for (bool running = true; running;) {
     {
       MutexLock lock(tasks_.mu);
       running = false;
       for (const auto& [tid, task] : tasks_.tasks) {
-        if (!task->in_guest_.load()) continue;
+        if (!task->in_guest_.load() || &task->pid_ns().container() != &container) continue;
         running = true;
         task->Kick();
       }
@@ -222,8 +232,8 @@ void Kernel::Pause() {
   }
 }
 
-void Kernel::Resume() {
-  paused_.store(false);
+void Kernel::Resume(PidNamespace& container) {
+  if (container.paused.exchange(false)) paused_.fetch_sub(1);
   MutexLock lock(tasks_.mu);
   for (const auto& [tid, task] : tasks_.tasks) task->Wake();
 }

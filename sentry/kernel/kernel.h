@@ -50,14 +50,17 @@ class UtsNamespace final : public Namespace {
 };
 
 // All tasks, and the lock under which their links change (tasklist_lock). The numbers here are those
-// of the first pid namespace: those that a guest names are found by its own (Task::pid_ns).
+// of the outermost pid namespaces: those that a guest names are found by its own (Task::pid_ns).
 class TaskSet {
  public:
   TaskSet();
   Mutex<LockClass::kTaskSet> mu;
-  const Ref<PidNamespace> first;  // the first pid namespace
-  std::map<int, Task*>& tasks GUARDED_BY(mu);                  // by tid
-  std::map<int, RefPtr<ProcessGroup>>& groups GUARDED_BY(mu);  // by pgid; empty ones are erased
+  const Ref<PidNamespace> first;  // the first container's pid namespace
+  // What those of further containers are made in, so that none sees another's processes. Nobody runs in
+  // it; its numbers begin where those of `first` end.
+  const Ref<PidNamespace> apart;
+  std::map<int, Task*> tasks GUARDED_BY(mu);                  // by tid
+  std::map<int, RefPtr<ProcessGroup>> groups GUARDED_BY(mu);  // by pgid; empty ones are erased
   int live GUARDED_BY(mu) = 0;  // tasks that have not finished their exit, but a bare init
 
   // The next free numbers in `ns` and all above it, or those `wanted`, innermost first (clone3's
@@ -124,11 +127,14 @@ class Kernel {
   void SetStrace(bool on, const std::vector<std::string>& only);
   bool StraceWanted(std::string_view name) const;
 
-  // The freezer (runsc pause): no guest code runs and no system call begins from Pause()'s return
-  // until Resume(). Calls that wait go on waiting, SIGKILL still ends a process, clocks go on.
-  void Pause();
-  void Resume();
-  bool paused() const { return paused_.load(std::memory_order_acquire); }
+  // The freezer (runsc pause): no guest code of the container runs and no system call of it begins from
+  // Pause()'s return until Resume(). Calls that wait go on waiting, SIGKILL still ends a process, clocks
+  // go on.
+  void Pause(PidNamespace& container);
+  void Resume(PidNamespace& container);
+  // Whether any container is, and whether this task's is.
+  bool paused() const { return paused_.load(std::memory_order_acquire) != 0; }
+  bool Pauses(const Task& task) const;
 
   // Hears of each process that finds its stub gone, once, before it dies of that and without a lock;
   // `process` is for people. Set once, before the first task runs.
@@ -151,6 +157,10 @@ class Kernel {
     RefPtr<FdTable> fds;
     Rlimits rlimits;
     RefPtr<UtsNamespace> uts;
+    // Of a further container; null: those that the sandbox starts with. The first process in pid_ns is
+    // its init.
+    RefPtr<PidNamespace> pid_ns;
+    RefPtr<Namespace> ipc, cgroup;
     // What the process inherits; bit n-1 is signal n.
     uint64_t ignored_signals = 0, blocked_signals = 0;
     // Of `runsc exec`: its parent is outside, getppid says 0, nobody inside waits for it.
@@ -189,7 +199,8 @@ class Kernel {
   void GiveFirstNamespaces(Task& task, const Ref<MountNamespace>& mounts,
                            const RefPtr<UtsNamespace>& uts);
   // Numbers a process that has its first task and enters it, in a session of its own. EAGAIN.
-  Result<void> AddProcessLocked(ThreadGroup& tg, Ref<Task> leader) REQUIRES(tasks_.mu);
+  Result<void> AddProcessLocked(PidNamespace& ns, ThreadGroup& tg, Ref<Task> leader)
+      REQUIRES(tasks_.mu);
 
   KernelOptions options_;
   TaskSet tasks_;
@@ -199,7 +210,7 @@ class Kernel {
   std::atomic<bool> strace_;
   std::atomic<int> ptrace_scope_{1};
   Guarded<std::vector<std::string>, LockClass::kLeaf> strace_only_;
-  std::atomic<bool> paused_{false};
+  std::atomic<int> paused_{0};  // containers
   uint64_t start_boottime_ns_;
   StubLossListener stub_loss_listener_;
   RefPtr<ThreadGroup> init_;  // set before the first task runs

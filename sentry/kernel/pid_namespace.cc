@@ -6,10 +6,19 @@
 
 namespace ringwall {
 
-PidNamespace::PidNamespace(RefPtr<PidNamespace> parent, RefPtr<UserNamespace> owner)
+PidNamespace::PidNamespace(RefPtr<PidNamespace> parent, RefPtr<UserNamespace> owner, int base)
     : Namespace(NamespaceKind::kPid, std::move(owner), !parent),
       parent_(std::move(parent)),
-      level_(parent_ ? parent_->level_ + 1 : 0) {}
+      level_(parent_ ? parent_->level_ + 1 : 0),
+      base_(base) {
+  last_pid = base;
+}
+
+PidNamespace& PidNamespace::container() {
+  PidNamespace* at = this;
+  while (at->parent_ && at->parent_->base_ == 0) at = at->parent_.get();
+  return *at;
+}
 
 PidNamespace::~PidNamespace() {
   if (parent_) user_ns().Uncharge(NamespaceKind::kPid);

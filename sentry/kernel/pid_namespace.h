@@ -5,6 +5,7 @@
 #ifndef RINGWALL_SENTRY_KERNEL_PID_NAMESPACE_H_
 #define RINGWALL_SENTRY_KERNEL_PID_NAMESPACE_H_
 
+#include <atomic>
 #include <map>
 #include <span>
 #include <vector>
@@ -21,12 +22,16 @@ struct ProcessGroup;
 
 class PidNamespace final : public Namespace {
  public:
-  // Preconditions: unless it is the first, the owner was charged.
-  PidNamespace(RefPtr<PidNamespace> parent, RefPtr<UserNamespace> owner);
+  // Preconditions: unless it is the first, the owner was charged. Numbers begin above `base`.
+  PidNamespace(RefPtr<PidNamespace> parent, RefPtr<UserNamespace> owner, int base = 0);
   ~PidNamespace() override;
 
   PidNamespace* parent() const { return parent_.get(); }
   int level() const { return level_; }
+  int base() const { return base_; }
+  // The one that the container's first process was made in (TaskSet::apart).
+  PidNamespace& container();
+  const PidNamespace& container() const { return const_cast<PidNamespace*>(this)->container(); }
   // Whether it is `other` or below it.
   bool IsWithin(const PidNamespace& other) const;
 
@@ -43,11 +48,15 @@ class PidNamespace final : public Namespace {
   bool had_init = false;
   bool dead = false;  // its init is gone: nothing can be made here any more
 
+  // --- Of a container's.
+  std::atomic<bool> paused{false};            // Kernel::Pause
+  RefPtr<RefCountedBase> devpts;              // its first devpts, under that one's own lock
+
   static constexpr int kMaxLevel = 32;
 
  private:
   const RefPtr<PidNamespace> parent_;
-  const int level_;
+  const int level_, base_;
 };
 
 class Pid : public RefCounted<Pid> {

@@ -93,7 +93,7 @@ void Task::SleepUninterrupted() {
 
 void Task::SleepWhilePaused() {
   state_.store('D', std::memory_order_relaxed);
-  while (kernel_.paused()) {
+  while (kernel_.Pauses(*this)) {
     {
       MutexLock lock(tg_->siglock);
       if (tg_->group_exit || dying_ || pending_.Has(SIGKILL) || tg_->pending.Has(SIGKILL)) break;

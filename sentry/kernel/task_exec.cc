@@ -266,6 +266,10 @@ Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
   task->fds_ = args.fds;
   task->fs_ = MakeRef<FsContext>(args.root, args.cwd, args.umask);
   GiveFirstNamespaces(*task, args.mounts, args.uts);
+  PidNamespace& pid_ns = args.pid_ns ? *args.pid_ns : *tasks_.first;
+  task->ns_.pid_for_children = RefPtr<PidNamespace>(&pid_ns);
+  if (args.ipc) task->ns_.ipc = args.ipc;
+  if (args.cgroup) task->ns_.cgroup = args.cgroup;
   task->creds_ = Ref<const Credentials>(std::move(loaded.creds));
   task->set_comm(image.comm);
   if (args.from_outside) {
@@ -280,7 +284,7 @@ Result<Ref<ThreadGroup>> Kernel::CreateProcess(const ProcessArgs& args) {
 
   MutexLock lock(tasks_.mu);
   const bool beside_init = bare_init_ && !args.from_outside;
-  TRY(AddProcessLocked(*tg, std::move(task)));
+  TRY(AddProcessLocked(pid_ns, *tg, std::move(task)));
   if (beside_init) {
     tg->parent = init_.get();
     tg->parent_tid = init_->tgid_;
@@ -304,8 +308,8 @@ void Kernel::GiveFirstNamespaces(Task& task, const Ref<MountNamespace>& mounts,
   task.ns_.pid_for_children = tasks_.first;
 }
 
-Result<void> Kernel::AddProcessLocked(ThreadGroup& tg, Ref<Task> leader) {
-  Ref<const Pid> numbers = TRY(tasks_.AllocatePid(*tasks_.first));
+Result<void> Kernel::AddProcessLocked(PidNamespace& ns, ThreadGroup& tg, Ref<Task> leader) {
+  Ref<const Pid> numbers = TRY(tasks_.AllocatePid(ns));
   const int pid = numbers->first();
   leader->pid_ = numbers;
   ForgetRareSettings(*leader);
@@ -322,10 +326,10 @@ Result<void> Kernel::AddProcessLocked(ThreadGroup& tg, Ref<Task> leader) {
   tasks_.AddGroupLocked(tg.pgrp);
   tasks_.AddTaskLocked(*numbers, *leader);
   tasks_.live++;
-  if (pid == 1) {
-    init_ = RefPtr<ThreadGroup>(&tg);
-    tasks_.first->init = &tg;
-    tasks_.first->had_init = true;
+  if (!ns.had_init) {
+    ns.init = &tg;
+    ns.had_init = true;
+    if (&ns == tasks_.first.get()) init_ = RefPtr<ThreadGroup>(&tg);
   }
   leader.Leak();  // the leader stays until the process is reaped
   return {};

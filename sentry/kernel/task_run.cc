@@ -196,7 +196,7 @@ void Task::Run() {
       in_guest_.store(false);
       continue;
     }
-    if (kernel_.paused()) {
+    if (kernel_.Pauses(*this)) {
       in_guest_.store(false);
       SleepWhilePaused();
       continue;

@@ -262,6 +262,38 @@ def names_on_a_network_of_its_own(docker):
 
 
 @case
+def network_of_another_container(docker):
+    first = docker.server("--name", "first")
+    address = docker.address(first)
+    second = docker.docker("run", "-d", "--runtime=runsc", "--network=container:first", "box", "httpd", "-f", "-p", "81",
+                           "-h", "/www").splitlines()[-1]
+    fetch(docker, "http://127.0.0.1/", "--network=container:first")
+    out = docker.run("--network=container:first", "box", "sh", "-c", "ip addr; ps; cat /proc/1/comm")
+    expect(address in out and "httpd" not in out, out)
+    # The second serves the first's loopback; its end leaves the first alone.
+    ask = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | timeout 5 nc 127.0.0.1 81"
+    for _ in range(30):
+        out = docker.docker("exec", first, "sh", "-c", ask, check=False)
+        if out.endswith("served"):
+            break
+        time.sleep(0.3)
+    expect(out.endswith("served"), out)
+    docker.docker("rm", "-f", second)
+    fetch(docker, "http://%s/" % address)
+    out = docker.docker("run", "--runtime=runsc", "--network=container:first", "--name", "code", "box", "sh", "-c",
+                        "exit 7", check=False)
+    expect(docker.docker("inspect", "-f", "{{.State.ExitCode}}", "code") == "7", out)
+
+
+@case
+def names_by_the_network_of_another_container(docker):
+    network = docker.network()
+    docker.server("--network", network, "--name", "web2")
+    docker.server("--network", network, "--name", "peer")
+    fetch(docker, "http://web2/", "--network=container:peer")
+
+
+@case
 def restart_keeps_the_network(docker):
     server = docker.server()
     docker.docker("restart", "-t", "1", server)

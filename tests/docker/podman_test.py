@@ -65,6 +65,15 @@ def test_life_of_a_container(podman):
     podman("rm", "a", check=0)
 
 
+def test_network_of_another_container(podman):
+    podman("run", "-d", "--name", "first", "--network=none", "box", "httpd", "-f", "-p", "80", "-h", "/", check=0)
+    ask = "printf 'GET /nothing HTTP/1.0\\r\\n\\r\\n' | nc 127.0.0.1 80; ps"
+    join = ("run", "--rm", "--network=container:first", "box", "sh", "-c", ask)
+    out = eventually(lambda: [o for o in [podman(*join).out] if "404" in o], "an answer from the first")[0]
+    expect("httpd" not in out, out)
+    podman("rm", "-f", "-t", "0", "first", check=0)
+
+
 def test_options(podman):
     shared = os.path.join(podman.folder, "shared")
     os.mkdir(shared)
