@@ -5,6 +5,8 @@ set -eu
 if [ -z "${RW_NET:-}" ]; then
   RW_NET=1 exec unshare -n bash "$0"
 fi
+# Nothing is sent of its own accord.
+echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6
 ip link set lo up
 ip link add d0 type veth peer name d9
 ip link set d9 up
