@@ -82,7 +82,7 @@ SysResult DoAccept(Task& t, int fd, GuestAddr addr, GuestAddr length, int flags)
     TRY(fresh->SetFlags(fresh->flags() | O_NONBLOCK));
   }
   if (!addr.IsNull()) {
-    Result<SocketAddress> peer = fresh->PeerName();
+    Result<SocketAddress> peer = fresh->AcceptedName();
     if (!peer.ok()) return Errno(ECONNABORTED);
     TRY(CopyOutAddress(t, *peer, addr, length));
   }

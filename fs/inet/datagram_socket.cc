@@ -70,7 +70,11 @@ Result<void> DatagramSocket::Connect(Task&, const SocketAddress& a, bool) {
     TRY(FromNet(udp_->Autobind()));
   }
   const net::SockAddr to = TRY(ParseConnect(a));
-  return FromNet(endpoint().Connect(to));
+  TRY(FromNet(endpoint().Connect(to)));
+  // __ip4_datagram_connect() writes where corked data are to go.
+  MutexLock lock(mu_);
+  if (corked_ && to.addr.Unmapped().is_v4() && to.port != 0) corked_->params.to = to;
+  return {};
 }
 
 Result<SocketAddress> DatagramSocket::LocalName() {
@@ -142,6 +146,15 @@ Result<void> DatagramSocket::Uncork() {
   return {};
 }
 
+// udp_sendmsg(): what is added to corked data goes where those go, whatever the address. udpv6_sendmsg() looks
+// at one all the same.
+bool DatagramSocket::AddsToCorked(const SocketAddress* to) {
+  if (!udp_ || to == nullptr) return false;
+  if (is_v6() && (to->size < sizeof(uint16_t) || to->family() != AF_UNSPEC)) return false;
+  MutexLock lock(mu_);
+  return corked_.has_value();
+}
+
 Result<size_t> DatagramSocket::SendMsg(Task& t, SendArgs& args) {
   const size_t size = args.src.remaining();
   // inet_send_prepare(): whatever comes of the call, the socket has a port from here on.
@@ -157,10 +170,17 @@ Result<size_t> DatagramSocket::SendMsg(Task& t, SendArgs& args) {
     const int64_t only = TRY(GetNumber(net::Option::kV6Only));
     return Errno(only != 0 ? ENETUNREACH : EOPNOTSUPP);
   }
-  params.to = TRY(ParseDestination(args.to));
+  if (!AddsToCorked(args.to)) params.to = TRY(ParseDestination(args.to));
   if (size > kMaxDatagram) {
-    const bool connected = endpoint().RemoteAddress().ok();
-    return Errno(!params.to && !connected ? EDESTADDRREQ : EMSGSIZE);
+    net::NetResult<net::SockAddr> peer = endpoint().RemoteAddress();
+    if (!params.to && !peer.ok()) return Errno(EDESTADDRREQ);
+    const bool v4 = (params.to ? params.to->addr : peer.value().addr).Unmapped().is_v4();
+    if (!udp_ || v4) return Errno(EMSGSIZE);
+    // The stack finds the way first, then says that it is too large, in the queue of errors as well.
+    Ref<net::Buffer> any = net::Buffer::New(kMaxDatagram + 1);
+    any->set_used(kMaxDatagram + 1);
+    TRY(SendNow(net::Chain(net::Slice(std::move(any), 0, kMaxDatagram + 1)), params));
+    return Errno(EMSGSIZE);
   }
   params.gso_size = static_cast<uint16_t>(gso_size_.load());
   bool to_v4 = false;
@@ -176,6 +196,12 @@ Result<size_t> DatagramSocket::SendMsg(Task& t, SendArgs& args) {
     // Whom it is for is looked at first.
     if (!params.to && !endpoint().RemoteAddress().ok()) return Errno(EDESTADDRREQ);
     return control.error();
+  }
+  const int own_icmp = is_v6() ? int{IPPROTO_ICMPV6} : int{IPPROTO_ICMP};
+  const bool icmp = protocol() == own_icmp;
+  if (size < 2 && icmp && type() == SOCK_RAW) {
+    const int64_t included = TRY(GetNumber(net::Option::kHeaderIncluded));
+    if (included == 0) return Errno(EFAULT);  // raw_probe_proto_opt() reads the type and the code
   }
   params.dont_route = (args.flags & MSG_DONTROUTE) != 0;
   if ((udp_ || type() == SOCK_RAW) && (args.flags & kProbe) != 0) {
@@ -393,7 +419,8 @@ Result<void> DatagramSocket::GetOption(int level, int name, OptionOut& out) {
 }
 
 Socket::MemoryUse DatagramSocket::MemoryInUse() {
-  return {.receive = static_cast<uint32_t>(udp_ ? udp_->QueuedBytes() : raw_->QueuedBytes())};
+  return {.receive = static_cast<uint32_t>(udp_ ? udp_->QueuedBytes() : raw_->QueuedBytes()),
+          .drops = udp_ ? udp_->Drops() : 0};
 }
 
 Result<int64_t> DatagramSocket::DoIoctl(Task& t, uint32_t cmd, uint64_t arg) {

@@ -35,6 +35,7 @@ class DatagramSocket final : public InetSocket {
   Result<void> Uncork();
   // Whether MSG_MORE holds back what is sent: not of ping sockets, nor where the header comes from the user.
   bool MayCork();
+  bool AddsToCorked(const SocketAddress* to);
   Result<net::Datagram> Take(bool peek, bool wait, size_t* skip);
 
   Result<void> SetOption(int level, int name, OptionIn& in) override;

@@ -122,7 +122,7 @@ Result<void> ReadIpv6Level(Task& t, const ControlMessage& c, net::SendParams* p)
     case IPV6_TCLASS: {
       const int32_t v = TRY(c.Value<int32_t>());
       if (v < -1 || v > 255) return Errno(EINVAL);
-      if (v >= 0) p->tos = static_cast<uint8_t>(v);
+      p->tos = static_cast<uint8_t>(v);  // -1 is all ones, not the socket's own
       return {};
     }
     case IPV6_DONTFRAG: {

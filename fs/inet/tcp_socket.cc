@@ -104,6 +104,10 @@ Result<Ref<Socket>> TcpSocket::Accept(Task& t, bool wait) {
   return Ref<Socket>(std::move(socket));
 }
 
+Result<SocketAddress> TcpSocket::AcceptedName() {
+  return ToSocketAddress(family(), tcp_->Accepted());
+}
+
 Result<size_t> TcpSocket::SendUrgent(Task& t, SendArgs& args) {
   std::byte last;
   TRY(args.src.Get(std::span(&last, 1)));
@@ -184,14 +188,22 @@ Result<size_t> TcpSocket::SendMsg(Task& t, SendArgs& args) {
       Ref<net::Buffer> buffer = net::Buffer::New(want);
       Result<size_t> got =
           PeekWhole(args.src, std::as_writable_bytes(std::span(buffer->data(), want)));
-      if (!got.ok()) return done > 0 ? Result<size_t>(done) : Result<size_t>(got.error());
+      if (!got.ok()) {
+        if (done == 0) return got.error();
+        tcp_->Push();
+        return done;
+      }
       buffer->set_used(*got);
       chain = net::Chain(net::Slice(std::move(buffer), 0, *got));
       if (notes) noted = chain.slices().front();
     }
     const bool more = more_follows || done + chain.size() < plain;
-    n = Wait(t, wait, EPOLLOUT, options_.send_timeout_ns,
-             [&] { return FromNet(tcp_->Send(chain, more)); });
+    n = Wait(t, wait, EPOLLOUT, options_.send_timeout_ns, [&] {
+      Result<size_t> taken = FromNet(tcp_->Send(chain, more));
+      // tcp_sendmsg_locked() at wait_for_space: nothing is held back while the writer waits.
+      if (!taken.ok() && taken.error().Is(EAGAIN) && done > 0) tcp_->Push();
+      return taken;
+    });
     if (!n.ok()) break;
     args.src.Advance(*n);
     done += *n;
@@ -209,21 +221,23 @@ Result<size_t> TcpSocket::SendMsg(Task& t, SendArgs& args) {
 
 // tcp_recv_urg().
 Result<size_t> TcpSocket::ReceiveUrgent(ReceiveArgs& args) {
-  const uint8_t byte = TRY(FromNet(tcp_->ReceiveUrgent((args.flags & MSG_PEEK) != 0)));
+  const std::optional<uint8_t> byte =
+      TRY(FromNet(tcp_->ReceiveUrgent((args.flags & MSG_PEEK) != 0)));
+  if (!byte) return size_t{0};
   args.out_flags |= MSG_OOB;
   if (args.dst.remaining() == 0) {
     args.out_flags |= MSG_TRUNC;
     return size_t{0};
   }
-  TRY(args.dst.Put(std::as_bytes(std::span(&byte, 1))));
+  if ((args.flags & MSG_TRUNC) == 0) TRY(args.dst.Put(std::as_bytes(std::span(&*byte, 1))));
   return size_t{1};
 }
 
-Result<size_t> TcpSocket::TakeReadable(IoDst& dst, uint32_t flags, size_t want, size_t skip) {
+Result<size_t> TcpSocket::TakeReadable(IoDst& dst, uint32_t flags, size_t want, size_t skip, bool some) {
   OneReader::Turn turn(reader_);
-  // A call for nothing waits for something all the same.
-  const net::Chain chain = TRY(FromNet(tcp_->Peek(std::max<size_t>(want, 1), skip)));
-  if (want == 0) return size_t{0};
+  const bool keep = (flags & MSG_PEEK) != 0;
+  const net::Chain chain = TRY(FromNet(tcp_->Peek(want, skip, some, keep)));
+  if (want == 0) return size_t{0};  // but it waits for something all the same
   size_t done = 0;
   if ((flags & MSG_TRUNC) != 0) {
     done = std::min(chain.size(), want);  // thrown away
@@ -238,7 +252,7 @@ Result<size_t> TcpSocket::TakeReadable(IoDst& dst, uint32_t flags, size_t want, 
       done += *put;
     }
   }
-  if ((flags & MSG_PEEK) == 0 && done > 0) tcp_->Consume(done);
+  if (!keep && done > 0) tcp_->Consume(done);
   return done;
 }
 
@@ -259,7 +273,7 @@ Result<size_t> TcpSocket::RecvMsg(Task& t, ReceiveArgs& args) {
   for (;;) {
     Result<size_t> n = Wait(t, wait && done < std::max<size_t>(target, 1), kReadEvents,
                             options_.receive_timeout_ns, [&] {
-                              return TakeReadable(args.dst, args.flags, length - done, skip);
+                              return TakeReadable(args.dst, args.flags, length - done, skip, done > 0);
                             });
     if (!n.ok()) {
       if (done == 0) return n.error();

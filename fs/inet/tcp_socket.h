@@ -12,6 +12,7 @@ class TcpSocket final : public InetSocket {
  public:
   static Ref<TcpSocket> Create(Task& t, int family, uint32_t flags);
 
+  Result<SocketAddress> AcceptedName() override;
   Result<void> Connect(Task& t, const SocketAddress& address, bool wait) override;
   Result<void> Listen(Task& t, int backlog) override;
   Result<Ref<Socket>> Accept(Task& t, bool wait) override;
@@ -28,8 +29,8 @@ class TcpSocket final : public InetSocket {
   Result<size_t> ConnectFast(Task& t, const net::SockAddr& to, SendArgs& args, bool wait);
   void NoteWhenAcked(net::QueuedError note) override { tcp_->NoteAcked(std::move(note)); }
   Result<size_t> ReceiveUrgent(ReceiveArgs& args);
-  // What is there, up to `want` bytes from `skip` on; EAGAIN, 0 at the end.
-  Result<size_t> TakeReadable(IoDst& dst, uint32_t flags, size_t want, size_t skip);
+  // What is there, up to `want` bytes from `skip` on; EAGAIN, 0 at the end. `some`: as TcpEndpoint::Peek.
+  Result<size_t> TakeReadable(IoDst& dst, uint32_t flags, size_t want, size_t skip, bool some);
   Result<int> FinishConnect(Task& t, const net::SockAddr& to, bool wait);
 
   Result<void> SetOption(int level, int name, OptionIn& in) override;

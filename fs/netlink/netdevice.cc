@@ -120,11 +120,16 @@ Result<int64_t> InetIoctl(Task& t, net::Stack& stack, uint32_t cmd, uint64_t arg
   SockaddrIn sin = Get<SockaddrIn>(r);
   if (!get) {
     TRY(NeedAdmin(t));
-    if (sin.family != AF_INET) return Errno(EINVAL);
+    if (sin.family != AF_INET && cmd != SIOCSIFFLAGS) return Errno(EINVAL);
   }
   const std::optional<net::InterfaceInfo> i = stack.FindInterfaceInfo(std::string_view(name));
   if (!i) return Errno(ENODEV);
   const net::InterfaceAddress* have = FindV4(*i, label);
+  if (cmd == SIOCSIFFLAGS) {  // of an alias, which goes when it is taken down
+    if (have == nullptr) return Errno(EADDRNOTAVAIL);
+    if ((Get<uint16_t>(r) & IFF_UP) == 0) TRY(FromNet(stack.RemoveAddress(i->index, have->prefix)));
+    return 0;
+  }
   if (have == nullptr && cmd != SIOCSIFADDR) return Errno(EADDRNOTAVAIL);
   if (get) {
     switch (cmd) {
@@ -180,7 +185,8 @@ Result<int64_t> InetIoctl(Task& t, net::Stack& stack, uint32_t cmd, uint64_t arg
     TRY(FromNet(stack.RemoveAddress(i->index, have->prefix)));
   }
   if (cmd == SIOCSIFADDR && given.IsAny()) return 0;
-  TRY(FromNet(stack.PutAddress(i->index, a, false)));
+  Result<void> put = FromNet(stack.PutAddress(i->index, a, false));
+  if (!put.ok() && cmd == SIOCSIFADDR) return put.error();  // inet_insert_ifa()'s answer is lost for the rest
   return 0;
 }
 
@@ -259,8 +265,9 @@ Result<void> SetLink(net::Stack& stack, const IfReq& r, const net::InterfaceInfo
     case SIOCSIFMAP: return Errno(EOPNOTSUPP);
     case SIOCADDMULTI:
     case SIOCDELMULTI:
-      if (Get<uint16_t>(r) != AF_UNSPEC) return Errno(EINVAL);
+      if (Get<uint16_t>(r) != AF_UNSPEC || i.kind == net::LinkKind::kLoopback) return Errno(EINVAL);
       return {};
+    case SIOCSIFSLAVE: return Errno(EINVAL);
     case SIOCSIFTXQLEN: {
       const int32_t n = Get<int32_t>(r);
       if (n < 0) return Errno(EINVAL);
@@ -282,6 +289,8 @@ Result<int64_t> LinkIoctl(Task& t, net::Stack& stack, uint32_t cmd, uint64_t arg
   TRY(t.CopyIn(GuestAddr(arg), std::as_writable_bytes(std::span(&r, 1))));
   r.name[sizeof(r.name) - 1] = 0;
   std::string name = NameOf(r);
+  const bool alias = name.find(':') != std::string::npos;
+  if (alias && cmd == SIOCSIFFLAGS) return InetIoctl(t, stack, cmd, arg);
   name = name.substr(0, name.find(':'));
   if (set) {
     TRY(NeedAdmin(t));
@@ -418,11 +427,12 @@ Result<int64_t> ArpIoctl(Task& t, net::Stack& stack, uint32_t cmd, uint64_t arg)
 Result<int64_t> Ethtool(Task& t, net::Stack& stack, uint64_t arg) {
   IfReq r;
   TRY(t.CopyIn(GuestAddr(arg), std::as_writable_bytes(std::span(&r, 1))));
-  const std::optional<net::InterfaceInfo> i =
-      stack.FindInterfaceInfo(std::string_view(NameOf(r)));
-  if (!i) return Errno(ENODEV);
   const GuestAddr data(Get<uint64_t>(r));
   const uint32_t cmd = TRY(UserIn<uint32_t>(data).CopyIn(t));
+  const std::string name = NameOf(r);
+  const std::optional<net::InterfaceInfo> i =
+      stack.FindInterfaceInfo(std::string_view(name).substr(0, name.find(':')));
+  if (!i) return Errno(ENODEV);
   const auto value = [&](uint32_t v) -> Result<int64_t> {
     const uint32_t out[2] = {cmd, v};
     TRY(t.CopyOut(data, std::as_bytes(std::span(out))));
@@ -473,6 +483,25 @@ Result<int64_t> Ethtool(Task& t, net::Stack& stack, uint64_t arg) {
   }
 }
 
+Result<IfReq> CopyInRequest(Task& t, uint64_t arg) {
+  IfReq r;
+  TRY(t.CopyIn(GuestAddr(arg), std::as_writable_bytes(std::span(&r, 1))));
+  return r;
+}
+
+// What only a driver could answer, and no device here has one that does.
+bool OfDriver(uint32_t cmd) {
+  if (cmd >= SIOCDEVPRIVATE && cmd < SIOCDEVPRIVATE + 16) return true;
+  if (cmd >= SIOCBONDENSLAVE && cmd <= SIOCBONDCHANGEACTIVE) return true;
+  return cmd == SIOCGMIIPHY || cmd == SIOCGMIIREG || cmd == SIOCWANDEV || cmd == SIOCGHWTSTAMP;
+}
+
+// sock_do_ioctl(): who asks for what nobody knows has to bring a request all the same.
+Result<int64_t> Unknown(Task& t, uint32_t cmd, uint64_t arg) {
+  if ((cmd >> 8 & 0xff) == 0x89) TRY(CopyInRequest(t, arg));
+  return Errno(ENOTTY);
+}
+
 }  // namespace
 
 Result<int64_t> DeviceIoctl(Task& t, Socket& s, uint32_t cmd, uint64_t arg) {
@@ -499,24 +528,30 @@ Result<int64_t> DeviceIoctl(Task& t, Socket& s, uint32_t cmd, uint64_t arg) {
     case SIOCSIFNAME:
     case SIOCADDMULTI:
     case SIOCDELMULTI:
+    case SIOCSIFSLAVE:
       return LinkIoctl(t, stack, cmd, arg, true);
     case SIOCETHTOOL: return Ethtool(t, stack, arg);
     default: break;
   }
-  // Private calls of drivers: none has any.
-  if (cmd >= SIOCDEVPRIVATE && cmd < SIOCDEVPRIVATE + 16) {
-    IfReq r;
-    TRY(t.CopyIn(GuestAddr(arg), std::as_writable_bytes(std::span(&r, 1))));
-    if (stack.IndexOf(NameOf(r)) == 0) return Errno(ENODEV);
+  if (OfDriver(cmd)) {
+    const IfReq r = TRY(CopyInRequest(t, arg));
+    if (cmd == SIOCGMIIPHY || cmd == SIOCGMIIREG) TRY(NeedAdmin(t));
+    const std::string name = NameOf(r);
+    if (stack.IndexOf(name.substr(0, name.find(':'))) == 0) return Errno(ENODEV);
     return Errno(EOPNOTSUPP);
   }
   // The rest is the address family's.
   if (s.family() == AF_INET6) {
     if (cmd == SIOCSIFADDR || cmd == SIOCDIFADDR) return Inet6Ioctl(t, stack, cmd, arg);
-    return Errno(ENOTTY);
+    return Unknown(t, cmd, arg);
   }
-  if (s.family() != AF_INET && s.family() != AF_PACKET) return Errno(ENOTTY);
+  if (s.family() != AF_INET && s.family() != AF_PACKET) return Unknown(t, cmd, arg);
   switch (cmd) {
+    case SIOCGIFPFLAGS:
+    case SIOCSIFPFLAGS:
+      if (s.family() != AF_INET) return Unknown(t, cmd, arg);
+      TRY(CopyInRequest(t, arg));
+      return Errno(EINVAL);
     case SIOCGIFADDR:
     case SIOCSIFADDR:
     case SIOCGIFBRDADDR:
@@ -531,7 +566,7 @@ Result<int64_t> DeviceIoctl(Task& t, Socket& s, uint32_t cmd, uint64_t arg) {
     case SIOCGARP:
     case SIOCSARP:
     case SIOCDARP: return ArpIoctl(t, stack, cmd, arg);
-    default: return Errno(ENOTTY);
+    default: return Unknown(t, cmd, arg);
   }
 }
 

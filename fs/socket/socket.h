@@ -174,6 +174,8 @@ class Socket : public File {
   virtual Result<void> Shutdown(Task& t, int how);
   virtual Result<SocketAddress> LocalName();
   virtual Result<SocketAddress> PeerName();
+  // The same for accept, which tells of a connection that is over meanwhile, too.
+  virtual Result<SocketAddress> AcceptedName() { return PeerName(); }
   // SIGPIPE is sent by these where Linux does.
   virtual Result<size_t> SendMsg(Task& t, SendArgs& args) = 0;
   virtual Result<size_t> RecvMsg(Task& t, ReceiveArgs& args) = 0;
@@ -230,7 +232,7 @@ class Socket : public File {
   virtual Result<uint32_t> BufferSize(int name);
   // What counts against them: SO_MEMINFO's rmem, wmem and wmem_queued.
   struct MemoryUse {
-    uint32_t receive = 0, send = 0, queued = 0;
+    uint32_t receive = 0, send = 0, queued = 0, drops = 0;
   };
   virtual MemoryUse MemoryInUse() { return {}; }
   virtual int TakeSocketError() { return 0; }

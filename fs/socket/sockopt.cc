@@ -444,7 +444,7 @@ Result<void> Socket::GetSocketOption(int name, OptionOut& out) {
       const uint32_t receive = TRY(BufferSize(SO_RCVBUF));
       const uint32_t send = TRY(BufferSize(SO_SNDBUF));
       const MemoryUse use = MemoryInUse();
-      out.Put(std::array<uint32_t, 9>{use.receive, receive, use.send, send, 0, use.queued, 0, 0, 0});
+      out.Put(std::array<uint32_t, 9>{use.receive, receive, use.send, send, 0, use.queued, 0, 0, use.drops});
       break;
     }
     case SO_COOKIE:

@@ -208,7 +208,8 @@ void Stack::SendIcmpError(const IpReceived& about, const Slice& datagram, uint8_
       return;
     }
   }
-  if (!icmp_limit_.Allow(about.src, now_)) {
+  // icmpv4_xrlim_allow(): what stays on the loopback floods nobody else.
+  if (!IsLocal(about.src) && !icmp_limit_.Allow(about.src, now_)) {
     count.out_rate_limited++;
     return;
   }

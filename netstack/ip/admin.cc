@@ -38,6 +38,7 @@ NetResult<void> Stack::PutAddress(IfIndex iface, const InterfaceAddress& given, 
   if (addr.IsNone() || given.prefix.len > addr.size() * 8) return NetError::kInvalid;
   if (addr.is_v6()) {
     if (addr.IsAny() || addr.IsMulticast()) return NetError::kAddrNotAvail;
+    if (addr.IsLoopback() && !i->is_loopback()) return NetError::kAddrNotAvail;  // ipv6_add_addr()
     if (i->ipv6_disabled) return NetError::kAccess;
   } else if (addr.IsAny() || addr.IsMulticast() || addr.IsLimitedBroadcast()) {
     return NetError::kInvalid;
@@ -179,9 +180,12 @@ void Stack::RemoveAddressLocked(Interface& i, const IpPrefix& prefix) {
 // ---- Routes ----
 
 NetResult<void> Stack::CheckNextHop(RouteEntry& r, IpAddr& gateway, IfIndex& oif, bool onlink) {
-  if (!gateway.IsNone() && (oif == 0 || !onlink)) {
+  // ip6_validate_gw(): a neighbour by its link-local address needs no way there.
+  const bool neighbour = gateway.is_v6() && gateway.IsLinkLocal() && oif != 0;
+  if (!gateway.IsNone() && !neighbour && (oif == 0 || !onlink)) {
     NetResult<Route> via = FindRoute({.dst = gateway, .oif = oif});
-    if (!via.ok()) return via.error() == NetError::kNoDevice ? via.error() : NetError::kNetUnreach;
+    if (!via.ok() && via.error() == NetError::kNoDevice) return via.error();
+    if (!via.ok()) return gateway.is_v6() ? NetError::kHostUnreach : NetError::kNetUnreach;
     if (via->kind == Route::Kind::kLocal) {
       return r.dst.addr.is_v6() ? NetError::kInvalid : NetError::kNetUnreach;
     }

@@ -177,7 +177,9 @@ NetResult<size_t> RawEndpoint::Send(Chain data, const SendParams& params) {
   if (params.hold) return size;
 
   const bool v4 = family_ == Family::kV4;
-  IpSend ip{route.src, to.addr, protocol_, params.ttl.value_or(TtlFor(to.addr)),
+  // rawv6_sendmsg(): who has no protocol of its own says it by the port.
+  const uint8_t said = !v4 && params.to && protocol_ == kProtoRaw ? static_cast<uint8_t>(to.port) : uint8_t{0};
+  IpSend ip{route.src, to.addr, said != 0 ? said : protocol_, params.ttl.value_or(TtlFor(to.addr)),
             params.tos.value_or(TosFor(to.addr))};
   Own(ip);
   const bool icmp6 = protocol_ == kProtoIcmpv6 && !v4;

@@ -156,10 +156,14 @@ void Stack::TransmitRawFrame(Interface& iface, Packet frame) {
   iface.counters.tx_packets++;
   iface.counters.tx_bytes += frame.size();
   if (!taps_.empty()) {
-    const size_t header = iface.config.kind == LinkKind::kEthernet ? kEthHeader : 0;
+    const bool ethernet = iface.config.kind == LinkKind::kEthernet || iface.is_loopback();
+    const size_t header = ethernet ? kEthHeader : 0;
     const Slice flat = frame.Flatten();
     TapFrame(iface, flat.span(), header, true);
+    // What comes back and is neither IPv4 nor IPv6 is nobody's but theirs who listen to all.
+    if (iface.is_loopback()) TapFrame(iface, flat.span(), header, false);
   }
+  if (iface.is_loopback()) return;
   if (iface.bridge) return BridgeOut(iface, std::move(frame), 0);
   if (iface.config.lower != 0) return VlanOut(iface, std::move(frame));
   iface.sink->Transmit(std::move(frame));

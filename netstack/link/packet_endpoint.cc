@@ -52,7 +52,11 @@ NetResult<size_t> PacketEndpoint::Send(Chain data, IfIndex iface, const MacAddr&
   if (i->is_loopback()) {
     const Slice flat = p.Flatten();
     const uint16_t type = Load16(flat.data() + 12);
-    if (type == kEthIpv4 || type == kEthIpv6) stack_->LoopDatagram(flat.Sub(kEthHeader));
+    if (type == kEthIpv4 || type == kEthIpv6) {
+      stack_->LoopDatagram(flat.Sub(kEthHeader));
+    } else {
+      stack_->TransmitRawFrame(*i, Packet(Chain(flat)));
+    }
     return size;
   }
   stack_->TransmitRawFrame(*i, std::move(p));
@@ -202,6 +206,7 @@ void PacketEndpoint::OnFrame(Interface& iface, ByteSpan frame, size_t link_heade
   if (fanout_ && fanout_->Choose(*stack_, serial, frame, link_header) != this) return;
   ByteSpan kept = raw_ ? frame : frame.subspan(link_header);
   const size_t whole = kept.size();
+  if (whole == 0) return;  // run_filter() of no filter gives the length
   if (filter_) {
     FilterInput in;
     in.data = kept;

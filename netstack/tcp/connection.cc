@@ -226,6 +226,11 @@ void TcpConnection::Send(Chain data, bool push, TimePoint now) {
   Output(now);
 }
 
+void TcpConnection::Push(TimePoint now) {
+  more_follows_ = false;
+  Output(now, true);
+}
+
 void TcpConnection::SendUrgent(uint8_t byte, TimePoint now) {
   send_.AppendCopy({&byte, 1});
   NoteWritten();
@@ -246,12 +251,14 @@ Chain TcpConnection::Peek(size_t n, size_t skip) const {
   return receive_.Peek(n, skip + hole);
 }
 
+void TcpConnection::SkipUrgent() {
+  receive_.Consume(1);
+  read_at_++;
+  urgent_state_ = Urgent::kNone;
+}
+
 void TcpConnection::Consume(size_t n, TimePoint now) {
-  if (urgent_state_ != Urgent::kNone && urgent_at_ == read_at_ && !settings_.oob_inline &&
-      !receive_.empty()) {
-    receive_.Consume(1);
-    read_at_++;
-  }
+  if (UrgentNext()) SkipUrgent();
   n = std::min(n, receive_.bytes());
   receive_.Consume(n);
   read_at_ += n;

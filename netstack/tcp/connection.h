@@ -68,6 +68,8 @@ class TcpConnection {
   // Preconditions: the write side is open. Takes all of data.
   void Send(Chain data, bool push, TimePoint now);
   void SendUrgent(uint8_t byte, TimePoint now);
+  // What the window lets out goes, however small: TCP_NAGLE_PUSH.
+  void Push(TimePoint now);
   // Readable bytes up to n; stops at the urgent mark.
   Chain Peek(size_t n, size_t skip = 0) const;
   // Takes n of them away.
@@ -80,6 +82,11 @@ class TcpConnection {
     return urgent_state_ != Urgent::kNone && urgent_at_ == read_at_ && !settings_.oob_inline &&
            Readable() > 0;
   }
+  // Takes that byte away, as a plain read does that comes to it. Preconditions: UrgentNext().
+  void SkipUrgent();
+  void SetOobInline(bool on) { settings_.oob_inline = on; }
+  // shutdown came before connect: a simultaneous open ends with a FIN.
+  void ShutEarly() { shut_early_ = true; }
   // What a read could give before the mark (tcp_inq()).
   size_t ReadableToMark() const {
     const size_t all = Readable();
@@ -87,6 +94,10 @@ class TcpConnection {
     return static_cast<size_t>(std::min<uint64_t>(all, urgent_at_ - read_at_));
   }
   bool AtMark(size_t ahead = 0) const;
+  // Whether MSG_OOB has something to give, or to wait for.
+  bool UrgentLeft() const {
+    return !settings_.oob_inline && (urgent_state_ == Urgent::kNotYet || urgent_state_ == Urgent::kValid);
+  }
   bool HasUrgent() const { return urgent_state_ == Urgent::kValid; }
   void ShutdownWrite(TimePoint now);
   void ShutdownRead();
@@ -104,7 +115,11 @@ class TcpConnection {
   size_t unsent() const {
     return static_cast<size_t>(send_.end() - std::min(snd_nxt_, send_.end()));
   }
-  size_t unacked() const { return send_.bytes(); }
+  // Sequence numbers of ours that the peer has not acknowledged, a FIN's among them.
+  size_t unacked() const {
+    const bool fin = fin_queued_ && !finished_ && snd_una_ <= send_.end();
+    return send_.bytes() + (fin ? 1 : 0);
+  }
   uint64_t written() const { return send_.end() - 1; }
   uint64_t arrived() const { return std::max<uint64_t>(std::min(snd_una_, send_.end()), 1) - 1; }
   uint32_t mss() const { return EffectiveMss(); }
@@ -247,6 +262,7 @@ class TcpConnection {
   std::optional<uint64_t> urgent_out_;  // one past the urgent byte
   bool fin_queued_ = false;
   bool active_ = false;         // connect made it
+  bool shut_early_ = false;
 
   // Congestion.
   CongestionState cc_;

@@ -121,11 +121,13 @@ NetResult<void> TcpEndpoint::DoBind(const SockAddr& given) {
   NetResult<uint16_t> port = stack_->tcp().Bind(*this, a.port, b);
   if (!port.ok()) {
     local_ = before;
+    local_.addr = IpAddr::Any(family_);  // __inet_bind() leaves none
     return port.error();
   }
   local_.port = *port;
   bound_ = b;
   bound_by_user_ = true;
+  addr_by_user_ = !a.addr.IsAny();
   port_by_user_ = a.port != 0;
   return {};
 }
@@ -163,7 +165,7 @@ NetResult<void> TcpEndpoint::DoConnect(const SockAddr& given) {
         TRY(Disconnect());
         return *e;
       }
-      if (connection_->state() == TcpState::kClosed && !was_connected_) {
+      if (connection_->state() == TcpState::kClosed) {
         TRY(Disconnect());
         return NetError::kAborted;
       }
@@ -231,6 +233,7 @@ NetResult<void> TcpEndpoint::DoConnect(const SockAddr& given) {
   if (opt(Option::kMaxSegment) != 0) {
     mss = std::min(mss, static_cast<uint32_t>(opt(Option::kMaxSegment)));
   }
+  error_.reset();  // tcp_connect_init()
   connection_ = std::make_unique<TcpConnection>(*this, MakeSettings(), mss);
   stack_->counters().tcp.active_opens++;
   Chain on_syn;
@@ -241,6 +244,9 @@ NetResult<void> TcpEndpoint::DoConnect(const SockAddr& given) {
     on_syn = fast_data_->Sub(0, std::min(fast_data_->size(), room > 40 ? room - 40 : 0));
     fast_taken_ = on_syn.size();
   }
+  // A shutdown from before connect stays, but sends nothing by itself.
+  if (shut_write_) connection_->ShutEarly();
+  if (shut_read_) connection_->ShutdownRead();
   connection_->Connect(stack_->tcp().InitialSequence(tuple_),
                        stack_->tcp().TimestampOffset(tuple_), stack_->now(), fast,
                        std::move(on_syn));
@@ -285,7 +291,7 @@ NetResult<void> TcpEndpoint::Disconnect() {
   // SOCK_BINDADDR_LOCK and SOCK_BINDPORT_LOCK: what bind did not name goes; the number of the port is seen until
   // there is another (inet_sport).
   if (bound_ && bound_by_user_) {
-    local_.addr = bound_->addr;
+    local_.addr = addr_by_user_ || bound_->addr.IsAny() ? bound_->addr : IpAddr::Any(family_);
     bound_by_user_ = !was_open || port_by_user_ || !local_.addr.IsAny();
   }
   if (bound_ && (!bound_by_user_ || (was_open && !port_by_user_))) Unbind();
@@ -332,6 +338,11 @@ NetResult<Ref<TcpEndpoint>> TcpEndpoint::Accept() {
   RefPtr<TcpEndpoint> child = listener_->TakeWaiting();
   if (!child) return NetError::kWouldBlock;
   return Ref<TcpEndpoint>(std::move(child));
+}
+
+SockAddr TcpEndpoint::Accepted() {
+  StackEntry entry(*stack_);
+  return remote_ ? ToUser(*remote_) : SockAddr{IpAddr::Any(family_), 0, 0};
 }
 
 Ref<TcpEndpoint> TcpEndpoint::MakeChild(TcpEndpoint& parent, const FourTuple& tuple, IfIndex iface,
@@ -436,6 +447,9 @@ Ref<TcpEndpoint> TcpEndpoint::MakeFastChild(TcpEndpoint& parent, const FourTuple
   c.stack_->tcp().Share(tuple.local_port, b);
   c.registered_ = true;
   c.was_connected_ = true;
+  c.bound_by_user_ = parent.bound_by_user_;  // sk_userlocks
+  c.addr_by_user_ = parent.addr_by_user_;
+  c.port_by_user_ = parent.port_by_user_;
   uint32_t mss = MssOf(*c.stack_, route);
   if (c.opt(Option::kMaxSegment) != 0) {
     mss = std::min(mss, static_cast<uint32_t>(c.opt(Option::kMaxSegment)));
@@ -475,10 +489,13 @@ NetResult<void> TcpEndpoint::DoShutdown(bool read, bool write) {
     return NetError::kNotConnected;
   }
   if (connection_->state() == TcpState::kSynSent) {
-    connection_->Close(true, stack_->now());
-    connecting_ = false;
+    TRY(Disconnect());
+    Notify(kReadable | kWritable | kError | kHangup);
     return {};
   }
+  // The result of connect is told by this: SS_CONNECTED, or SS_DISCONNECTING before there is one.
+  dead_end_ = connecting_ && connection_->state() == TcpState::kSynReceived;
+  connecting_ = false;
   if (read) connection_->ShutdownRead();
   if (write) connection_->ShutdownWrite(stack_->now());
   Rearm();
@@ -521,8 +538,8 @@ void TcpEndpoint::OnClosed(std::optional<NetError> error) {
     if (stack_->tcp().orphans > 0) stack_->tcp().orphans--;
   }
   if (error) SetError(*error);
-  // The port stays taken while the socket that was bound to it lives.
-  if (closed_ || !bound_by_user_) Unbind();
+  // tcp_set_state(): a port that bind named stays taken while the socket lives, one that was chosen does not.
+  if (closed_ || !port_by_user_) Unbind();
   Notify(kReadable | kWritable | kHangup | kReadHangup | (error ? kError : 0u));
   if (registered_) {
     registered_ = false;
@@ -652,7 +669,6 @@ void TcpEndpoint::Emit(TcpSegment& seg, Chain payload, uint32_t mss, bool ecn_ca
 NetResult<size_t> TcpEndpoint::SendChecks(size_t want) {
   if (std::optional<NetError> e = TakeErrorLocked()) return *e;
   if (!connection_) return NetError::kPipe;
-  if (shut_write_) return NetError::kPipe;  // before it was connected
   switch (connection_->state()) {
     case TcpState::kSynReceived:
       if (connection_->fast_child()) break;
@@ -665,7 +681,7 @@ NetResult<size_t> TcpEndpoint::SendChecks(size_t want) {
     default:
       return NetError::kPipe;
   }
-  if (connection_->write_shut()) return NetError::kPipe;
+  if (connection_->write_shut() || shut_write_) return NetError::kPipe;
   const size_t space = connection_->SendSpace(want);
   if (space == 0 && want != 0) return NetError::kWouldBlock;
   return space;
@@ -701,21 +717,36 @@ NetResult<size_t> TcpEndpoint::Send(const Chain& data, bool more) {
   if (n == 0) return size_t{0};
   Ref<TcpEndpoint> hold(*this);
   connection_->Send(n == data.size() ? data : data.Sub(0, n), !more, stack_->now());
+  if (n < data.size()) connection_->Push(stack_->now());
   Rearm();
   return n;
+}
+
+void TcpEndpoint::Push() {
+  StackEntry entry(*stack_);
+  if (!connection_) return;
+  Ref<TcpEndpoint> hold(*this);
+  connection_->Push(stack_->now());
+  Rearm();
 }
 
 NetResult<size_t> TcpEndpoint::Send(ByteSpan data, bool more) {
   return Send(Chain(Slice::Copy(data)), more);
 }
 
-NetResult<Chain> TcpEndpoint::Peek(size_t n, size_t skip) {
+NetResult<Chain> TcpEndpoint::Peek(size_t n, size_t skip, bool some, bool keep) {
   StackEntry entry(*stack_);
   if (connection_) {
     Chain c = connection_->Peek(n, skip);
     if (!c.empty()) return c;
+    if (n == 0 && connection_->Readable() > skip) return Chain();
+    // A read that comes to the urgent byte passes it, even when nothing follows.
+    if (n != 0 && !keep && connection_->UrgentNext()) connection_->SkipUrgent();
   }
   if (listener_) return NetError::kNotConnected;  // an error stays
+  // Behind the peer's FIN (SOCK_DONE), or with something read already, an error is left to the next call.
+  if (connection_ && connection_->fin_received()) return Chain();
+  if (some && error_) return Chain();
   if (std::optional<NetError> e = TakeErrorLocked()) return *e;
   if (deferred_) return NetError::kWouldBlock;
   if (!connection_ && shut_read_) return Chain();
@@ -742,11 +773,18 @@ NetResult<void> TcpEndpoint::SendUrgent(uint8_t byte) {
   return {};
 }
 
-NetResult<uint8_t> TcpEndpoint::ReceiveUrgent(bool peek) {
+NetResult<std::optional<uint8_t>> TcpEndpoint::ReceiveUrgent(bool peek) {
   StackEntry entry(*stack_);
   if (listener_) return NetError::kNotConnected;
   if (!connection_) return NetError::kInvalid;
-  return connection_->TakeUrgent(peek);
+  const bool over = connection_->state() == TcpState::kClosed;
+  // tcp_recv_urg(): whether there is such a byte comes before the connection's state.
+  if (over && !connection_->fin_received() && connection_->UrgentLeft()) return NetError::kNotConnected;
+  NetResult<uint8_t> byte = connection_->TakeUrgent(peek);
+  if (byte.ok()) return std::optional<uint8_t>(*byte);
+  const bool no_more = over || connection_->read_shut() || shut_read_;
+  if (byte.error() == NetError::kWouldBlock && no_more) return std::optional<uint8_t>();
+  return byte.error();
 }
 
 bool TcpEndpoint::AtMark(size_t ahead) {
@@ -793,7 +831,7 @@ uint32_t TcpEndpoint::DoPoll() {
   }
   const TcpState state = connection_->state();
   const bool read_end = connection_->read_shut() || state == TcpState::kClosed;
-  const bool write_end = connection_->write_shut() || state == TcpState::kClosed;
+  const bool write_end = connection_->write_shut() || shut_write_ || state == TcpState::kClosed;
   if (read_end && write_end) bits |= kHangup;
   if (read_end) bits |= kReadable | kReadHangup;
   if (state == TcpState::kSynSent) return bits;
@@ -827,6 +865,10 @@ NetResult<void> TcpEndpoint::OnOption(Option o, int64_t value) {
       break;
     case Option::kReceiveBuffer:
       receive_buffer_locked_ = true;
+      break;
+    case Option::kOobInline:
+      // What was received before the end is read as the option is now.
+      if (connection_) connection_->SetOobInline(value != 0);
       break;
     case Option::kQuickAck:
       if (connection_) {

@@ -34,12 +34,16 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
   NetResult<void> Listen(int backlog);
   // kWouldBlock when nothing waits; kInvalid when not listening.
   NetResult<Ref<TcpEndpoint>> Accept();
+  // Whom a child of a listener was made for, also when the connection is over.
+  SockAddr Accepted();
 
   // Takes as much of data as the send buffer has room for; returns how much. The slices are kept,
   // not copied (small ones are gathered). `more`: MSG_MORE.
   NetResult<size_t> Send(const Chain& data, bool more = false);
   // The same from plain bytes, copied.
   NetResult<size_t> Send(ByteSpan data, bool more = false);
+  // Sends what Nagle or MSG_MORE hold back: the writer has to wait for room.
+  void Push();
   // MSG_FASTOPEN: connects, and what fits of `data` rides on the SYN when the server gave a cookie
   // before. *taken: how much. Errors as Connect; kOpNotSupp where clients may not.
   NetResult<void> ConnectFast(const SockAddr& to, const Chain& data, size_t* taken);
@@ -51,11 +55,13 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
   std::vector<SipKey> OwnFastOpenKeys();
   // Shares readable bytes, up to n, from `skip` on; an empty chain is the end of the stream. They
   // stay until Consume: copy them out without the lock, then say how many were used. One reader
-  // at a time: the socket's own lock.
-  NetResult<Chain> Peek(size_t n, size_t skip = 0);
+  // at a time: the socket's own lock. `some`: the caller has read something, so an error is the end for now
+  // and is kept. `keep`: not even the urgent byte is passed (MSG_PEEK). For n == 0 an empty chain means bytes, too.
+  NetResult<Chain> Peek(size_t n, size_t skip = 0, bool some = false, bool keep = false);
   void Consume(size_t n);
   NetResult<void> SendUrgent(uint8_t byte);
-  NetResult<uint8_t> ReceiveUrgent(bool peek);
+  // MSG_OOB. Nothing: the mark is known, but its byte will not come.
+  NetResult<std::optional<uint8_t>> ReceiveUrgent(bool peek);
   // Whether the byte `ahead` of the next one is where the urgent mark is.
   bool AtMark(size_t ahead = 0);
   // What a write would say of the connection: kWouldBlock while it opens, kPipe, its error.
@@ -147,6 +153,7 @@ class TcpEndpoint final : public Endpoint, public TcpUser {
 
   SockAddr local_;
   bool bound_by_user_ = false;  // bind gave an address, if only "any"
+  bool addr_by_user_ = false;   // one that is not "any"
   bool port_by_user_ = false;   // and a port
   std::optional<PortBinding> bound_;
   std::optional<SockAddr> remote_;

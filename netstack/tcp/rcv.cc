@@ -73,7 +73,11 @@ void TcpConnection::OnSegment(const TcpSegment& s, Chain payload, bool ecn_ce, T
   if (finished_) return;
   ArmKeepalive(now);
 
-  if (s.Has(kUrg)) HandleUrgent(s, seq);
+  if (s.Has(kUrg)) {
+    HandleUrgent(s, seq);
+    // The byte itself is there as soon as it comes, in order or not: tcp_urg().
+    if (urgent_state_ == Urgent::kNotYet && seq >= 0) NoteUrgentByte(payload, static_cast<uint64_t>(seq));
+  }
   if (s.Has(kSyn)) payload = Chain();  // only a repeated SYN-ACK comes this far
   if (!payload.empty() || fin) {
     const int64_t end = seq + static_cast<int64_t>(payload.size());
@@ -127,6 +131,7 @@ void TcpConnection::SynSentSegment(const TcpSegment& s, Chain payload, TimePoint
   if (!has_ack) {
     // Simultaneous open: RFC 9293 3.5, figure 7.
     state_ = TcpState::kSynReceived;
+    fin_queued_ = shut_early_;
     retries_ = 0;
     backoff_ = 0;
     rto_at_ = now + RtoNow();
@@ -205,9 +210,6 @@ void TcpConnection::HandleReset(int64_t seq, TimePoint now) {
       return Finish(fast_child_ ? NetError::kReset : NetError::kRefused);
     case TcpState::kCloseWait:
       return Finish(NetError::kPipe);
-    case TcpState::kClosing:
-    case TcpState::kLastAck:
-      return Finish(std::nullopt);
     default:
       return Finish(NetError::kReset);
   }
@@ -361,6 +363,7 @@ void TcpConnection::HandleUrgent(const TcpSegment& s, int64_t seq) {
   if (at < static_cast<int64_t>(rcv_nxt_) || at < static_cast<int64_t>(read_at_)) return;
   const uint64_t where = static_cast<uint64_t>(at);
   if (urgent_state_ != Urgent::kNone && urgent_at_ >= where) return;
+  if (UrgentNext()) SkipUrgent();  // tcp_check_urg(): a new one leaves no way to the old one
   urgent_state_ = Urgent::kNotYet;
   urgent_at_ = where;
   user_.OnReadiness(kUrgent);

@@ -223,7 +223,7 @@ void TcpRuleTest::Step(Words w) {
     EXPECT_TRUE(e().SendUrgent(static_cast<uint8_t>(PatternAt(static_cast<int64_t>(written_) + 1))).ok());
     written_++;
   } else if (verb == "take") {
-    NetResult<uint8_t> byte = e().ReceiveUrgent(false);
+    NetResult<std::optional<uint8_t>> byte = e().ReceiveUrgent(false);
     if (w.at(1).size() > 1) {
       ASSERT_FALSE(byte.ok());
       return CheckError(byte.error(), w[1]);

@@ -70,6 +70,7 @@ NetResult<void> UdpEndpoint::BindTo(const SockAddr& addr) {
   NetResult<uint16_t> port = stack_->udp().Bind(this, addr.port, b);
   if (!port.ok()) {
     local_ = before;
+    local_.addr = IpAddr::Any(family_);  // __inet_bind() leaves none
     return port.error();
   }
   local_.port = *port;
@@ -108,7 +109,6 @@ NetResult<void> UdpEndpoint::DoConnect(const SockAddr& given) {
     }
     // As __udp_disconnect(): a port that nobody bound goes too.
     if (!port_by_user_) Unbind();
-    error_.reset();
     return {};
   }
   SockAddr a = TRY(Normalise(given));
@@ -205,6 +205,8 @@ NetResult<size_t> UdpEndpoint::Send(Chain data, const SendParams& params) {
     if (std::optional<NetError> e = WrongFamily(to.addr)) return *e;
   } else if (remote_) {
     to = *remote_;
+    // udpv6_sendmsg() hands IPv4 an address, and an address has a port.
+    if (to.port == 0 && family_ == Family::kV6 && to.addr.is_v4()) return NetError::kInvalid;
   } else {
     return NetError::kDestAddrRequired;
   }
@@ -326,6 +328,7 @@ NetError UdpEndpoint::TooLarge(const Route& route, const SockAddr& to) {
   e.origin = kOriginLocal;
   e.info = std::min<uint32_t>(stack_->PathMtu(route), v4 ? 65535 : UINT32_MAX);
   e.destination = ToUser(to);
+  if (v4) e.destination.port = remote_ ? remote_->port : 0;  // inet_dport, wherever it was to go
   QueueError(std::move(e));
   return NetError::kMessageSize;
 }
@@ -358,6 +361,11 @@ size_t UdpEndpoint::QueuedBytes() {
   return queued_bytes_;
 }
 
+uint32_t UdpEndpoint::Drops() {
+  StackEntry entry(*stack_);
+  return drops_;
+}
+
 size_t UdpEndpoint::NextSize() {
   StackEntry entry(*stack_);
   return queue_.empty() ? 0 : queue_.front().data.size();
@@ -376,8 +384,9 @@ int UdpEndpoint::Score(const IpAddr& src, uint16_t sport, const IpAddr& dst, IfI
     score += 4;
   }
   if (remote_) {
-    if (remote_->addr != src || remote_->port != sport) return -1;
-    score += 8;
+    // A peer without a port is one of any port.
+    if (!TalksTo(src, sport)) return -1;
+    score += remote_->port != 0 ? 8 : 4;
   }
   const IfIndex device = static_cast<IfIndex>(opt(Option::kBindToDevice));
   if (device != 0) {
@@ -395,7 +404,7 @@ bool UdpEndpoint::HearsGroup(const IpAddr& src, uint16_t sport, const IpAddr& ds
   } else if (bound != dst) {
     return false;
   }
-  if (remote_ && (remote_->addr != src || remote_->port != sport)) return false;
+  if (!TalksTo(src, sport)) return false;
   const IfIndex device = static_cast<IfIndex>(opt(Option::kBindToDevice));
   if (device != 0 && device != iface) return false;
   return !dst.IsMulticast() || HearsSource(dst, iface, src);
@@ -464,7 +473,7 @@ void UdpEndpoint::EnqueueOne(const IpReceived& rx, uint16_t sport, Chain payload
 }
 
 bool UdpEndpoint::TalksTo(const IpAddr& remote, uint16_t port) const {
-  return !remote_ || (remote_->addr == remote && remote_->port == port);
+  return !remote_ || (remote_->addr == remote && (remote_->port == port || remote_->port == 0));
 }
 
 void UdpEndpoint::OnIcmp(const IcmpError& e, uint16_t remote_port) {

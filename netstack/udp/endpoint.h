@@ -40,6 +40,8 @@ class UdpEndpoint final : public Endpoint {
   size_t NextSize();
   // What counts against SO_RCVBUF.
   size_t QueuedBytes();
+  // Datagrams lost for want of room.
+  uint32_t Drops();
 
   // ---- Internal ----
   uint16_t port() const { return local_.port; }
