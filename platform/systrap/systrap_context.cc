@@ -88,6 +88,7 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
   Store(region_->sentry_cpu, RW_NO_CPU);
   Store(region_->rseq_area, uint64_t{0});
   Store(region_->guest_robust, uint64_t{0});
+  ForgetEpoll();
   for (uint32_t& count : region_->local_count) Store(count, 0U);
   affinity_ = as_->core().all_cpus();
   cpu_ = std::exchange(thread_.held_on, -1);
@@ -605,7 +606,8 @@ bool SystrapContext::RunAhead() {
 
 Event SystrapContext::Switch() {
   if (lost_ || (!ahead_ && !ready_ && !Await())) return Lost();
-  MakeCurrent();
+  SignalFrames::MakeCurrent();
+  EpollCalls::MakeCurrent();
   if (frame_failed_) return {.kind = EventKind::kInterrupted};
   for (;;) {
     uint32_t command = 0;
@@ -847,6 +849,7 @@ void SystrapContext::InterruptToEnd() {
 void SystrapContext::SetLocalAnswers(const LocalAnswers& answers) {
   systrap::Region& r = *region_;
   local_answers_ = answers.enabled;
+  ForgetEpoll();
   Store(r.pid, answers.pid), Store(r.tid, answers.tid), Store(r.ppid, answers.ppid);
   Store(r.uid, answers.uid), Store(r.euid, answers.euid);
   Store(r.gid, answers.gid), Store(r.egid, answers.egid);
