@@ -336,6 +336,7 @@ bool SystrapContext::SleepUntilChange() {
   const bool turn = std::exchange(starts_here_, false);
   uint64_t sleep_ns = turn ? kTurnNs : cpu_ < 0 && in_guest ? kFreeNs : kFirstNs;
   uint64_t cpu_before = 0, waited = 0, last = 0;
+  bool late = false;
   for (;;) {
     const uint32_t state = __atomic_load_n(&region_->state, __ATOMIC_ACQUIRE);
     if ((state & (RW_STATE_SENTRY | RW_STATE_DIED)) != 0) return true;
@@ -358,11 +359,14 @@ bool SystrapContext::SleepUntilChange() {
     }
     // Before the sleep: dead already, without having owned the word? A thread that is past that
     // point of its end still takes signals for a while, but has no robust list any more. One that
-    // starts has none yet, so that wait ends by itself.
-    uint64_t list = 0;
-    size_t length = 0;
-    if (::syscall(SYS_get_robust_list, thread_.tid, &list, &length) != 0) return false;
-    if (list == 0 && was_up) return false;
+    // starts has none yet, so that wait ends by itself. The first sleep of milliseconds, which mostly is the
+    // only one, goes without that look: nobody waits for such a death.
+    if (late || waits_for_answer) {
+      uint64_t list = 0;
+      size_t length = 0;
+      if (::syscall(SYS_get_robust_list, thread_.tid, &list, &length) != 0) return false;
+      if (list == 0 && was_up) return false;
+    }
     // No sleep is for ever. The list is looked through before it goes, so a death of which it does not
     // tell can follow this look; and Interrupt's wake may come just before the sleep, with a kick that
     // is not taken. Both are found out within the time that has been waited already, a minute at most:
@@ -374,6 +378,7 @@ bool SystrapContext::SleepUntilChange() {
                               static_cast<long>(ns % 1'000'000'000)};
     if (Futex(&region_->state, FUTEX_WAIT, sleeping, &timeout) == 0 || errno != ETIMEDOUT) continue;
     if (turn) as_->core().NoteBusy();
+    late = true;
     sleep_ns = std::min(sleep_ns * 2, longest_ns);
     Unpair();  // the guest runs on
     if (!waits_for_answer) continue;
