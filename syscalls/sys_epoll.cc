@@ -4,6 +4,7 @@
 
 #include "fs/epoll/epoll.h"
 #include "fs/epoll/eventfd.h"
+#include "sentry/kernel/epoll_ahead.h"
 #include "syscalls/handlers.h"
 #include "syscalls/handlers_ipc.h"
 
@@ -91,16 +92,16 @@ SysResult SysEpollCtl(Task& t, int epfd, int op, int fd, GuestAddr addr) {
   if (target->queue() == nullptr) return Errno(EPERM);
   EpollFile* epoll = TRY(GetEpoll(file));
   if (file == target) return Errno(EINVAL);
-  switch (op) {
-    case EPOLL_CTL_ADD:
-      return Zero(epoll->Add(fd, *target, event));
-    case EPOLL_CTL_MOD:
-      return Zero(epoll->Modify(fd, *target, event));
-    case EPOLL_CTL_DEL:
-      return Zero(epoll->Delete(fd, *target));
-    default:
-      return Errno(EINVAL);
+  Result<void> done = epoll->Control(op, fd, *target, event);
+  EpollCalls* const ahead = EpollCalls::Current();
+  if (ahead != nullptr && (!done.ok() || (event.events & EPOLLEXCLUSIVE) != 0)) ahead->ForgetEpollFd(fd);
+  TRY(std::move(done));
+  if (EpollFile::From(*target) != nullptr) {
+    if (ahead != nullptr) ahead->ForgetEpoll();
+  } else if ((event.events & EPOLLEXCLUSIVE) == 0) {
+    NoteEpollCall(t, *file, epfd, fd, op != EPOLL_CTL_DEL);
   }
+  return 0;
 }
 
 SysResult SysEpollWait(Task& t, int epfd, GuestAddr out, int max, int timeout_ms) {

@@ -189,6 +189,8 @@ SysResult SysPidfdGetfd(Task& t, int pidfd, int fd, uint32_t flags) {
   if (!fds) return Errno(ESRCH);
   Ref<File> found = TRY(fds->Get(fd));
   const int installed = TRY(t.fds().Install(std::move(found), true, t.tg().limit(RLIMIT_NOFILE)));
+  // What it would have done to an epoll ahead of the Sentry somebody else can see from now on.
+  target->AnswersChanged();
   return installed;
 }
 

@@ -8,6 +8,7 @@
 
 #include "fs/vfs/anon_inode.h"
 #include "fs/vfs/vfs.h"
+#include "sentry/kernel/epoll_ahead.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/user_ptr.h"
 
@@ -204,6 +205,19 @@ Result<void> EpollFile::Delete(int fd, File& file) {
   return {};
 }
 
+Result<void> EpollFile::Control(int op, int fd, File& file, const EpollEvent& event) {
+  switch (op) {
+    case EPOLL_CTL_ADD:
+      return Add(fd, file, event);
+    case EPOLL_CTL_MOD:
+      return Modify(fd, file, event);
+    case EPOLL_CTL_DEL:
+      return Delete(fd, file);
+    default:
+      return Errno(EINVAL);
+  }
+}
+
 void EpollFile::OnFileGone(const File& file) {
   MutexLock graph(GraphMutex());
   for (;;) {
@@ -333,5 +347,23 @@ std::string EpollFile::FdInfo() {
   }
   return text;
 }
+
+namespace {
+
+// A forged call fails here as it would have from the guest.
+void MakeCalls(Task& task, int epfd, std::span<const EpollCall> calls) {
+  Result<Ref<File>> file = task.GetFile(epfd);
+  EpollFile* const epoll = file.ok() ? EpollFile::From(**file) : nullptr;
+  if (epoll == nullptr) return;
+  for (const EpollCall& call : calls) {
+    Result<Ref<File>> target = task.GetFile(call.fd);
+    if (!target.ok() || ((*target)->flags() & O_PATH) != 0) continue;
+    static_cast<void>(epoll->Control(call.op, call.fd, **target, {call.events, call.data}).ok());
+  }
+}
+
+}  // namespace
+
+void RegisterEpollCalls() { SetEpollCalls(&MakeCalls); }
 
 }  // namespace ringwall

@@ -36,6 +36,8 @@ class EpollFile final : public File {
   // ENOENT; EINVAL (EPOLLEXCLUSIVE).
   Result<void> Modify(int fd, File& file, const EpollEvent& event);
   Result<void> Delete(int fd, File& file);
+  // One of these by EPOLL_CTL_*; EINVAL.
+  Result<void> Control(int op, int fd, File& file, const EpollEvent& event);
   // The file watched by the descriptor `fd`, the (n+1)th of that number; null when there is none. To
   // compare, not to use.
   const File* Watched(int fd, uint32_t n) const;
@@ -92,6 +94,9 @@ class EpollFile final : public File {
   Ready ready_ GUARDED_BY(ready_mu_);
   WaitQueue queue_;
 };
+
+// Has the calls made that stubs answer ahead (sentry/kernel/epoll_ahead.h).
+void RegisterEpollCalls();
 
 }  // namespace ringwall
 

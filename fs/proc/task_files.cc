@@ -22,7 +22,8 @@ struct Links {
   Rusage usage, children;
 };
 
-Links LinksOf(const Subject& s, Task& t) {
+// The usage, which asks the host about each thread, only where it is shown.
+Links LinksOf(const Subject& s, Task& t, bool with_usage) {
   Links l;
   TaskSet& set = s.kernel.tasks();
   MutexLock lock(set.mu);
@@ -39,7 +40,7 @@ Links LinksOf(const Subject& s, Task& t) {
   l.zombie = tg.zombie;
   l.did_exec = tg.did_exec;
   l.exit_status = tg.exit_status;
-  l.usage = s.thread ? t.OwnRusage() : ProcessRusageLocked(tg);
+  if (with_usage) l.usage = s.thread ? t.OwnRusage() : ProcessRusageLocked(tg);
   l.children = tg.waited_children;
   return l;
 }
@@ -110,7 +111,7 @@ Rusage ProcessRusageLocked(const ThreadGroup& tg) {
 }
 
 Result<std::string> StatText(const Subject& s, Task& t) {
-  const Links l = LinksOf(s, t);
+  const Links l = LinksOf(s, t, true);
   const Handlers h = HandlersOf(*s.tg);
   const Task::SignalSets sets = t.signal_sets();
   MemoryManager::Layout layout;
@@ -178,7 +179,7 @@ int TracerOf(const Subject& s, Task& t) {
 }
 
 Result<std::string> StatusText(const Subject& s, Task& t) {
-  const Links l = LinksOf(s, t);
+  const Links l = LinksOf(s, t, false);
   const Handlers h = HandlersOf(*s.tg);
   const Task::SignalSets sets = t.signal_sets();
   Ref<const Credentials> c = t.creds_ref();

@@ -289,7 +289,10 @@ Result<void> StubProcess::CountResident(std::span<const GuestRange> ranges,
       if (!done.ok() && !done.error().Is(ENOMEM)) return done.error();
       const size_t good = done.ok() ? n : first + failed;
       for (; first < good; ++first) {
-        for (size_t i = 0; i < pieces[first].count; ++i) pages[pieces[first].range] += *answer++ & 1;
+        uint64_t resident = 0;
+        for (size_t i = 0; i < pieces[first].count; ++i) resident += answer[i] & 1;
+        answer += pieces[first].count;
+        pages[pieces[first].range] += resident;
       }
       if (first == n) break;
       unmapped[pieces[first].range] = true;

@@ -104,7 +104,7 @@ void Use(SystrapContext& context, AddressSpace& space, Input& input) {
   std::byte bytes[512];
   const size_t size = std::min<size_t>(input.Byte() * 2, sizeof(bytes));
   const GuestAddr at(input.Word());
-  switch (input.Byte() % 12) {
+  switch (input.Byte() % 13) {
     case 0:
       context.ReadWindow(at, std::span(bytes, size));
       break;
@@ -155,6 +155,15 @@ void Use(SystrapContext& context, AddressSpace& space, Input& input) {
     case 10:
       space.DropViews(nullptr);
       break;
+    case 11: {
+      EpollCalls* const ahead = EpollCalls::Current();
+      if (ahead == nullptr) break;
+      std::array<EpollCall, EpollCalls::kMost> calls;
+      RW_CHECK(ahead->TakeEpollCalls(calls) <= calls.size());
+      context.SetLocalAnswers({.enabled = true});
+      ahead->TellEpoll(static_cast<int>(size), static_cast<int>(at.value()), true);
+      break;
+    }
     default:
       static_cast<void>(context.signal_mask());
       context.set_result(at.value());

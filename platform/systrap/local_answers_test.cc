@@ -3,12 +3,14 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <thread>
 
+#include "platform/epoll_calls.h"
 #include "platform/testing/platform_fixture.h"
 
 namespace ringwall {
@@ -251,6 +253,53 @@ TEST_P(LocalAnswersTest, OutputIsCopiedOnTheWayBack) {
   ASSERT_TRUE(d->WriteWindow(GuestAddr(0x1000), std::as_bytes(std::span(&value, 1))));
   d->regs().rax = 8;
   EXPECT_EQ(ResultOf(*d), static_cast<uint64_t>(-EFAULT));
+}
+
+TEST_P(LocalAnswersTest, EpollCtlIsLeftToBeDone) {
+  epoll_event event = {};
+  event.events = EPOLLIN;
+  event.data.u64 = 77;
+  ASSERT_TRUE(as_->Write(kData, std::as_bytes(std::span(&event, 1))).ok());
+  struct Row {
+    int epfd, op, fd;
+    uint64_t at;
+    bool watched, answered;
+  };
+  const Row rows[] = {
+      {5, EPOLL_CTL_MOD, 6, kData.value(), true, true},   {5, EPOLL_CTL_MOD, 6, kData.value(), false, false},
+      {5, EPOLL_CTL_ADD, 6, kData.value(), false, true},  {5, EPOLL_CTL_ADD, 6, kData.value(), true, false},
+      {5, EPOLL_CTL_DEL, 6, 0, true, true},               {5, EPOLL_CTL_DEL, 6, 0, false, false},
+      {5, EPOLL_CTL_MOD, 7, kData.value(), true, false},  {4, EPOLL_CTL_MOD, 6, kData.value(), true, false},
+      {5, EPOLL_CTL_MOD, 6, 0x1000, true, false},         {5, 9, 6, kData.value(), true, false},
+      {5, EPOLL_CTL_DEL, 100'000, 0, true, false},        {5, EPOLL_CTL_DEL, -1, 0, true, false},
+  };
+  for (const Row& row : rows) {
+    auto c = StartText(Call(SYS_umask)
+                           .Mov(Code::kRdi, static_cast<uint32_t>(row.epfd))
+                           .Mov(Code::kRsi, static_cast<uint32_t>(row.op))
+                           .Mov(Code::kRdx, static_cast<uint32_t>(row.fd))
+                           .Mov(Code::kRax, row.at)
+                           .Bytes({0x49, 0x89, 0xc2})
+                           .Mov(Code::kRax, SYS_epoll_ctl)
+                           .Syscall()
+                           .Bytes({0x48, 0x89, 0xc7})
+                           .Call(SYS_umask));
+    ASSERT_EQ(c->Switch().kind, EventKind::kSyscall);
+    EpollCalls* const ahead = EpollCalls::Current();
+    ASSERT_NE(ahead, nullptr);
+    ahead->TellEpoll(5, 6, row.watched);
+    ASSERT_EQ(c->Switch().kind, EventKind::kSyscall);
+    EXPECT_EQ(c->regs().orig_rax, static_cast<uint64_t>(row.answered ? SYS_umask : SYS_epoll_ctl));
+    std::array<EpollCall, EpollCalls::kMost> calls;
+    ASSERT_EQ(ahead->TakeEpollCalls(calls), row.answered ? 1u : 0u);
+    if (!row.answered) continue;
+    EXPECT_EQ(c->regs().rdi, 0u);
+    EXPECT_EQ(calls[0].op, row.op);
+    EXPECT_EQ(calls[0].fd, 6);
+    if (row.op == EPOLL_CTL_DEL) continue;
+    EXPECT_EQ(calls[0].events, static_cast<uint32_t>(EPOLLIN));
+    EXPECT_EQ(calls[0].data, 77u);
+  }
 }
 
 }  // namespace

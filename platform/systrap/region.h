@@ -99,6 +99,12 @@
 #define RW_REGION_OUTPUTS 8
 #define RW_REGION_LOCAL_CALLS 24
 #define RW_REGION_FRAME_HEAD 440  // struct rt_sigframe without its xstate
+#define RW_REGION_EPOLL_CALLS 16
+#define RW_REGION_EPOLL_FDS 1024
+// Values of Region::epoll_known.
+#define RW_EPOLL_UNKNOWN 0
+#define RW_EPOLL_APART 1    // may be added
+#define RW_EPOLL_WATCHED 2  // may be modified and deleted
 
 #ifndef __ASSEMBLER__
 
@@ -116,6 +122,13 @@ struct RegionCopy {
   uint64_t addr;
   uint32_t size;
   uint32_t offset;  // in the window
+};
+
+// A call of epoll_ctl that the stub has answered.
+struct RegionEpollCall {
+  int32_t op, fd;
+  uint32_t events, pad;
+  uint64_t data;
 };
 
 struct Region {
@@ -188,6 +201,11 @@ struct Region {
   uint64_t return_stack[3];
   // A copy from a view.
   uint64_t view_to, view_from, view_size;
+  // epoll_ctl ahead of the Sentry: of one epoll, for descriptors of which it has said how they stand.
+  uint32_t epoll_fd;     // the epoll's number and 1; 0: none
+  uint32_t epoll_count;  // calls that the Sentry has still to make
+  struct RegionEpollCall epoll_calls[RW_REGION_EPOLL_CALLS];
+  uint8_t epoll_known[RW_REGION_EPOLL_FDS];
 };
 
 #ifdef __cplusplus
@@ -205,7 +223,7 @@ inline constexpr uint16_t kLocalCalls[] = {
     107 /*geteuid*/,       104 /*getgid*/, 108 /*getegid*/,    228 /*clock_gettime*/,
     96 /*gettimeofday*/,   201 /*time*/,   24 /*sched_yield*/, 309 /*getcpu*/,
     14 /*rt_sigprocmask*/, 202 /*futex*/,  15 /*rt_sigreturn*/, 273 /*set_robust_list*/,
-    334 /*rseq*/,
+    334 /*rseq*/,          233 /*epoll_ctl*/,
 };
 }  // namespace ringwall::systrap
 #endif

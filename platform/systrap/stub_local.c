@@ -1,4 +1,5 @@
 // Calls that the stub answers without the Sentry: those that concern nobody but the calling process.
+#include <linux/eventpoll.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 
@@ -11,7 +12,7 @@
 enum {
   kGetpid, kGettid, kGetppid, kGetuid, kGeteuid, kGetgid, kGetegid, kClockGettime, kGettimeofday,
   kTime, kSchedYield, kGetcpu, kSigprocmask, kFutex, kSigreturn,
-  kRobustList, kRseq
+  kRobustList, kRseq, kEpollCtl
 };
 
 static int Done(struct Region* region, int which, long result) {
@@ -144,6 +145,37 @@ static int Rseq(struct Region* region) {
   return Done(region, kRseq, 0);
 }
 
+// A call that will succeed: the Sentry makes it before whatever this thread hands over next, and nobody
+// else can look at that epoll (sentry/kernel/epoll_ahead.h).
+static int EpollCtl(struct Region* region) {
+  const uint32_t fd = (uint32_t)region->rdx, count = region->epoll_count;
+  if (region->epoll_fd == 0 || (uint32_t)region->rdi != region->epoll_fd - 1) return 0;
+  if (fd >= RW_REGION_EPOLL_FDS || count >= RW_REGION_EPOLL_CALLS) return 0;
+  const int op = (int)region->rsi;
+  const uint8_t known = region->epoll_known[fd];
+  struct RegionEpollCall* const call = &region->epoll_calls[count];
+  if (known != (op == EPOLL_CTL_ADD ? RW_EPOLL_APART : RW_EPOLL_WATCHED)) return 0;
+  switch (op) {
+    case EPOLL_CTL_ADD:
+    case EPOLL_CTL_MOD: {
+      struct epoll_event event;
+      if (!CopyIn(&event, region->r10, sizeof event) || (event.events & EPOLLEXCLUSIVE) != 0) return 0;
+      call->events = event.events;
+      call->data = event.data;
+      break;
+    }
+    case EPOLL_CTL_DEL:
+      break;
+    default:
+      return 0;
+  }
+  call->op = op;
+  call->fd = (int32_t)fd;
+  region->epoll_known[fd] = op == EPOLL_CTL_DEL ? RW_EPOLL_APART : RW_EPOLL_WATCHED;
+  region->epoll_count = count + 1;
+  return Done(region, kEpollCtl, 0);
+}
+
 int stub_answer_locally(struct Region* region, uint32_t* flags) {
   switch (region->rax) {
     case SYS_getpid: return Done(region, kGetpid, region->pid);
@@ -162,19 +194,22 @@ int stub_answer_locally(struct Region* region, uint32_t* flags) {
     case SYS_futex: return Futex(region, flags);
     case SYS_set_robust_list: return SetRobustList(region);
     case SYS_rseq: return Rseq(region);
+    case SYS_epoll_ctl: return EpollCtl(region);
     case SYS_rt_sigreturn:
       return stub_sigreturn(region) && Done(region, kSigreturn, (long)region->rax);
     default: return 0;
   }
 }
 
-int stub_is_local(uint64_t nr) {
-  switch (nr) {
+int stub_is_local(const struct Region* region) {
+  switch (region->rax) {
     case SYS_getpid: case SYS_gettid: case SYS_getppid: case SYS_getuid: case SYS_geteuid:
     case SYS_getgid: case SYS_getegid: case SYS_clock_gettime: case SYS_gettimeofday:
     case SYS_time: case SYS_sched_yield: case SYS_getcpu: case SYS_rt_sigprocmask: case SYS_futex:
     case SYS_rt_sigreturn: case SYS_set_robust_list: case SYS_rseq:
       return 1;
+    case SYS_epoll_ctl:
+      return region->epoll_fd != 0 && (uint32_t)region->rdi == region->epoll_fd - 1;
     default:
       return 0;
   }

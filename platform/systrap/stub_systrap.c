@@ -262,7 +262,7 @@ static long NeedsFrame(const struct Region* region) {
 // then, for sites that cannot be patched.
 static int ReportTrap(struct Region* region, uint32_t flags) {
   if ((flags & RW_FLAG_TRAPPED) == 0) return 0;
-  if (!stub_is_local(region->rax)) return 0;
+  if (!stub_is_local(region)) return 0;
   const uint32_t n = region->local_traps++;
   return n >= 8 && (n < 72 || n % 8 == 0);
 }

@@ -66,7 +66,7 @@ void stub_unblock(const struct KernelUcontext* context);
 // result is then in region->rax. *flags gets RW_FLAG_INTERRUPTED for a futex call that was.
 int stub_answer_locally(struct Region* region, uint32_t* flags);
 // Whether it might.
-int stub_is_local(uint64_t nr);
+int stub_is_local(const struct Region* region);
 
 // stub_window.c: copies the call's short input into the window; how many pieces.
 uint32_t stub_fill_window(struct Region* region);

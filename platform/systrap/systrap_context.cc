@@ -89,6 +89,7 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
   Store(region_->sentry_cpu, RW_NO_CPU);
   Store(region_->rseq_area, uint64_t{0});
   Store(region_->guest_robust, uint64_t{0});
+  ForgetEpoll();
   for (uint32_t& count : region_->local_count) Store(count, 0U);
   affinity_ = as_->core().all_cpus();
   cpu_ = std::exchange(thread_.held_on, -1);
@@ -340,6 +341,7 @@ bool SystrapContext::SleepUntilChange() {
   const bool turn = std::exchange(starts_here_, false);
   uint64_t sleep_ns = turn ? kTurnNs : cpu_ < 0 && in_guest ? kFreeNs : kFirstNs;
   uint64_t cpu_before = 0, waited = 0, last = 0;
+  bool late = false;
   for (;;) {
     const uint32_t state = __atomic_load_n(&region_->state, __ATOMIC_ACQUIRE);
     if ((state & (RW_STATE_SENTRY | RW_STATE_DIED)) != 0) return true;
@@ -362,11 +364,14 @@ bool SystrapContext::SleepUntilChange() {
     }
     // Before the sleep: dead already, without having owned the word? A thread that is past that
     // point of its end still takes signals for a while, but has no robust list any more. One that
-    // starts has none yet, so that wait ends by itself.
-    uint64_t list = 0;
-    size_t length = 0;
-    if (::syscall(SYS_get_robust_list, thread_.tid, &list, &length) != 0) return false;
-    if (list == 0 && was_up) return false;
+    // starts has none yet, so that wait ends by itself. The first sleep of milliseconds, which mostly is the
+    // only one, goes without that look: nobody waits for such a death.
+    if (late || waits_for_answer) {
+      uint64_t list = 0;
+      size_t length = 0;
+      if (::syscall(SYS_get_robust_list, thread_.tid, &list, &length) != 0) return false;
+      if (list == 0 && was_up) return false;
+    }
     // No sleep is for ever. The list is looked through before it goes, so a death of which it does not
     // tell can follow this look; and Interrupt's wake may come just before the sleep, with a kick that
     // is not taken. Both are found out within the time that has been waited already, a minute at most:
@@ -378,6 +383,7 @@ bool SystrapContext::SleepUntilChange() {
                               static_cast<long>(ns % 1'000'000'000)};
     if (Futex(&region_->state, FUTEX_WAIT, sleeping, &timeout) == 0 || errno != ETIMEDOUT) continue;
     if (turn) as_->core().NoteBusy();
+    late = true;
     sleep_ns = std::min(sleep_ns * 2, longest_ns);
     Unpair();  // the guest runs on
     if (!waits_for_answer) continue;
@@ -612,7 +618,8 @@ bool SystrapContext::RunAhead() {
 
 Event SystrapContext::Switch() {
   if (lost_ || (!ahead_ && !ready_ && !Await())) return Lost();
-  MakeCurrent();
+  SignalFrames::MakeCurrent();
+  EpollCalls::MakeCurrent();
   if (!meter_.bound()) meter_.Bind();
   if (frame_failed_) return {.kind = EventKind::kInterrupted};
   for (;;) {
@@ -855,6 +862,7 @@ void SystrapContext::InterruptToEnd() {
 void SystrapContext::SetLocalAnswers(const LocalAnswers& answers) {
   systrap::Region& r = *region_;
   local_answers_ = answers.enabled;
+  ForgetEpoll();
   Store(r.pid, answers.pid), Store(r.tid, answers.tid), Store(r.ppid, answers.ppid);
   Store(r.uid, answers.uid), Store(r.euid, answers.euid);
   Store(r.gid, answers.gid), Store(r.egid, answers.egid);

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "platform/epoll_calls.h"
 #include "platform/signal_frames.h"
 #include "platform/systrap/region.h"
 #include "platform/systrap/systrap_address_space.h"
@@ -18,7 +19,7 @@ namespace ringwall {
 // Everything read from the region is copied once and then judged. What a forged region can do is to
 // make this context see system calls and registers of the forger's choice, which guest code can do
 // anyway.
-class SystrapContext final : public Context, private SignalFrames, private OrderHelper {
+class SystrapContext final : public Context, private EpollCalls, private SignalFrames, private OrderHelper {
  public:
   SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread);
   ~SystrapContext() override;
@@ -93,6 +94,11 @@ class SystrapContext final : public Context, private SignalFrames, private Order
   Result<void> Settle() override;
   void Forget() override;
   bool LoadXState(GuestAddr at) override;
+  // EpollCalls
+  size_t TakeEpollCalls(std::span<EpollCall, kMost> out) override;
+  void TellEpoll(int epfd, int fd, bool watched) override;
+  void ForgetEpollFd(int fd) override;
+  void ForgetEpoll() override;
   // OrderHelper
   int HelperCpu() override;
   void WakeMemoryThread() override;

@@ -7,6 +7,7 @@
 #include "fs/dev/devtmpfs.h"
 #include "fs/dev/mem_devices.h"
 #include "fs/devpts/devpts.h"
+#include "fs/epoll/epoll.h"
 #include "fs/epoll/eventfd.h"
 #include "fs/gofer/disk_store.h"
 #include "fs/gofer/gofer.h"
@@ -274,6 +275,7 @@ void RegisterDrivers() {
   RegisterMemDevices();
   RegisterFifos();
   RegisterEventFds();
+  RegisterEpollCalls();
   RegisterTtyDevices();
   RegisterUnixSockets();
   RegisterInetSockets();

@@ -8,6 +8,7 @@
 #include "platform/signal_frames.h"
 #include "sentry/base/log.h"
 #include "sentry/kernel/acting_task.h"
+#include "sentry/kernel/epoll_ahead.h"
 #include "sentry/kernel/file_async.h"
 #include "sentry/kernel/guest_io.h"
 #include "sentry/kernel/host_threads.h"
@@ -234,6 +235,9 @@ void Task::ReportStep() {
 }
 
 void Task::HandleEvent(const Event& e) {
+  if (EpollCalls* const ahead = EpollCalls::Current(); ahead != nullptr && ahead->epfd() >= 0) {
+    SettleEpollCalls(*this, *ahead, e.kind, context_->syscall_request());
+  }
   switch (e.kind) {
     case EventKind::kSyscall:
       DoSyscall(e.compat_entry, e.vsyscall, false);
