@@ -367,7 +367,7 @@ Result<Ref<File>> OpenTtyDevice(Inode&, const Path& path, uint32_t flags, const 
   RefPtr<RefCountedBase> tty;
   {
     MutexLock lock(task->kernel().tasks().mu);
-    tty = task->tg().pgrp->session->tty;
+    if (HasTerminalLocked(task->tg())) tty = task->tg().pgrp->session->tty;
   }
   if (!tty) return Errno(ENXIO);
   if (!Tty::IsPty(*tty)) return HostTtyFile(*tty);
@@ -399,7 +399,7 @@ void HangUpControllingTty(Task& task) {
   RefPtr<RefCountedBase> tty;
   {
     MutexLock lock(task.kernel().tasks().mu);
-    tty = task.tg().pgrp->session->tty;
+    if (HasTerminalLocked(task.tg())) tty = task.tg().pgrp->session->tty;
   }
   if (tty && Tty::IsPty(*tty)) static_cast<Tty&>(*tty).HangUp();
 }

@@ -79,7 +79,7 @@ void LineDiscipline::HangUp() {
   ClearEchoes();
   t_ = Defaults();
   column_ = line_column_ = packet_status_ = 0;
-  literal_ = false;
+  literal_ = open_ = false;
 }
 
 void LineDiscipline::set_held(bool on) {
@@ -307,7 +307,7 @@ size_t LineDiscipline::ReceiveSome(std::string_view bytes, std::vector<int>* sig
 }
 
 void LineDiscipline::Receive(std::vector<int>* signals) {
-  for (std::string_view front = input_.Front(); !front.empty(); front = input_.Front()) {
+  for (std::string_view front = input_.Front(); open_ && !front.empty(); front = input_.Front()) {
     const size_t n = ReceiveSome(front, signals);
     input_.Consume(n);
     if (n < front.size()) {

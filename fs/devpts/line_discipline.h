@@ -64,8 +64,9 @@ class LineDiscipline {
   // What the emulator could read, and what it wrote and no line discipline has seen.
   void FlushShown();
   void FlushTyped() { input_.Flush(); }
-  // vhangup(2): the program's side begins anew.
+  // vhangup(2): the program's side begins anew, and takes nothing before it is opened again.
   void HangUp();
+  void Open() { open_ = true; }
   // tcflow(3): output that it stopped, no key starts.
   void set_held(bool on);
   bool stopped() const { return stopped_; }
@@ -162,6 +163,7 @@ class LineDiscipline {
   bool erasing_ = false;     // ECHOPRT: between a backslash and a slash
   bool stopped_ = false;
   bool held_ = false;        // by tcflow(3)
+  bool open_ = true;
   bool packet_ = false;
   uint8_t packet_status_ = 0;  // TIOCPKT_*
 };

@@ -45,6 +45,7 @@ Result<size_t> Tty::MasterRead(IoDst& dst) {
   size_t n = 0;
   {
     MutexLock lock(mu_);
+    if (master_hung_up_) return size_t{0};
     // What a fault keeps from arriving is lost, as data is.
     if (line_.packet_status() != 0) {
       const std::byte status{line_.TakePacketStatus()};
@@ -79,6 +80,7 @@ Result<size_t> Tty::MasterWrite(IoSrc& src) {
   size_t n = 0;
   {
     MutexLock lock(mu_);
+    if (master_hung_up_) return Errno(EIO);
     const size_t seen = TRY(PeekWhole(src, want));
     if (master_held_) return Errno(EAGAIN);
     n = line_.Input(want.first(seen), &signals);
@@ -94,6 +96,7 @@ Result<size_t> Tty::MasterWrite(IoSrc& src) {
 
 EventMask Tty::MasterPoll() {
   MutexLock lock(mu_);
+  if (master_hung_up_) return kIn | kOut | EPOLLERR | EPOLLHUP;
   EventMask mask = 0;
   if (line_.OutputReady()) mask |= kIn;
   if (line_.packet_status() != 0) mask |= kIn | EPOLLPRI;
@@ -127,13 +130,7 @@ void Tty::LoseSession() {
   Session* session = SessionLocked();
   if (session == nullptr) return;
   const RefPtr<Session> keep = std::move(session_);
-  if (session->leader != nullptr) {
-    for (const int signo : {SIGHUP, SIGCONT}) {
-      Result<void> ignored = SendSignalToGroup(*session->leader, MakeSigInfo(signo, SI_KERNEL));
-      static_cast<void>(ignored);
-    }
-  }
-  HangUpSessionLocked(kernel_, *session);
+  HangUpSessionLocked(*session);
 }
 
 Result<uint32_t> Tty::SlaveOpened(bool privileged) {
@@ -142,6 +139,7 @@ Result<uint32_t> Tty::SlaveOpened(bool privileged) {
   if (exclusive_ && !privileged) return Errno(EBUSY);
   slaves_++;
   slave_gone_ = false;
+  line_.Open();
   return life_;
 }
 
@@ -268,8 +266,8 @@ Result<void> Tty::CheckBackground(Task& task, int signo) {
   MutexLock lock(kernel_.tasks().mu);
   Session* session = SessionLocked();
   ProcessGroup& pg = *task.tg().pgrp;
-  if (session == nullptr || pg.session.get() != session) return {};
-  if (pg.pgid == session->foreground_pgid) return {};
+  if (!IsTerminalOfLocked(task.tg())) return {};
+  if (session->foreground_pgid == 0 || pg.pgid == session->foreground_pgid) return {};
   const bool ignored = task.tg().actions().Get(signo).handler == 1 ||
                        (task.signal_mask() & abi::SigBit(signo)) != 0;
   if (signo == SIGTTOU && ignored) return {};

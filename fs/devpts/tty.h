@@ -13,6 +13,7 @@
 #include "sentry/base/mutex.h"
 #include "sentry/base/ref.h"
 #include "sentry/base/wait_queue.h"
+#include "sentry/kernel/task.h"
 
 namespace ringwall {
 
@@ -62,11 +63,15 @@ class Tty final : public RefCounted<Tty> {
  private:
   // Null once the session has let go. With the TaskSet's lock held.
   Session* SessionLocked();
-  void ControlLocked(Session& session, int pgid);
+  void ControlLocked(ThreadGroup& leader);
+  // Whether it is this process's controlling terminal.
+  bool IsTerminalOfLocked(const ThreadGroup& tg) { return HasTerminalLocked(tg) && SessionLocked() == tg.pgrp->session.get(); }
+  uint32_t rdev() const { return (number_ & 0xff) | 136u << 8 | (number_ & ~0xffu) << 12; }
+  Result<int64_t> SetForeground(Task& task, uint64_t arg);
   Result<void> CheckBackground(Task& task, int signo);
   void SignalForeground(const std::vector<int>& signals);
   Result<int64_t> IoctlJobs(Task& task, bool master, uint32_t cmd, uint64_t arg);
-  Result<int64_t> IoctlTermios(Task& task, bool master, uint32_t cmd, uint64_t arg);
+  Result<int64_t> IoctlTermios(Task& task, uint32_t cmd, uint64_t arg);
   Result<int64_t> IoctlMaster(Task& task, uint32_t cmd, uint64_t arg);
   Result<int64_t> IoctlRare(Task& task, bool master, uint32_t cmd, uint64_t arg);
   Result<int64_t> TypeChar(Task& task, bool master, uint64_t arg);
@@ -92,6 +97,7 @@ class Tty final : public RefCounted<Tty> {
   WindowSize window_ GUARDED_BY(mu_) = {};
   bool locked_ GUARDED_BY(mu_) = true;  // until unlockpt(3)
   bool hung_up_ GUARDED_BY(mu_) = false;  // the master is gone
+  bool master_hung_up_ GUARDED_BY(mu_) = false;  // TIOCVHANGUP on it: its files answer as a slave's would
   uint32_t life_ GUARDED_BY(mu_) = 0;     // counts hangups
   bool exclusive_ GUARDED_BY(mu_) = false, master_exclusive_ GUARDED_BY(mu_) = false;
   bool master_held_ GUARDED_BY(mu_) = false;  // TCOOFF on the master: nothing is typed

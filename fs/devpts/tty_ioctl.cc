@@ -81,9 +81,9 @@ void Tty::FlowControl(bool master, uint64_t what) {
 
 Result<int64_t> Tty::Ioctl(Task& task, std::optional<uint32_t> life, uint32_t cmd, uint64_t arg) {
   const bool master = !life;
-  if (!master) {
+  {
     MutexLock lock(mu_);
-    if (HungUpLocked(*life)) return Errno(cmd == TIOCSPGRP ? ENOTTY : EIO);
+    if (master ? master_hung_up_ : HungUpLocked(*life)) return Errno(cmd == TIOCSPGRP ? ENOTTY : EIO);
   }
   switch (cmd) {
     case TIOCGWINSZ: {
@@ -109,13 +109,12 @@ Result<int64_t> Tty::Ioctl(Task& task, std::optional<uint32_t> life, uint32_t cm
     }
     case TCSBRK:
     case TCSBRKP:
+    case TIOCSBRK:
+    case TIOCCBRK:
       if (!master) {
         TRY(CheckBackground(task, SIGTTOU));
       }
       return 0;  // no line to be broken, nothing to wait for
-    case TIOCSBRK:
-    case TIOCCBRK:
-      return 0;
     case TCXONC:
       if (!master) {
         TRY(CheckBackground(task, SIGTTOU));
@@ -156,22 +155,44 @@ Result<int64_t> Tty::Ioctl(Task& task, std::optional<uint32_t> life, uint32_t cm
     case TIOCVHANGUP:
       return IoctlRare(task, master, cmd, arg);
     default:
-      return IoctlTermios(task, master, cmd, arg);
+      return IoctlTermios(task, cmd, arg);
   }
 }
 
-void Tty::ControlLocked(Session& session, int pgid) {
-  session.tty = RefPtr<RefCountedBase>(this);
-  session.foreground_pgid = pgid;
-  session_ = RefPtr<Session>(&session);
+void Tty::ControlLocked(ThreadGroup& leader) {
+  TakeTerminalLocked(leader, RefPtr<RefCountedBase>(this), rdev());
+  session_ = leader.pgrp->session;
 }
 
 void Tty::OfferTo(Task& task) {
   MutexLock lock(kernel_.tasks().mu);
-  ProcessGroup& pg = *task.tg().pgrp;
-  Session& own = *pg.session;
+  Session& own = *task.tg().pgrp->session;
   if (own.leader != &task.tg() || own.tty || SessionLocked() != nullptr) return;
-  ControlLocked(own, pg.pgid);
+  ControlLocked(task.tg());
+}
+
+// tiocspgrp(): the master asks for its other side.
+Result<int64_t> Tty::SetForeground(Task& task, uint64_t arg) {
+  const Result<void> background = CheckBackground(task, SIGTTOU);
+  if (!background.ok()) return background.error().Is(EIO) ? Errno(ENOTTY) : background.error();
+  const int32_t pgid = TRY(UserIn<int32_t>(GuestAddr(arg)).CopyIn(task));
+  if (pgid < 0) return Errno(EINVAL);
+  TaskSet& set = kernel_.tasks();
+  MutexLock lock(set.mu);
+  if (!IsTerminalOfLocked(task.tg())) return Errno(ENOTTY);
+  Session& session = *task.tg().pgrp->session;
+  // A process that leads no group is taken for one that does.
+  const ProcessGroup* pg = task.pid_ns().FindGroup(pgid);
+  const Task* other = pg == nullptr ? task.pid_ns().FindTask(pgid) : nullptr;
+  if (pg == nullptr && other == nullptr) return Errno(ESRCH);
+  if (pg != nullptr) {
+    if (pg->session.get() != &session) return Errno(EPERM);
+    session.foreground_pgid = pg->pgid;
+    return 0;
+  }
+  if (other->tid() != other->tgid() || !other->tg().pgrp || other->tg().pgrp->session.get() != &session) return Errno(EPERM);
+  session.foreground_pgid = other->tgid();
+  return 0;
 }
 
 // Sessions and groups. What asks for one's own terminal, the master answers for its other side.
@@ -184,9 +205,7 @@ Result<int64_t> Tty::IoctlJobs(Task& task, bool master, uint32_t cmd, uint64_t a
       {
         MutexLock lock(set.mu);
         Session* session = SessionLocked();
-        if (!master && (session == nullptr || task.tg().pgrp->session.get() != session)) {
-          return Errno(ENOTTY);
-        }
+        if (!master && !IsTerminalOfLocked(task.tg())) return Errno(ENOTTY);
         if (session == nullptr && cmd == TIOCGSID) return Errno(ENOTTY);
         if (session != nullptr) {
           id = cmd == TIOCGSID ? session->pid->In(task.pid_ns())
@@ -195,50 +214,31 @@ Result<int64_t> Tty::IoctlJobs(Task& task, bool master, uint32_t cmd, uint64_t a
       }
       return Answer(task, arg, id);
     }
-    case TIOCSPGRP: {
-      if (!master) {
-        TRY(CheckBackground(task, SIGTTOU));
-      }
-      {
-        MutexLock lock(set.mu);
-        Session* session = SessionLocked();
-        if (session == nullptr || task.tg().pgrp->session.get() != session) return Errno(ENOTTY);
-      }
-      const int32_t pgid = TRY(UserIn<int32_t>(GuestAddr(arg)).CopyIn(task));
-      if (pgid < 0) return Errno(EINVAL);
-      MutexLock lock(set.mu);
-      Session* session = SessionLocked();
-      if (session == nullptr) return Errno(ENOTTY);
-      const ProcessGroup* pg = task.pid_ns().FindGroup(pgid);
-      if (pg == nullptr) return Errno(ESRCH);
-      if (pg->session.get() != session) return Errno(EPERM);
-      session->foreground_pgid = pg->pgid;
-      return 0;
-    }
+    case TIOCSPGRP:
+      return SetForeground(task, arg);
     case TIOCSCTTY: {
       MutexLock lock(set.mu);
-      ProcessGroup& pg = *task.tg().pgrp;
-      Session& own = *pg.session;
+      Session& own = *task.tg().pgrp->session;
       Session* session = SessionLocked();
       if (own.leader == &task.tg() && session == &own) return 0;
       if (own.leader != &task.tg() || own.tty) return Errno(EPERM);
       if (session != nullptr) {
         // Taken from the other session.
         if (arg != 1 || !task.creds().Has(Capability::kSysAdmin)) return Errno(EPERM);
-        session->tty.reset();
-        session->foreground_pgid = 0;
+        LoseTerminalLocked(kernel_, *session, {});
       }
-      ControlLocked(own, pg.pgid);
+      ControlLocked(task.tg());
       return 0;
     }
     case TIOCNOTTY: {
       if (master) return Errno(ENOTTY);
       MutexLock lock(set.mu);
+      if (!IsTerminalOfLocked(task.tg())) return Errno(ENOTTY);
       Session* session = SessionLocked();
-      if (session == nullptr || task.tg().pgrp->session.get() != session) return Errno(ENOTTY);
+      task.tg().terminal = 0;
       if (session->leader != &task.tg()) return 0;
       const RefPtr<Session> keep = std::move(session_);
-      HangUpSessionLocked(kernel_, *session);
+      LoseTerminalLocked(kernel_, *session, {SIGHUP, SIGCONT});
       return 0;
     }
     default:

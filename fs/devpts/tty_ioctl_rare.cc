@@ -18,7 +18,6 @@ constexpr uint32_t kTcgets2 = 0x802c542a, kTcsets2 = 0x402c542b, kTcsetsw2 = 0x4
                    kTcsetsf2 = 0x402c542d;
 constexpr uint32_t kBaudMask = 0010017, kBaudOther = 0010000;  // CBAUD, BOTHER
 constexpr int kInputShift = 16;                                // IBSHIFT
-constexpr uint32_t kSlaveMajor = 136;
 
 // struct termios2.
 struct Termios2Abi {
@@ -102,7 +101,7 @@ void Tty::ChangeTermios(TtyTermios t, uint32_t ispeed, uint32_t ospeed, bool flu
   SignalForeground(signals);
 }
 
-Result<int64_t> Tty::IoctlTermios(Task& task, bool master, uint32_t cmd, uint64_t arg) {
+Result<int64_t> Tty::IoctlTermios(Task& task, uint32_t cmd, uint64_t arg) {
   Termios2Abi now;
   {
     MutexLock lock(mu_);
@@ -160,9 +159,8 @@ Result<int64_t> Tty::IoctlTermios(Task& task, bool master, uint32_t cmd, uint64_
     default:
       return Errno(ENOTTY);
   }
-  if (!master) {
-    TRY(CheckBackground(task, SIGTTOU));
-  }
+  // The master's processes, too: it sets its other side.
+  TRY(CheckBackground(task, SIGTTOU));
   if (cmd == kTcsets2 || cmd == kTcsetsw2 || cmd == kTcsetsf2) {
     now = TRY(UserIn<Termios2Abi>(GuestAddr(arg)).CopyIn(task));
   } else if (cmd == TCSETA || cmd == TCSETAW || cmd == TCSETAF) {
@@ -241,16 +239,24 @@ Result<int64_t> Tty::IoctlRare(Task& task, bool master, uint32_t cmd, uint64_t a
       return Answer(task, arg, int32_t{0});
     case TIOCSETD: {
       // N_TTY is all there is.
+      if (!master) {
+        TRY(CheckBackground(task, SIGTTOU));
+      }
       const int32_t which = TRY(UserIn<int32_t>(GuestAddr(arg)).CopyIn(task));
       if (which != 0) return Errno(EINVAL);
       return 0;
     }
     case TIOCGDEV:
       return Answer(task, arg,
-                    uint32_t{(number_ & 0xff) | kSlaveMajor << 8 | (number_ & ~0xffu) << 12});
+                    rdev());
     default:  // TIOCVHANGUP
       if (!task.creds().Has(Capability::kSysAdmin)) return Errno(EPERM);
-      HangUp();
+      if (master) {
+        MutexLock lock(mu_);
+        master_hung_up_ = true;
+      } else {
+        HangUp();
+      }
       return 0;
   }
 }

@@ -157,13 +157,17 @@ class HostFile final : public File {
     return ppoll(&p, 1, &kNow, nullptr) > 0;
   }
 
+  bool IsTerminalOfLocked(const ThreadGroup& tg) const {
+    return session_ && session_->tty.get() == this && tg.pgrp->session == session_ && HasTerminalLocked(tg);
+  }
+
   // A process in the background of this terminal is stopped rather than answered. EIO for an orphan.
   Result<void> CheckBackground(int signo) {
     Task* t = Task::Current();
     if (t == nullptr || !session_) return {};
     MutexLock lock(t->kernel().tasks().mu);
     ProcessGroup& pg = *t->tg().pgrp;
-    if (pg.session != session_ || pg.pgid == session_->foreground_pgid) return {};
+    if (!IsTerminalOfLocked(t->tg()) || session_->foreground_pgid == 0 || pg.pgid == session_->foreground_pgid) return {};
     const bool ignored = t->tg().actions().Get(signo).handler == 1 ||
                          (t->signal_mask() & abi::SigBit(signo)) != 0;
     if (signo == SIGTTOU && ignored) return {};
@@ -233,7 +237,7 @@ Result<int64_t> HostFile::Ioctl(Task& task, uint32_t cmd, uint64_t arg) {
       int32_t pgid;
       {
         MutexLock lock(set.mu);
-        if (!session_ || task.tg().pgrp->session != session_) return Errno(ENOTTY);
+        if (!IsTerminalOfLocked(task.tg())) return Errno(ENOTTY);
         pgid = ForegroundGroupLocked(*session_, task.pid_ns());
       }
       TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(task, pgid));
@@ -243,7 +247,7 @@ Result<int64_t> HostFile::Ioctl(Task& task, uint32_t cmd, uint64_t arg) {
       const int32_t pgid = TRY(UserIn<int32_t>(GuestAddr(arg)).CopyIn(task));
       TRY(CheckBackground(SIGTTOU));
       MutexLock lock(set.mu);
-      if (!session_ || task.tg().pgrp->session != session_) return Errno(ENOTTY);
+      if (!IsTerminalOfLocked(task.tg())) return Errno(ENOTTY);
       if (pgid < 0) return Errno(EINVAL);
       const ProcessGroup* pg = task.pid_ns().FindGroup(pgid);
       if (pg == nullptr) return Errno(ESRCH);
@@ -255,28 +259,31 @@ Result<int64_t> HostFile::Ioctl(Task& task, uint32_t cmd, uint64_t arg) {
       int32_t sid;
       {
         MutexLock lock(set.mu);
-        if (!session_ || task.tg().pgrp->session != session_) return Errno(ENOTTY);
+        if (!IsTerminalOfLocked(task.tg())) return Errno(ENOTTY);
         sid = session_->pid->In(task.pid_ns());
       }
       TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(task, sid));
       return 0;
     }
     case TIOCSCTTY: {
+      const Result<Attr> attr = inode().GetAttr();
+      const uint64_t rdev = attr.ok() ? attr->rdev : 0;
       MutexLock lock(set.mu);
       Session& own = *task.tg().pgrp->session;
+      if (own.leader == &task.tg() && session_.get() == &own && IsTerminalOfLocked(task.tg())) return 0;
       if (own.leader != &task.tg() || own.tty || session_) return Errno(EPERM);
-      own.tty = RefPtr<RefCountedBase>(this);
-      own.foreground_pgid = task.tg().pgrp->pgid;
+      TakeTerminalLocked(task.tg(), RefPtr<RefCountedBase>(this), rdev);
       session_ = RefPtr<Session>(&own);
       return 0;
     }
     case TIOCNOTTY: {
       MutexLock lock(set.mu);
-      if (!session_ || task.tg().pgrp->session != session_) return Errno(ENOTTY);
+      if (!IsTerminalOfLocked(task.tg())) return Errno(ENOTTY);
       if (session_->leader == &task.tg()) {
-        HangUpSessionLocked(task.kernel(), *session_);
+        LoseTerminalLocked(task.kernel(), *session_, {SIGHUP, SIGCONT});
         session_.reset();
       }
+      task.tg().terminal = 0;
       return 0;
     }
     default:
@@ -349,10 +356,12 @@ bool IsHostTty(File& file) {
 
 Ref<File> HostTtyFile(RefCountedBase& tty) { return Ref<File>(static_cast<HostFile&>(tty)); }
 
-void SetControllingTty(File& file, Session& session) {
+void SetControllingTty(File& file, ThreadGroup& leader) {
   HostFile& tty = static_cast<HostFile&>(file);
-  session.tty = RefPtr<RefCountedBase>(&tty);
-  tty.SetSession(session);
+  const Result<Attr> attr = tty.inode().GetAttr();
+  MutexLock lock(leader.kernel().tasks().mu);
+  TakeTerminalLocked(leader, RefPtr<RefCountedBase>(&tty), attr.ok() ? attr->rdev : 0);
+  tty.SetSession(*leader.pgrp->session);
 }
 
 }  // namespace ringwall

@@ -26,7 +26,7 @@ Result<Ref<File>> NewNamedTerminal(Ref<Inode> host, const Path& path, Ref<RefCou
 
 // Whether `file` is a host terminal, and making it the controlling one of `session`.
 bool IsHostTty(File& file);
-void SetControllingTty(File& file, Session& session);
+void SetControllingTty(File& file, ThreadGroup& leader);
 // Session::tty of such a session, as a file. The descriptor is the container's only way to the
 // terminal: opening it anew is to share it.
 Ref<File> HostTtyFile(RefCountedBase& tty);

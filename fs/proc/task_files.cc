@@ -15,6 +15,7 @@ constexpr size_t kMaxStartText = 4 << 20;  // of arguments or environment shown
 // What is under the TaskSet's lock, taken out at once.
 struct Links {
   int ppid = 0, pgid = 0, sid = 0, tpgid = -1;
+  uint32_t tty_nr = 0;
   RefPtr<const Pid> pgrp, session;
   int threads = 0;
   int exit_status = 0;
@@ -34,7 +35,8 @@ Links LinksOf(const Subject& s, Task& t, bool with_usage) {
     l.session = tg.pgrp->session->pid;
     l.pgid = l.pgrp->In(*s.ns);
     l.sid = l.session->In(*s.ns);
-    if (tg.pgrp->session->tty) l.tpgid = ForegroundGroupLocked(*tg.pgrp->session, *s.ns);
+    if (!HasTerminalLocked(tg)) l.tpgid = -1;
+    else l.tty_nr = static_cast<uint32_t>(tg.pgrp->session->tty_rdev), l.tpgid = ForegroundGroupLocked(*tg.pgrp->session, *s.ns);
   }
   l.threads = static_cast<int>(tg.threads.size());
   l.zombie = tg.zombie;
@@ -132,8 +134,8 @@ Result<std::string> StatText(const Subject& s, Task& t) {
   const int nice = t.nice.load();
   constexpr uint32_t kRandomized = 0x00400000, kForkedNoExec = 0x40;  // PF_*
   const uint64_t rss_limit = s.tg->limit(RLIMIT_RSS);
-  std::string out = Format("%d (%s) %c %d %d %d 0 %d %u", s.ShownTid(t),
-                           EscapeComm(t.comm()).c_str(), t.state(), l.ppid, l.pgid, l.sid, l.tpgid,
+  std::string out = Format("%d (%s) %c %d %d %d %u %d %u", s.ShownTid(t),
+                           EscapeComm(t.comm()).c_str(), t.state(), l.ppid, l.pgid, l.sid, l.tty_nr, l.tpgid,
                            kRandomized | (l.did_exec ? 0 : kForkedNoExec));
   AppendFormat(&out, " %llu %llu %llu %llu", Ull{l.usage.minor_faults},
                Ull{l.children.minor_faults}, Ull{l.usage.major_faults},

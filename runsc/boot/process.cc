@@ -320,10 +320,7 @@ HostResult<Ref<ThreadGroup>> MakeProcess(Kernel& kernel, const GuestContainer& c
     RW_CHECK(leader->SetSeccompFilter(process.seccomp_flags, std::move(*filter)).ok());
   }
   if (tty && (process.host_tty || process.terminal)) {
-    MutexLock lock(kernel.tasks().mu);
-    Session& session = *(*tg)->pgrp->session;
-    SetControllingTty(*tty, session);
-    session.foreground_pgid = (*tg)->pgrp->pgid;
+    SetControllingTty(*tty, **tg);
   }
   return std::move(*tg);
 }
@@ -402,7 +399,7 @@ void ListProcesses(Kernel& kernel, const PidNamespace& ns, control::Response& re
     Rusage r = tg.exited_threads;
     for (Task* t : tg.threads) r.Add(t->OwnRusage());
     out->set_cpu_ns(r.utime_ns + r.stime_ns);
-    out->set_tty(tg.pgrp && tg.pgrp->session->tty ? "tty" : "?");
+    out->set_tty(HasTerminalLocked(tg) ? "tty" : "?");
     out->set_command(task->comm());
     if (RefPtr<MemoryManager> mm = task->mm_ref()) {
       out->set_host_pid(mm->address_space().host_pid());

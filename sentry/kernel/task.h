@@ -476,9 +476,17 @@ bool IsOrphanedLocked(const ThreadGroup& tg);
 void CloseFile(Task& t, Ref<File> file, FdTable& table);
 // close: the process's POSIX locks on the file go.
 void DropPosixLocks(File& file, const FdTable& table);
-// The session's leader is gone: SIGHUP and SIGCONT to the foreground group, no terminal any more.
-// TaskSet's lock held.
-void HangUpSessionLocked(Kernel& kernel, Session& session) NO_THREAD_SAFETY_ANALYSIS;
+// Controlling terminals, all with the TaskSet's lock held.
+// Whether the process has one, which then is its session's.
+bool HasTerminalLocked(const ThreadGroup& tg);
+// Gives a session's leader its terminal, with the leader's group in the foreground.
+void TakeTerminalLocked(ThreadGroup& leader, RefPtr<RefCountedBase> tty, uint64_t rdev);
+// Nobody in the session has the terminal any more. Its foreground group gets the signals.
+void LoseTerminalLocked(Kernel& kernel, Session& session, std::initializer_list<int> signals) NO_THREAD_SAFETY_ANALYSIS;
+// The terminal hung up: the leader hears of it now, the foreground at the leader's end.
+void HangUpSessionLocked(Session& session) NO_THREAD_SAFETY_ANALYSIS;
+// The leader ends.
+void EndSessionLocked(Kernel& kernel, Session& session) NO_THREAD_SAFETY_ANALYSIS;
 
 // The credentials that clone and unshare give with CLONE_NEWUSER. EPERM, ENOSPC.
 Result<Ref<const Credentials>> CredentialsInNewUserNamespace(Task& t);

@@ -182,6 +182,7 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
       child->AddRef();  // the leader stays until the process is reaped
       tg->threads.push_back(child.get());
       tg->pgrp = tg_->pgrp;
+      tg->terminal = tg_->terminal;
       tg->pgrp->members.push_back(tg.get());
       ThreadGroup* parent = tg_.get();
       if ((flags & CLONE_PARENT) != 0) {

@@ -312,9 +312,7 @@ void TaskLife::GroupDied(ThreadGroup& tg) {
   for (const RefPtr<ProcessGroup>& pg : held) HangUpIfOrphaned(*pg);
 
   if (tg.pgrp && tg.pgrp->session->leader == &tg) {
-    Session& session = *tg.pgrp->session;
-    session.leader = nullptr;
-    if (session.tty) HangUpSessionLocked(tg.kernel(), session);
+    EndSessionLocked(tg.kernel(), *tg.pgrp->session);
   }
 }
 

@@ -21,14 +21,54 @@ void CloseFile(Task&, Ref<File> file, FdTable& table) {
   UnwatchDirectory(table, *file);
 }
 
-void HangUpSessionLocked(Kernel& kernel, Session& session) {
-  session.tty.reset();
-  if (session.foreground_pgid == 0) return;
+bool HasTerminalLocked(const ThreadGroup& tg) {
+  return tg.pgrp && tg.pgrp->session->tty && tg.terminal == tg.pgrp->session->terminal;
+}
+
+void TakeTerminalLocked(ThreadGroup& leader, RefPtr<RefCountedBase> tty, uint64_t rdev) {
+  static std::atomic<uint64_t> last{0};
+  Session& session = *leader.pgrp->session;
+  session.tty = std::move(tty);
+  session.tty_rdev = rdev;
+  session.foreground_pgid = leader.pgrp->pgid;
+  session.left_foreground = 0;
+  session.terminal = leader.terminal = ++last;
+}
+
+namespace {
+
+void SignalGroupLocked(Kernel& kernel, int pgid, std::initializer_list<int> signals) NO_THREAD_SAFETY_ANALYSIS {
   TaskSet& set = kernel.tasks();
-  const auto it = set.groups.find(session.foreground_pgid);
+  const auto it = set.groups.find(pgid);
   if (it == set.groups.end()) return;
-  SendSignalToProcessGroupLocked(*it->second, MakeSigInfo(SIGHUP, SI_KERNEL));
-  SendSignalToProcessGroupLocked(*it->second, MakeSigInfo(SIGCONT, SI_KERNEL));
+  for (const int signo : signals) SendSignalToProcessGroupLocked(*it->second, MakeSigInfo(signo, SI_KERNEL));
+}
+
+}  // namespace
+
+void LoseTerminalLocked(Kernel& kernel, Session& session, std::initializer_list<int> signals) {
+  session.tty.reset();
+  SignalGroupLocked(kernel, std::exchange(session.foreground_pgid, 0), signals);
+}
+
+void HangUpSessionLocked(Session& session) {
+  session.tty.reset();
+  session.left_foreground = std::exchange(session.foreground_pgid, 0);
+  if (session.leader == nullptr) return;
+  for (const int signo : {SIGHUP, SIGCONT}) {
+    Result<void> ignored = SendSignalToGroup(*session.leader, MakeSigInfo(signo, SI_KERNEL));
+    static_cast<void>(ignored);
+  }
+}
+
+// disassociate_ctty()
+void EndSessionLocked(Kernel& kernel, Session& session) {
+  session.leader = nullptr;
+  if (session.tty) {
+    LoseTerminalLocked(kernel, session, {SIGHUP});
+  } else {
+    SignalGroupLocked(kernel, std::exchange(session.left_foreground, 0), {SIGHUP, SIGCONT});
+  }
 }
 
 int ForegroundGroupLocked(const Session& session, const PidNamespace& ns) {

@@ -35,7 +35,13 @@ struct Session : RefCounted<Session> {
   ThreadGroup* leader = nullptr;
   // The controlling terminal: an opaque object of the tty layer, which also points here.
   RefPtr<RefCountedBase> tty;
-  int foreground_pgid = 0;  // of the terminal
+  int foreground_pgid = 0;  // of the terminal; 0: none
+  uint64_t tty_rdev = 0;
+  // Which of all terminals that sessions ever had it is: only the leader that took it and who was forked
+  // by those that have it have it, too (ThreadGroup::terminal).
+  uint64_t terminal = 0;
+  // The foreground when the terminal hung up: it hears of the leader's end.
+  int left_foreground = 0;
   std::atomic<int> autogroup_nice{0};
 };
 
@@ -113,6 +119,7 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   int parent_tid = 0;             // the thread that forked it, for PDEATHSIG and __WNOTHREAD
   std::list<Ref<ThreadGroup>> children;
   RefPtr<ProcessGroup> pgrp;
+  uint64_t terminal = 0;  // the controlling terminal, if it is the session's
   bool did_exec = false;
   bool is_child_subreaper = false;
   bool from_outside = false;  // made by `runsc exec`: its parent is not in the container

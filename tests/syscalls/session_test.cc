@@ -181,6 +181,43 @@ TEST_F(PtyTest, ControllingTerminalAndForegroundGroup) {
   EXPECT_TRUE(Exited(status));
 }
 
+// The numbers of /proc/PID/stat from the process group on: pgrp, session, tty_nr, tpgid.
+std::array<int, 4> StatOf(pid_t pid) {
+  std::array<int, 4> n = {};
+  FILE* const f = fopen(("/proc/" + std::to_string(pid) + "/stat").c_str(), "r");
+  if (f == nullptr || fscanf(f, "%*d %*s %*c %*d %d %d %d %d", &n[0], &n[1], &n[2], &n[3]) != 4) n = {};
+  if (f != nullptr) fclose(f);
+  return n;
+}
+
+TEST_F(PtyTest, ControllingTerminalIsInheritedNotShared) {
+  struct stat st;
+  ASSERT_OK(fstat(slave_.get(), &st));
+  const int device = static_cast<int>(st.st_rdev);
+  EXPECT_TRUE(Exited(InChild([&] {
+    CHECK_CHILD(setsid() == getpid());
+    Pipe go;
+    const pid_t before = fork();
+    if (before == 0) {
+      char c;
+      (void)!read(go.reader.get(), &c, 1);
+      _exit(open("/dev/tty", O_RDWR) == -1 && errno == ENXIO && tcgetpgrp(slave_.get()) == -1 && errno == ENOTTY ? 0 : 1);
+    }
+    CHECK_CHILD(ioctl(slave_.get(), TIOCSCTTY, 0) == 0);
+    CHECK_CHILD((StatOf(getpid()) == std::array{getpid(), getpid(), device, getpid()}));
+    CHECK_CHILD((StatOf(before) == std::array{getpid(), getpid(), 0, -1}));
+    CHECK_CHILD(write(go.writer.get(), "x", 1) == 1);
+    int status;
+    CHECK_CHILD(waitpid(before, &status, 0) == before && status == 0);
+    // Who is forked now has it, and may give it away for itself alone.
+    const pid_t after = fork();
+    if (after == 0) _exit(ioctl(slave_.get(), TIOCNOTTY) == 0 && open("/dev/tty", O_RDWR) == -1 && errno == ENXIO ? 0 : 1);
+    CHECK_CHILD(waitpid(after, &status, 0) == after && status == 0);
+    CHECK_CHILD(tcgetpgrp(slave_.get()) == getpid());
+    return 0;
+  })));
+}
+
 TEST_F(PtyTest, InterruptCharacterSignalsTheForegroundGroup) {
   Pipe ready;
   const pid_t pid = OnTerminal(slave_, [&] {
