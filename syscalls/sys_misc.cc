@@ -8,6 +8,7 @@
 
 #include "platform/xstate.h"
 #include "sentry/kernel/process_timers.h"
+#include "sentry/kernel/load_average.h"
 #include "sentry/kernel/sysctl_limits.h"
 #include "syscalls/handlers.h"
 #include "syscalls/handlers_misc.h"
@@ -188,6 +189,9 @@ SysResult SysSysinfo(Task& t, GuestAddr out) {
   const uint64_t now = static_cast<uint64_t>(up.tv_sec) * 1'000'000'000 +
                        static_cast<uint64_t>(up.tv_nsec);
   s.uptime = static_cast<int64_t>((now - t.kernel().start_boottime_ns()) / 1'000'000'000) + 1;
+  const LoadAverage::Values load = LoadAverages(t.kernel());
+  constexpr double kFixed = 1 << 16;  // SI_LOAD_SHIFT
+  for (size_t i = 0; i < load.size(); i++) s.loads[i] = static_cast<uint64_t>(load[i] * kFixed);
   s.totalram = t.kernel().options().memory_limit;
   s.mem_unit = 1;
   std::vector<RefPtr<MemoryManager>> maps;  // asked without the lock, which comes after theirs

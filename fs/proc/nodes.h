@@ -132,6 +132,11 @@ class StaticDirectory : public SyntheticDirectory {
   Result<Ref<Inode>> Lookup(std::string_view name) override;
   Result<std::vector<DirEntry>> Entries() override;
   Owner owner() override { return owner_ ? owner_() : Owner{}; }
+  std::optional<Result<void>> CheckPermission(const Credentials&, uint32_t want) override {
+    // Who makes or removes names asks to search as well, and hears of the names first.
+    if (style_.binds_root && (want & (kMayWrite | kMayExec)) == kMayWrite) return Result<void>(Errno(EACCES));
+    return std::nullopt;
+  }
   void set_owner(std::function<Owner()> owner) { owner_ = std::move(owner); }
   // Of the files that are added from now on, and of the directories below.
   void set_style(const TextStyle& style) { style_ = style; }

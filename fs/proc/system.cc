@@ -5,6 +5,7 @@
 #include "fs/proc/internal.h"
 #include "fs/proc/proc.h"
 #include "fs/vfs/fs_type.h"
+#include "sentry/kernel/load_average.h"
 
 namespace ringwall::proc {
 
@@ -178,7 +179,9 @@ void AddSystemFiles(StaticDirectory& root, Kernel& kernel) {
   // be worse.
   add("loadavg", [](Kernel& kern) {
     const Totals t = TotalsOf(kern);
-    return Format("0.00 0.00 0.00 %d/%d %d\n", std::max(1, t.running), t.tasks, t.last_pid);
+    const LoadAverage::Values load = LoadAverages(kern);
+    return Format("%.2f %.2f %.2f %d/%d %d\n", load[0], load[1], load[2], std::max(1, t.running), t.tasks,
+                  t.last_pid);
   });
   root.AddFile("cpuinfo", [k, tsc = TscClock()]() -> Result<std::string> {
     return CpuinfoText(k->cpus(), tsc.Khz());

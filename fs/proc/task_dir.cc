@@ -374,9 +374,12 @@ class TaskDirectory final : public SyntheticDirectory {
     Ref<const Credentials> creds = (*task)->creds_ref();
     return {creds->euid, creds->egid};
   }
-  std::optional<Result<void>> CheckPermission(const Credentials&, uint32_t) override {
+  std::optional<Result<void>> CheckPermission(const Credentials&, uint32_t want) override {
     Result<Ref<Task>> task = s_.Get();
     if (!task.ok()) return Result<void>(task.error());
+    // Immutable (S_IMMUTABLE), root's or not. Who makes or removes names asks to search as well, and hears
+    // of the names first.
+    if ((want & (kMayWrite | kMayExec)) == kMayWrite) return Result<void>(Errno(EPERM));
     return std::nullopt;
   }
 

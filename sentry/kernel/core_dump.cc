@@ -310,7 +310,7 @@ bool TaskLife::StopForCoreDump(Task& self, CoreDump& dump) {
       dump.awaited++;
       t->kill_pending_ = true;
       t->interrupted_.store(true);
-      t->Kick();
+      t->KickToEnd();
     }
   }
   for (;;) {

@@ -7,8 +7,9 @@ namespace ringwall {
 
 namespace {
 
-// Nobody's name leads out of the directory: no slashes, and neither "." nor "..".
+// Nobody's name leads out of the directory: no slashes, neither "." nor "..", and not nothing.
 std::string Escaped(std::string s) {
+  if (s.empty()) return "!";
   if (s == "." || s == "..") s[0] = '!';
   std::replace(s.begin(), s.end(), '/', '!');
   return s;

@@ -10,6 +10,7 @@
 #include "sentry/base/log.h"
 #include "sentry/ipc/ipc_namespace.h"
 #include "sentry/kernel/futex.h"
+#include "sentry/kernel/load_average.h"
 #include "sentry/kernel/syscall_table.h"
 #include "sentry/kernel/sysctl_limits.h"
 #include "sentry/kernel/task.h"
@@ -174,6 +175,28 @@ Ref<Namespace> Kernel::FirstNamespace(NamespaceKind kind) {
   MutexLock lock(namespaces_mu_);
   if (!first_namespaces_[i]) first_namespaces_[i] = std::move(made);
   return Ref<Namespace>(first_namespaces_[i]);
+}
+
+LoadAverage::Values LoadAverages(Kernel& kernel) {
+  timespec now;
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  const int64_t since = int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec -
+                        static_cast<int64_t>(kernel.start_boottime_ns());
+  Rusage used;
+  int runnable = 0;
+  static auto& average = *new LoadAverage;  // with the lock
+  TaskSet& set = kernel.tasks();
+  MutexLock lock(set.mu);
+  if (!average.Due(since)) return average.values();
+  for (const auto& [tid, task] : set.tasks) {
+    if (task != Task::Current() && task->state() == 'R') runnable++;
+    used.Add(task->OwnRusage());
+    if (task->tgid() != tid) continue;
+    used.Add(task->tg().exited_threads);
+    used.Add(task->tg().waited_children);
+  }
+  average.Look(since, static_cast<int64_t>(used.utime_ns + used.stime_ns), runnable, CPU_COUNT(&kernel.cpus()));
+  return average.values();
 }
 
 void Kernel::Start(ThreadGroup& tg) {

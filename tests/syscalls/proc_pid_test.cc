@@ -367,6 +367,19 @@ TEST_F(LocksTest, FlocksAndDescriptionLocksShow) {
   EXPECT_FALSE(Has(FdInfo(other.get()), "lock:"));
 }
 
+TEST(ProcPidTest, DirectoriesOfTasksAreImmutableAndThoseOfSysctlsNobodysToWrite) {
+  const std::string self = "/proc/" + std::to_string(getpid());
+  EXPECT_FAILS(access(self.c_str(), W_OK), EPERM);
+  EXPECT_FAILS(access((self + "/task/" + std::to_string(getpid())).c_str(), W_OK), EPERM);
+  EXPECT_OK(access(self.c_str(), R_OK | X_OK));
+  EXPECT_FAILS(mkdir((self + "/new").c_str(), 0700), ENOENT);
+  EXPECT_FAILS(unlink((self + "/status").c_str()), EPERM);
+  EXPECT_FAILS(rename((self + "/status").c_str(), (self + "/new").c_str()), ENOENT);
+  EXPECT_FAILS(access("/proc/sys", W_OK), EACCES);
+  EXPECT_FAILS(access("/proc/sys/kernel", W_OK), EACCES);
+  EXPECT_FAILS(mkdir("/proc/sys/new", 0700), ENOENT);
+}
+
 // With the files of its own although it has changed its ids.
 void BecomeNobody() {
   CHECK_CHILD(setgid(65534) == 0);
