@@ -1,11 +1,16 @@
 // The hand-over between guest threads and the kernel's: its words and sleepers are within a guest's reach,
 // and nobody but the guest itself may come to harm by that.
 #include <linux/futex.h>
+#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/uio.h>
 
 #include <atomic>
+#include <random>
 #include <thread>
+#include <vector>
 
+#include "platform/systrap/region.h"
 #include "tests/security/hostile.h"
 
 namespace ringwall::test {
@@ -61,6 +66,43 @@ TEST(HandoverTest, SleepersStayWhereTheyAre) {
     for (;;) pause();
   }, 3000);
   EXPECT_TRUE(AimFailed(status));
+  ExpectWell();
+}
+
+// Calls of epoll_ctl that the stub has answered lie in the region until the kernel makes them.
+TEST(HandoverTest, ForgedCallsOfEpollAreTheForgersOwn) {
+  if (!Inside()) GTEST_SKIP() << "natively there is no such memory";
+  const int status = RunHostile([] {
+    CatchFaults();
+    std::vector<systrap::Region*> regions;
+    for (uint64_t i = 0; i < 64; i++) {
+      const uint64_t region = RW_STUB_REGIONS + i * RW_REGION_SIZE;
+      if (Readable(region)) regions.push_back(reinterpret_cast<systrap::Region*>(region));
+    }
+    const int epoll = epoll_create1(0);
+    int ends[2];
+    if (epoll < 0 || pipe(ends) != 0) return kFailed;
+    std::minstd_rand random(1);
+    for (int round = 0; round < 300; round++) {
+      epoll_event event = {};
+      event.events = EPOLLIN;
+      epoll_ctl(epoll, EPOLL_CTL_ADD, ends[0], &event);
+      epoll_ctl(epoll, EPOLL_CTL_DEL, ends[0], nullptr);
+      for (systrap::Region* const r : regions) {
+        for (systrap::RegionEpollCall& call : r->epoll_calls) {
+          const int fds[] = {ends[0], epoll, -1, 1 << 30, static_cast<int>(random() % 64)};
+          call = {static_cast<int>(random() % 5), fds[random() % 5], static_cast<uint32_t>(random()), 0, random()};
+        }
+        for (uint8_t& known : r->epoll_known) known = static_cast<uint8_t>(random() % 3);
+        r->epoll_count = round % 3 == 0 ? ~0U : static_cast<uint32_t>(random() % 40);
+        if (round % 7 == 0) r->epoll_fd = static_cast<uint32_t>(random());
+      }
+      epoll_ctl(epoll, EPOLL_CTL_MOD, ends[0], &event);
+      poll(nullptr, 0, 0);
+    }
+    return kFailed;
+  }, 10'000);
+  EXPECT_EQ(status, 0);  // to its end, so that all of it was tried
   ExpectWell();
 }
 

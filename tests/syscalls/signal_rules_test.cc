@@ -239,7 +239,7 @@ TEST(SignalRulesTest, HandlersEndWaitsThatAreNotRestarted) {
     sa.sa_handler = [](int) {};
     sa.sa_flags = SA_RESTART;
     sigaction(SIGALRM, &sa, nullptr);
-    const itimerval soon = {{0, 0}, {0, 5000}};
+    const itimerval soon = {{0, 5000}, {0, 5000}};  // again, for one that comes before the wait
     timespec t = {5, 0}, rem = {};
     setitimer(ITIMER_REAL, &soon, nullptr);
     CHECK_CHILD(nanosleep(&t, &rem) == -1 && errno == EINTR && rem.tv_sec >= 3);
