@@ -161,6 +161,8 @@ Result<int64_t> Socket::Ioctl(Task& t, uint32_t cmd, uint64_t arg) {
       TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(t, static_cast<int32_t>(owner)));
       return 0;
     }
+    case 0x8906: case 0x8907: case 0x80108906: case 0x80108907:  // SIOCGSTAMP and its kin
+      return result;  // a family without them, which the devices are not asked for
     default:
       break;
   }
