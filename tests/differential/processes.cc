@@ -1,6 +1,5 @@
 // Random calls on processes: clone's arguments, waits, groups and sessions, priorities and schedulers, limits,
 // others' memory and descriptors, and tracers. The children are told what to do and answer.
-#include <linux/capability.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
@@ -614,16 +613,6 @@ void Names() {
 }
 
 constexpr Step kSteps[] = {Make, Make, Make, Make, Make, Tell, Tell, Tell, Tell, Tell, Signal, Signal, Signal, Wait, Wait, Wait, Wait, WaitBadPointer, Groups, Groups, Clone, Clone, Clone, Priority, Scheduler, Scheduler, Limits, OthersMemory, Compare, PidFds, PidFds, Trace, Trace, Trace, Reap, ChildSignal, Names, Names};
-
-// Which some who run this have and others lack.
-void DropRightToLimits() {
-  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct data[2] = {};
-  syscall(SYS_capget, &header, data);
-  for (auto* set : {&data[0].effective, &data[0].permitted, &data[0].inheritable}) *set &= ~(1u << CAP_SYS_RESOURCE);
-  syscall(SYS_capset, &header, data);
-  prctl(PR_CAPBSET_DROP, CAP_SYS_RESOURCE);
-}
 
 int Main(int argc, char** argv) {
   program = argv[0];
