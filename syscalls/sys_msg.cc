@@ -149,6 +149,11 @@ SysResult SysMsgrcv(Task& t, int id, GuestAddr addr, uint64_t size, int64_t type
   if ((flags & MSG_COPY) != 0 && ((flags & MSG_EXCEPT) != 0 || (flags & IPC_NOWAIT) == 0)) {
     return Errno(EINVAL);
   }
+  if ((flags & MSG_COPY) != 0) {
+    // Linux fills the message that will be the copy with what the buffer holds, and so needs to read it.
+    std::vector<std::byte> room(std::min<uint64_t>(size, static_cast<uint64_t>(t.ipc().msg_max.load())));
+    TRY(t.CopyIn(addr + 8, room));
+  }
   Ref<MsgQueue> q = TRY(t.ipc().messages.Find(id));
   const MsgQueue::Wanted wanted{.type = type, .room = size, .flags = flags};
   const bool wait = (flags & IPC_NOWAIT) == 0;

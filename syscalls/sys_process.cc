@@ -195,10 +195,7 @@ SysResult SysClone3(Task& t, GuestAddr addr, uint64_t size) {
   if ((a.stack == 0) != (a.stack_size == 0)) return Errno(EINVAL);
   if (a.stack >= kTaskSize.value() || a.stack_size > kTaskSize.value() - a.stack) return Errno(EINVAL);
   if (a.flags >> 34 != 0) return Errno(EINVAL);
-  if ((a.flags & kCloneIntoCgroup) != 0) {
-    // There is no cgroup file system, so no descriptor is of one.
-    return Errno(size < kCloneArgsSizeVer2 || a.cgroup > INT_MAX ? EINVAL : EBADF);
-  }
+  if ((a.flags & kCloneIntoCgroup) != 0 && (size < kCloneArgsSizeVer2 || a.cgroup > INT_MAX)) return Errno(EINVAL);
   if ((a.set_tid == 0) != (a.set_tid_size == 0)) return Errno(EINVAL);
   if (a.set_tid_size > PidNamespace::kMaxLevel) return Errno(EINVAL);
   CloneArgs args;

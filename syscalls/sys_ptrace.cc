@@ -378,9 +378,8 @@ SysResult Examine(Task& t, Task& tracee, int request, uint64_t addr, uint64_t ra
         uint32_t size, signature, flags, pad;
       } conf = {tracee.rseq_area.value(), 0, 0, 0, 0};
       if (!tracee.rseq_area.IsNull()) conf.size = tracee.rseq_length, conf.signature = tracee.rseq_signature;
-      if (addr != sizeof(conf)) return Errno(EINVAL);
-      TRY(t.CopyOut(data, std::as_bytes(std::span(&conf, 1))));
-      return static_cast<int64_t>(sizeof(conf));
+      TRY(t.CopyOut(data, std::as_bytes(std::span(&conf, 1)).first(std::min<uint64_t>(addr, sizeof(conf)))));
+      return static_cast<int64_t>(sizeof(conf));  // whatever fitted
     }
     case kGetSyscallDispatch: {
       if (addr != sizeof(DispatchConfig)) return Errno(EINVAL);

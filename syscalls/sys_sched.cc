@@ -121,7 +121,7 @@ SysResult SysSchedYield(Task&) {
 }
 
 SysResult SysSchedGetaffinity(Task& t, int pid, uint32_t size, GuestAddr out) {
-  if (size % 8 != 0) return Errno(EINVAL);
+  if (size % 8 != 0 || size == 0) return Errno(EINVAL);
   if (pid < 0) return Errno(ESRCH);
   Ref<Task> target = TRY(Target(t, pid));
   cpu_set_t set = target->affinity();

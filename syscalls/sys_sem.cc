@@ -152,9 +152,14 @@ SysResult SetOwner(Task& t, int id, GuestAddr in) {
   return 0;
 }
 
-SysResult Operate(Task& t, int id, GuestAddr addr, uint32_t count, int64_t deadline) {
+Result<void> CheckCount(const Task& t, uint32_t count) {
   if (count > static_cast<uint32_t>(t.ipc().sem_ops.load())) return Errno(E2BIG);
   if (count < 1) return Errno(EINVAL);
+  return {};
+}
+
+SysResult Operate(Task& t, int id, GuestAddr addr, uint32_t count, int64_t deadline) {
+  TRY(CheckCount(t, count));
   const std::vector<SemOp> ops = TRY(UserIn<SemOp>(addr).CopyInArray(t, count));
   Ref<SemSet> set = TRY(t.ipc().sems.Find(id));
   return Zero(set->Operate(t, ops, deadline));
@@ -188,6 +193,7 @@ SysResult SysSemop(Task& t, int id, GuestAddr ops, uint32_t count) {
 SysResult SysSemtimedop(Task& t, int id, GuestAddr ops, uint32_t count, GuestAddr timeout) {
   int64_t deadline = kNoDeadline;
   if (!timeout.IsNull()) {
+    TRY(CheckCount(t, count));
     deadline = TRY(DeadlineFromTimespec(t, timeout));
   }
   return Operate(t, id, ops, count, deadline);

@@ -175,7 +175,8 @@ SysResult SysShmat(Task& t, int id, GuestAddr addr, int flags) {
       addr = addr.PageDown();
       if (addr.IsNull() && (flags & SHM_REMAP) != 0) return Errno(EINVAL);
     }
-    if (!addr.IsNull()) request.flags |= (flags & SHM_REMAP) != 0 ? MAP_FIXED : MAP_FIXED_NOREPLACE;
+    // What is rounded down to null is meant, too.
+    request.flags |= (flags & SHM_REMAP) != 0 ? MAP_FIXED : MAP_FIXED_NOREPLACE;
   } else if ((flags & SHM_REMAP) != 0) {
     return Errno(EINVAL);
   }
@@ -190,10 +191,12 @@ SysResult SysShmat(Task& t, int id, GuestAddr addr, int flags) {
   request.hint = addr;
   request.length = s->pages() * kPageSize;
   request.prot = PROT_READ | (read_only ? 0 : PROT_WRITE) | (exec ? PROT_EXEC : 0);
-  if (!addr.IsNull() && addr + request.length < addr) return Errno(EINVAL);
-  request.file = TRY(s->Attach(read_only ? O_RDONLY : O_RDWR, *t.tg().pid));
+  if ((flags & SHM_REMAP) == 0 && addr + s->size() < addr) return Errno(EINVAL);
+  const Ref<File> file = TRY(s->Attach(read_only ? O_RDONLY : O_RDWR));
+  request.file = file;
   const Result<GuestAddr> at = t.mm().Mmap(request, LimitsOf(t));
   if (!at.ok()) return Errno(at.error().Is(EEXIST) ? EINVAL : at.error_value());
+  s->NoteAttached(*file, *t.tg().pid);
   return static_cast<int64_t>(at->value());
 }
 

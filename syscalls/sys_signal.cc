@@ -270,10 +270,10 @@ SysResult SysPidfdSendSignal(Task& t, int fd, int signo, GuestAddr addr, uint32_
     const ProcessGroup* pg = t.pid_ns().FindGroup(pid->In(t.pid_ns()));
     return pg == nullptr ? Errno(ESRCH) : KillGroupLocked(t, *pg, signo, info);
   }
-  if (tg->leader == nullptr || tg->zombie) return Errno(ESRCH);
+  if (tg->leader == nullptr) return Errno(ESRCH);  // reaped; a zombie may be sent anything
   if (flags == kGroup) return Zero(KillOneLocked(t, *tg, signo, info));
   if (!thread) thread = RefPtr<Task>(tg->leader);
-  if (thread->exit_state != ExitState::kAlive) return Errno(ESRCH);
+  if (thread->exit_state != ExitState::kAlive && thread.get() != tg->leader) return Errno(ESRCH);
   if (!MayKillLocked(t, *tg, signo)) return Errno(EPERM);
   return signo == 0 ? SysResult(0) : Zero(thread->SendSignal(info, false));
 }

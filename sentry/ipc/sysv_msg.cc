@@ -68,6 +68,7 @@ Result<MsgQueue::Message> MsgQueue::Receive(const Credentials& creds, const Want
     if (it == messages_.end()) return Errno(EAGAIN);
     if (it->text.size() > wanted.room && (wanted.flags & MSG_NOERROR) == 0) return Errno(E2BIG);
     if ((wanted.flags & MSG_COPY) != 0) {
+      if (it->text.size() > wanted.room) return Errno(EINVAL);  // a copy is whole
       out = *it;
       return out;
     }

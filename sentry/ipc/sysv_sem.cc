@@ -116,6 +116,8 @@ Result<void> SemSet::Operate(Task& t, std::span<const SemOp> ops, int64_t deadli
   if (undoes) p.undo = RefPtr<SemUndoList>(&t.SemUndo());
   {
     MutexLock lock(mu);
+    // Whatever becomes of the call: the end of the process touches the set.
+    if (undoes && !removed) UndoLocked(*p.undo);
     if (highest >= sems_.size()) return Errno(EFBIG);
     TRY(CheckIpcAccess(t.creds(), perm, alters ? kIpcWrite : kIpcRead));
     if (removed) return Errno(EIDRM);

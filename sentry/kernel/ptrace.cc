@@ -117,7 +117,8 @@ bool Ptrace::TakeStop(Task& t, bool for_tracer, bool keep, int* code) {
   MutexLock lock(tg.siglock);
   int* from = nullptr;
   if (for_tracer) {
-    if ((t.jobctl_ & (kJobTraced | kJobListening)) == kJobTraced) from = &t.trace.code;
+    // SIGKILL has ended the stop, though its thread may not have noticed yet.
+    if ((t.jobctl_ & (kJobTraced | kJobListening)) == kJobTraced && !t.kill_pending_) from = &t.trace.code;
   } else if ((tg.stop_flags & kGroupStopped) != 0) {
     from = &tg.group_stop_code;
   }

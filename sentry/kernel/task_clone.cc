@@ -16,7 +16,7 @@ namespace ringwall {
 
 namespace {
 
-constexpr uint64_t kCloneClearSighand = 0x100000000ull;
+constexpr uint64_t kCloneClearSighand = 0x100000000ull, kCloneIntoCgroup = 0x200000000ull;
 
 Result<void> CheckFlags(const Task& t, uint64_t flags) {
   const auto both = [&](uint64_t a, uint64_t b) { return (flags & a) != 0 && (flags & b) != 0; };
@@ -49,6 +49,21 @@ int TraceEventOf(const Task& t, const CloneArgs& args) {
                     : args.exit_signal != SIGCHLD ? PTRACE_EVENT_CLONE
                                                   : PTRACE_EVENT_FORK;
   return t.TraceEventEnabled(event) ? event : 0;
+}
+
+Result<void> CheckWantedNumbers(const Task& t, PidNamespace& pid_ns, std::span<const int> wanted) {
+  if (wanted.size() > static_cast<size_t>(pid_ns.level()) + 1) return Errno(EINVAL);
+  for (const PidNamespace* ns = &pid_ns; ns != nullptr; ns = ns->parent()) {
+    if (static_cast<size_t>(pid_ns.level() - ns->level()) == wanted.size()) break;
+    if (!t.creds().HasIn(ns->user_ns(), Capability::kCheckpointRestore) &&
+        !t.creds().HasIn(ns->user_ns(), Capability::kSysAdmin)) {
+      return Errno(EPERM);
+    }
+  }
+  TaskSet& set = t.kernel().tasks();
+  MutexLock lock(set.mu);
+  TRY(set.AllocatePid(pid_ns, wanted));
+  return {};
 }
 
 }  // namespace
@@ -122,6 +137,8 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
   if ((flags & CLONE_VM) == 0) InheritRseq(*child, *context, *this);
   child->context_ = std::move(context);
 
+  // Numbers that cannot be had are refused before a pidfd is told of, and that before a cgroup.
+  if (!args.set_tid.empty()) TRY(CheckWantedNumbers(*this, *child->ns_.pid_for_children, args.set_tid));
   std::optional<FdReservation> pidfd_slot;
   if ((flags & CLONE_PIDFD) != 0) {
     FdReservation slot = TRY(fds_->Reserve(0, tg_->limit(RLIMIT_NOFILE)));
@@ -129,6 +146,8 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
     const int32_t fd = pidfd_slot->fd();
     TRY(CopyOut(args.pidfd, std::as_bytes(std::span(&fd, 1))));
   }
+  // No descriptor is of a cgroup's directory.
+  if ((flags & kCloneIntoCgroup) != 0) return Errno(EBADF);
   const uint64_t process_limit = tg_->limit(RLIMIT_NPROC);
   RefPtr<const Pid> numbers;
   const int event = TraceEventOf(*this, args);
@@ -142,14 +161,6 @@ Result<Ref<const Pid>> Task::Clone(const CloneArgs& args) {
       return Errno(EAGAIN);
     }
     PidNamespace& pid_ns = *child->ns_.pid_for_children;
-    for (const PidNamespace* ns = &pid_ns; !args.set_tid.empty() && ns != nullptr; ns = ns->parent()) {
-      if (static_cast<size_t>(pid_ns.level() - ns->level()) == args.set_tid.size()) break;
-      if (!creds_->HasIn(ns->user_ns(), Capability::kCheckpointRestore) &&
-          !creds_->HasIn(ns->user_ns(), Capability::kSysAdmin)) {
-        return Errno(EPERM);
-      }
-    }
-    if (args.set_tid.size() > static_cast<size_t>(pid_ns.level()) + 1) return Errno(EINVAL);
     Ref<const Pid> pid = TRY(set.AllocatePid(pid_ns, args.set_tid));
     numbers = pid;
     child->pid_ = pid;

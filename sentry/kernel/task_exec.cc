@@ -217,7 +217,7 @@ Result<void> Task::Exec(ExecArgs args) {
   {
     MutexLock lock(kernel_.tasks().mu);
     tg_->did_exec = true;
-    tg_->exit_signal = tg_->exit_signal != 0 ? SIGCHLD : 0;
+    tg_->exit_signal = SIGCHLD;  // whatever clone asked for
     if (gained) parent_death_signal = 0;
     if (gained) personality.fetch_and(~kClearOnSetid);
   }

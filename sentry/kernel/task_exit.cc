@@ -54,6 +54,7 @@ void Task::KillGroupLocked(int status) {
     tg_->group_exit = true;
     tg_->group_exit_status = status;
     tg_->group_stop_count = 0;
+    tg_->stop_flags &= ~(kGroupStopped | kGroupContinued);  // nobody is told of either any more
   }
   for (Task* t : tg_->threads) {
     t->kill_pending_ = true;

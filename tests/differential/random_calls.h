@@ -10,12 +10,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <iterator>
@@ -98,6 +101,16 @@ inline void Close() {
 inline uint32_t TypeOf(int fd) {
   struct stat st;
   return fstat(fd, &st) == 0 ? st.st_mode & S_IFMT : 0;
+}
+
+// Some who run the programs have the right to pass limits and others lack it: those that ask for more drop it.
+inline void DropRightToLimits() {
+  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2] = {};
+  syscall(SYS_capget, &header, data);
+  for (auto* set : {&data[0].effective, &data[0].permitted, &data[0].inheritable}) *set &= ~(1u << CAP_SYS_RESOURCE);
+  syscall(SYS_capset, &header, data);
+  prctl(PR_CAPBSET_DROP, CAP_SYS_RESOURCE);
 }
 
 using Step = void (*)();
