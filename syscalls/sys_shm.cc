@@ -192,11 +192,9 @@ SysResult SysShmat(Task& t, int id, GuestAddr addr, int flags) {
   request.length = s->pages() * kPageSize;
   request.prot = PROT_READ | (read_only ? 0 : PROT_WRITE) | (exec ? PROT_EXEC : 0);
   if ((flags & SHM_REMAP) == 0 && addr + s->size() < addr) return Errno(EINVAL);
-  const Ref<File> file = TRY(s->Attach(read_only ? O_RDONLY : O_RDWR));
-  request.file = file;
+  request.file = TRY(s->Attach(read_only ? O_RDONLY : O_RDWR, *t.tg().pid));
   const Result<GuestAddr> at = t.mm().Mmap(request, LimitsOf(t));
   if (!at.ok()) return Errno(at.error().Is(EEXIST) ? EINVAL : at.error_value());
-  s->NoteAttached(*file, *t.tg().pid);
   return static_cast<int64_t>(at->value());
 }
 

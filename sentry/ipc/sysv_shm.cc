@@ -70,7 +70,7 @@ Result<Ref<ShmSegment>> ShmSegment::Create(IpcNamespace& ns, int32_t key, uint64
   return segment;
 }
 
-Result<Ref<File>> ShmSegment::Attach(uint32_t flags) {
+Result<Ref<File>> ShmSegment::Attach(uint32_t flags, const Pid& pid) {
   IpcPerm owner;
   {
     MutexLock lock(mu);
@@ -79,18 +79,13 @@ Result<Ref<File>> ShmSegment::Attach(uint32_t flags) {
     if (!inode_) {
       inode_ = MakeRef<ShmInode>(perm.id, size_, perm.mode & 0777, perm.uid, perm.gid);
     }
+    figures_.atime = CurrentTime().sec;
+    figures_.last = RefPtr<const Pid>(&pid);
   }
   char name[32];
   snprintf(name, sizeof(name), "/SYSV%08x (deleted)", static_cast<uint32_t>(name_key_));
   return Ref<File>(MakeRef<ShmFile>(AnonymousPath(Ref<Inode>(inode_), name), flags,
                                     Ref<ShmSegment>(*this)));
-}
-
-void ShmSegment::NoteAttached(const File& file, const Pid& pid) {
-  MutexLock lock(mu);
-  attached_.insert(&file);
-  figures_.atime = CurrentTime().sec;
-  figures_.last = RefPtr<const Pid>(&pid);
 }
 
 void ShmSegment::AddFile(ShmFile& file) {
@@ -104,10 +99,8 @@ void ShmSegment::RemoveFile(ShmFile& file) {
   {
     MutexLock lock(mu);
     files_.erase(&file);
-    if (attached_.erase(&file) != 0) {
-      figures_.dtime = CurrentTime().sec;
-      figures_.last = CurrentPid();
-    }
+    figures_.dtime = CurrentTime().sec;
+    figures_.last = CurrentPid();
     if (!files_.empty() || removed || ns_ == nullptr || !ns_->TryAddRef()) return;
     ns = RefPtr<IpcNamespace>::Adopt(ns_);
     if ((perm.mode & kShmDest) == 0 && ns->shm_rmid_forced.load() == 0) return;

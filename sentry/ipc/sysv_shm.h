@@ -31,9 +31,7 @@ class ShmSegment final : public IpcObject {
   int memory() const { return memory_.get(); }
 
   // A fresh File to map; flags: O_RDONLY or O_RDWR. EIDRM when it is gone.
-  Result<Ref<File>> Attach(uint32_t flags);
-  // `file` of Attach has been mapped by `pid`: only now is it an attachment that the figures tell of.
-  void NoteAttached(const File& file, const Pid& pid);
+  Result<Ref<File>> Attach(uint32_t flags, const Pid& pid);
   // IPC_RMID: at once when nothing maps it, else when the last mapping goes.
   void Remove();
   // The namespace ends: it lives on for its mappings only.
@@ -67,7 +65,6 @@ class ShmSegment final : public IpcObject {
   IpcNamespace* ns_ GUARDED_BY(mu);  // null once that is gone
   Figures figures_ GUARDED_BY(mu);
   std::set<ShmFile*> files_ GUARDED_BY(mu);
-  std::set<const File*> attached_ GUARDED_BY(mu);  // those of them that were mapped
 };
 
 // What a mapping made by shmat holds.

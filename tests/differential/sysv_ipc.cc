@@ -226,7 +226,7 @@ void ReadFiles() {
     printf(" %zu bytes mode %o %lu", strlen(line), mode, v[0]);
     if (kind == 0) printf(" %lu %d %d %lu %lu %lu %lu", v[1], v[2] != 0, v[3] != 0, v[4], v[5], v[6], v[7]);
     if (kind == 1) printf(" %lu %lu %lu %lu", v[1], v[2], v[3], v[4]);
-    if (kind == 2) printf(" %d %d %lu %lu %lu %lu %lu", v[1] != 0, v[2] != 0, v[3], v[4], v[5], v[6], v[7]);
+    if (kind == 2) printf(" %d %lu %lu %lu %lu %lu", v[1] != 0, v[3], v[4], v[5], v[6], v[7]);
   }
   if (f != nullptr) fclose(f);
   Result(0);
