@@ -78,9 +78,9 @@ Result<void> ContainerHandler::Exec(BootProcess process, control::Response& repl
 
 Result<void> ContainerHandler::Signal(const control::Request::Signal& request) {
   TRY(SignalProcess(kernel_, *container_.pid_ns, *init_, request));
-  // Killed before its start, a further container has no Sentry of its own that could be ended instead.
+  // Killed before its start it ends all the same, and no code of it runs.
   const bool kills = request.signal() == SIGKILL && request.pid() == 0 && request.pgid() == 0;
-  if (kills && joined_ == nullptr && !started_.exchange(true)) kernel_.Start(*init_);
+  if (kills && !started_.exchange(true)) kernel_.Start(*init_);
   return {};
 }
 

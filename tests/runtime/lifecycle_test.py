@@ -51,6 +51,21 @@ def test_create_start_kill_delete(box):
     expect(not os.listdir(box.root))
 
 
+def test_kill_of_a_created_container(box):
+    box.shell("echo ran")
+    box.write_config()
+    with open(os.path.join(box.folder, "out"), "wb") as out:
+        subprocess.run(box.command("create", "--bundle", box.bundle, "c"), stdin=subprocess.DEVNULL, stdout=out,
+                       stderr=out, check=True, timeout=60)
+    pids = descendants(box.state()["pid"])
+    box.call("kill", "c", "KILL", check=0)
+    eventually(lambda: box.status() == "stopped", "stopped")
+    expect_equal(box.output(), "", "nothing has run")
+    expect(box.call("start", "c").code != 0, "start refuses what is stopped")
+    box.call("delete", "c", check=0)
+    expect(gone(pids) and not os.listdir(box.root))
+
+
 def test_delete_of_a_created_container(box):
     with open(os.path.join(box.folder, "out"), "wb") as out:
         subprocess.run(box.command("create", "--bundle", box.bundle, "c"), stdin=subprocess.DEVNULL, stdout=out,
