@@ -172,10 +172,11 @@ TEST_F(CoreDumpTest, LimitDecides) {
 }
 
 TEST_F(CoreDumpTest, OnlySignalsThatDump) {
-  for (const auto& [signo, dumps] : std::map<int, bool>{
+  for (const auto& [number, dumps] : std::map<int, bool>{
            {SIGQUIT, true}, {SIGILL, true}, {SIGTRAP, true}, {SIGABRT, true}, {SIGBUS, true}, {SIGFPE, true},
            {SIGSYS, true}, {SIGXCPU, true}, {SIGXFSZ, true}, {SIGTERM, false}, {SIGKILL, false},
            {SIGUSR1, false}, {SIGALRM, false}, {SIGRTMIN, false}}) {
+    const int signo = number;
     const int status = InChild([&] {
       CHECK_CHILD(chdir(dir_.path().c_str()) == 0);
       SetLimit(RLIM_INFINITY);
