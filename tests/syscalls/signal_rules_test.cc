@@ -326,7 +326,8 @@ TEST(SignalRulesTest, KillOfAGroupAndPermissions) {
 TEST(SignalRulesTest, ExitStatusOfTheLastThread) {
   EXPECT_TRUE(Exited(InChild([] {
                        std::thread([] {
-                         usleep(2000);
+                         const std::string stat = "/proc/" + std::to_string(getpid()) + "/stat";
+                         while (ReadFile(stat).find(") Z ") == std::string::npos) usleep(500);
                          syscall(SYS_exit, 5);
                        }).detach();
                        syscall(SYS_exit, 3);
