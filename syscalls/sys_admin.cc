@@ -221,10 +221,7 @@ SysResult SysAdjtimex(Task& t, GuestAddr addr) {
 
 SysResult SysClockAdjtime(Task& t, int clock, GuestAddr timex) {
   if (clock == CLOCK_REALTIME) return SysAdjtimex(t, timex);
-  if (clock < 0) {
-    TRY(FindCpuClock(t, clock, true));
-    return Errno(EOPNOTSUPP);
-  }
+  if (IsDeviceClock(clock)) return Errno(EINVAL);
   if (clock > CLOCK_TAI || clock == 10 /* CLOCK_SGI_CYCLE */) return Errno(EINVAL);
   return Errno(EOPNOTSUPP);
 }

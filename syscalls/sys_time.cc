@@ -118,20 +118,26 @@ SysResult SysClockGetres(Task& t, int clock, GuestAddr out) {
     if (clock_getres(clock, &res) != 0) return Errno(EINVAL);
   } else {
     TRY(CpuClockNow(t, clock));
+    // User time, alone or with system time, is counted by ticks.
+    if (clock < 0 && (clock & 3) < 2) clock_getres(CLOCK_REALTIME_COARSE, &res);
   }
   if (out.IsNull()) return 0;
   return Zero(UserOut<TimespecAbi>(out).CopyOutLast(t, {res.tv_sec, res.tv_nsec}));
 }
 
 SysResult SysClockSettime(Task& t, int clock, GuestAddr in) {
-  if (clock != CLOCK_REALTIME) return Errno(EINVAL);
+  if (clock > CLOCK_REALTIME) return Errno(EINVAL);
   const TimespecAbi ts = TRY(UserIn<TimespecAbi>(in).CopyIn(t));
-  if (!Valid(ts)) return Errno(EINVAL);
+  if (clock < 0) {
+    TRY(FindCpuClock(t, clock, false));
+  } else if (!Valid(ts)) {
+    return Errno(EINVAL);
+  }
   return Errno(EPERM);  // the clock is the host's, whatever the guest's capabilities
 }
 
 SysResult SysClockNanosleep(Task& t, int clock, int flags, GuestAddr request, GuestAddr rem) {
-  if (clock == CLOCK_THREAD_CPUTIME_ID) return Errno(EOPNOTSUPP);
+  if (clock == CLOCK_THREAD_CPUTIME_ID || IsDeviceClock(clock)) return Errno(EOPNOTSUPP);
   if (!IsHostClock(clock) && !IsCpuClock(clock)) return Errno(EINVAL);
   if (clock == CLOCK_MONOTONIC_RAW || clock == CLOCK_REALTIME_COARSE ||
       clock == CLOCK_MONOTONIC_COARSE) {

@@ -87,6 +87,7 @@ SysResult SysAlarm(Task& t, uint32_t seconds) {
 }
 
 SysResult SysTimerCreate(Task& t, int clock, GuestAddr event, GuestAddr id) {
+  if (IsDeviceClock(clock)) return Errno(EOPNOTSUPP);
   ProcessTimers::Notify notify;
   notify.signo = SIGALRM;
   SigEvent e = {};

@@ -15,6 +15,8 @@ namespace ringwall {
 // CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, and negative numbers made of a pid:
 // ~pid << 3 | which, bit 2 for a thread.
 constexpr bool IsCpuClock(int clock) { return clock < 0 || clock == 2 || clock == 3; }
+// ~fd << 3 | 3: of a device such as /dev/ptp0, of which there are none.
+constexpr bool IsDeviceClock(int clock) { return clock < 0 && (clock & 7) == 3; }
 
 // The clock's process or thread as `t` may name it. EINVAL. `reading`: clock_gettime also takes the
 // caller's own tid for its process.

@@ -6,6 +6,7 @@
 #include <sys/time.h>
 #include <sys/timerfd.h>
 #include <sys/times.h>
+#include <sys/timex.h>
 #include <time.h>
 
 #include <atomic>
@@ -100,6 +101,31 @@ TEST(ClockTest, CpuTimeAdvancesWithWorkAndNotWithSleep) {
   while (Now(CLOCK_THREAD_CPUTIME_ID) - thread < 10000000) {
   }
   EXPECT_GE(Now(CLOCK_PROCESS_CPUTIME_ID) - before, 9000000);
+}
+
+// Of this process: ~pid << 3 | 0 to 2, with 4 for the thread; 3 is a device's, and 7 nothing.
+TEST(ClockTest, NumbersBelowZero) {
+  timespec at = {0, -1}, coarse;
+  timex change = {};
+  ASSERT_OK(clock_getres(CLOCK_REALTIME_COARSE, &coarse));
+  for (const clockid_t own : {-8, -7, -6, -4, -3, -2}) {
+    EXPECT_FAILS(syscall(SYS_clock_settime, own, BadAddress()), EFAULT);
+    EXPECT_FAILS(syscall(SYS_clock_settime, own, &at), EPERM);
+    EXPECT_FAILS(syscall(SYS_clock_adjtime, own, &change), EOPNOTSUPP);
+    timespec resolution;
+    ASSERT_OK(syscall(SYS_clock_getres, own, &resolution));
+    EXPECT_EQ(resolution.tv_nsec, (own & 3) == 2 ? 1 : coarse.tv_nsec) << own;
+  }
+  constexpr clockid_t kDevice = -5, kNothing = -1;
+  for (const clockid_t clock : {kDevice, kNothing}) {
+    EXPECT_FAILS(syscall(SYS_clock_settime, clock, BadAddress()), EFAULT);
+    EXPECT_FAILS(syscall(SYS_clock_settime, clock, &at), EINVAL);
+    EXPECT_FAILS(syscall(SYS_clock_adjtime, clock, &change), clock == kDevice ? EINVAL : EOPNOTSUPP);
+    const int refusal = clock == kDevice ? EOPNOTSUPP : EINVAL;
+    EXPECT_FAILS(syscall(SYS_clock_nanosleep, clock, 0, &at, nullptr), refusal);
+    int timer;
+    EXPECT_FAILS(syscall(SYS_timer_create, clock, nullptr, &timer), refusal);
+  }
 }
 
 // What the kernel does for a program is its system time, whoever does it.
