@@ -33,6 +33,11 @@ constexpr FilterRule kRules[] = {
     Allow(SYS_mmap, ArgWithin(2, PROT_READ | PROT_WRITE), "the same"),
     Allow(SYS_munmap, "the same"),
     Allow(SYS_exit_group, "its end"),
+#if defined(__SANITIZE_ADDRESS__) || defined(RINGWALL_TSAN)
+    Allow(SYS_pipe2, "the sanitizer asks whether memory may be read"),
+    Allow(SYS_close, "the same"),
+    Allow(SYS_getpid, "the number before each line of its reports"),
+#endif
 };
 
 // What the stand-in ends with.
