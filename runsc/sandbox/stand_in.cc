@@ -36,6 +36,9 @@ constexpr FilterRule kRules[] = {
 #if defined(__SANITIZE_ADDRESS__) || defined(RINGWALL_TSAN)
     Allow(SYS_pipe2, "the sanitizer asks whether memory may be read"),
     Allow(SYS_close, "the same"),
+    Allow(SYS_sigaltstack, "the sanitizer at the end of a thread"),
+    Allow(SYS_madvise, "the sanitizer gives memory back"),
+    Allow(SYS_gettid, "the sanitizer's locks"),
     Allow(SYS_getpid, "the number before each line of its reports"),
 #endif
 };
