@@ -142,6 +142,8 @@ void RunStandIn(const SandboxOptions& options, const IdMaps& maps, const Granted
 
 }  // namespace
 
+std::span<const FilterRule> StandInFilterRules() { return kRules; }
+
 HostResult<SandboxProcess> StartStandIn(const SandboxOptions& options, BootArgs* boot) {
   Channels channels;
   SandboxProcess made = TRY(CloneSandbox(options, *boot, RunStandIn, &channels));

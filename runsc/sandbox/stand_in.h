@@ -5,6 +5,9 @@
 #ifndef RINGWALL_RUNSC_SANDBOX_STAND_IN_H_
 #define RINGWALL_RUNSC_SANDBOX_STAND_IN_H_
 
+#include <span>
+
+#include "runsc/filter/filter.h"
 #include "runsc/sandbox/sandbox.h"
 
 namespace ringwall {
@@ -13,6 +16,9 @@ namespace ringwall {
 // control_connection and, for a container with a terminal, terminal_connection. Its status pipe says
 // Ready when the gofer is up.
 HostResult<SandboxProcess> StartStandIn(const SandboxOptions& options, BootArgs* boot);
+
+// The calls that it makes once it stands, each with its reason.
+std::span<const FilterRule> StandInFilterRules();
 
 }  // namespace ringwall
 

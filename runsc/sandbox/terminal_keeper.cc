@@ -47,6 +47,8 @@ sigset_t TerminalSignals() {
 
 }  // namespace
 
+std::span<const FilterRule> TerminalKeeperFilterRules() { return kRules; }
+
 void KeepTerminal(int terminal, int socket) {
   const sigset_t set = TerminalSignals();
   sigprocmask(SIG_BLOCK, &set, nullptr);

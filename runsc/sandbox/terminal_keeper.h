@@ -4,6 +4,9 @@
 #ifndef RINGWALL_RUNSC_SANDBOX_TERMINAL_KEEPER_H_
 #define RINGWALL_RUNSC_SANDBOX_TERMINAL_KEEPER_H_
 
+#include <span>
+
+#include "runsc/filter/filter.h"
 #include "runsc/sandbox/namespaces.h"
 #include "sentry/base/unique_fd.h"
 
@@ -18,6 +21,9 @@ namespace ringwall {
 // was born with. `socket`: its end of its control channel. Where the host grants no process nobody
 // inside hears of the terminal's signals.
 void StartTerminalKeeper(int terminal, UniqueFd socket, int null, const IdMaps& maps);
+
+// The calls that it makes once it keeps the terminal, each with its reason.
+std::span<const FilterRule> TerminalKeeperFilterRules();
 
 }  // namespace ringwall
 
