@@ -17,7 +17,7 @@ class SmallFilterTest : public testing::TestWithParam<std::span<const FilterRule
  protected:
   template <typename F>
   int UnderFilter(F&& f) {
-    return UnderFilterOf([this] { return InstallFilter(GetParam()(), false); }, f);
+    return UnderFilterOf([] { return InstallFilter(GetParam()(), false); }, f);
   }
 };
 
