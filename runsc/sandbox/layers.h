@@ -34,6 +34,7 @@ class Layers {
   void Hold(Layer layer) { errors_[Index(layer)] = kHeld; }
   // `error` is the errno of what failed.
   void Miss(Layer layer, int error) { errors_[Index(layer)] = error; }
+  void Note(bool held, Layer layer, int error) { held ? Hold(layer) : Miss(layer, error); }
   bool held(Layer layer) const { return errors_[Index(layer)] == kHeld; }
   int error(Layer layer) const { return errors_[Index(layer)]; }
   bool all_held() const;

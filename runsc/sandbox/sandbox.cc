@@ -76,6 +76,9 @@ std::vector<int> DescriptorsOf(const BootArgs& boot) {
 
 }  // namespace
 
+namespace {
+
+// All signals to their defaults, none blocked, SIGPIPE ignored.
 void ResetSignals() {
   for (int signal = 1; signal < SIGRTMIN; signal++) {
     if (signal == SIGKILL || signal == SIGSTOP) continue;
@@ -88,10 +91,45 @@ void ResetSignals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
+}  // namespace
+
 void DieWithCaller(int status) {
   DieWithParent();
   pollfd reader = {status, 0, 0};
   if (poll(&reader, 1, 0) == 1 && (reader.revents & POLLERR) != 0) _exit(128);
+}
+
+void BeginMain(const char* name, const SandboxOptions& options, const Granted& granted, Channels& channels,
+               Layers& layers) {
+  channels.go_write.reset();
+  channels.status_read.reset();
+  if (options.die_with_caller) DieWithCaller(channels.status_write.get());
+  setsid();  // the terminal's signals go to the CLI alone, which forwards them
+  ResetSignals();
+  prctl(PR_SET_NAME, (std::string("runsc-") + name).c_str(), 0, 0, 0);
+  LogConfig logging = GetLogConfig();
+  logging.process = name;
+  SetLogConfig(logging);
+  layers.Note(granted.user, Layer::kUserNamespace, granted.user_error);
+  layers.Note(granted.pid, Layer::kPidNamespace, granted.pid_error);
+  UnshareWorld(!granted.net, layers);
+  char go = 0;
+  if (RetryEintr([&] { return ::read(channels.go_read.get(), &go, 1); }) != 1) _exit(128);
+  channels.go_read.reset();
+}
+
+pid_t StartOwnGofer(const SandboxOptions& options, const Granted& granted, Channels& channels, Layers& layers) {
+  GoferProcessOptions gofer;
+  gofer.roots = options.gofer_roots;
+  gofer.strict = options.strict;
+  gofer.own_namespaces = granted.pid;
+  gofer.null_fd = channels.null.get();
+  gofer.max_files = options.max_files;
+  const int status = channels.status_write.get();
+  HostResult<pid_t> pid = StartGofer(gofer, std::move(channels.gofer_server), status, layers);
+  if (pid.ok()) return *pid;
+  StatusPipe(status).Fail(128, pid.error().message().c_str());
+  _exit(128);
 }
 
 namespace {
@@ -105,47 +143,17 @@ void PrepareQsort() {
 
 [[noreturn]] void RunSentry(const SandboxOptions& options, const IdMaps& maps,
                             const Granted& granted, Channels channels, BootArgs boot) {
-  channels.go_write.reset();
-  channels.status_read.reset();
-  if (options.die_with_caller) DieWithCaller(channels.status_write.get());
   channels.control_cli.reset();
   StatusPipe status(channels.status_write.get());
-  setsid();  // the terminal's signals go to the CLI alone, which forwards them
-  ResetSignals();
-  prctl(PR_SET_NAME, "runsc-sentry", 0, 0, 0);
-  LogConfig logging = GetLogConfig();
-  logging.process = "sentry";
-  SetLogConfig(logging);
-
   Layers layers;
-  const auto note = [&](bool held, Layer layer, int error) {
-    held ? layers.Hold(layer) : layers.Miss(layer, error);
-  };
-  note(granted.user, Layer::kUserNamespace, granted.user_error);
-  note(granted.pid, Layer::kPidNamespace, granted.pid_error);
-  UnshareWorld(!granted.net, layers);
-  char go = 0;
-  if (RetryEintr([&] { return ::read(channels.go_read.get(), &go, 1); }) != 1) _exit(128);
-  channels.go_read.reset();
+  BeginMain("sentry", options, granted, channels, layers);
 
   pid_t gofer_pid = -1;
   UniqueFd gofer_pidfd;
   if (!options.gofer_roots.empty()) {
-    GoferProcessOptions gofer;
-    gofer.roots = options.gofer_roots;
-    gofer.strict = options.strict;
-    gofer.own_namespaces = granted.pid;
-    gofer.null_fd = channels.null.get();
-    gofer.max_files = options.max_files;
-    HostResult<pid_t> pid =
-        StartGofer(gofer, std::move(channels.gofer_server), channels.status_write.get(), layers);
-    if (!pid.ok()) {
-      status.Fail(128, pid.error().message().c_str());
-      _exit(128);
-    }
+    gofer_pid = StartOwnGofer(options, granted, channels, layers);
     boot.gofer = std::move(channels.gofer_client);
-    gofer_pid = *pid;
-    gofer_pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, *pid, 0)));
+    gofer_pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, gofer_pid, 0)));
   }
   channels.gofer_server.reset();
   boot.control_connection = std::move(channels.control_sentry);
@@ -178,7 +186,7 @@ void PrepareQsort() {
   PrepareQsort();
   ForgetCode();
   HostResult<void> filter = InstallSentryFilter();
-  note(filter.ok(), Layer::kSeccomp, filter.ok() ? 0 : filter.error().error());
+  layers.Note(filter.ok(), Layer::kSeccomp, filter.ok() ? 0 : filter.error().error());
   layers.Log("sentry");
   if (!layers.all_held() && options.strict) {
     status.Fail(128, ("--strict: the Sentry lacks: " + layers.Missing()).c_str());

@@ -34,8 +34,12 @@ using SandboxMain = void(const SandboxOptions& options, const IdMaps& maps, cons
 HostResult<SandboxProcess> CloneSandbox(const SandboxOptions& options, BootArgs& boot,
                                         SandboxMain* run, Channels* left);
 
-// All signals to their defaults, none blocked, SIGPIPE ignored.
-void ResetSignals();
+// The first steps of such a process, called `name` in its title and the log: a session of its own, default
+// signals, what namespaces the clone did not give; returns when the CLI says so, or ends with it.
+void BeginMain(const char* name, const SandboxOptions& options, const Granted& granted, Channels& channels,
+               Layers& layers);
+// Makes its gofer, or ends and says why on the status pipe.
+pid_t StartOwnGofer(const SandboxOptions& options, const Granted& granted, Channels& channels, Layers& layers);
 // Ends with the caller, which keeps the other end of `status` open as long as it lives. It may have ended
 // before we asked for its signal, and a change of user takes the signal back: so look afterwards.
 void DieWithCaller(int status);

@@ -76,40 +76,11 @@ int AwaitEnd(ControlClient& life, int gofer_pidfd, pid_t gofer, StatusPipe& stat
 
 void RunStandIn(const SandboxOptions& options, const IdMaps& maps, const Granted& granted,
                 Channels channels, BootArgs boot) {
-  channels.go_write.reset();
-  channels.status_read.reset();
-  if (options.die_with_caller) DieWithCaller(channels.status_write.get());
   StatusPipe status(channels.status_write.get());
-  setsid();
-  ResetSignals();
-  prctl(PR_SET_NAME, "runsc-joined", 0, 0, 0);
-  LogConfig logging = GetLogConfig();
-  logging.process = "joined";
-  SetLogConfig(logging);
-
   Layers layers;
-  const auto note = [&](bool held, Layer layer, int error) {
-    held ? layers.Hold(layer) : layers.Miss(layer, error);
-  };
-  note(granted.user, Layer::kUserNamespace, granted.user_error);
-  note(granted.pid, Layer::kPidNamespace, granted.pid_error);
-  UnshareWorld(!granted.net, layers);
-  char go = 0;
-  if (RetryEintr([&] { return ::read(channels.go_read.get(), &go, 1); }) != 1) _exit(128);
-
-  GoferProcessOptions gofer;
-  gofer.roots = options.gofer_roots;
-  gofer.strict = options.strict;
-  gofer.own_namespaces = granted.pid;
-  gofer.null_fd = channels.null.get();
-  gofer.max_files = options.max_files;
-  HostResult<pid_t> pid =
-      StartGofer(gofer, std::move(channels.gofer_server), channels.status_write.get(), layers);
-  if (!pid.ok()) {
-    status.Fail(128, pid.error().message().c_str());
-    _exit(128);
-  }
-  UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, *pid, 0)));
+  BeginMain("joined", options, granted, channels, layers);
+  const pid_t gofer = StartOwnGofer(options, granted, channels, layers);
+  UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, gofer, 0)));
   if (boot.process.terminal && boot.process.stdio[0]) {
     StartTerminalKeeper(boot.process.stdio[0].get(), std::move(channels.terminal_keeper),
                         channels.null.get(), maps);
@@ -124,20 +95,20 @@ void RunStandIn(const SandboxOptions& options, const IdMaps& maps, const Granted
   if (options.die_with_caller) DieWithCaller(channels.status_write.get());
   ControlClient life(std::move(channels.control_cli));
   CloseAllBut(channels.null.get(),
-              {life.fd(), channels.status_write.get(), pidfd.get(), logging.fd});
+              {life.fd(), channels.status_write.get(), pidfd.get(), GetLogConfig().fd});
   // Answered once the container is there and has ended.
   control::Request request;
   request.mutable_wait();
   if (!life.Send(request).ok()) _exit(128);
   const HostResult<void> filter = InstallFilter(kRules, false);
-  note(filter.ok(), Layer::kSeccomp, filter.ok() ? 0 : filter.error().error());
+  layers.Note(filter.ok(), Layer::kSeccomp, filter.ok() ? 0 : filter.error().error());
   layers.Log("joined");
   if (!layers.all_held() && options.strict) {
     status.Fail(128, ("--strict: the stand-in lacks: " + layers.Missing()).c_str());
     _exit(128);
   }
   status.Ready();
-  _exit(AwaitEnd(life, pidfd.get(), *pid, status));
+  _exit(AwaitEnd(life, pidfd.get(), gofer, status));
 }
 
 }  // namespace
