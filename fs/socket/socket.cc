@@ -8,6 +8,7 @@
 #include <string>
 
 #include "fs/socket/net_namespace.h"
+#include "fs/socket/timestamp.h"
 #include "fs/vfs/anon_inode.h"
 #include "sentry/kernel/file_async.h"
 #include "sentry/kernel/user_ptr.h"
@@ -148,7 +149,8 @@ void Socket::SetDeviceIoctl(DeviceIoctl handler) { device_ioctl.store(handler); 
 
 Result<int64_t> Socket::Ioctl(Task& t, uint32_t cmd, uint64_t arg) {
   Result<int64_t> result = DoIoctl(t, cmd, arg);
-  if (result.ok() || !result.error().Is(ENOTTY)) return result;
+  // Of stamps no device is asked when the family has none.
+  if (result.ok() || !result.error().Is(ENOTTY) || IsStampIoctl(cmd)) return result;
   switch (cmd) {
     case FIOSETOWN:
     case SIOCSPGRP: {
@@ -161,8 +163,6 @@ Result<int64_t> Socket::Ioctl(Task& t, uint32_t cmd, uint64_t arg) {
       TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(t, static_cast<int32_t>(owner)));
       return 0;
     }
-    case 0x8906: case 0x8907: case 0x80108906: case 0x80108907:  // SIOCGSTAMP and its kin
-      return result;  // a family without them, which the devices are not asked for
     default:
       break;
   }

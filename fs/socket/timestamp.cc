@@ -48,14 +48,13 @@ void WriteTimestamps(const SocketOptions& o, int64_t when_ns, ControlOut& out, b
 }
 
 Result<int64_t> StampIoctl(Task& t, uint32_t cmd, uint64_t arg, int64_t when_ns) {
-  constexpr uint32_t kOld = 0x8906, kOldNs = 0x8907, kNew = 0x80108906, kNewNs = 0x80108907;
-  if (cmd != kOld && cmd != kOldNs && cmd != kNew && cmd != kNewNs) return Errno(ENOTTY);
+  if (!IsStampIoctl(cmd)) return Errno(ENOTTY);
   if (when_ns == -1) return Errno(ENOENT);
   const timespec at = WallClock(when_ns);
   struct TimeAbi {
     int64_t seconds, fraction;
   };
-  const bool nanos = cmd == kOldNs || cmd == kNewNs;
+  const bool nanos = (cmd & 0xff) == 7;
   TRY(UserOut<TimeAbi>(GuestAddr(arg))
           .CopyOut(t, TimeAbi{at.tv_sec, nanos ? at.tv_nsec : at.tv_nsec / 1000}));
   return 0;

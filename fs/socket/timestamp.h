@@ -15,6 +15,10 @@ void WriteTimestamps(const SocketOptions& options, int64_t when_ns, ControlOut& 
                      bool stamps = true);
 // struct scm_timestamping with a software stamp alone.
 void WriteStamps(const SocketOptions& options, int64_t when_ns, ControlOut& out);
+// SIOCGSTAMP and SIOCGSTAMPNS, in the forms of old and new programs.
+constexpr bool IsStampIoctl(uint32_t cmd) {
+  return cmd == 0x8906 || cmd == 0x8907 || cmd == 0x80108906 || cmd == 0x80108907;
+}
 // SIOCGSTAMP and SIOCGSTAMPNS: when the last packet came, which is `when_ns`. ENOENT for -1; ENOTTY
 // for another command.
 Result<int64_t> StampIoctl(Task& t, uint32_t cmd, uint64_t arg, int64_t when_ns);
