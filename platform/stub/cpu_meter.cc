@@ -101,6 +101,11 @@ CpuTimes CpuShares::Read(CpuMeter& meter, const CpuTimes& total, uint64_t now) {
 }
 
 void CpuShares::Divide(CpuMeter& reader, uint64_t user, uint64_t system, uint64_t now) {
+  if (meters_.size() <= 1) {
+    reader.TakeRun(now);
+    reader.stub_user_ns_ += user, reader.stub_system_ns_ += system;
+    return;
+  }
   std::vector<uint64_t> runs;
   uint64_t all = 0, most = 0;
   CpuMeter* rest = &reader;
@@ -111,7 +116,7 @@ void CpuShares::Divide(CpuMeter& reader, uint64_t user, uint64_t system, uint64_
     if (run > most) most = run, rest = m;
   }
   uint64_t user_left = user, system_left = system;
-  for (size_t i = 0; i < runs.size() && runs.size() > 1 && all != 0; ++i) {
+  for (size_t i = 0; i < runs.size() && all != 0; ++i) {
     const double ratio = static_cast<double>(runs[i]) / static_cast<double>(all);
     const uint64_t u = std::min(user_left, Part(user, ratio)), s = std::min(system_left, Part(system, ratio));
     meters_[i]->stub_user_ns_ += u, meters_[i]->stub_system_ns_ += s;
