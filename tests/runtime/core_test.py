@@ -3,7 +3,7 @@
 
 import sys
 
-from lib import expect_equal, main
+from lib import expect_script, main
 
 COMMON = r"""
 import ctypes, os, resource, signal, subprocess, time
@@ -130,29 +130,24 @@ sysctl("4194304")
 """
 
 
-def run(box, script, wanted):
-    result = box.call("do", "python3", "-c", script, check=0)
-    expect_equal(result.out, wanted, result)
-
-
 def test_the_pattern_names_the_file(box):
-    run(box, NAMES, "True True\nTrue True\nTrue ['..!..!x']\nTrue [] True\nFalse []\n128\n")
+    expect_script(box, NAMES, "True True\nTrue True\nTrue ['..!..!x']\nTrue [] True\nFalse []\n128\n")
 
 
 def test_a_program_gets_the_core(box):
-    run(box, PROGRAM, "True True b'\\x7fELF' True []\nFalse []\nFalse []\nFalse []\nTrue []\n")
+    expect_script(box, PROGRAM, "True True b'\\x7fELF' True []\nFalse []\nFalse []\nFalse []\nTrue []\n")
 
 
 def test_processes_that_changed_their_ids(box):
-    run(box, SET_ID, "False []\nTrue 65534 ['core']\nFalse []\nTrue 0 0o100600\nFalse ['core']\nInvalid argument\n")
+    expect_script(box, SET_ID, "False []\nTrue 65534 ['core']\nFalse []\nTrue 0 0o100600\nFalse ['core']\nInvalid argument\n")
 
 
 def test_only_root_names_the_file(box):
-    run(box, NOT_BY_OTHERS, "Permission denied\nPermission denied\n")
+    expect_script(box, NOT_BY_OTHERS, "Permission denied\nPermission denied\n")
 
 
 def test_numbers_stay_below_pid_max(box):
-    run(box, NUMBERS, "Invalid argument\nInvalid argument\nTrue True\n")
+    expect_script(box, NUMBERS, "Invalid argument\nInvalid argument\nTrue True\n")
 
 
 if __name__ == "__main__":

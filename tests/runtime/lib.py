@@ -47,6 +47,12 @@ def expect_equal(got, wanted, *what):
     expect(got == wanted, f"got    {got!r}\nwanted {wanted!r}", *what)
 
 
+def expect_script(box, script, wanted):
+    """Runs a Python script inside and compares what it prints."""
+    result = box.call("do", "python3", "-c", script, check=0)
+    expect_equal(result.out, wanted, result)
+
+
 def eventually(holds, *what, limit=30.0):
     """Waits until holds() is true and returns what it gave."""
     end = time.monotonic() + limit

@@ -3,7 +3,7 @@
 
 import sys
 
-from lib import expect_equal, main
+from lib import expect_script, main
 
 COMMON = r"""
 import ctypes, errno, mmap, os, resource, subprocess
@@ -64,17 +64,12 @@ print(sysctl("kernel.panic_on_warn").strip(), attempt(sysctl, "kernel.panic_on_w
 """
 
 
-def run(box, script, wanted):
-    result = box.call("do", "python3", "-c", script, check=0)
-    expect_equal(result.out, wanted, result)
-
-
 def test_limits_hold_as_they_are_set(box):
-    run(box, EFFECTS, "ok ValueError\nok EINVAL\nok\nENOMEM\nok\nFalse\nTrue\n5001 5001 EINVAL\nEPERM EACCES\n")
+    expect_script(box, EFFECTS, "ok ValueError\nok EINVAL\nok\nENOMEM\nok\nFalse\nTrue\n5001 5001 EINVAL\nEPERM EACCES\n")
 
 
 def test_values_are_kept(box):
-    run(box, VALUES, "['7', '5', '1', '7']\nEINVAL\n66\n1 EINVAL\n")
+    expect_script(box, VALUES, "['7', '5', '1', '7']\nEINVAL\n66\n1 EINVAL\n")
 
 
 if __name__ == "__main__":
