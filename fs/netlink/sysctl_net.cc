@@ -428,6 +428,9 @@ class ConfDirectory final : public SyntheticDirectory {
     return out;
   }
 
+ protected:
+  uint32_t nlink() override { return 1; }  // as all below /proc/sys
+
  private:
   // Those that the stack acts on. True when it was one.
   static bool AddEffective(StaticDirectory& dir, bool v4, const std::string& name,

@@ -207,12 +207,12 @@ Result<Attr> SyntheticInode::GetAttr() {
   Attr a;
   a.ino = ino_;
   a.mode = mode_;
-  a.nlink = is_directory() ? 2 : 1;
+  a.nlink = nlink();
   const Owner who = owner();
   a.uid = who.uid;
   a.gid = who.gid;
   a.size = size();
-  a.blksize = 1024;
+  a.blksize = fs().type_name() == "sysfs" ? 4096 : 1024;
   a.atime = a.mtime = a.ctime = made_;
   return a;
 }
@@ -242,11 +242,12 @@ Result<std::vector<DirEntry>> StaticDirectory::Entries() {
 }
 
 void StaticDirectory::Add(std::string_view name, Ref<SyntheticInode> child) {
+  if (child->is_directory()) directories_++;
   children_.emplace(std::string(name), std::move(child));
 }
 
 Ref<StaticDirectory> StaticDirectory::AddDirectory(std::string_view name) {
-  Ref<StaticDirectory> dir = MakeRef<StaticDirectory>(fs(), InoOf(ino(), name));
+  Ref<StaticDirectory> dir = MakeRef<StaticDirectory>(fs(), InoOf(ino(), name), style_.directory_mode);
   dir->style_ = style_;
   Add(name, dir);
   return dir;
@@ -254,6 +255,8 @@ Ref<StaticDirectory> StaticDirectory::AddDirectory(std::string_view name) {
 
 void StaticDirectory::AddLink(std::string_view name, std::string target) {
   LinkInode::Ops ops;
+  // proc_symlink() tells how long it is, sysfs_create_link() does not.
+  if (fs().type_name() == "proc") ops.size = target.size();
   ops.read = [target = std::move(target)]() -> Result<std::string> { return std::string(target); };
   Add(name, MakeRef<LinkInode>(fs(), InoOf(ino(), name), 0777u, std::move(ops)));
 }

@@ -55,6 +55,8 @@ class SyntheticInode : public Inode {
   SyntheticInode(FileSystem& fs, uint32_t mode, uint64_t ino)
       : Inode(fs, mode), mode_(mode), ino_(ino), made_(CurrentTime()) {}
   virtual uint64_t size() { return 0; }
+  // A directory's counts those below it: programs tell by task/ how many threads they have.
+  virtual uint32_t nlink() { return is_directory() ? 2 : 1; }
 
  private:
   const uint32_t mode_;
@@ -107,8 +109,9 @@ struct TextStyle {
   int write_error = EIO;
   uint64_t size = 0;  // that stat tells
   bool maps_as_eio = true;  // mmap; ENODEV else
-  // The mode binds root, too (sysctl_perm()).
+  // The mode binds root, too (sysctl_perm()), and directories do not count those below.
   bool binds_root = false;
+  uint32_t directory_mode = 0555;
 };
 inline constexpr TextStyle kNetStyle = {.write_error = 0};
 inline constexpr TextStyle kSysctlStyle = {
@@ -117,7 +120,8 @@ inline constexpr TextStyle kSysfsStyle = {.readiness = TextStyle::Readiness::kOn
                                           .seeks = TextStyle::Seeks::kSmall,
                                           .write_error = 0,
                                           .size = 4096,
-                                          .maps_as_eio = false};
+                                          .maps_as_eio = false,
+                                          .directory_mode = 0755};
 inline constexpr TextStyle kTaskStyle = {.readiness = TextStyle::Readiness::kNone,
                                          .write_error = EINVAL,
                                          .maps_as_eio = false};
@@ -148,9 +152,11 @@ class StaticDirectory : public SyntheticDirectory {
   void AddFile(std::string_view name, std::function<Result<std::string>()> read,
                uint32_t permissions = 0444,
                std::function<Result<void>(std::string_view)> write = nullptr);
+  uint32_t nlink() override { return style_.binds_root ? 1 : 2 + directories_; }
 
  private:
   std::map<std::string, Ref<SyntheticInode>, std::less<>> children_;
+  uint32_t directories_ = 0;  // of children_
   TextStyle style_;
   std::function<Owner()> owner_;
 };
@@ -204,6 +210,7 @@ class LinkInode final : public SyntheticInode {
     std::function<Result<std::string>()> read;
     std::function<Result<Path>()> follow;  // null: an ordinary link
     std::function<Owner()> owner;
+    uint64_t size = 0;  // that stat tells
   };
   LinkInode(FileSystem& fs, uint64_t ino, uint32_t permissions, Ops ops)
       : SyntheticInode(fs, S_IFLNK | permissions, ino), ops_(std::move(ops)) {}
@@ -216,6 +223,9 @@ class LinkInode final : public SyntheticInode {
     return Errno(ELOOP);
   }
   Owner owner() override { return ops_.owner ? ops_.owner() : Owner{}; }
+
+ protected:
+  uint64_t size() override { return ops_.size; }
 
  private:
   const Ops ops_;

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <linux/magic.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "fs/proc/internal.h"
@@ -58,6 +59,13 @@ class RootDirectory final : public SyntheticDirectory {
       all.push_back({std::move(name), ino, DT_DIR});
     }
     return all;
+  }
+
+ protected:
+  uint32_t nlink() override {
+    const Result<std::vector<DirEntry>> all = Entries();
+    if (!all.ok()) return 2;
+    return 2 + static_cast<uint32_t>(std::ranges::count(*all, DT_DIR, &DirEntry::type));
   }
 
  private:

@@ -349,6 +349,12 @@ class ThreadsDirectory final : public SyntheticDirectory {
     return all;
   }
 
+ protected:
+  uint32_t nlink() override {
+    const Result<std::vector<DirEntry>> threads = Entries();
+    return 2 + (threads.ok() ? static_cast<uint32_t>(threads->size()) : 0);
+  }
+
  private:
   const Subject s_;
 };
@@ -444,6 +450,10 @@ class TaskDirectory final : public SyntheticDirectory {
     if (!s_.thread) add("task", DT_DIR);
     return all;
   }
+
+ protected:
+  // attr, fd, fdinfo, net, ns; map_files, task.
+  uint32_t nlink() override { return 2 + (s_.thread ? 5 : 7); }
 
  private:
   Ref<SyntheticInode> MakeFile(const FileRow& row, uint64_t ino) {

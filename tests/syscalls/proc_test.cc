@@ -236,6 +236,50 @@ TEST(ProcSelfTest, FilesHaveSizeZeroAndReadInParts) {
   EXPECT_FAILS(unlink("/proc/self/status"), EPERM);
 }
 
+nlink_t Links(const std::string& path) {
+  struct stat st = {};
+  EXPECT_OK(stat(path.c_str(), &st)) << path;
+  return st.st_nlink;
+}
+
+// By st_nlink of task/ programs tell whether they have one thread only; find tells leaves by it.
+TEST(ProcSelfTest, LinksOfDirectoriesCountThoseBelow) {
+  const nlink_t alone = 3;
+  EXPECT_EQ(Links("/proc/self/task"), alone);
+  {
+    Pipe p;
+    std::thread other([&] {
+      char c;
+      EXPECT_EQ(read(p.reader.get(), &c, 1), 1);
+    });
+    EXPECT_EQ(Links("/proc/self/task"), alone + 1);
+    EXPECT_EQ(write(p.writer.get(), "x", 1), 1);
+    other.join();
+  }
+  EXPECT_EQ(Links("/proc/self/"), 2u + 7);
+  EXPECT_EQ(Links("/proc/thread-self/"), 2u + 5);
+  EXPECT_EQ(Links("/proc/self/fd"), 2u);
+  EXPECT_EQ(Links("/proc/sys"), 1u);
+  EXPECT_EQ(Links("/proc/sys/net/ipv4/conf"), 1u);
+  EXPECT_GT(Links("/sys"), 9u);
+  for (const char* path : {"/sys/kernel", "/sys/devices/system"}) {
+    nlink_t folders = 0;
+    for (const std::string& name : List(path)) {
+      struct stat st;
+      ASSERT_OK(lstat((std::string(path) + "/" + name).c_str(), &st));
+      if (S_ISDIR(st.st_mode)) folders++;  // "." and ".." too
+    }
+    EXPECT_EQ(Links(path), folders) << path;
+    struct stat st;
+    ASSERT_OK(stat(path, &st));
+    EXPECT_EQ(st.st_mode, S_IFDIR | 0755u) << path;
+    EXPECT_EQ(st.st_blksize, 4096) << path;
+  }
+  struct stat st;
+  ASSERT_OK(lstat("/proc/mounts", &st));
+  EXPECT_EQ(st.st_size, 11);
+}
+
 TEST(ProcPidTest, AChildIsThereAndThenAZombieAndThenGone) {
   Pipe p;
   const pid_t pid = fork();
