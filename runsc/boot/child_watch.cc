@@ -7,8 +7,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <utility>
-
 #include "platform/stub/zygote_pid.h"
 #include "runsc/boot/control.h"
 #include "sentry/base/log.h"
@@ -49,9 +47,10 @@ void EndProcesses(Kernel& kernel, StatusPipe& status, const std::string& how, Is
     if (task->tgid() != tid || task->tg().zombie) continue;
     RefPtr<MemoryManager> mm = task->mm_ref();
     if (!mm || !is_lost(mm->address_space())) continue;
+    const bool tell = task->tg().TakeStubLoss();
     const Result<void> killed = SendSignalToGroup(task->tg(), MakeSigInfo(SIGKILL, kFromOutside));
     static_cast<void>(killed);
-    if (std::exchange(task->tg().stub_loss_told, true)) continue;
+    if (!tell) continue;
     lost += (lost.empty() ? "" : ", ") + std::to_string(tid) + " (" + task->comm() + ")";
   }
   // Under the lock: no process can end before it is told, and the sandbox ends with its last one.

@@ -288,8 +288,7 @@ void Kernel::TellStubLoss(ThreadGroup& tg) {
   std::string process;
   {
     MutexLock lock(tasks_.mu);
-    if (tg.stub_loss_told || tg.leader == nullptr) return;
-    tg.stub_loss_told = true;
+    if (tg.leader == nullptr || !tg.TakeStubLoss()) return;
     process = std::to_string(tg.tgid()) + " (" + tg.leader->comm() + ")";
   }
   if (stub_loss_listener_) stub_loss_listener_(process);

@@ -1,5 +1,7 @@
 #include "sentry/kernel/thread_group.h"
 
+#include <utility>
+
 #include "sentry/kernel/kernel.h"
 
 namespace ringwall {
@@ -52,6 +54,11 @@ ThreadGroup::ThreadGroup(Kernel& kernel, Ref<SignalActions> actions)
 
 uint64_t ThreadGroup::limit(int resource) const {
   return rlimits.With([&](const Rlimits& r) { return r.limits[static_cast<size_t>(resource)].soft; });
+}
+
+bool ThreadGroup::TakeStubLoss() {
+  MutexLock lock(siglock);
+  return !group_exit && !std::exchange(stub_loss_told, true);
 }
 
 }  // namespace ringwall

@@ -125,6 +125,9 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   bool from_outside = false;  // made by `runsc exec`: its parent is not in the container
   bool self_owned = false;  // has no parent to reap it: holds a reference to itself
   bool stub_loss_told = false;  // people know that the stub is gone
+  // Whether to say now that the stub is gone: once, and not of a process that is ending, whose first
+  // thread to end may take the stub along. Takes siglock.
+  bool TakeStubLoss();
   bool zombie = false;  // all threads are gone, the parent has not waited yet
   int exit_signal = SIGCHLD;
   int ptracer = 0;          // PR_SET_PTRACER; -1: anyone

@@ -50,6 +50,28 @@ def test_exit_codes(box):
     expect_equal(do(box, "/").code, 126)
 
 
+def test_a_killed_process_is_the_guests_own_doing(box):
+    """Killed with threads that compute: nobody is told of a stub that was lost."""
+    result = do(box, "python3", "-c", """if True:
+        import os, threading, time
+        def busy():
+            while True: time.sleep(0.001)
+        def start():
+            child = os.fork()
+            if child == 0:
+                for n in range(4): threading.Thread(target=busy, daemon=True).start()
+                busy()
+            return child
+        for turn in range(4):
+            children = [start() for n in range(4)]
+            time.sleep(0.2)
+            for child in children: os.kill(child, 9)
+            print([os.waitpid(child, 0)[1] for child in children])
+        start()
+        time.sleep(0.2)""", check=0)
+    expect_equal((result.out, result.err), ("[9, 9, 9, 9]\n" * 4, ""))
+
+
 def test_signals_are_passed_through(box):
     for name in ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "WINCH"):
         child = box.start("do", "sh", "-c", f"trap 'echo got {name}; exit 5' {name}; echo up; while :; do sleep 0.02; done",
