@@ -68,12 +68,7 @@ void AddHardware(StaticDirectory& root, const cpu_set_t& cpus, std::function<Pag
     const PageCounts p = pages();
     return ZoneText(p.total, p.free, p.anon, p.file);
   });
-  // The kernel's own memory is the Sentry's: no caches, no symbols.
-  root.AddText("slabinfo",
-               "slabinfo - version: 2.1\n"
-               "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables <limit> "
-               "<batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>\n",
-               0400);
+  // The kernel's own memory is the Sentry's: no addresses, no symbols.
   root.AddText("vmallocinfo", "", 0400);
   root.AddText("kallsyms", "");
   root.AddFile("iomem", [pages]() -> Result<std::string> { return IomemText(pages().total); });

@@ -306,7 +306,14 @@ TEST(ProcSystemTest, FilesAboutTheKernelsMemory) {
   }
   EXPECT_NE(ReadFile("/proc/iomem").find(" : System RAM\n"), std::string::npos);
   if (geteuid() != 0) return;
-  EXPECT_EQ(ReadFile("/proc/slabinfo").substr(0, 26), "slabinfo - version: 2.1\n# ");
+  const std::string slabs = ReadFile("/proc/slabinfo");
+  EXPECT_EQ(slabs.substr(0, 26), "slabinfo - version: 2.1\n# ");
+  int active = 0, all = 0;
+  const size_t row = slabs.find("\ntask_struct ");
+  ASSERT_NE(row, std::string::npos);
+  EXPECT_EQ(sscanf(slabs.c_str() + row, "%*s %d %d", &active, &all), 2);
+  EXPECT_GT(active, 0);
+  EXPECT_GE(all, active);
   Fd fd(open("/proc/slabinfo", O_WRONLY));
   EXPECT_FAILS(write(fd.get(), "x", 1), EIO);
   // Addresses are not for everybody.
