@@ -315,13 +315,7 @@ void AddProcNet(StaticDirectory& net, const NetSource& source) {
   add("packet", [](N& n) { return PacketText(n.stack()); });
   add("netlink", [](N& n) { return NetlinkText(n); });
   add("unix", [](N& n) { return UnixText(n); });
-  add("snmp", [](N& n) { return SnmpText(n.stack()); });
-  add("snmp6", [](N& n) { return Snmp6Text(n.stack()); });
-  add("netstat", [](N& n) { return NetstatText(n.stack()); });
-  add("sockstat", [](N& n) { return SockstatText(n); });
-  add("sockstat6", [](N& n) { return Sockstat6Text(n.stack()); });
   add("protocols", [](N& n) { return ProtocolsText(n); });
-  add("psched", [](N&) { return std::string("000003e8 00000040 000f4240 3b9aca00\n"); });
   add("ptype", [](N& n) {
     std::string out = "Type Device      Function\n";
     for (const net::SocketInfo& p : n.stack().Sockets(Kind::kPacket)) {
@@ -346,11 +340,21 @@ void AddProcNet(StaticDirectory& net, const NetSource& source) {
     return std::string(
         "Label S Owner  Users  Linger Expires  Dst                              Opt\n");
   });
+  // Those of one piece open for writing and refuse each write (proc_create_net_single()), those that belong
+  // to no namespace as the ones at the top of /proc.
+  net.set_style({.write_error = EACCES});
+  add("snmp", [](N& n) { return SnmpText(n.stack()); });
+  add("snmp6", [](N& n) { return Snmp6Text(n.stack()); });
+  add("netstat", [](N& n) { return NetstatText(n.stack()); });
+  add("sockstat", [](N& n) { return SockstatText(n); });
+  add("sockstat6", [](N& n) { return Sockstat6Text(n.stack()); });
   add("rt6_stats", [](N& n) {
     size_t routes = 0;
     for (const net::RouteEntry& r : n.stack().Routes()) routes += r.dst.addr.is_v6();
     return Format("%04zx %04zx 0000 %04zx 0000 0000 0000\n", routes + 1, routes + 1, routes + 1);
   });
+  net.set_style({});
+  add("psched", [](N&) { return std::string("000003e8 00000040 000f4240 3b9aca00\n"); });
   add("rt_cache", [](N&) {
     return Padded("Iface\tDestination\tGateway \tFlags\t\tRefCnt\tUse\tMetric\tSource\t\tMTU\tWindow\t"
                   "IRTT\tTOS\tHHRef\tHHUptod\tSpecDst", 127);

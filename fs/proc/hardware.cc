@@ -49,6 +49,14 @@ std::string ZoneText(uint64_t total, uint64_t free, uint64_t anon, uint64_t file
   return out + "        cma      0\n        protection: (0, 0)\n";
 }
 
+// What lies where in the memory of a machine that has as much; for root alone, others see zeros.
+std::string IomemText(uint64_t pages) {
+  const Task* const reader = Task::Current();
+  const bool shown = reader != nullptr && reader->creds().Has(Capability::kSysAdmin);
+  return Format("00000000-%08llx : System RAM\n",
+                shown ? static_cast<unsigned long long>(pages * kPageSize - 1) : 0);
+}
+
 }  // namespace
 
 void AddHardware(StaticDirectory& root, const cpu_set_t& cpus, std::function<PageCounts()> pages) {
@@ -60,6 +68,12 @@ void AddHardware(StaticDirectory& root, const cpu_set_t& cpus, std::function<Pag
     const PageCounts p = pages();
     return ZoneText(p.total, p.free, p.anon, p.file);
   });
+  // The kernel's own memory is the Sentry's: no addresses, no symbols.
+  root.AddText("vmallocinfo", "", 0400);
+  root.AddText("kallsyms", "");
+  root.AddFile("iomem", [pages]() -> Result<std::string> { return IomemText(pages().total); });
+  root.AddText("ioports", "");
+  for (const char* empty : {"bus", "driver", "fs"}) root.AddDirectory(empty);
   root.AddText("consoles", "");
   root.AddText("misc", "");
   root.AddText("execdomains", "0-0\tLinux           \t[kernel]\n");

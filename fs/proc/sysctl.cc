@@ -174,8 +174,8 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
       });
   kernel->AddText("cap_last_cap", "40\n");
   kernel->AddText("ngroups_max", "65536\n");
-  kernel->AddText("overflowuid", "65534\n");
-  kernel->AddText("overflowgid", "65534\n");
+  AddNumber(*kernel, "overflowuid", &overflow_uid, 0, 65535);
+  AddNumber(*kernel, "overflowgid", &overflow_gid, 0, 65535);
   AddNumber(*kernel, "randomize_va_space", &RandomizeVaSpace(), INT32_MIN, INT32_MAX);
   AddLastPid(*kernel, k);
   AddIpcSysctls(*kernel);

@@ -95,7 +95,6 @@ Value g_values[] = {
     {Dir::kVm, "oom_dump_tasks", 0, 1, 1},
     {Dir::kVm, "oom_kill_allocating_task", 0, 1, 0},
     {Dir::kVm, "overcommit_kbytes", 0, kAny, 0},
-    {Dir::kVm, "overcommit_memory", 0, 2, 0},
     {Dir::kVm, "overcommit_ratio", 0, kAny, 50},
     {Dir::kVm, "page-cluster", 0, 31, 3},
     {Dir::kVm, "page_lock_unfairness", 0, kAny, 5},
@@ -201,6 +200,7 @@ void AddSysctlValues(StaticDirectory& kernel, StaticDirectory& vm, StaticDirecto
         KernelLog::Get().restricted.store(static_cast<int>(n));
         return {};
       });
+  AddNumber(vm, "overcommit_memory", &overcommit_memory, 0, 2);
   AddNumber(vm, "max_map_count", &MaxMapCountSetting(), 0, INT32_MAX);
   AddTuple<4>(kernel, "printk", {4, 4, 1, 7});
   AddTaint(kernel);

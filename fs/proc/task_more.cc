@@ -285,7 +285,6 @@ class PagemapInode final : public SyntheticInode {
       : SyntheticInode(fs, S_IFREG | 0400, ino), s_(std::move(s)) {}
   Owner owner() override { return OwnerOf(s_); }
   Result<Ref<File>> Open(const Path& path, uint32_t flags, const Credentials&) override {
-    if ((flags & O_ACCMODE) != O_RDONLY) return Errno(EACCES);
     Ref<Task> task = TRY(s_.Get());
     TRY(MayLook(*task));
     RefPtr<MemoryManager> mm = task->mm_ref();

@@ -21,7 +21,8 @@ namespace ringwall {
 using Uid = uint32_t;
 using Gid = uint32_t;
 inline constexpr uint32_t kInvalidId = ~uint32_t{0};
-inline constexpr uint32_t kOverflowId = 65534;
+// kernel.overflowuid and overflowgid: what ids without a number are shown as.
+inline std::atomic<int> overflow_uid{65534}, overflow_gid{65534};
 
 class Credentials;
 
@@ -56,9 +57,9 @@ class UserNamespace final : public Namespace {
   // The reverse.
   std::optional<Uid> UidOut(Uid first) const { return Out(uid_map_, first); }
   std::optional<Gid> GidOut(Gid first) const { return Out(gid_map_, first); }
-  // The same for showing: 65534 when it is not mapped.
-  Uid ShowUid(Uid first) const { return UidOut(first).value_or(kOverflowId); }
-  Gid ShowGid(Gid first) const { return GidOut(first).value_or(kOverflowId); }
+  // The same for showing: overflow_uid or overflow_gid when it is not mapped.
+  Uid ShowUid(Uid first) const { return UidOut(first).value_or(static_cast<Uid>(overflow_uid.load())); }
+  Gid ShowGid(Gid first) const { return GidOut(first).value_or(static_cast<Gid>(overflow_gid.load())); }
 
   // /proc/PID/uid_map and gid_map: `opener` opened the file, `writer` writes.
   Result<void> WriteMap(bool uids, std::string_view text, const Credentials& opener,

@@ -79,13 +79,18 @@ Result<Ref<File>> ShmSegment::Attach(uint32_t flags, const Pid& pid) {
     if (!inode_) {
       inode_ = MakeRef<ShmInode>(perm.id, size_, perm.mode & 0777, perm.uid, perm.gid);
     }
-    figures_.atime = CurrentTime().sec;
-    figures_.last = RefPtr<const Pid>(&pid);
   }
+  OpenedBy(RefPtr<const Pid>(&pid));
   char name[32];
   snprintf(name, sizeof(name), "/SYSV%08x (deleted)", static_cast<uint32_t>(name_key_));
   return Ref<File>(MakeRef<ShmFile>(AnonymousPath(Ref<Inode>(inode_), name), flags,
                                     Ref<ShmSegment>(*this)));
+}
+
+void ShmSegment::OpenedBy(RefPtr<const Pid> pid) {
+  MutexLock lock(mu);
+  figures_.atime = CurrentTime().sec;
+  figures_.last = std::move(pid);
 }
 
 void ShmSegment::AddFile(ShmFile& file) {
@@ -162,6 +167,10 @@ Result<HostMapping> ShmFile::Map(uint64_t offset, uint64_t, int, bool) {
   return HostMapping{segment_->memory(), offset};
 }
 
-RefPtr<File> ShmFile::ForkMapping() { return MakeRef<ShmFile>(path(), flags(), segment_); }
+// By the parent, whose number it leaves.
+RefPtr<File> ShmFile::ForkMapping() {
+  segment_->OpenedBy(CurrentPid());
+  return MakeRef<ShmFile>(path(), flags(), segment_);
+}
 
 }  // namespace ringwall

@@ -53,6 +53,8 @@ class ShmSegment final : public IpcObject {
   template <typename T, typename... Args>
   friend Ref<T> MakeRef(Args&&... args);
 
+  // Somebody maps it (shm_open() of Linux): shm_atime and shm_lpid.
+  void OpenedBy(RefPtr<const Pid> pid);
   void AddFile(ShmFile& file);
   void RemoveFile(ShmFile& file);
 

@@ -55,7 +55,7 @@ abi::SigInfo SeenBy(const ThreadGroup& to, const abi::SigInfo& info) {
   const Ref<const Credentials> theirs = to.leader->creds_ref();
   if (&theirs->user_ns() != &mine) {
     const std::optional<Uid> uid = mine.UidIn(info.At<uint32_t>(4));
-    seen.Put<uint32_t>(4, uid ? theirs->user_ns().ShowUid(*uid) : kOverflowId);
+    seen.Put<uint32_t>(4, uid ? theirs->user_ns().ShowUid(*uid) : static_cast<uint32_t>(overflow_uid.load()));
   }
   if (!from->pid_ns().IsWithin(to.pid_ns())) {
     seen.Put<int32_t>(0, 0);

@@ -1,4 +1,4 @@
-// vm.max_map_count: how many mappings a process may have. Any thread.
+// Sysctls about mappings. Any thread.
 #ifndef RINGWALL_SENTRY_MM_MAP_LIMITS_H_
 #define RINGWALL_SENTRY_MM_MAP_LIMITS_H_
 
@@ -7,8 +7,12 @@
 
 namespace ringwall {
 
+// vm.max_map_count: how many a process may have.
 std::atomic<int>& MaxMapCountSetting();
 inline size_t MaxMapCount() { return static_cast<size_t>(MaxMapCountSetting().load(std::memory_order_relaxed)); }
+
+// vm.overcommit_memory: with 1 no mapping is refused for its size, else the host's own rule decides.
+inline std::atomic<int> overcommit_memory{0};
 
 }  // namespace ringwall
 

@@ -170,6 +170,8 @@ Result<GuestAddr> MemoryManager::Mmap(const MmapRequest& request, const MemoryLi
   TRY(InstallLocked(std::move(vma), host_flags, place.replace, &dropped));
   if (droppable) TRY(as_->Advise(SYS_madvise, range, MADV_WIPEONFORK));
   if (locked) LockOnHost(range, on_fault, prot);
+  lock.Unlock();
+  if (populate || (locked && !on_fault)) ServeFaults(range, prot);
   return range.start;
 }
 
@@ -243,6 +245,7 @@ Result<void> MemoryManager::InstallLocked(Vma vma, int host_flags, bool replace,
   const bool host_file = vma.file && vma.host.host_fd >= 0;
   int flags = host_flags | MAP_FIXED | (vma.shared && host_file ? MAP_SHARED : MAP_PRIVATE);
   if (!host_file) flags |= MAP_ANONYMOUS;
+  if (overcommit_memory.load(std::memory_order_relaxed) == 1) flags |= MAP_NORESERVE;
   const AddressSpace::Mapping mapping{range, vma.prot, flags, host_file ? vma.host.host_fd : -1,
                                       host_file ? vma.host.offset : 0};
   Result<void> mapped;

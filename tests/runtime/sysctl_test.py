@@ -48,6 +48,15 @@ pid = os.fork()
 if pid == 0: os._exit(0)
 os.waitpid(pid, 0)
 print(pid, sysctl("kernel.ns_last_pid").strip(), attempt(sysctl, "kernel.ns_last_pid", "-1"))
+
+# Four times all the memory there is.
+huge = 4 * os.sysconf("SC_PHYS_PAGES") * 4096
+sysctl("vm.overcommit_memory", "1")
+print(attempt(lambda: mmap.mmap(-1, huge, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()))
+sysctl("kernel.overflowuid", "1234")
+sysctl("kernel.overflowgid", "2345")
+print(subprocess.run("unshare -U sh -c 'id -u; id -g; stat -c %u:%g /'", shell=True, capture_output=True, text=True).stdout.split())
+print(attempt(sysctl, "kernel.overflowuid", "65536"))
 os.setuid(1000)
 print(attempt(sysctl, "kernel.ns_last_pid", "6000"), attempt(sysctl, "vm.max_map_count", "1"))
 """
@@ -65,7 +74,7 @@ print(sysctl("kernel.panic_on_warn").strip(), attempt(sysctl, "kernel.panic_on_w
 
 
 def test_limits_hold_as_they_are_set(box):
-    expect_script(box, EFFECTS, "ok ValueError\nok EINVAL\nok\nENOMEM\nok\nFalse\nTrue\n5001 5001 EINVAL\nEPERM EACCES\n")
+    expect_script(box, EFFECTS, "ok ValueError\nok EINVAL\nok\nENOMEM\nok\nFalse\nTrue\n5001 5001 EINVAL\nok\n['1234', '2345', '1234:2345']\nEINVAL\nEPERM EACCES\n")
 
 
 def test_values_are_kept(box):

@@ -147,7 +147,7 @@ TEST_F(AclTest, NewObjectsInherit) {
 }
 
 TEST_F(AclTest, ListsDecide) {
-  if (geteuid() != 0) GTEST_SKIP();
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
   const struct {
     uid_t uid;
     gid_t gid;

@@ -23,7 +23,7 @@ TEST(SyslogTest, ChecksItsArguments) {
   EXPECT_FAILS(syscall(SYS_syslog, 3, nullptr, 10), EINVAL);
   EXPECT_FAILS(syscall(SYS_syslog, 3, buf, -1), EINVAL);
   EXPECT_FAILS(syscall(SYS_syslog, 100, buf, 1), EINVAL);
-  if (geteuid() != 0) GTEST_SKIP();
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
   EXPECT_FAILS(syscall(SYS_syslog, 8, nullptr, 9), EINVAL);
   EXPECT_EQ(InChildAsNobody([] {
     char own[16];
@@ -48,7 +48,7 @@ TEST(TimexTest, ShowsTheClock) {
 }
 
 TEST(TimexTest, NobodyMayNotSetTheTime) {
-  if (geteuid() != 0) GTEST_SKIP();
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
   EXPECT_EQ(InChildAsNobody([] {
     timex t = {};
     t.modes = ADJ_TICK;
@@ -65,7 +65,7 @@ TEST(TimexTest, NobodyMayNotSetTheTime) {
 }
 
 TEST(PrivilegedTest, NobodyGetsEperm) {
-  if (geteuid() != 0) GTEST_SKIP();
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
   EXPECT_EQ(InChildAsNobody([] {
     CHECK_CHILD(syscall(SYS_vhangup) == -1 && errno == EPERM);
     CHECK_CHILD(syscall(SYS_reboot, 0xfee1dead, 672274793, 0, 0) == -1 && errno == EPERM);
@@ -79,7 +79,7 @@ TEST(PrivilegedTest, NobodyGetsEperm) {
 
 TEST(SysfsCallTest, NamesAndNumbers) {
   const long count = syscall(SYS_sysfs, 3);
-  if (count == -1 && errno == ENOSYS) GTEST_SKIP();
+  if (count == -1 && errno == ENOSYS) GTEST_SKIP() << "a kernel without CONFIG_SYSFS_SYSCALL";
   ASSERT_GT(count, 0);
   const long proc = syscall(SYS_sysfs, 1, "proc");
   ASSERT_OK(proc);
@@ -129,7 +129,7 @@ TEST(GetdentsTest, OldRecordsCarryTheTypeLast) {
 }
 
 TEST(GetcwdTest, OutsideTheRootIsUnreachable) {
-  if (geteuid() != 0) GTEST_SKIP();
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
   TempDir dir;
   ASSERT_OK(mkdir((dir.path() + "/jail").c_str(), 0700));
   EXPECT_EQ(InChild([&] {
@@ -213,7 +213,7 @@ TEST(PidfdInfoTest, SaysWhoAndHowItEnded) {
   if (ioctl(pidfd.get(), kPidfdGetInfo, &info) == -1 && errno == ENOTTY) {
     hold.writer.Reset();
     waitpid(child, nullptr, 0);
-    GTEST_SKIP();
+    GTEST_SKIP() << "Linux before 6.13";
   }
   EXPECT_EQ(info.mask & 8, 0u);
   EXPECT_EQ(info.pid, static_cast<uint32_t>(child));

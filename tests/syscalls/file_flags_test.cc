@@ -20,7 +20,7 @@ namespace {
 class FlagsTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (geteuid() != 0) GTEST_SKIP();
+    if (geteuid() != 0) GTEST_SKIP() << "needs root";
     file_ = dir_.File("f", "content");
     fd_.Reset(open(file_.c_str(), O_RDONLY));
     int flags;
@@ -150,7 +150,7 @@ void SetCaps(const std::string& file, uint32_t permitted, bool effective) {
 class ExecPrivilegeTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (geteuid() != 0) GTEST_SKIP();
+    if (geteuid() != 0) GTEST_SKIP() << "needs root";
     ASSERT_OK(chmod(dir_.path().c_str(), 0755));
   }
   TempDir dir_;

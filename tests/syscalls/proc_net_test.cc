@@ -170,6 +170,20 @@ TEST_F(ProcNetTest, NetlinkSockets) {
   EXPECT_TRUE(found);
 }
 
+// Who may open them for writing, past their modes, learns at the write that there is none.
+TEST_F(ProcNetTest, FilesThatRefuseEachWrite) {
+  for (const auto& [name, error] :
+       {std::pair{"snmp", EACCES}, {"snmp6", EACCES}, {"netstat", EACCES}, {"sockstat", EACCES},
+        {"sockstat6", EACCES}, {"rt6_stats", EACCES}, {"psched", EIO}, {"rt_cache", EIO}, {"softnet_stat", EIO}}) {
+    Fd fd(open((std::string("/proc/net/") + name).c_str(), O_WRONLY));
+    EXPECT_TRUE(fd.ok()) << name;
+    EXPECT_FAILS(write(fd.get(), "x", 1), error) << name;
+  }
+  for (const char* name : {"dev", "tcp", "unix", "route", "arp", "packet"}) {
+    EXPECT_FAILS(open((std::string("/proc/net/") + name).c_str(), O_WRONLY), EACCES) << name;
+  }
+}
+
 TEST_F(ProcNetTest, TablesOfCounters) {
   const std::vector<std::string> snmp = Lines("/proc/net/snmp");
   ASSERT_GE(snmp.size(), 8u);

@@ -135,6 +135,10 @@ TEST(ProcPidTest, PagemapTellsWhatIsPresent) {
   char byte;
   EXPECT_FAILS(pread(fd.get(), &byte, 1, 0), EINVAL);
   EXPECT_FAILS(pread(fd.get(), words, 8, 4), EINVAL);
+  Fd writer(open("/proc/self/pagemap", O_WRONLY));
+  if (geteuid() == 0) {
+    EXPECT_FAILS(write(writer.get(), words, 8), EINVAL);
+  }
   munmap(p, 3 * kPage);
 }
 

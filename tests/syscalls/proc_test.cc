@@ -335,6 +335,39 @@ TEST(ProcSystemTest, FilesThatProgramsParse) {
   EXPECT_NE(ReadFile("/proc/mounts").find(" / "), std::string::npos);
 }
 
+TEST(ProcSystemTest, FilesAboutTheKernelsMemory) {
+  struct Expected {
+    const char* path;
+    mode_t mode;
+  };
+  for (const auto& [path, mode] :
+       {Expected{"/proc/slabinfo", S_IFREG | 0400}, {"/proc/vmallocinfo", S_IFREG | 0400},
+        {"/proc/kallsyms", S_IFREG | 0444}, {"/proc/iomem", S_IFREG | 0444}, {"/proc/ioports", S_IFREG | 0444},
+        {"/proc/bus", S_IFDIR | 0555}, {"/proc/driver", S_IFDIR | 0555}, {"/proc/fs", S_IFDIR | 0555}}) {
+    struct stat st;
+    ASSERT_EQ(stat(path, &st), 0) << path;
+    EXPECT_EQ(st.st_mode, mode) << path;
+  }
+  EXPECT_NE(ReadFile("/proc/iomem").find(" : System RAM\n"), std::string::npos);
+  if (geteuid() != 0) return;
+  const std::string slabs = ReadFile("/proc/slabinfo");
+  EXPECT_EQ(slabs.substr(0, 26), "slabinfo - version: 2.1\n# ");
+  int active = 0, all = 0;
+  const size_t row = slabs.find("\ntask_struct ");
+  ASSERT_NE(row, std::string::npos);
+  EXPECT_EQ(sscanf(slabs.c_str() + row, "%*s %d %d", &active, &all), 2);
+  EXPECT_GT(active, 0);
+  EXPECT_GE(all, active);
+  Fd fd(open("/proc/slabinfo", O_WRONLY));
+  EXPECT_FAILS(write(fd.get(), "x", 1), EIO);
+  // Addresses are not for everybody.
+  EXPECT_TRUE(Exited(InChildAsNobody([] {
+    CHECK_CHILD(open("/proc/slabinfo", O_RDONLY) == -1 && errno == EACCES);
+    CHECK_CHILD(ReadFile("/proc/iomem").find("00000000-00000000 : System RAM\n") != std::string::npos);
+    return 0;
+  })));
+}
+
 TEST(ProcSystemTest, Sysctls) {
   EXPECT_EQ(ReadFile("/proc/sys/kernel/ostype"), "Linux\n");
   EXPECT_GE(atoi(ReadFile("/proc/sys/kernel/pid_max").c_str()), 300);

@@ -108,7 +108,7 @@ TEST(SchedTest, ResetOnForkHoldsForTheChild) {
 }
 
 TEST(SchedTest, OrdinaryUsersGetNoRealTime) {
-  if (geteuid() != 0) GTEST_SKIP();
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
   EXPECT_EQ(InChild([] {
     const rlimit none = {0, 0};
     CHECK_CHILD(setrlimit(RLIMIT_RTPRIO, &none) == 0);
@@ -284,7 +284,7 @@ TEST(PrctlTest, BadArgumentsAreEinval) {
 }
 
 TEST(PrctlTest, SecurebitsObeyTheirLocks) {
-  if (geteuid() != 0) GTEST_SKIP();
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
   EXPECT_EQ(InChild([] {
     constexpr unsigned long kNoRoot = 1, kNoRootLocked = 2;
     CHECK_CHILD(prctl(PR_SET_SECUREBITS, kNoRoot | kNoRootLocked) == 0);

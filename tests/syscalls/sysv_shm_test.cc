@@ -104,6 +104,25 @@ TEST_F(ShmTest, FiguresFollow) {
   if (child == 0) _exit(0);
   EXPECT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(Stat(id).shm_lpid, child);
+  // Between the two it is the one that made the other who attached last, until exec detaches.
+  Pipe go;
+  child = fork();
+  if (child == 0) {
+    char byte;
+    close(1);
+    if (read(go.reader.get(), &byte, 1) == 1) execl("/proc/self/exe", "x", "--gtest_list_tests", nullptr);
+    _exit(1);
+  }
+  ds = Stat(id);
+  EXPECT_EQ(ds.shm_lpid, getpid());
+  EXPECT_EQ(ds.shm_nattch, 2u);
+  EXPECT_GE(ds.shm_atime, ds.shm_dtime);
+  EXPECT_EQ(write(go.writer.get(), "x", 1), 1);
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(Exited(status));
+  ds = Stat(id);
+  EXPECT_EQ(ds.shm_lpid, child);
+  EXPECT_EQ(ds.shm_nattch, 1u);
   EXPECT_OK(shmdt(at));
 }
 
