@@ -1,5 +1,7 @@
 #include "fs/unix/socket_list.h"
 
+#include <map>
+
 #include "fs/unix/unix_socket.h"
 
 namespace ringwall {
@@ -29,18 +31,32 @@ void DelistUnixSocket(UnixSocket& socket) {
 
 std::vector<UnixSocketInfo> ListUnixSockets(NetNamespace& net) {
   std::vector<Ref<UnixSocket>> held;
+  std::map<const UnixEndpoint*, uint32_t> peers;  // how many have it as their peer, from whatever namespace
   {
     MutexLock lock(All().mu);
     for (UnixSocket* s : All().sockets) {
-      if (&s->net() == &net && s->TryAddRef()) held.push_back(Ref<UnixSocket>::Adopt(s));
+      if (s->TryAddRef()) held.push_back(Ref<UnixSocket>::Adopt(s));
+    }
+  }
+  for (const Ref<UnixSocket>& s : held) {
+    std::deque<Ref<UnixEndpoint>> pending;
+    {
+      MutexLock lock(s->endpoint().mu);
+      if (s->endpoint().peer) peers[s->endpoint().peer.get()]++;
+      pending = s->endpoint().pending;
+    }
+    for (const Ref<UnixEndpoint>& p : pending) {
+      MutexLock lock(p->mu);
+      if (p->peer) peers[p->peer.get()]++;
     }
   }
   std::vector<UnixSocketInfo> out;
   for (const Ref<UnixSocket>& s : held) {
+    if (&s->net() != &net) continue;
     UnixEndpoint& e = s->endpoint();
     UnixSocketInfo i;
     i.cookie = &e;
-    i.refs = s->ref_count() + 1;
+    i.refs = 2 + peers[&e];  // its file's, the table's, and those of who sends to it
     i.type = e.type;
     i.inode = e.inode;
     RefPtr<UnixEndpoint> peer;

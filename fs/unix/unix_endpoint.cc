@@ -58,7 +58,7 @@ bool UnixEndpoint::AtMark() const {
 
 bool UnixEndpoint::HasUnread() const {
   return messages.size() > 1 ||
-         (messages.size() == 1 && !(stream() && messages.front().left() == 0));
+         (messages.size() == 1 && messages.front().left() != 0);
 }
 
 AbstractNames& AbstractNames::Get() {

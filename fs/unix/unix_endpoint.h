@@ -61,6 +61,7 @@ class SendCharge {
   SendCharge(SendCharge&& o) noexcept;
   SendCharge& operator=(SendCharge&& o) noexcept;
   ~SendCharge();
+  const RefPtr<UnixEndpoint>& sender() const { return sender_; }
 
  private:
   RefPtr<UnixEndpoint> sender_;
@@ -77,8 +78,7 @@ struct UnixMessage {
   int64_t when_ns = 0;  // CLOCK_MONOTONIC, when the receiver asked for stamps
   PassedFiles files;
   std::optional<UnixCred> cred;
-  std::string from;  // the sender's address without the family, empty when it has none
-  SendCharge charge;
+  SendCharge charge;  // and who sent it, whose name is the one it has when this is read
 
   size_t left() const { return data.size() - taken; }
 };
@@ -98,7 +98,7 @@ class UnixEndpoint : public RefCounted<UnixEndpoint> {
   std::string address GUARDED_BY(mu);  // sun_path as bound: a path, or abstract with a leading NUL
   RefPtr<UnixEndpoint> peer GUARDED_BY(mu);
   UnixCred peer_cred GUARDED_BY(mu);
-  RefPtr<const Credentials> peer_owner GUARDED_BY(mu);
+  RefPtr<const Credentials> peer_owner GUARDED_BY(mu);  // with peer_cred, of pairs and connects; both stay when the peer goes
   bool listening GUARDED_BY(mu) = false;
   size_t backlog GUARDED_BY(mu) = 0;
   std::deque<Ref<UnixEndpoint>> pending GUARDED_BY(mu);  // to be accepted
@@ -135,7 +135,7 @@ class UnixEndpoint : public RefCounted<UnixEndpoint> {
   size_t UrgentIndex() const REQUIRES(mu);
   // Whether the next byte to read is behind the mark (SIOCATMARK).
   bool AtMark() const REQUIRES(mu);
-  // Whether somebody has sent what nobody has read.
+  // Whether somebody has sent what nobody has read; one empty packet does not count.
   bool HasUnread() const REQUIRES(mu);
 };
 

@@ -91,8 +91,6 @@ void UnixSocket::FillIn(UnixMessage& m, Task& t, Outgoing& out, UnixEndpoint& to
   if (!m.cred && (endpoint_->pass_cred || to.pass_cred)) {
     m.cred = UnixCred{t.tgid(), t.creds().ruid, t.creds().rgid};
   }
-  MutexLock lock(endpoint_->mu);
-  m.from = endpoint_->address;
 }
 
 Result<size_t> UnixSocket::SendMsg(Task& t, SendArgs& args) {
@@ -269,10 +267,10 @@ Result<size_t> UnixSocket::ReceiveUrgent(ReceiveArgs& args) {
 }
 
 // Puts a datagram into the receiver's queue. EAGAIN: full.
-Result<void> UnixSocket::QueueDatagram(UnixEndpoint& to, UnixMessage& message, bool peer) {
+Result<void> UnixSocket::QueueDatagram(UnixEndpoint& to, UnixMessage& message) {
   MutexLock lock(to.mu);
   if (to.closed) return Errno(endpoint_->datagram() ? ECONNREFUSED : EPIPE);
-  if (!peer && to.peer && to.peer != endpoint_) return Errno(EPERM);
+  if (to.peer && to.peer != endpoint_) return Errno(EPERM);
   if (to.receive_shut) return Errno(EPIPE);
   if (message.files.files().size() != 0 && !to.pass_rights) return Errno(EPERM);
   if (&to != endpoint_.get() && to.peer != endpoint_ && to.QueueFull()) return Errno(EAGAIN);
@@ -303,9 +301,7 @@ Result<size_t> UnixSocket::SendDatagram(Task& t, SendArgs& args, Outgoing& out) 
     to = e.peer;
     if (!to) return Errno(ENOTCONN);
   }
-  if (e.datagram()) {
-    TRY(AutobindIfNeeded());
-  }
+  TRY(AutobindIfNeeded());
   const size_t size = args.src.remaining();
   if (size + 32 > e.send_buffer) return Errno(EMSGSIZE);
   const bool wait = (args.flags & MSG_DONTWAIT) == 0;
@@ -332,12 +328,12 @@ Result<size_t> UnixSocket::SendDatagram(Task& t, SendArgs& args, Outgoing& out) 
   }
   FillIn(message, t, out, *to);
   message.charge = SendCharge(endpoint_, size);
-  Result<void> queued = QueueDatagram(*to, message, !named);
+  Result<void> queued = QueueDatagram(*to, message);
   if (!queued.ok() && queued.error().Is(EAGAIN) && wait && options_.send_timeout_ns != 0) {
     const int64_t deadline = write_deadline();
     TwoWaits waits(t, e, *to);
     for (;;) {
-      queued = QueueDatagram(*to, message, !named);
+      queued = QueueDatagram(*to, message);
       if (queued.ok() || !queued.error().Is(EAGAIN)) break;
       Result<void> slept = t.Block(deadline);
       if (slept.ok()) continue;
@@ -362,14 +358,24 @@ Result<size_t> UnixSocket::SendDatagram(Task& t, SendArgs& args, Outgoing& out) 
 }
 
 void UnixSocket::Deliver(Task& t, ReceiveArgs& args, Incoming& in) {
+  if (in.from) {
+    MutexLock lock(in.from->mu);
+    if (!in.from->address.empty()) args.from = UnixAddressOf(in.from->address);
+  }
   if (args.control == nullptr) return;
   if (in.when_ns != 0) WriteTimestamps(options_, in.when_ns, *args.control, false);
   if (options_.pass_pidfd != 0 && in.cred) {
     Result<Ref<File>> file = PidFdOf(t, in.cred->pid);
     if (file.ok()) args.pidfd = RefPtr<File>(*file);
   }
-  if (options_.pass_cred != 0 && in.any) {
+  if (options_.pass_cred != 0) {
+    // Without a message they are all zero.
+    if (!in.any) in.cred = UnixCred{0, 0, 0};
     args.control->Put(SOL_SOCKET, SCM_CREDENTIALS, in.cred ? SeenBy(t, *in.cred) : kNobody);
+  }
+  // scm_pidfd_recv() misses the room before it looks whether there is a sender.
+  if (options_.pass_pidfd != 0 && args.control->left() < CmsgAlign(sizeof(CmsgHeader)) + sizeof(int32_t)) {
+    args.control->set_truncated();
   }
   args.files = std::move(in.files);
 }
@@ -393,10 +399,11 @@ Result<size_t> UnixSocket::TakeStream(IoDst& dst, uint32_t flags, size_t want, s
                                       Incoming& in, bool* stop) {
   UnixEndpoint& e = *endpoint_;
   const bool peek = (flags & MSG_PEEK) != 0;
-  const bool by_sender = options_.pass_cred != 0;
+  const bool by_sender = options_.pass_cred != 0 || options_.pass_pidfd != 0;
   OneReader::Turn turn(reader_);
   size_t done = 0;
-  while ((done < want || want == 0) && !*stop) {
+  size_t beyond = 0;  // the first message that a look has not seen
+  do {
     net::Slice part;
     size_t index = 0;  // of the message; what is before it stays, since only readers take any
     std::vector<UnixMessage> passed;  // go without the lock
@@ -406,23 +413,23 @@ Result<size_t> UnixSocket::TakeStream(IoDst& dst, uint32_t flags, size_t want, s
       while (index < e.messages.size() && rest > 0 && rest >= e.messages[index].left()) {
         rest -= e.messages[index++].left();
       }
+      if (index < beyond) index = beyond, rest = 0;
       if (!PastMark(e, peek, in.any, &index, &passed)) {
         *stop = true;
         return done;
       }
       if (index >= e.messages.size()) {
-        if (done > 0) return done;
+        if (done > 0 || beyond > 0) return done;
         if (e.error != 0) return Errno(std::exchange(e.error, 0));
         if (e.receive_shut) return size_t{0};
         return Errno(EAGAIN);
       }
-      if (want == 0) return size_t{0};  // it waited for something, and takes none of it
       UnixMessage& m = e.messages[index];
       if (by_sender && in.any && m.cred != in.cred) {
         *stop = true;
         return done;
       }
-      if (!in.any) in.cred = m.cred;
+      if (!in.any) in.cred = m.cred, in.from = m.charge.sender();
       in.any = true;
       const size_t from = m.taken + rest;
       part = m.data.Sub(from, std::min(want - done, m.data.size() - from));
@@ -434,6 +441,7 @@ Result<size_t> UnixSocket::TakeStream(IoDst& dst, uint32_t flags, size_t want, s
       return put.error();
     }
     done += *put;
+    if (peek) beyond = index + 1;
     UnixMessage spent;  // goes without the lock
     PassedFiles files;
     {
@@ -460,7 +468,8 @@ Result<size_t> UnixSocket::TakeStream(IoDst& dst, uint32_t flags, size_t want, s
     if (!files.empty()) {
       for (Ref<File>& f : files.Take()) in.files.push_back(std::move(f));
     }
-  }
+    // Who asks for no bytes gets all else of the first message, and a look goes on to the first descriptors.
+  } while ((done < want || peek) && !*stop);
   return done;
 }
 
@@ -492,7 +501,7 @@ Result<size_t> UnixSocket::ReceiveStream(Task& t, ReceiveArgs& args) {
     }
     done += *n;
     if (peek) skip += *n;
-    if (*n == 0 || stop || done >= target) break;
+    if (*n == 0 || stop || peek || done >= target) break;
   }
   if (peek && offset >= 0) {
     options_.peek_off = static_cast<int32_t>(offset + static_cast<int64_t>(done));
@@ -500,7 +509,6 @@ Result<size_t> UnixSocket::ReceiveStream(Task& t, ReceiveArgs& args) {
     options_.peek_off =
         std::max<int32_t>(0, offset - static_cast<int32_t>(std::min<size_t>(done, INT32_MAX)));
   }
-  in.any = true;
   Deliver(t, args, in);
   return done;
 }
@@ -535,7 +543,7 @@ Result<size_t> UnixSocket::ReceiveDatagram(Task& t, ReceiveArgs& args) {
         UnixMessage& m = e.messages[index];
         if (peek) {
           message.data = m.data;
-          message.from = m.from;
+          in.from = m.charge.sender();
           message.cred = m.cred;
           message.when_ns = m.when_ns;
           for (const Ref<File>& f : m.files.files()) in.files.push_back(f);
@@ -544,6 +552,7 @@ Result<size_t> UnixSocket::ReceiveDatagram(Task& t, ReceiveArgs& args) {
         was_full = e.QueueFull();
         e.queued -= m.data.size();
         message = std::move(m);
+        in.from = message.charge.sender();
         e.messages.pop_front();
         return true;
       }));
@@ -564,7 +573,6 @@ Result<size_t> UnixSocket::ReceiveDatagram(Task& t, ReceiveArgs& args) {
   const size_t want = std::min(size, args.dst.remaining());
   if (want < size) args.out_flags |= MSG_TRUNC;
   if (want > 0) TRY(PutWhole(args.dst, std::as_bytes(message.data.span().subspan(skip, want))));
-  if (!message.from.empty()) args.from = UnixAddressOf(message.from);
   in.any = true;
   in.cred = message.cred;
   if (options_.timestamp != 0) in.when_ns = message.when_ns != 0 ? message.when_ns : MonotonicNow();

@@ -154,17 +154,24 @@ UnixSocket::~UnixSocket() {
 Result<void> UnixSocket::Bind(Task& t, const SocketAddress& given) {
   std::string address = TRY(UnixPathOf(given));
   if (address.empty()) return Autobind();
+  bool bound;
   {
     MutexLock lock(endpoint_->mu);
-    if (!endpoint_->address.empty()) return Errno(EINVAL);
+    bound = !endpoint_->address.empty();
   }
   if (address[0] == '\0') {
+    if (bound) return Errno(EINVAL);
     TRY(AbstractNames::Get().Bind(net().ino(), address, endpoint_));
   } else {
     const OwnWalk at(t, address);
     BindHint hint(endpoint_->type);
     Result<Path> made = Vfs::Mknod(at.walk(), address, S_IFSOCK | (0777 & ~t.fs().umask()), 0);
     if (!made.ok()) return made.error().Is(EEXIST) ? Errno(EADDRINUSE) : made.error();
+    if (bound) {
+      // unix_bind_bsd(): what is wrong with the path comes first.
+      TRY(Vfs::Unlink(at.walk(), address));
+      return Errno(EINVAL);
+    }
     bound_inode_ = made->dentry().inode();
     if (UniqueFd socket = hint.Take()) {
       BindOnHost(std::move(socket));
@@ -348,7 +355,7 @@ Result<void> UnixSocket::ConnectTo(Task& t, Ref<UnixEndpoint> target) {
 Result<Ref<Socket>> UnixSocket::Accept(Task& t, bool wait) {
   if (const RefPtr<HostLink> host = HostEnd()) return AcceptFromHost(t, *host, wait);
   Ref<UnixEndpoint> accepted = TRY(Wait(t, wait, EPOLLIN, options_.receive_timeout_ns,
-                                        [&] { return TakePending(); }));
+                                        [&] { return TakePending(wait); }));
   accepted->pass_cred = endpoint_->pass_cred.load();
   Ref<UnixSocket> socket =
       MakeRef<UnixSocket>(net(), NewPath(t), OpenFlags(0), std::move(accepted));
@@ -358,14 +365,15 @@ Result<Ref<Socket>> UnixSocket::Accept(Task& t, bool wait) {
   return Ref<Socket>(std::move(socket));
 }
 
-Result<Ref<UnixEndpoint>> UnixSocket::TakePending() {
+Result<Ref<UnixEndpoint>> UnixSocket::TakePending(bool wait) {
   UnixEndpoint& e = *endpoint_;
   if (e.datagram()) return Errno(EOPNOTSUPP);
   Result<Ref<UnixEndpoint>> got = Errno(EAGAIN);
   {
     MutexLock lock(e.mu);
     if (!e.listening) return Errno(EINVAL);
-    if (e.pending.empty()) return Errno(e.receive_shut ? EINVAL : EAGAIN);
+    // Only who would wait finds out that nobody comes any more.
+    if (e.pending.empty()) return Errno(e.receive_shut && wait ? EINVAL : EAGAIN);
     got = std::move(e.pending.front());
     e.pending.pop_front();
   }
@@ -418,7 +426,7 @@ std::optional<Result<void>> UnixSocket::GetSocketLevel(int name, OptionOut& out)
     bool known;
     {
       MutexLock lock(endpoint_->mu);
-      known = endpoint_->connected || endpoint_->listening;
+      known = endpoint_->peer_owner || endpoint_->listening;
       cred = endpoint_->listening ? endpoint_->cred : endpoint_->peer_cred;
     }
     out.Put(known ? SeenBy(out.task(), cred) : UnixCred{});
@@ -430,7 +438,7 @@ std::optional<Result<void>> UnixSocket::GetSocketLevel(int name, OptionOut& out)
       MutexLock lock(endpoint_->mu);
       if (endpoint_->listening) {
         pid = endpoint_->cred.pid;
-      } else if (endpoint_->connected) {
+      } else if (endpoint_->peer_owner) {
         pid = endpoint_->peer_cred.pid;
       }
     }
@@ -485,6 +493,7 @@ EventMask UnixSocket::Poll(EventMask wanted) {
   {
     MutexLock lock(e.mu);
     if (e.error != 0) mask |= EPOLLERR;
+    if (e.error != 0 && !e.stream() && options_.select_error_queue != 0) mask |= EPOLLPRI;
     if (e.receive_shut && e.send_shut) mask |= EPOLLHUP;
     if (e.receive_shut) mask |= EPOLLRDHUP | EPOLLIN | EPOLLRDNORM;
     if (!e.messages.empty() || !e.pending.empty()) mask |= EPOLLIN | EPOLLRDNORM;

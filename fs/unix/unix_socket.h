@@ -41,9 +41,9 @@ class UnixSocket final : public Socket {
   };
   // What came along with the bytes of one recvmsg.
   struct Incoming {
-    bool any = false;  // cred and from are of the first message
+    bool any = false;  // there was a message: cred and from are of the first one
     std::optional<UnixCred> cred;
-    std::string from;
+    RefPtr<UnixEndpoint> from;
     std::vector<Ref<File>> files;
     int64_t when_ns = 0;
   };
@@ -51,7 +51,7 @@ class UnixSocket final : public Socket {
   Result<void> Autobind();
   Result<void> AutobindIfNeeded();
   Result<void> Disconnect(RefPtr<UnixEndpoint> to);
-  Result<Ref<UnixEndpoint>> TakePending();
+  Result<Ref<UnixEndpoint>> TakePending(bool wait);
   Result<void> ConnectTo(Task& t, Ref<UnixEndpoint> target);
   // The node of a socket that is bound to a path: what may be connected to.
   Result<Ref<Inode>> FindNode(Task& t, const std::string& address);
@@ -60,7 +60,7 @@ class UnixSocket final : public Socket {
 
   Result<size_t> SendStream(Task& t, SendArgs& args, Outgoing& out);
   Result<size_t> SendDatagram(Task& t, SendArgs& args, Outgoing& out);
-  Result<void> QueueDatagram(UnixEndpoint& to, UnixMessage& message, bool peer);
+  Result<void> QueueDatagram(UnixEndpoint& to, UnixMessage& message);
   void FillIn(UnixMessage& message, Task& t, Outgoing& out, UnixEndpoint& to);
   Result<size_t> ReceiveStream(Task& t, ReceiveArgs& args);
   Result<size_t> TakeStream(IoDst& dst, uint32_t flags, size_t want, size_t skip, Incoming& in,
