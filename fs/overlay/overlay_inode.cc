@@ -153,10 +153,6 @@ class OverlayLowerFile final : public File {
     File* file = TRY(Current());
     return file->Map(offset, length, prot, shared);
   }
-  bool Fault(uint64_t offset) override {
-    const Result<File*> file = Current();
-    return file.ok() && (*file)->Fault(offset);
-  }
   Result<void> Fsync(bool data_only) override {
     File* file = TRY(Current());
     return file->Fsync(data_only);

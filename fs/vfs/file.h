@@ -121,13 +121,6 @@ class File : public RefCounted<File> {
   // file. ENODEV by default. May change what backs the file (a heap buffer becomes a memfd).
   virtual Result<HostMapping> Map(uint64_t offset, uint64_t length, int prot, bool shared);
 
-  // A guest touched [offset, offset+1) of a mapping where the host has no memory for it. True: it has now,
-  // and the access is to be made again. False: SIGBUS.
-  virtual bool Fault(uint64_t offset) {
-    static_cast<void>(offset);
-    return false;
-  }
-
   // fork: the File that the child's mappings hold instead of this one; null for the same.
   virtual RefPtr<File> ForkMapping() { return nullptr; }
 

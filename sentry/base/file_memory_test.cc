@@ -1,6 +1,5 @@
 #include "sentry/base/file_memory.h"
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -97,32 +96,6 @@ TEST_F(FileMemoryTest, SaysWhichMappingsGrowBeyondTheLimit) {
     EXPECT_TRUE(FileMemory::Charge(50));
     FileMemory::Uncharge(50);
   }
-}
-
-TEST_F(FileMemoryTest, AGroupCountsItsOwnFiles) {
-  FileMemory::Group group;
-  const UniqueFd fd = File(10), other = File(10);
-  const auto outside = MappedMemory::Create(other.get(), 10, 0);
-  {
-    auto mapped = MappedMemory::Create(fd.get(), 10, 0, &group);
-    ASSERT_TRUE(mapped.ok());
-    EXPECT_EQ(group.room, 10u);
-    Write(fd.get(), 3);
-    Write(other.get(), 5);
-    EXPECT_EQ(FileMemory::LookAt(group), 3u);
-    EXPECT_EQ(group.room, 7u);
-    EXPECT_TRUE(FileMemory::Charge(3));
-    mapped->Update(10, 3);
-    EXPECT_EQ(FileMemory::LookAt(group), 0u);
-    // What a mapping gives back its owner has charged.
-    ASSERT_EQ(fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 2 * kPage), 0);
-    EXPECT_EQ(static_cast<int64_t>(FileMemory::LookAt(group)), -2);
-    EXPECT_EQ(FileMemory::used_pages(), 1u);
-    EXPECT_EQ(group.room, 9u);
-    FileMemory::Uncharge(3);
-  }
-  EXPECT_EQ(group.files + group.room + group.seen, 0u);
-  EXPECT_EQ(FileMemory::LookAt(group), 0u);
 }
 
 TEST_F(FileMemoryTest, ChargesLookBeforeTheyRefuse) {

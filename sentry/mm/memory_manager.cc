@@ -263,36 +263,6 @@ bool MemoryManager::GrowStack(GuestAddr addr, const MemoryLimits& limits) {
   return true;
 }
 
-bool MemoryManager::ServeFault(GuestAddr addr, int access) {
-  RefPtr<File> file;
-  uint64_t offset;
-  {
-    ReaderLock lock(mu_);
-    const Vma* vma = vmas_.Find(addr);
-    if (vma == nullptr || !vma->file || (vma->prot & access) != access) return false;
-    file = vma->file;
-    offset = vma->host.offset + (addr.PageDown() - vma->range.start);
-  }
-  return file->Fault(offset);
-}
-
-void MemoryManager::ServeFaults(GuestRange range, int access) {
-  GuestAddr at = range.start;
-  while (at < range.end) {
-    if (ServeFault(at, access)) {
-      at = at + kPageSize;
-      continue;
-    }
-    // Nothing of this mapping is to be had so, or no more of it.
-    ReaderLock lock(mu_);
-    auto it = vmas_.FindFrom(at);
-    if (it != vmas_.end() && it->second.range.start <= at) ++it;
-    while (it != vmas_.end() && !it->second.file) ++it;
-    if (it == vmas_.end()) return;
-    at = it->second.range.start;
-  }
-}
-
 MemoryManager::Layout MemoryManager::layout() const {
   ReaderLock lock(mu_);
   return layout_;
