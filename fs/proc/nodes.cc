@@ -203,14 +203,19 @@ uint64_t InoOf(uint64_t parent, std::string_view name) {
   return ((h >> 32) ^ h) & 0xffffffffu;
 }
 
-Result<Attr> SyntheticInode::GetAttr() {
+Result<Attr> SyntheticInode::GetPermissionAttr() {
   Attr a;
-  a.ino = ino_;
   a.mode = mode_;
-  a.nlink = nlink();
   const Owner who = owner();
   a.uid = who.uid;
   a.gid = who.gid;
+  return a;
+}
+
+Result<Attr> SyntheticInode::GetAttr() {
+  Attr a = TRY(GetPermissionAttr());
+  a.ino = ino_;
+  a.nlink = nlink();
   a.size = size();
   a.blksize = fs().type_name() == "sysfs" ? 4096 : 1024;
   a.atime = a.mtime = a.ctime = made_;
@@ -225,6 +230,11 @@ Result<void> SyntheticInode::Set(const SetAttr& attr) {
 Result<Ref<File>> SyntheticDirectory::Open(const Path& path, uint32_t flags, const Credentials&) {
   TRY(CheckOpen());
   return Ref<File>(MakeRef<DirectoryFile>(path, flags, *this));
+}
+
+uint32_t SyntheticDirectory::LinksOfEntries() {
+  const Result<std::vector<DirEntry>> all = Entries();
+  return 2 + (all.ok() ? static_cast<uint32_t>(std::ranges::count(*all, DT_DIR, &DirEntry::type)) : 0);
 }
 
 Result<Ref<Inode>> StaticDirectory::Lookup(std::string_view name) {

@@ -44,6 +44,8 @@ struct Owner {
 class SyntheticInode : public Inode {
  public:
   Result<Attr> GetAttr() override;
+  // Each walk asks for it: without size and links, for which some list what they hold.
+  Result<Attr> GetPermissionAttr() override;
   // Truncation does nothing; owners and modes stay.
   Result<void> Set(const SetAttr& attr) override;
   virtual Owner owner() { return {}; }
@@ -93,6 +95,8 @@ class SyntheticDirectory : public SyntheticInode {
 
  protected:
   using SyntheticInode::SyntheticInode;
+  // nlink() of those whose entries come and go: 2, and the directories among them.
+  uint32_t LinksOfEntries();
 };
 
 // What text files have in common by the place they are in.

@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <linux/magic.h>
 
-#include <algorithm>
 #include <charconv>
 
 #include "fs/proc/internal.h"
@@ -62,11 +61,7 @@ class RootDirectory final : public SyntheticDirectory {
   }
 
  protected:
-  uint32_t nlink() override {
-    const Result<std::vector<DirEntry>> all = Entries();
-    if (!all.ok()) return 2;
-    return 2 + static_cast<uint32_t>(std::ranges::count(*all, DT_DIR, &DirEntry::type));
-  }
+  uint32_t nlink() override { return LinksOfEntries(); }
 
  private:
   Kernel& kernel_;

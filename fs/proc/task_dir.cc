@@ -350,10 +350,7 @@ class ThreadsDirectory final : public SyntheticDirectory {
   }
 
  protected:
-  uint32_t nlink() override {
-    const Result<std::vector<DirEntry>> threads = Entries();
-    return 2 + (threads.ok() ? static_cast<uint32_t>(threads->size()) : 0);
-  }
+  uint32_t nlink() override { return LinksOfEntries(); }
 
  private:
   const Subject s_;
