@@ -90,13 +90,6 @@ void Make() {
     }
   }
 }
-void Dup() {
-  const int fd = AnyFd();
-  Say("dup(%d)", fd);
-  const int copy = dup(fd);
-  Outcome(copy);
-  Keep(copy);
-}
 void CloseSlot() {
   const int fd = OneIn(12) ? AnyEpoll() : AnyFd();
   Say("close(%d)", fd);

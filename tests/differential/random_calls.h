@@ -91,11 +91,18 @@ inline void MakeOne(const char* what, int fd) {
   Outcome(fd);
   Keep(fd);
 }
-// A step that every program has.
+// Steps that several programs have.
 inline void Close() {
   const int fd = AnyFd();
   Say("close(%d)", fd);
   Result(close(fd));
+}
+inline void Dup() {
+  const int fd = AnyFd();
+  Say("dup(%d)", fd);
+  const int copy = dup(fd);
+  Outcome(copy);
+  Keep(copy);
 }
 // The type bits of an open descriptor; 0 when it is none, or anonymous.
 inline uint32_t TypeOf(int fd) {

@@ -517,13 +517,6 @@ void Line() {
   printf("\n");
   fclose(f);
 }
-void Dup() {
-  const int fd = AnyFd();
-  Say("dup(%d)", fd);
-  const int copy = dup(fd);
-  Outcome(copy);
-  Keep(copy);
-}
 
 constexpr Step kSteps[] = {Make, Make, Make, Bind, Bind, Listen, Listen, Connect, Connect, Connect, Accept, Accept, Accept, Shutdown, Send, Send, Send, Send, Send, Send, Write, Write, Write,
                            Receive, Receive, Receive, Receive, Receive, Receive, Read, Read, FillUp, Empty, Get, Get, Set, Set, Names, Names, Queues, Queues, Poll, Poll, Poll, Splice, Line, Dup, Close};
