@@ -18,7 +18,8 @@
 namespace ringwall::test {
 namespace {
 
-constexpr uintptr_t kPage = 4096, kCode = 0x10000000, kData = 0x20000000, kStack = 0x30000000, kStackSize = 65536;
+// Above any heap, which begins at random up to 1 GiB behind the program.
+constexpr uintptr_t kPage = 4096, kCode = 0x50000000, kData = 0x60000000, kStack = 0x70000000, kStackSize = 65536;
 constexpr uintptr_t kReadOnly = kData + 2 * kPage, kNothing = kData + 3 * kPage;
 constexpr size_t kBytes = 24;
 
