@@ -154,25 +154,25 @@ Result<void> Task::Exec(ExecArgs args) {
   TRY(KillOtherThreads());
 
   // ---- No failure below this line. ----
+  const auto die = [&] {
+    // No event will tell of a stub that is gone.
+    if (!image.mm->address_space().alive()) kernel_.TellStubLoss(*tg_);
+    ExitGroup(SIGKILL);
+    return Result<void>();
+  };
   LeaveRseq(*this, in_place);
   ExitFutexes(*this);
   ProcessTimers::ProcessExecs(*tg_);
   const abi::SigSet mask = saved_mask_.value_or(signal_mask());
   saved_mask_.reset();
   image.mm->InheritFlags(*mm_);
-  if (in_place && !image.Commit().ok()) {
-    ExitGroup(SIGKILL);
-    return {};
-  }
+  if (in_place && !image.Commit().ok()) return die();
   ReleaseMm(in_place);
   if (in_place) {
     // On the guest thread that has just become free.
     Result<std::unique_ptr<Context>> again =
         kernel_.platform().NewContext(image.mm->address_space(), nullptr);
-    if (!again.ok()) {
-      ExitGroup(SIGKILL);
-      return {};
-    }
+    if (!again.ok()) return die();
     context = std::move(*again);
   }
   {
