@@ -29,9 +29,11 @@ bool MountNamespace::HasChildrenLocked(const Mount& m) const {
   });
 }
 
-Mount* MountNamespace::FindMountLocked(const Path& at) const {
+Mount* MountNamespace::FindMountLocked(const Mount& on, const Dentry& where) const {
   for (const Ref<Mount>& m : mounts_) {
-    if (m->mount_point_ == at) return m.get();
+    if (m->mount_point_ && &m->mount_point_.mount() == &on && &m->mount_point_.dentry() == &where) {
+      return m.get();
+    }
   }
   return nullptr;
 }
@@ -126,8 +128,8 @@ bool MountNamespace::LeavePeersLocked(Mount& m) {
   return false;
 }
 
-std::vector<Path> MountNamespace::PropagationOfLocked(const Path& at) {
-  std::vector<Path> out;
+std::vector<Mount*> MountNamespace::PropagationOfLocked(const Path& at) {
+  std::vector<Mount*> out;
   std::vector<int> groups;
   if (at.mount().peer_group_ != 0) groups.push_back(at.mount().peer_group_);
   for (size_t i = 0; i < groups.size(); i++) {
@@ -140,8 +142,7 @@ std::vector<Path> MountNamespace::PropagationOfLocked(const Path& at) {
         groups.push_back(m->peer_group_);
       }
       if (m == &at.mount() || !at.dentry().IsDescendantOf(m->root())) continue;
-      const Path place(RefPtr<Mount>(m), at.dentry_ref());
-      if (std::find(out.begin(), out.end(), place) == out.end()) out.push_back(place);
+      if (std::find(out.begin(), out.end(), m) == out.end()) out.push_back(m);
     }
   }
   return out;
@@ -232,7 +233,7 @@ Result<MountNamespace::Copies> MountNamespace::CopyDetachedLocked(const Tree& tr
   return out;
 }
 
-Result<void> MountNamespace::AttachTreeLocked(Tree tree, const Path& at) {
+Result<void> MountNamespace::AttachTreeLocked(Tree tree, const Path& at, bool moved) {
   // The links of /proc/PID/fd are no places for mounts (dont_mount).
   const Inode* place = at.dentry().inode().get();
   if (place != nullptr && place->is_symlink() && place->fs().type_name() == "proc") {
@@ -245,16 +246,18 @@ Result<void> MountNamespace::AttachTreeLocked(Tree tree, const Path& at) {
       if (m->peer_group_ == 0) m->peer_group_ = NewPeerGroupLocked();
       m->unbindable_ = false;
     }
+    // A tree that moves to a peer of its own top propagates to itself too.
     others = TRY(PropagateLocked(tree, at));
   }
-  if (mounts_.size() + tree.size() > kMaxMounts) return Errno(ENOSPC);
+  if (!moved && mounts_.size() + tree.size() > kMaxMounts) return Errno(ENOSPC);
   for (const Placed& p : others) {
     if (p.at.mount().space_->mounts_.size() + p.tree.size() > kMaxMounts) return Errno(ENOSPC);
   }
   // ---- No failure below this line. ----
+  if (moved) UngraftLocked(tree);
   const auto graft = [](MountNamespace& space, const Tree& t, const Path& where) {
     // What was there already now lies on top.
-    Mount* covers = space.FindMountLocked(where);
+    Mount* covers = space.FindMountLocked(where.mount(), where.dentry());
     space.GraftLocked(t, where);
     if (covers == nullptr) return;
     RefPtr<Dentry> top(&t[0]->root());
@@ -280,11 +283,11 @@ void MountNamespace::AddPropagatedLocked(Tree* gone) {
   for (size_t i = own; i-- > 0;) {
     const Ref<Mount> source = (*gone)[i];
     if (!source->mount_point_) continue;
-    for (const Path& place : PropagationOfLocked(source->mount_point_)) {
-      MountNamespace& space = *place.mount().space_;
-      Mount* child = space.FindMountLocked(place);
+    for (Mount* on : PropagationOfLocked(source->mount_point_)) {
+      MountNamespace& space = *on->space_;
+      Mount* child = space.FindMountLocked(*on, source->mount_point_.dentry());
       if (child == nullptr || goes(child)) continue;
-      if (child->locked_ && !goes(&place.mount())) continue;
+      if (child->locked_ && !goes(on)) continue;
       Mount* cover = nullptr;
       bool busy = false;
       for (const Ref<Mount>& m : space.mounts_) {
@@ -296,7 +299,9 @@ void MountNamespace::AddPropagatedLocked(Tree* gone) {
         }
       }
       if (busy) continue;
-      if (cover != nullptr) MoveMountPointLocked(*cover, place);
+      if (cover != nullptr) {
+        MoveMountPointLocked(*cover, Path(RefPtr<Mount>(on), source->mount_point_.dentry_ref()));
+      }
       gone->push_back(Ref<Mount>(*child));
     }
   }
