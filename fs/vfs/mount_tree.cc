@@ -1,6 +1,7 @@
 // Trees of mounts: copies of them, and how mounts and unmounts propagate between peers and slaves.
 // Read mount_namespaces(7) and Linux fs/pnode.c first.
 #include <algorithm>
+#include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "fs/vfs/mount.h"
@@ -280,29 +281,42 @@ void MountNamespace::AddPropagatedLocked(Tree* gone) {
   };
   // Deepest first, so that what is below has been looked at before.
   const size_t own = gone->size();
+  std::vector<Mount*> candidates;
   for (size_t i = own; i-- > 0;) {
-    const Ref<Mount> source = (*gone)[i];
-    if (!source->mount_point_) continue;
-    for (Mount* on : PropagationOfLocked(source->mount_point_)) {
-      MountNamespace& space = *on->space_;
-      Mount* child = space.FindMountLocked(*on, source->mount_point_.dentry());
-      if (child == nullptr || goes(child)) continue;
-      if (child->locked_ && !goes(on)) continue;
-      Mount* cover = nullptr;
-      bool busy = false;
-      for (const Ref<Mount>& m : space.mounts_) {
-        if (!m->mount_point_ || &m->mount_point_.mount() != child || goes(m.get())) continue;
-        if (&m->mount_point_.dentry() == &child->root() && cover == nullptr) {
-          cover = m.get();
-        } else {
-          busy = true;
-        }
-      }
-      if (busy) continue;
-      if (cover != nullptr) {
-        MoveMountPointLocked(*cover, Path(RefPtr<Mount>(on), source->mount_point_.dentry_ref()));
-      }
-      gone->push_back(Ref<Mount>(*child));
+    const Path& at = (*gone)[i]->mount_point_;
+    if (!at) continue;
+    for (const Mount* on : PropagationOfLocked(at)) {
+      Mount* child = on->space_->FindMountLocked(*on, at.dentry());
+      if (child != nullptr && !goes(child)) candidates.push_back(child);
+    }
+  }
+  // What lies over all of a mount does not keep it, nor do those that go themselves.
+  const auto covers = [](const Mount& m, const Mount& below) {
+    return m.mount_point_ && &m.mount_point_.mount() == &below &&
+           &m.mount_point_.dentry() == &below.root();
+  };
+  const auto stays = [&](const Mount* m) {
+    if (m->locked_ && !goes(&m->mount_point_.mount())) return true;
+    const std::vector<Ref<Mount>>& all = m->space_->mounts_;
+    return std::any_of(all.begin(), all.end(), [&](const Ref<Mount>& c) {
+      return c->mount_point_ && &c->mount_point_.mount() == m && !covers(*c, *m) && !goes(c.get());
+    });
+  };
+  // One that goes may let go the one that it lies on.
+  for (bool more = true; std::exchange(more, false);) {
+    std::erase_if(candidates, [&](Mount* m) {
+      if (goes(m)) return true;
+      if (stays(m)) return false;
+      gone->push_back(Ref<Mount>(*m));
+      return more = true;
+    });
+  }
+  for (size_t i = own; i < gone->size(); i++) {
+    const Mount& m = *(*gone)[i];
+    Path place = m.mount_point_;
+    while (goes(&place.mount())) place = place.mount().mount_point_;
+    for (const Ref<Mount>& c : m.space_->mounts_) {
+      if (covers(*c, m) && !goes(c.get())) MoveMountPointLocked(*c, place);
     }
   }
 }

@@ -680,6 +680,25 @@ TEST(PropagationTest, AMoveOntoAPeerReachesItself) {
   })));
 }
 
+// Mounts that an unmount reaches may lie on each other: those below go once those on them do.
+TEST(PropagationTest, AnUnmountTakesNestedPeers) {
+  EXPECT_TRUE(Exited(InMounts([] {
+    Mkdirs({"a"});
+    CHECK_CHILD(mount("t", "a", "tmpfs", 0, nullptr) == 0);
+    CHECK_CHILD(mount(nullptr, "a", nullptr, MS_SHARED, nullptr) == 0);
+    Mkdirs({"a/x"});
+    CHECK_CHILD(mount("a/x", "a/x", nullptr, MS_BIND, nullptr) == 0);
+    CHECK_CHILD(mount("a", "a/x", nullptr, MS_BIND | MS_REC, nullptr) == 0);
+    CHECK_CHILD(Mountinfo().size() >= 6 && Exists("a/x/x"));
+    CHECK_CHILD(umount("a/x/x") == 0);
+    CHECK_CHILD(!Exists("a/x/x"));
+    CHECK_CHILD(umount("a/x") == 0);
+    CHECK_FAILS(umount("a/x"), EINVAL);
+    CHECK_CHILD(umount("a") == 0);
+    return 0;
+  })));
+}
+
 TEST(PropagationTest, RecursiveChangesAll) {
   EXPECT_TRUE(Exited(InMounts([] {
     Mkdirs({"a"});
