@@ -13,17 +13,18 @@ namespace {
 constexpr uint32_t kKeep = ~uint32_t{0};
 constexpr uint32_t kNoSetuidFixup = 1u << 2, kKeepCaps = 1u << 4;
 
-// security/commoncap.c:cap_task_fix_setuid.
+// security/commoncap.c:cap_task_fix_setuid. Root is the root of the task's own user namespace.
 void FixCapabilities(const Credentials& old, Credentials& c) {
   if ((c.securebits & kNoSetuidFixup) != 0) return;
-  const bool had_root = old.ruid == 0 || old.euid == 0 || old.suid == 0;
-  const bool has_root = c.ruid == 0 || c.euid == 0 || c.suid == 0;
+  const std::optional<Uid> root = old.user_ns().UidIn(0);
+  const bool had_root = old.ruid == root || old.euid == root || old.suid == root;
+  const bool has_root = c.ruid == root || c.euid == root || c.suid == root;
   if (had_root && !has_root) {
     if ((c.securebits & kKeepCaps) == 0) c.cap_permitted = c.cap_effective = 0;
     c.cap_ambient = 0;
   }
-  if (old.euid == 0 && c.euid != 0) c.cap_effective = 0;
-  if (old.euid != 0 && c.euid == 0) c.cap_effective = c.cap_permitted;
+  if (old.euid == root && c.euid != root) c.cap_effective = 0;
+  if (old.euid != root && c.euid == root) c.cap_effective = c.cap_permitted;
 }
 
 // commit_creds(): what else changes with an identity.
@@ -233,8 +234,9 @@ SysResult SysSetfsuid(Task& t, uint32_t here) {
                                  CapBit(Capability::kLinuxImmutable) |
                                  CapBit(Capability::kMacOverride);
     const bool fixed = (old.securebits & kNoSetuidFixup) != 0;
-    if (!fixed && old.fsuid == 0 && uid != 0) c->cap_effective &= ~kFsCaps;
-    if (!fixed && old.fsuid != 0 && uid == 0) c->cap_effective |= c->cap_permitted & kFsCaps;
+    const std::optional<Uid> root = old.user_ns().UidIn(0);
+    if (!fixed && old.fsuid == root && uid != root) c->cap_effective &= ~kFsCaps;
+    if (!fixed && old.fsuid != root && uid == root) c->cap_effective |= c->cap_permitted & kFsCaps;
     Apply(t, std::move(c));
   }
   return before;

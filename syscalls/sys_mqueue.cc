@@ -127,7 +127,7 @@ SysResult SysMqTimedsend(Task& t, int fd, GuestAddr text, uint64_t size, uint32_
     TRY(t.CopyIn(text, message.text));
   }
   return Zero(t.Retry(file->nonblocking() ? nullptr : &queue.queue(), EPOLLOUT, deadline, [&] {
-    return queue.Send(&message, t.vtgid(), ShowUid(t, t.creds().ruid));
+    return queue.Send(&message, t.tg(), ShowUid(t, t.creds().ruid));
   }));
 }
 

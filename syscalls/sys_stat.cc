@@ -182,7 +182,7 @@ SysResult SysFaccessat2(Task& t, int dirfd, UserPath path, int mode, int flags) 
   if ((flags & AT_EACCESS) == 0) {
     real->fsuid = real->ruid;
     real->fsgid = real->rgid;
-    real->cap_effective = real->ruid == 0 ? real->cap_permitted : 0;
+    real->cap_effective = real->user_ns().UidIn(0) == real->ruid ? real->cap_permitted : 0;
   }
   const std::string name = TRY(t.CopyInPath(path.addr(), (flags & AT_EMPTY_PATH) != 0));
   AtWalk at = TRY(AtWalk::Make(t, dirfd, name));

@@ -149,13 +149,11 @@ Result<StatFs> MqFileSystem::GetStatFs() {
 }
 
 void MqFileSystem::Detach() {
-  std::map<std::string, Ref<MqInode>, std::less<>> gone;
   {
     MutexLock lock(root_->mu_);
     root_->detached_ = true;
-    gone.swap(root_->queues_);
   }
-  // Where it is still mounted, the mount's dentry keeps the directory.
+  // Where it is still mounted, the mount's dentry keeps the directory, and that its queues.
   root_.reset();
 }
 

@@ -52,8 +52,9 @@ class MqInode final : public Inode {
     std::vector<std::byte> text;
   };
 
-  // EAGAIN when full. Takes *message only when it goes in. Tells the process that asked for it.
-  Result<void> Send(Message* message, int pid, Uid uid);
+  // EAGAIN when full. Takes *message only when it goes in. Tells the process that asked for it, which
+  // gets the sender's number in its own pid namespace.
+  Result<void> Send(Message* message, const ThreadGroup& sender, Uid uid);
   // The oldest of the highest priority. EAGAIN when empty.
   Result<Message> Receive();
   // A receiver sleeps, so nobody is notified.

@@ -37,7 +37,7 @@ MqInode::MqInode(FileSystem& fs, uint64_t ino, const NewInode& args, const MqLim
   attr_.atime = attr_.mtime = attr_.ctime = CurrentTime();
 }
 
-Result<void> MqInode::Send(Message* message, int pid, Uid uid) {
+Result<void> MqInode::Send(Message* message, const ThreadGroup& sender, Uid uid) {
   std::optional<Owner> told;
   {
     MutexLock lock(mu_);
@@ -53,7 +53,7 @@ Result<void> MqInode::Send(Message* message, int pid, Uid uid) {
     }
   }
   queue_.Notify(EPOLLIN | EPOLLRDNORM);
-  if (told) Tell(*told, kWoken, pid, uid);
+  if (told) Tell(*told, kWoken, sender.pid->In(told->tg->pid_ns()), uid);
   return {};
 }
 

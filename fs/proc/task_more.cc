@@ -2,7 +2,10 @@
 // security modules would say (fs/proc/base.c, array.c, task_mmu.c).
 #include <dirent.h>
 
+#include <algorithm>
+#include <array>
 #include <charconv>
+#include <span>
 
 #include "fs/proc/internal.h"
 
@@ -256,26 +259,71 @@ class PagemapFile final : public File {
     return Errno(EINVAL);
   }
   Result<size_t> Read(IoDst& dst, uint64_t pos, int) override {
-    constexpr uint64_t kWord = 8, kPresent = uint64_t{1} << 63, kFile = uint64_t{1} << 61,
-                       kSoftDirty = uint64_t{1} << 55, kUserPages = uint64_t{1} << 35;
+    constexpr uint64_t kUserPages = uint64_t{1} << 35;
     if (pos % kWord != 0 || dst.remaining() % kWord != 0) return Errno(EINVAL);
+    std::array<uint64_t, 512> words;
+    GuestAddr hole_end(0);
     size_t done = 0;
-    for (uint64_t page = pos / kWord; dst.remaining() >= kWord && page < kUserPages; page++) {
-      const GuestAddr at(page * kPageSize);
-      uint64_t word = 0;
-      if (const std::optional<Vma> vma = mm_->Find(at)) {
-        if (mm_->ResidentIn(GuestRange{at, at + kPageSize}) != 0) {
-          word = kPresent | kSoftDirty | (vma->file || vma->shared ? kFile : 0);
-        }
-      }
-      const size_t n = TRY(dst.Put(std::as_bytes(std::span(&word, 1))));
-      done += n;
-      if (n < kWord) break;
+    for (uint64_t page = pos / kWord; dst.remaining() >= kWord && page < kUserPages;) {
+      const uint64_t n =
+          std::min({dst.remaining() / kWord, uint64_t{words.size()}, kUserPages - page});
+      const std::span<uint64_t> part = std::span(words).first(n);
+      Describe(page, part, &hole_end);
+      const size_t put = TRY(dst.Put(std::as_bytes(part)));
+      done += put;
+      if (put < part.size_bytes()) break;
+      page += n;
     }
     return done;
   }
 
  private:
+  static constexpr uint64_t kWord = 8;
+
+  // The words of the pages from `page` on. What is alike is told at once: a program that reads the
+  // whole file meets terabytes of nothing. *hole_end: what is unmapped up to there, once looked up.
+  void Describe(uint64_t page, std::span<uint64_t> words, GuestAddr* hole_end) const {
+    constexpr uint64_t kPresent = uint64_t{1} << 63, kFile = uint64_t{1} << 61,
+                       kSoftDirty = uint64_t{1} << 55;
+    const GuestAddr end((page + words.size()) * kPageSize);
+    for (GuestAddr at(page * kPageSize); at < end;) {
+      const auto fill = [&](GuestAddr to, uint64_t word) {
+        const std::span<uint64_t> rest = words.subspan(at.value() / kPageSize - page);
+        std::fill_n(rest.begin(), (to - at) / kPageSize, word);
+        at = to;
+      };
+      if (at < *hole_end) {
+        fill(std::min(end, *hole_end), 0);
+        continue;
+      }
+      const std::optional<Vma> vma = mm_->Find(at);
+      if (!vma) {
+        *hole_end = words.size() == 1 ? end : NextMapping(at);
+        continue;
+      }
+      const uint64_t word = kPresent | kSoftDirty | (vma->file || vma->shared ? kFile : 0);
+      const GuestAddr to = std::min(end, vma->range.end);
+      const uint64_t resident = mm_->ResidentIn({at, to});
+      if (resident == 0 || resident == to - at) {
+        fill(to, resident == 0 ? 0 : word);
+        continue;
+      }
+      while (at < to) {
+        const GuestAddr next = at + kPageSize;
+        fill(next, mm_->ResidentIn({at, next}) != 0 ? word : 0);
+      }
+    }
+  }
+
+  // The start of the first mapping behind `at`, which is in none.
+  GuestAddr NextMapping(GuestAddr at) const {
+    GuestAddr next(~uint64_t{0} & ~(kPageSize - 1));
+    for (const Vma& vma : mm_->List()) {
+      if (vma.range.start > at) next = std::min(next, vma.range.start);
+    }
+    return next;
+  }
+
   const Ref<MemoryManager> mm_;
 };
 

@@ -189,9 +189,9 @@ Result<void> MountNamespace::DetachLocked(const Path& at, int flags, Tree* gone)
   if (!(flags & MNT_DETACH)) {
     if (busy) return Errno(EBUSY);
     // Nor may the copies that propagation made be in use.
-    for (const Path& place : PropagationOfLocked(mount.mount_point_)) {
-      const MountNamespace& space = *place.mount().space_;
-      const Mount* child = space.FindMountLocked(place);
+    for (const Mount* on : PropagationOfLocked(mount.mount_point_)) {
+      const MountNamespace& space = *on->space_;
+      const Mount* child = space.FindMountLocked(*on, mount.mount_point_.dentry());
       if (child == nullptr || space.HasChildrenLocked(*child)) continue;
       if (child->ref_count() > kIdleMountRefs - 1) return Errno(EBUSY);
     }

@@ -164,15 +164,17 @@ class MountNamespace final : public Namespace {
   void GraftLocked(const Tree& tree, const Path& at);
   void UngraftLocked(const Tree& tree);
   // The mount at this very place, or null.
-  Mount* FindMountLocked(const Path& at) const;
+  Mount* FindMountLocked(const Mount& on, const Dentry& where) const;
   static void MoveMountPointLocked(Mount& m, const Path& to);
   // The copies that a tree mounted on `at` makes appear elsewhere (propagate_mnt).
   Result<std::vector<Placed>> PropagateLocked(const Tree& tree, const Path& at) const;
-  // Where `at` is seen as well: on the peers of its mount and the slaves of those.
-  static std::vector<Path> PropagationOfLocked(const Path& at);
+  // The mounts on which `at` is seen as well: the peers of its mount and the slaves of those. They
+  // are borrowed, since who asks whether one of them is in use counts references.
+  static std::vector<Mount*> PropagationOfLocked(const Path& at);
   // Adds to a tree that goes what its mounts brought about elsewhere (propagate_umount).
   static void AddPropagatedLocked(Tree* gone);
-  Result<void> AttachTreeLocked(Tree tree, const Path& at);
+  // `moved`: the tree is mounted elsewhere in this namespace until there is no failure any more.
+  Result<void> AttachTreeLocked(Tree tree, const Path& at, bool moved = false);
   // Whether others of its group stay.
   static bool LeavePeersLocked(Mount& m);
   static Result<void> CheckLockedFlagsLocked(const Mount& m, uint32_t flags);

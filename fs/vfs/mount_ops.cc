@@ -69,11 +69,7 @@ Result<void> MountNamespace::Move(const Path& from, const Path& at) {
        m = m->mount_point_ ? &m->mount_point_.mount() : nullptr) {
     if (m == &mount) return Errno(ELOOP);
   }
-  const Path old_place = mount.mount_point_;
-  UngraftLocked(tree);
-  Result<void> attached = AttachTreeLocked(tree, at);
-  if (!attached.ok()) GraftLocked(tree, old_place);
-  return attached;
+  return AttachTreeLocked(std::move(tree), at, true);
 }
 
 Result<void> MountNamespace::CheckLockedFlagsLocked(const Mount& m, uint32_t flags) {

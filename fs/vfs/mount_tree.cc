@@ -1,6 +1,7 @@
 // Trees of mounts: copies of them, and how mounts and unmounts propagate between peers and slaves.
 // Read mount_namespaces(7) and Linux fs/pnode.c first.
 #include <algorithm>
+#include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "fs/vfs/mount.h"
@@ -29,9 +30,11 @@ bool MountNamespace::HasChildrenLocked(const Mount& m) const {
   });
 }
 
-Mount* MountNamespace::FindMountLocked(const Path& at) const {
+Mount* MountNamespace::FindMountLocked(const Mount& on, const Dentry& where) const {
   for (const Ref<Mount>& m : mounts_) {
-    if (m->mount_point_ == at) return m.get();
+    if (m->mount_point_ && &m->mount_point_.mount() == &on && &m->mount_point_.dentry() == &where) {
+      return m.get();
+    }
   }
   return nullptr;
 }
@@ -126,8 +129,8 @@ bool MountNamespace::LeavePeersLocked(Mount& m) {
   return false;
 }
 
-std::vector<Path> MountNamespace::PropagationOfLocked(const Path& at) {
-  std::vector<Path> out;
+std::vector<Mount*> MountNamespace::PropagationOfLocked(const Path& at) {
+  std::vector<Mount*> out;
   std::vector<int> groups;
   if (at.mount().peer_group_ != 0) groups.push_back(at.mount().peer_group_);
   for (size_t i = 0; i < groups.size(); i++) {
@@ -140,8 +143,7 @@ std::vector<Path> MountNamespace::PropagationOfLocked(const Path& at) {
         groups.push_back(m->peer_group_);
       }
       if (m == &at.mount() || !at.dentry().IsDescendantOf(m->root())) continue;
-      const Path place(RefPtr<Mount>(m), at.dentry_ref());
-      if (std::find(out.begin(), out.end(), place) == out.end()) out.push_back(place);
+      if (std::find(out.begin(), out.end(), m) == out.end()) out.push_back(m);
     }
   }
   return out;
@@ -232,7 +234,7 @@ Result<MountNamespace::Copies> MountNamespace::CopyDetachedLocked(const Tree& tr
   return out;
 }
 
-Result<void> MountNamespace::AttachTreeLocked(Tree tree, const Path& at) {
+Result<void> MountNamespace::AttachTreeLocked(Tree tree, const Path& at, bool moved) {
   // The links of /proc/PID/fd are no places for mounts (dont_mount).
   const Inode* place = at.dentry().inode().get();
   if (place != nullptr && place->is_symlink() && place->fs().type_name() == "proc") {
@@ -245,16 +247,18 @@ Result<void> MountNamespace::AttachTreeLocked(Tree tree, const Path& at) {
       if (m->peer_group_ == 0) m->peer_group_ = NewPeerGroupLocked();
       m->unbindable_ = false;
     }
+    // A tree that moves to a peer of its own top propagates to itself too.
     others = TRY(PropagateLocked(tree, at));
   }
-  if (mounts_.size() + tree.size() > kMaxMounts) return Errno(ENOSPC);
+  if (!moved && mounts_.size() + tree.size() > kMaxMounts) return Errno(ENOSPC);
   for (const Placed& p : others) {
     if (p.at.mount().space_->mounts_.size() + p.tree.size() > kMaxMounts) return Errno(ENOSPC);
   }
   // ---- No failure below this line. ----
+  if (moved) UngraftLocked(tree);
   const auto graft = [](MountNamespace& space, const Tree& t, const Path& where) {
     // What was there already now lies on top.
-    Mount* covers = space.FindMountLocked(where);
+    Mount* covers = space.FindMountLocked(where.mount(), where.dentry());
     space.GraftLocked(t, where);
     if (covers == nullptr) return;
     RefPtr<Dentry> top(&t[0]->root());
@@ -277,27 +281,42 @@ void MountNamespace::AddPropagatedLocked(Tree* gone) {
   };
   // Deepest first, so that what is below has been looked at before.
   const size_t own = gone->size();
+  std::vector<Mount*> candidates;
   for (size_t i = own; i-- > 0;) {
-    const Ref<Mount> source = (*gone)[i];
-    if (!source->mount_point_) continue;
-    for (const Path& place : PropagationOfLocked(source->mount_point_)) {
-      MountNamespace& space = *place.mount().space_;
-      Mount* child = space.FindMountLocked(place);
-      if (child == nullptr || goes(child)) continue;
-      if (child->locked_ && !goes(&place.mount())) continue;
-      Mount* cover = nullptr;
-      bool busy = false;
-      for (const Ref<Mount>& m : space.mounts_) {
-        if (!m->mount_point_ || &m->mount_point_.mount() != child || goes(m.get())) continue;
-        if (&m->mount_point_.dentry() == &child->root() && cover == nullptr) {
-          cover = m.get();
-        } else {
-          busy = true;
-        }
-      }
-      if (busy) continue;
-      if (cover != nullptr) MoveMountPointLocked(*cover, place);
-      gone->push_back(Ref<Mount>(*child));
+    const Path& at = (*gone)[i]->mount_point_;
+    if (!at) continue;
+    for (const Mount* on : PropagationOfLocked(at)) {
+      Mount* child = on->space_->FindMountLocked(*on, at.dentry());
+      if (child != nullptr && !goes(child)) candidates.push_back(child);
+    }
+  }
+  // What lies over all of a mount does not keep it, nor do those that go themselves.
+  const auto covers = [](const Mount& m, const Mount& below) {
+    return m.mount_point_ && &m.mount_point_.mount() == &below &&
+           &m.mount_point_.dentry() == &below.root();
+  };
+  const auto stays = [&](const Mount* m) {
+    if (m->locked_ && !goes(&m->mount_point_.mount())) return true;
+    const std::vector<Ref<Mount>>& all = m->space_->mounts_;
+    return std::any_of(all.begin(), all.end(), [&](const Ref<Mount>& c) {
+      return c->mount_point_ && &c->mount_point_.mount() == m && !covers(*c, *m) && !goes(c.get());
+    });
+  };
+  // One that goes may let go the one that it lies on.
+  for (bool more = true; std::exchange(more, false);) {
+    std::erase_if(candidates, [&](Mount* m) {
+      if (goes(m)) return true;
+      if (stays(m)) return false;
+      gone->push_back(Ref<Mount>(*m));
+      return more = true;
+    });
+  }
+  for (size_t i = own; i < gone->size(); i++) {
+    const Mount& m = *(*gone)[i];
+    Path place = m.mount_point_;
+    while (goes(&place.mount())) place = place.mount().mount_point_;
+    for (const Ref<Mount>& c : m.space_->mounts_) {
+      if (covers(*c, m) && !goes(c.get())) MoveMountPointLocked(*c, place);
     }
   }
 }

@@ -232,15 +232,14 @@ class PosixTimer final : public RepeatingTimer, public RefCounted<PosixTimer> {
     MutexLock lock(tg_.siglock);
     Task* target = notify_.tid != 0 ? ThreadLocked() : nullptr;
     if (target == nullptr && (notify_.tid != 0 || tg_.threads.empty())) return;
-    const uint64_t more = std::min<uint64_t>(times, INT32_MAX);
+    const auto cap = [](uint64_t n) { return static_cast<int>(std::min<uint64_t>(n, INT32_MAX)); };
     if (abi::SigInfo* waiting = Find(target)) {
-      overrun_ = static_cast<int>(std::min<uint64_t>(static_cast<uint64_t>(overrun_) + more,
-                                                     INT32_MAX));
+      overrun_ = cap(static_cast<uint64_t>(overrun_) + std::min<uint64_t>(times, INT32_MAX));
       waiting->Put(4, overrun_);
       return;
     }
     last_overrun_ = overrun_;
-    overrun_ = static_cast<int>(more - 1);
+    overrun_ = cap(times - 1);
     abi::SigInfo info = MakeSigInfo(notify_.signo, SI_TIMER);
     info.SetTimer(id_, overrun_,
                   notify_.has_value ? notify_.value : static_cast<uint64_t>(id_));

@@ -644,6 +644,61 @@ TEST(PropagationTest, MovesOutOfSharedParentsAreRefused) {
   })));
 }
 
+// A bind of a directory onto itself lies on its own peer: it is seen at both, and neither is in use.
+TEST(PropagationTest, ABindOnItselfComesOffAgain) {
+  EXPECT_TRUE(Exited(InMounts([] {
+    Mkdirs({"a", "b", "d"});
+    CHECK_CHILD(mount("t", "a", "tmpfs", 0, nullptr) == 0);
+    CHECK_CHILD(mount(nullptr, "a", nullptr, MS_SHARED, nullptr) == 0);
+    CHECK_CHILD(mount("a", "b", nullptr, MS_BIND, nullptr) == 0);
+    Mkdirs({"a/x"});
+    CHECK_CHILD(mount("a/x", "a/x", nullptr, MS_BIND, nullptr) == 0);
+    CHECK_CHILD(mount("d", "a/x", nullptr, MS_BIND, nullptr) == 0);
+    CHECK_CHILD(umount("a/x") == 0);
+    CHECK_CHILD(umount("a/x") == 0);
+    CHECK_FAILS(umount("a/x"), EINVAL);
+    CHECK_FAILS(umount("b/x"), EINVAL);
+    CHECK_CHILD(umount("b") == 0 && umount("a") == 0);
+    return 0;
+  })));
+}
+
+// What moves onto a peer of its own gets a copy of itself there too.
+TEST(PropagationTest, AMoveOntoAPeerReachesItself) {
+  EXPECT_TRUE(Exited(InMounts([] {
+    Mkdirs({"a", "b"});
+    CHECK_CHILD(mount("t", "a", "tmpfs", 0, nullptr) == 0);
+    CHECK_CHILD(mount(nullptr, "a", nullptr, MS_SHARED, nullptr) == 0);
+    CHECK_CHILD(mount("a", "b", nullptr, MS_BIND, nullptr) == 0);
+    Mkdirs({"a/x", "a/y"});
+    CHECK_CHILD(mount("a", "b/x", nullptr, MS_MOVE, nullptr) == 0);
+    CHECK_CHILD(!Exists("a/y") && Exists("b/x/y") && Exists("b/x/x/y") && !Exists("b/x/x/x/y"));
+    CHECK_FAILS(umount("b/x"), EBUSY);
+    CHECK_CHILD(umount("b/x/x") == 0);
+    CHECK_CHILD(umount("b") == 0);
+    return 0;
+  })));
+}
+
+// Mounts that an unmount reaches may lie on each other: those below go once those on them do.
+TEST(PropagationTest, AnUnmountTakesNestedPeers) {
+  EXPECT_TRUE(Exited(InMounts([] {
+    Mkdirs({"a"});
+    CHECK_CHILD(mount("t", "a", "tmpfs", 0, nullptr) == 0);
+    CHECK_CHILD(mount(nullptr, "a", nullptr, MS_SHARED, nullptr) == 0);
+    Mkdirs({"a/x"});
+    CHECK_CHILD(mount("a/x", "a/x", nullptr, MS_BIND, nullptr) == 0);
+    CHECK_CHILD(mount("a", "a/x", nullptr, MS_BIND | MS_REC, nullptr) == 0);
+    CHECK_CHILD(Mountinfo().size() >= 6 && Exists("a/x/x"));
+    CHECK_CHILD(umount("a/x/x") == 0);
+    CHECK_CHILD(!Exists("a/x/x"));
+    CHECK_CHILD(umount("a/x") == 0);
+    CHECK_FAILS(umount("a/x"), EINVAL);
+    CHECK_CHILD(umount("a") == 0);
+    return 0;
+  })));
+}
+
 TEST(PropagationTest, RecursiveChangesAll) {
   EXPECT_TRUE(Exited(InMounts([] {
     Mkdirs({"a"});

@@ -1,10 +1,12 @@
 // POSIX message queues. The calls are made directly, so that errors are the kernel's and not the C
 // library's.
+#include <linux/sched.h>
 #include <mqueue.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include <atomic>
@@ -269,6 +271,34 @@ TEST_F(MqTest, NotifyBySignal) {
   sigprocmask(SIG_SETMASK, &old, nullptr);
 }
 
+// Who is told gets the sender's number in its own pid namespace, not in the sender's.
+TEST_F(MqTest, NotifyFromAPidNamespaceBelow) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  sigset_t set, old;
+  sigemptyset(&set);
+  sigaddset(&set, SIGRTMIN);
+  sigprocmask(SIG_BLOCK, &set, &old);
+  sigevent event = {};
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = SIGRTMIN;
+  EXPECT_OK(Notify(fd_.get(), &event));
+  clone_args args = {};
+  args.flags = CLONE_NEWPID;
+  args.exit_signal = SIGCHLD;
+  const pid_t child = static_cast<pid_t>(syscall(SYS_clone3, &args, sizeof(args)));
+  if (child == 0) _exit(getpid() == 1 && Send(fd_.get(), "x") == 0 ? 0 : 1);
+  ASSERT_GT(child, 1);
+  int status = -1;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  siginfo_t info = {};
+  const timespec none = {};
+  EXPECT_EQ(sigtimedwait(&set, &info, &none), SIGRTMIN);
+  EXPECT_EQ(info.si_code, SI_MESGQ);
+  EXPECT_EQ(info.si_pid, child);
+  sigprocmask(SIG_SETMASK, &old, nullptr);
+}
+
 TEST_F(MqTest, NotifyByThread) {
   static std::atomic<int> got;
   got = 0;
@@ -336,6 +366,26 @@ TEST_F(MqTest, MountShowsQueues) {
     EXPECT_OK(Send(queue.get(), "x"));
     EXPECT_OK(unlink(path.c_str()));
   }
+  EXPECT_OK(umount(dir.path().c_str()));
+}
+
+// A mount outlives the namespace whose queues it shows: they stay, but there are no new ones.
+TEST(MqMountTest, OutlivesTheNamespace) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  TempDir dir;
+  EXPECT_TRUE(Exited(InChild([&] {
+    CHECK_CHILD(unshare(CLONE_NEWIPC) == 0);
+    Fd queue(Open("left", O_CREAT | O_EXCL | O_RDWR));
+    CHECK_CHILD(Send(queue.get(), "abc") == 0);
+    CHECK_CHILD(mount("mqueue", dir.path().c_str(), "mqueue", 0, nullptr) == 0);
+    return 0;
+  })));
+  const std::string path = dir / "left";
+  EXPECT_EQ(ReadFile(path).substr(0, 8), "QSIZE:3 ");
+  EXPECT_FAILS(open((dir / "fresh").c_str(), O_CREAT | O_RDWR, 0600), EACCES);
+  EXPECT_FAILS(Open("left", O_RDWR), ENOENT);
+  EXPECT_OK(unlink(path.c_str()));
+  EXPECT_FAILS(access(path.c_str(), F_OK), ENOENT);
   EXPECT_OK(umount(dir.path().c_str()));
 }
 

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <linux/capability.h>
 #include <sys/ioctl.h>
+#include <sys/fsuid.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -274,6 +275,49 @@ TEST(UserNamespaceTest, CapabilitiesAreFullInsideAndNoneOutside) {
     CHECK_CHILD(kill(1, 0) == -1 && (errno == EPERM || errno == ESRCH));
     return 0;
   })));
+}
+
+// Whose capabilities come and go with its ids is the root of the namespace, whatever it is outside.
+TEST(UserNamespaceTest, CapabilitiesFollowTheRootInside) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  const TempDir dir;
+  ASSERT_OK(chmod(dir.path().c_str(), 0777));
+  Pipe ready, go;
+  const pid_t child = fork();
+  if (child == 0) {
+    const auto has = [](int cap) {
+      __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+      __user_cap_data_struct data[2] = {};
+      CHECK_CHILD(syscall(SYS_capget, &header, data) == 0);
+      const uint32_t bit = 1u << cap;
+      return std::pair((data[0].effective & bit) != 0, (data[0].permitted & bit) != 0);
+    };
+    using Caps = std::pair<bool, bool>;
+    CHECK_CHILD(unshare(CLONE_NEWUSER) == 0);
+    char c = 'x';
+    CHECK_CHILD(write(ready.writer.get(), &c, 1) == 1 && read(go.reader.get(), &c, 1) == 1);
+    CHECK_CHILD(setresgid(0, 0, 0) == 0 && setresuid(0, 0, 0) == 0);
+    CHECK_CHILD(has(CAP_SYS_ADMIN) == Caps(true, true));
+    setfsuid(5);
+    CHECK_CHILD(has(CAP_CHOWN) == Caps(false, true) && has(CAP_SYS_ADMIN) == Caps(true, true));
+    setfsuid(0);
+    CHECK_CHILD(has(CAP_CHOWN) == Caps(true, true));
+    CHECK_CHILD(setresuid(-1, 5, -1) == 0 && has(CAP_SYS_ADMIN) == Caps(false, true));
+    CHECK_CHILD(setresuid(-1, 0, -1) == 0 && has(CAP_SYS_ADMIN) == Caps(true, true));
+    // access() asks with what the real id would have.
+    const std::string closed = dir / "closed";
+    CHECK_CHILD(mkdir(closed.c_str(), 0) == 0 && access(closed.c_str(), R_OK) == 0);
+    CHECK_CHILD(setresuid(5, 0, 0) == 0 && access(closed.c_str(), R_OK) == -1 && errno == EACCES);
+    CHECK_CHILD(setresuid(5, 5, 5) == 0 && has(CAP_SYS_ADMIN) == Caps(false, false));
+    _exit(0);
+  }
+  const std::string proc = "/proc/" + std::to_string(child) + "/";
+  char c;
+  ASSERT_EQ(read(ready.reader.get(), &c, 1), 1);
+  EXPECT_EQ(WriteError(proc + "uid_map", "0 100000 10"), 0);
+  EXPECT_EQ(WriteError(proc + "gid_map", "0 100000 10"), 0);
+  ASSERT_EQ(write(go.writer.get(), &c, 1), 1);
+  EXPECT_EQ(WaitFor(child), 0);
 }
 
 TEST(UserNamespaceTest, RootInsideOwnsWhatItsUserOwns) {

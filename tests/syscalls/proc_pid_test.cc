@@ -142,6 +142,39 @@ TEST(ProcPidTest, PagemapTellsWhatIsPresent) {
   munmap(p, 3 * kPage);
 }
 
+// Many words at once, holes and terabytes of nothing among them, are what each says alone.
+TEST(ProcPidTest, PagemapAcrossHoles) {
+  constexpr size_t kPage = 4096, kPages = 2000;
+  char* p = static_cast<char*>(
+      mmap(nullptr, kPages * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(p, MAP_FAILED);
+  ASSERT_EQ(madvise(p, kPages * kPage, MADV_NOHUGEPAGE), 0);
+  for (const size_t touched : {0, 3, 4, 700, 1500, 1999}) p[touched * kPage] = 1;
+  memset(p + 800 * kPage, 1, 600 * kPage);
+  ASSERT_EQ(munmap(p + 2 * kPage, kPage), 0);
+  ASSERT_EQ(munmap(p + 100 * kPage, 555 * kPage), 0);
+  Fd fd(open("/proc/self/pagemap", O_RDONLY));
+  ASSERT_TRUE(fd.ok());
+  const off_t first = static_cast<off_t>(reinterpret_cast<uint64_t>(p) / kPage * 8);
+  std::vector<uint64_t> words(kPages);
+  ASSERT_EQ(pread(fd.get(), words.data(), kPages * 8, first), static_cast<ssize_t>(kPages * 8));
+  for (size_t i = 0; i < kPages; i++) {
+    const bool present = i == 0 || i == 3 || i == 4 || i == 700 || i == 1500 || i == 1999 ||
+                         (i >= 800 && i < 1400);
+    EXPECT_EQ(words[i] >> 63, present ? 1u : 0u) << i;
+    uint64_t alone = 0;
+    ASSERT_EQ(pread(fd.get(), &alone, 8, first + static_cast<off_t>(i * 8)), 8);
+    EXPECT_EQ(alone >> 63, words[i] >> 63) << i;
+  }
+  // The lowest pages are nobody's; the file ends with the address space.
+  uint64_t low[16];
+  memset(low, 1, sizeof(low));
+  ASSERT_EQ(pread(fd.get(), low, sizeof(low), 0), static_cast<ssize_t>(sizeof(low)));
+  EXPECT_TRUE(std::all_of(std::begin(low), std::end(low), [](uint64_t w) { return w == 0; }));
+  EXPECT_EQ(pread(fd.get(), low, 8, off_t{8} << 40), 0);
+  munmap(p, kPages * kPage);
+}
+
 TEST(ProcPidTest, MapFilesNameTheMappings) {
   const TempDir dir;
   const std::string path = dir.File("f", std::string(8192, 'x'));

@@ -324,6 +324,29 @@ TEST(PosixTimerTest, OverrunsAreCounted) {
   signal(SIGUSR1, SIG_DFL);
 }
 
+// More than an int counts, here of every nanosecond since 1970, is told as the most that it counts.
+TEST(PosixTimerTest, OverrunsAreCapped) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  ASSERT_OK(sigprocmask(SIG_BLOCK, &set, nullptr));
+  sigevent e = {};
+  e.sigev_notify = SIGEV_SIGNAL;
+  e.sigev_signo = SIGUSR1;
+  timer_t timer;
+  ASSERT_OK(timer_create(CLOCK_REALTIME, &e, &timer));
+  const itimerspec every = {{0, 1}, {1, 0}};
+  ASSERT_OK(timer_settime(timer, TIMER_ABSTIME, &every, nullptr));
+  siginfo_t info;
+  ASSERT_EQ(sigwaitinfo(&set, &info), SIGUSR1);
+  ASSERT_OK(timer_delete(timer));
+  EXPECT_EQ(info.si_overrun, INT_MAX);
+  const timespec now = {};
+  while (sigtimedwait(&set, nullptr, &now) == SIGUSR1) {
+  }
+  ASSERT_OK(sigprocmask(SIG_UNBLOCK, &set, nullptr));
+}
+
 TEST(PosixTimerTest, Errors) {
   timer_t timer;
   sigevent e = {};
