@@ -39,14 +39,15 @@ std::string_view Attr::Text() const {
   return {s, data.empty() ? 0 : strnlen(s, data.size())};
 }
 
-Result<void> CheckAttr(const Attr& a, const AttrRule& rule, bool strict, ExtAck* ack) {
+Result<void> CheckAttr(const Attr& a, const AttrRule& rule, ExtAck* ack) {
   const size_t n = a.size();
   const auto wrong = [&] {
     return ack->FailAt(ERANGE, "Attribute failed policy validation", &a);
   };
   const auto number = [&](size_t want) -> Result<void> {
     // A longer number only earns a warning on Linux.
-    if (n < want || (strict && n != want)) return wrong();
+    if (rule.exact_number && n != want) return ack->FailAt(EINVAL, "invalid attribute length", &a);
+    if (n < want) return wrong();
     return {};
   };
   switch (rule.kind) {
@@ -67,7 +68,6 @@ Result<void> CheckAttr(const Attr& a, const AttrRule& rule, bool strict, ExtAck*
     case AttrKind::kNested:
       // An empty nest is one without attributes.
       if (n != 0 && n < sizeof(nlattr)) return wrong();
-      if (strict && !a.nested) return ack->FailAt(EINVAL, "NLA_F_NESTED is missing", &a);
       return {};
     case AttrKind::kBinary:
       if (rule.size != 0 && n > rule.size) return wrong();

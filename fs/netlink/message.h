@@ -123,6 +123,7 @@ enum class AttrKind : uint8_t { kAny, kU8, kU16, kU32, kU64, kString, kNested, k
 struct AttrRule {
   AttrKind kind = AttrKind::kAny;
   uint16_t size = 0;  // kString, kBinary: at most; kExact, kAny: at least
+  bool exact_number = false;  // behind strict_start_type: EINVAL for a number that is too long
 };
 
 // A table of rules by type; types that are not named are of any kind.
@@ -160,10 +161,10 @@ class Attrs {
 
 // Checks one attribute against its rule (validate_nla): ERANGE for a wrong length, EINVAL for a
 // string that is not one.
-Result<void> CheckAttr(const Attr& a, const AttrRule& rule, bool strict, ExtAck* ack);
+Result<void> CheckAttr(const Attr& a, const AttrRule& rule, ExtAck* ack);
 
 // nlmsg_parse_deprecated(): unknown types are skipped, bytes left over are ignored. Strict
-// (nlmsg_parse()): both are EINVAL.
+// (nlmsg_parse_deprecated_strict()): both are EINVAL.
 template <size_t kMax>
 Result<Attrs<kMax>> ParseAttrs(Bytes b, std::span<const AttrRule> rules, ExtAck* ack,
                                bool strict = false) {
@@ -175,12 +176,14 @@ Result<Attrs<kMax>> ParseAttrs(Bytes b, std::span<const AttrRule> rules, ExtAck*
       continue;
     }
     if (a->type < rules.size()) {
-      TRY(CheckAttr(*a, rules[a->type], strict, ack));
+      TRY(CheckAttr(*a, rules[a->type], ack));
     }
     out.Set(*a);
   }
-  if (strict && !walk.rest().empty()) {
-    return ack->Fail(EINVAL, "bytes leftover after parsing attributes");
+  if (!walk.rest().empty()) {
+    // Told even where it is no error.
+    const Errno left = ack->Fail(EINVAL, "bytes leftover after parsing attributes");
+    if (strict) return left;
   }
   return out;
 }

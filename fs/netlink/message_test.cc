@@ -63,16 +63,16 @@ TEST(MessageTest, AttributesAreBounded) {
 }
 
 TEST(MessageTest, PoliciesRefuse) {
-  const auto check = [](std::vector<uint8_t> data, AttrRule rule, bool strict = false) {
+  const auto check = [](std::vector<uint8_t> data, AttrRule rule) {
     Attr a;
     a.type = 1;
     a.data = data;
     ExtAck ack;
-    return CheckAttr(a, rule, strict, &ack).error_value();
+    return CheckAttr(a, rule, &ack).error_value();
   };
   EXPECT_EQ(check({1, 2}, {AttrKind::kU32}), ERANGE);
   EXPECT_EQ(check({1, 2, 3, 4, 5}, {AttrKind::kU32}), 0);
-  EXPECT_EQ(check({1, 2, 3, 4, 5}, {AttrKind::kU32}, true), ERANGE);
+  EXPECT_EQ(check({1, 2, 3, 4, 5}, {AttrKind::kU32, 0, true}), EINVAL);
   EXPECT_EQ(check({'a', 'b', 'c', 0}, {AttrKind::kString, 3}), 0);
   EXPECT_EQ(check({'a', 'b', 'c', 'd'}, {AttrKind::kString, 3}), ERANGE);
   EXPECT_EQ(check({}, {AttrKind::kString, 3}), ERANGE);

@@ -96,6 +96,19 @@ Result<net::IpAddr> AddressOf(const Attr& a, net::Family family, ExtAck& ack) {
   return ack.FailAt(EINVAL, "Invalid address length", &a);
 }
 
+Result<void> CheckHead(Context& c, const StrictHead& head) {
+  if (!c.socket.strict()) return {};
+  const Bytes payload = c.message.payload;
+  if (payload.size() < head.size) return c.ack.Fail(EINVAL, head.too_short);
+  for (size_t i = 0; i < head.size; i++) {
+    if ((head.zero & (1u << i)) != 0 && payload[i] != 0) return c.ack.Fail(EINVAL, head.values);
+  }
+  if (head.trailing != nullptr && payload.size() != Align4(head.size)) {
+    return c.ack.Fail(EINVAL, head.trailing);
+  }
+  return {};
+}
+
 void PutAddress(Builder& b, uint16_t type, const net::IpAddr& a) {
   b.Attribute(type, {a.data(), a.size()});
 }

@@ -5,6 +5,8 @@
 
 #include <linux/rtnetlink.h>
 
+#include <algorithm>
+
 #include "fs/netlink/netlink_socket.h"
 
 namespace ringwall::netlink {
@@ -68,13 +70,43 @@ void PutAddress(Builder& b, uint16_t type, const net::IpAddr& a);
 template <typename T>
 Result<T> Head(Context& c) {
   if (c.message.payload.size() < sizeof(T)) {
-    return c.ack.Fail(EINVAL, "Invalid header");
+    return c.ack.Fail(EINVAL, "Invalid header length");
   }
   return ReadAs<T>(c.message.payload);
 }
 // What follows a leading struct of n bytes.
 inline Bytes Tail(Context& c, size_t n) {
   return c.message.payload.size() <= Align4(n) ? Bytes() : c.message.payload.subspan(Align4(n));
+}
+// What Linux accepts of a request's leading struct under NETLINK_GET_STRICT_CHK.
+struct StrictHead {
+  size_t size;            // of the struct
+  uint32_t zero;          // the bytes of it that must be zero, by bit
+  const char* too_short;  // what is said when it is not there whole,
+  const char* values;     // when one of those bytes is set,
+  const char* trailing = nullptr;  // and when anything follows; null: attributes may
+};
+constexpr uint32_t ByteRange(unsigned first, unsigned last) { return (2u << last) - (1u << first); }
+// EINVAL with the struct's words; without strict checking everything passes.
+Result<void> CheckHead(Context& c, const StrictHead& head);
+
+// The attributes of a request that only asks: strict, those not in `known` are EINVAL with `other`.
+// Without it a doit refuses what fits no rule; a dump answers as if nothing were asked for.
+template <size_t kMax>
+Result<Attrs<kMax>> ParseAsked(Context& c, size_t head, std::span<const AttrRule> rules,
+                               std::initializer_list<size_t> known, const char* other) {
+  const bool strict = c.socket.strict();
+  Result<Attrs<kMax>> got = ParseAttrs<kMax>(Tail(c, head), rules, &c.ack, strict);
+  if (!got.ok() && c.dumping && !strict) {
+    c.ack = {};
+    return Attrs<kMax>();
+  }
+  if (!got.ok() || !strict) return got;
+  for (size_t i = 1; i <= kMax; i++) {
+    if (!got->Has(i) || std::find(known.begin(), known.end(), i) != known.end()) continue;
+    return c.ack.Fail(EINVAL, other);
+  }
+  return got;
 }
 Result<void> FromNet(const net::NetResult<void>& r);
 net::RouteAdd HowOf(uint16_t flags);

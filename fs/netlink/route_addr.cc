@@ -6,8 +6,20 @@
 namespace ringwall::netlink {
 namespace {
 
-constexpr Policy<IFA_PROTO> kAddrRules = {
+constexpr Policy<IFA_PROTO> kAddr4Rules = {
+    {IFA_ADDRESS, {AttrKind::kU32}},
+    {IFA_LOCAL, {AttrKind::kU32}},
+    {IFA_BROADCAST, {AttrKind::kU32}},
     {IFA_LABEL, {AttrKind::kString, 15}},
+    {IFA_CACHEINFO, {AttrKind::kAny, sizeof(ifa_cacheinfo)}},
+    {IFA_FLAGS, {AttrKind::kU32}},
+    {IFA_RT_PRIORITY, {AttrKind::kU32}},
+    {IFA_TARGET_NETNSID, {AttrKind::kU32}},
+    {IFA_PROTO, {AttrKind::kU8}},
+};
+constexpr Policy<IFA_PROTO> kAddr6Rules = {
+    {IFA_ADDRESS, {AttrKind::kAny, 16}},
+    {IFA_LOCAL, {AttrKind::kAny, 16}},
     {IFA_CACHEINFO, {AttrKind::kAny, sizeof(ifa_cacheinfo)}},
     {IFA_FLAGS, {AttrKind::kU32}},
     {IFA_RT_PRIORITY, {AttrKind::kU32}},
@@ -41,8 +53,13 @@ uint32_t FlagsOf(const net::InterfaceAddress& a) {
   return f;
 }
 
+std::span<const AttrRule> RulesFor(Context& c) {
+  if (c.message.payload[0] == AF_INET6) return kAddr6Rules;
+  return kAddr4Rules;
+}
+
 Result<AddrAttrs> ParseAddr(Context& c) {
-  return ParseAttrs<IFA_PROTO>(Tail(c, sizeof(ifaddrmsg)), kAddrRules, &c.ack);
+  return ParseAttrs<IFA_PROTO>(Tail(c, sizeof(ifaddrmsg)), RulesFor(c), &c.ack);
 }
 
 uint32_t Left(net::TimePoint until, net::TimePoint now) {
@@ -92,10 +109,16 @@ void FillAddr(Builder& b, net::IfIndex iface, std::string_view name,
 }
 
 Result<void> GetAddr(Context& c) {
-  const ifaddrmsg head = TRY(Head<ifaddrmsg>(c));
   // Only IPv6 answers for one address.
-  if (head.ifa_family != AF_INET6) return Errno(EOPNOTSUPP);
-  const AddrAttrs attrs = TRY(ParseAddr(c));
+  if (c.message.payload[0] != AF_INET6) return Errno(EOPNOTSUPP);
+  constexpr const char* kShort = "ipv6: Invalid header for get address request";
+  if (c.message.payload.size() < sizeof(ifaddrmsg)) return c.ack.Fail(EINVAL, kShort);
+  TRY(CheckHead(c, {sizeof(ifaddrmsg), ByteRange(1, 3), kShort,
+                    "ipv6: Invalid values in header for get address request"}));
+  const ifaddrmsg head = TRY(Head<ifaddrmsg>(c));
+  const AddrAttrs attrs = TRY(ParseAsked<IFA_PROTO>(
+      c, sizeof(ifaddrmsg), kAddr6Rules, {IFA_TARGET_NETNSID, IFA_ADDRESS, IFA_LOCAL},
+      "ipv6: Unsupported attribute in get address request"));
   const Attr* at = attrs.Get(IFA_LOCAL) != nullptr ? attrs.Get(IFA_LOCAL) : attrs.Get(IFA_ADDRESS);
   if (at == nullptr) return Errno(EINVAL);
   const net::IpAddr addr = TRY(AddressOf(*at, net::Family::kV6, c.ack));
@@ -112,15 +135,25 @@ Result<void> GetAddr(Context& c) {
 }
 
 Result<void> DumpAddrs(Context& c) {
-  const uint8_t af = c.message.payload[0];
+  // Families without a handler of their own have AF_UNSPEC's, which asks IPv4 first.
+  const uint8_t af = FamilyOf(c.message.payload[0]) == net::Family::kNone ? uint8_t{AF_UNSPEC}
+                                                                          : c.message.payload[0];
+  const bool v6 = af == AF_INET6;
   uint32_t index = 0;
   if (c.socket.strict()) {
-    if (c.message.payload.size() < sizeof(ifaddrmsg)) {
-      return c.ack.Fail(EINVAL, "ipv4: Invalid header for address dump request");
-    }
+    TRY(CheckHead(c, {sizeof(ifaddrmsg), ByteRange(1, 3),
+                      v6 ? "ipv6: Invalid header for address dump request"
+                         : "ipv4: Invalid header for address dump request",
+                      v6 ? "ipv6: Invalid values in header for address dump request"
+                         : "ipv4: Invalid values in header for address dump request"}));
     const ifaddrmsg head = TRY(Head<ifaddrmsg>(c));
-    if (head.ifa_prefixlen != 0 || head.ifa_flags != 0 || head.ifa_scope != 0) {
-      return c.ack.Fail(EINVAL, "ipv4: Invalid values in header for address dump request");
+    const AddrAttrs attrs = TRY(ParseAsked<IFA_PROTO>(
+        c, sizeof(ifaddrmsg), RulesFor(c), {IFA_TARGET_NETNSID},
+        v6 ? "ipv6: Unsupported attribute in dump request"
+           : "ipv4: Unsupported attribute in dump request"));
+    if (attrs.Has(IFA_TARGET_NETNSID)) {
+      return c.ack.Fail(EINVAL, v6 ? "ipv6: Invalid target network namespace id"
+                                   : "ipv4: Invalid target network namespace id");
     }
     index = head.ifa_index;
     if (index != 0 && !c.stack().FindInterfaceInfo(index)) return Errno(ENODEV);
@@ -161,10 +194,8 @@ Result<Wanted> ReadAddr(Context& c, const ifaddrmsg& head, const AddrAttrs& attr
   }
   const Attr* local = attrs.Get(IFA_LOCAL);
   const Attr* address = attrs.Get(IFA_ADDRESS);
-  if (local == nullptr && (v4 || address == nullptr)) {
-    return c.ack.Fail(EINVAL, v4 ? "ipv4: Local address is not supplied"
-                                 : "ipv6: Address is not supplied");
-  }
+  if (v4 && local == nullptr) return c.ack.Fail(EINVAL, "ipv4: Local address is not supplied");
+  if (local == nullptr && address == nullptr) return Errno(EINVAL);
   net::InterfaceAddress& a = w.address;
   const net::IpAddr first = TRY(AddressOf(local != nullptr ? *local : *address, family, c.ack));
   a.prefix = {first, head.ifa_prefixlen};

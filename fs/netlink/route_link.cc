@@ -37,6 +37,13 @@ constexpr Policy<IFLA_MAX> kLinkRules = {
     {IFLA_NUM_TX_QUEUES, {AttrKind::kU32}},
     {IFLA_NUM_RX_QUEUES, {AttrKind::kU32}},
     {IFLA_CARRIER, {AttrKind::kU8}},
+    {IFLA_PHYS_PORT_ID, {AttrKind::kBinary, 32}},
+    {IFLA_CARRIER_CHANGES, {AttrKind::kU32}},
+    {IFLA_PHYS_SWITCH_ID, {AttrKind::kBinary, 32}},
+    {IFLA_LINK_NETNSID, {AttrKind::kU32}},
+    {IFLA_PROTO_DOWN, {AttrKind::kU8}},
+    {IFLA_GSO_MAX_SEGS, {AttrKind::kU32}},
+    {IFLA_XDP, {AttrKind::kNested}},
 };
 using LinkAttrs = Attrs<IFLA_MAX>;
 
@@ -219,6 +226,12 @@ bool NamesOne(const ifinfomsg& head, const LinkAttrs& a) {
   return head.ifi_index > 0 || a.Has(IFLA_IFNAME) || a.Has(IFLA_ALT_IFNAME);
 }
 
+// Where only IFLA_TARGET_NETNSID may name a namespace (rtnl_ensure_unique_netns()).
+Result<void> RefuseNamespaces(Context& c, const LinkAttrs& a) {
+  if (!a.Has(IFLA_NET_NS_PID) && !a.Has(IFLA_NET_NS_FD)) return {};
+  return c.ack.Fail(EOPNOTSUPP, "specified netns attribute not supported");
+}
+
 Result<RefPtr<NetNamespace>> TargetNamespace(Context& c, const LinkAttrs& a) {
   if (const Attr* fd = a.Get(IFLA_NET_NS_FD)) {
     Ref<NetNamespace> n = TRY(NamespaceOfFd(c.task, static_cast<int>(fd->U32())));
@@ -234,8 +247,18 @@ Result<RefPtr<NetNamespace>> TargetNamespace(Context& c, const LinkAttrs& a) {
 }  // namespace
 
 Result<void> GetLink(Context& c) {
+  if (c.message.payload.size() < sizeof(ifinfomsg)) {
+    return c.ack.Fail(EINVAL, "Invalid header for get link");
+  }
+  TRY(CheckHead(c, {sizeof(ifinfomsg), ByteRange(1, 3) | ByteRange(8, 15),
+                    "Invalid header for get link",
+                    "Invalid values in header for get link request"}));
   const ifinfomsg head = TRY(Head<ifinfomsg>(c));
-  const LinkAttrs a = TRY(ParseLink(c));
+  const LinkAttrs a = TRY(ParseAsked<IFLA_MAX>(
+      c, sizeof(ifinfomsg), kLinkRules,
+      {IFLA_IFNAME, IFLA_ALT_IFNAME, IFLA_EXT_MASK, IFLA_TARGET_NETNSID},
+      "Unsupported attribute in get link request"));
+  TRY(RefuseNamespaces(c, a));
   if (a.Has(IFLA_TARGET_NETNSID)) return c.ack.Fail(EINVAL, "Invalid target network namespace id");
   if (!NamesOne(head, a)) return Errno(EINVAL);
   const std::optional<net::InterfaceInfo> i = Named(c, head, a);
@@ -248,20 +271,26 @@ Result<void> GetLink(Context& c) {
 Result<void> DumpLinks(Context& c) {
   uint32_t filter = 0, master = 0;
   std::string kind;
-  if (c.socket.strict() || c.message.payload.size() >= sizeof(ifinfomsg)) {
-    if (c.message.payload.size() < sizeof(ifinfomsg)) {
-      return c.ack.Fail(EINVAL, "Invalid header for link dump");
-    }
+  const bool v6 = c.message.payload[0] == AF_INET6;
+  if (v6) {
+    TRY(CheckHead(c, {sizeof(ifinfomsg), ByteRange(1, 15),
+                      "ipv6: Invalid header for link dump request",
+                      "ipv6: Invalid values in header for dump request",
+                      "ipv6: Invalid data after header"}));
+  } else {
+    TRY(CheckHead(c, {sizeof(ifinfomsg), ByteRange(1, 3) | ByteRange(8, 15),
+                      "Invalid header for link dump",
+                      "Invalid values in header for link dump request"}));
+  }
+  if (!v6 && c.message.payload.size() >= sizeof(ifinfomsg)) {
     const ifinfomsg head = TRY(Head<ifinfomsg>(c));
-    if (c.socket.strict()) {
-      if (head.ifi_type != 0 || head.ifi_flags != 0 || head.ifi_change != 0) {
-        return c.ack.Fail(EINVAL, "Invalid values in header for link dump request");
-      }
-      if (head.ifi_index != 0) {
-        return c.ack.Fail(EINVAL, "Filter by device index not supported for link dumps");
-      }
+    if (c.socket.strict() && head.ifi_index != 0) {
+      return c.ack.Fail(EINVAL, "Filter by device index not supported for link dumps");
     }
-    const LinkAttrs a = TRY(ParseLink(c));
+    const LinkAttrs a = TRY(ParseAsked<IFLA_MAX>(
+        c, sizeof(ifinfomsg), kLinkRules,
+        {IFLA_TARGET_NETNSID, IFLA_EXT_MASK, IFLA_MASTER, IFLA_LINKINFO},
+        "Unsupported attribute in link dump request"));
     filter = a.U32(IFLA_EXT_MASK);
     master = a.U32(IFLA_MASTER);
     if (const Attr* info = a.Get(IFLA_LINKINFO)) {
@@ -283,6 +312,11 @@ Result<void> DumpLinks(Context& c) {
 
 // PF_BRIDGE: the ports of bridges (bridge link).
 Result<void> DumpBridgeLinks(Context& c) {
+  TRY(CheckHead(c, {sizeof(ifinfomsg), ByteRange(1, 15), "Invalid header for bridge link dump",
+                    "Invalid values in header for bridge link dump request"}));
+  Result<LinkAttrs> known = ParseAsked<IFLA_MAX>(c, sizeof(ifinfomsg), kLinkRules, {IFLA_EXT_MASK},
+                                                 "Unsupported attribute in bridge link dump request");
+  if (!known.ok()) return known.error();
   Builder b;
   for (const net::InterfaceInfo& i : c.stack().Interfaces()) {
     if (i.master == 0) continue;
@@ -311,6 +345,15 @@ Result<void> DumpBridgeLinks(Context& c) {
 // ---- Changing ----
 
 namespace {
+
+// PF_BRIDGE's own handlers (rtnl_bridge_setlink()) look for the interface before the attributes.
+Result<void> CheckPort(Context& c) {
+  if (c.message.payload[0] != AF_BRIDGE) return {};
+  if (c.message.payload.size() < sizeof(ifinfomsg)) return Errno(EINVAL);
+  const ifinfomsg head = ReadAs<ifinfomsg>(c.message.payload);
+  if (c.stack().FindInterfaceInfo(static_cast<net::IfIndex>(head.ifi_index))) return {};
+  return c.ack.Fail(ENODEV, "unknown ifindex");
+}
 
 Result<net::MacAddr> MacIn(const Attr& a, ExtAck& ack) {
   if (a.size() < 6) return ack.FailAt(EINVAL, "Invalid hardware address length", &a);
@@ -517,6 +560,7 @@ Result<void> NewLink(Context& c) {
 }
 
 Result<void> SetLink(Context& c) {
+  TRY(CheckPort(c));
   const ifinfomsg head = TRY(Head<ifinfomsg>(c));
   const LinkAttrs a = TRY(ParseLink(c));
   if (!NamesOne(head, a)) return Errno(EINVAL);
@@ -526,8 +570,10 @@ Result<void> SetLink(Context& c) {
 }
 
 Result<void> DelLink(Context& c) {
+  TRY(CheckPort(c));
   const ifinfomsg head = TRY(Head<ifinfomsg>(c));
   const LinkAttrs a = TRY(ParseLink(c));
+  TRY(RefuseNamespaces(c, a));
   if (!NamesOne(head, a)) {
     if (!a.Has(IFLA_GROUP)) return Errno(EINVAL);
     bool any = false;

@@ -10,6 +10,7 @@ namespace {
 constexpr Policy<NDA_MAX> kNeighRules = {
     {NDA_DST, {AttrKind::kBinary, 32}},
     {NDA_LLADDR, {AttrKind::kBinary, 32}},
+    {NDA_CACHEINFO, {AttrKind::kAny, sizeof(nda_cacheinfo)}},
     {NDA_PROBES, {AttrKind::kU32}},
     {NDA_VLAN, {AttrKind::kU16}},
     {NDA_PORT, {AttrKind::kU16}},
@@ -19,10 +20,6 @@ constexpr Policy<NDA_MAX> kNeighRules = {
     {NDA_PROTOCOL, {AttrKind::kU8}},
 };
 using NeighAttrs = Attrs<NDA_MAX>;
-
-Result<NeighAttrs> ParseNeigh(Context& c) {
-  return ParseAttrs<NDA_MAX>(Tail(c, sizeof(ndmsg)), kNeighRules, &c.ack);
-}
 
 bool HasMac(net::Nud s) {
   return s != net::Nud::kNone && s != net::Nud::kIncomplete && s != net::Nud::kFailed;
@@ -62,6 +59,21 @@ void FillFdb(Builder& b, const net::FdbEntry& e, net::IfIndex bridge) {
 }
 
 Result<void> DumpFdb(Context& c) {
+  if (c.socket.strict()) {
+    TRY(CheckHead(c, {sizeof(ndmsg), ByteRange(1, 3) | ByteRange(8, 11),
+                      "Invalid header for fdb dump request",
+                      "Invalid values in header for fdb dump request"}));
+    // No rules: the two that are known are looked at here.
+    const NeighAttrs a =
+        TRY(ParseAsked<NDA_MAX>(c, sizeof(ndmsg), {}, {NDA_IFINDEX, NDA_MASTER},
+                                "Unsupported attribute in fdb dump request"));
+    if (const Attr* x = a.Get(NDA_IFINDEX); x != nullptr && x->size() != sizeof(uint32_t)) {
+      return c.ack.Fail(EINVAL, "Invalid IFINDEX attribute in fdb dump request");
+    }
+    if (const Attr* x = a.Get(NDA_MASTER); x != nullptr && x->size() != sizeof(uint32_t)) {
+      return c.ack.Fail(EINVAL, "Invalid MASTER attribute in fdb dump request");
+    }
+  }
   Builder b;
   for (const net::InterfaceInfo& i : c.stack().Interfaces()) {
     if (!i.is_bridge) continue;
@@ -79,19 +91,21 @@ Result<void> DumpFdb(Context& c) {
 Result<void> DumpNeighs(Context& c) {
   const uint8_t af = c.message.payload[0];
   if (af == AF_BRIDGE) return DumpFdb(c);
+  TRY(CheckHead(c, {sizeof(ndmsg), ByteRange(1, 9) | ByteRange(11, 11),
+                    "Invalid header for neighbor dump request",
+                    "Invalid values in header for neighbor dump request"}));
   uint32_t index = 0, master = 0;
   if (c.message.payload.size() >= sizeof(ndmsg)) {
     const ndmsg head = TRY(Head<ndmsg>(c));
-    if (c.socket.strict() && (head.ndm_pad1 != 0 || head.ndm_pad2 != 0 || head.ndm_ifindex != 0 ||
-                              head.ndm_state != 0 || head.ndm_type != 0)) {
-      return c.ack.Fail(EINVAL, "Invalid values in header for neighbor dump request");
+    if (c.socket.strict() && (head.ndm_flags & ~NTF_PROXY) != 0) {
+      return c.ack.Fail(EINVAL, "Invalid flags in header for neighbor dump request");
     }
     if (head.ndm_flags == NTF_PROXY) return c.Dump({});  // none is kept
-    const NeighAttrs a = TRY(ParseNeigh(c));
+    const NeighAttrs a =
+        TRY(ParseAsked<NDA_MAX>(c, sizeof(ndmsg), kNeighRules, {NDA_IFINDEX, NDA_MASTER},
+                                "Unsupported attribute in neighbor dump request"));
     index = a.U32(NDA_IFINDEX);
     master = a.U32(NDA_MASTER);
-  } else if (c.socket.strict()) {
-    return c.ack.Fail(EINVAL, "Invalid header for neighbor dump request");
   }
   Builder b;
   for (const net::InterfaceInfo& i : c.stack().Interfaces()) {
@@ -118,12 +132,20 @@ struct Asked {
 Result<Asked> ReadNeigh(Context& c, bool want_dst) {
   Asked q;
   q.head = TRY(Head<ndmsg>(c));
-  q.attrs = TRY(ParseNeigh(c));
+  // Deleting and bridges' databases look at what they need only.
+  const bool ruled = c.message.header.type != RTM_DELNEIGH && q.head.ndm_family != AF_BRIDGE;
+  q.attrs = TRY(ParseAttrs<NDA_MAX>(Tail(c, sizeof(ndmsg)),
+                                    ruled ? std::span<const AttrRule>(kNeighRules)
+                                          : std::span<const AttrRule>(),
+                                    &c.ack));
   const Attr* dst = q.attrs.Get(NDA_DST);
   if (want_dst && dst == nullptr) return c.ack.Fail(EINVAL, "Network address not specified");
   if (q.head.ndm_ifindex != 0) {
     q.iface = static_cast<net::IfIndex>(q.head.ndm_ifindex);
-    if (q.head.ndm_ifindex < 0 || !c.stack().FindInterfaceInfo(q.iface)) return Errno(ENODEV);
+    if (q.head.ndm_ifindex < 0 || !c.stack().FindInterfaceInfo(q.iface)) {
+      if (q.head.ndm_family == AF_BRIDGE && !want_dst) c.ack.message = "unknown ifindex";
+      return Errno(ENODEV);
+    }
   }
   if (dst != nullptr) {
     const net::Family family = FamilyOf(q.head.ndm_family);
@@ -185,6 +207,7 @@ Result<void> NewNeigh(Context& c) {
 }
 
 Result<void> DelNeigh(Context& c) {
+  if (c.message.payload.size() < sizeof(ndmsg)) return Errno(EINVAL);
   if (c.message.payload[0] == AF_BRIDGE) return ChangeFdb(c, false);
   const Asked q = TRY(ReadNeigh(c, true));
   if (q.iface == 0) return Errno(EINVAL);
@@ -192,6 +215,10 @@ Result<void> DelNeigh(Context& c) {
 }
 
 Result<void> DumpNeighTables(Context& c) {
+  TRY(CheckHead(c, {sizeof(ndtmsg), ByteRange(1, 3),
+                    "Invalid header for neighbor table dump request",
+                    "Invalid values in header for neighbor table dump request",
+                    "Invalid data after header in neighbor table dump request"}));
   Builder b;
   const uint8_t af = c.message.payload[0];
   for (uint8_t f : {static_cast<uint8_t>(AF_INET), static_cast<uint8_t>(AF_INET6)}) {

@@ -1,6 +1,7 @@
 // RTM_*ROUTE (net/ipv4/fib_frontend.c, net/ipv6/route.c).
 #include <linux/if_addr.h>
 #include <linux/netconf.h>
+#include <netinet/in.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -10,7 +11,11 @@
 namespace ringwall::netlink {
 namespace {
 
-constexpr Policy<RTA_MAX> kRouteRules = {
+constexpr Policy<RTA_MAX> kRoute4Rules = {
+    {RTA_DST, {AttrKind::kU32}},
+    {RTA_SRC, {AttrKind::kU32}},
+    {RTA_GATEWAY, {AttrKind::kU32}},
+    {RTA_PREFSRC, {AttrKind::kU32}},
     {RTA_IIF, {AttrKind::kU32}},
     {RTA_OIF, {AttrKind::kU32}},
     {RTA_PRIORITY, {AttrKind::kU32}},
@@ -19,6 +24,33 @@ constexpr Policy<RTA_MAX> kRouteRules = {
     {RTA_FLOW, {AttrKind::kU32}},
     {RTA_TABLE, {AttrKind::kU32}},
     {RTA_MARK, {AttrKind::kU32}},
+    {RTA_ENCAP_TYPE, {AttrKind::kU16}},
+    {RTA_ENCAP, {AttrKind::kNested}},
+    {RTA_UID, {AttrKind::kU32}},
+    {RTA_IP_PROTO, {AttrKind::kU8}},
+    {RTA_SPORT, {AttrKind::kU16}},
+    {RTA_DPORT, {AttrKind::kU16}},
+    {RTA_NH_ID, {AttrKind::kU32, 0, true}},
+};
+constexpr Policy<RTA_MAX> kRoute6Rules = {
+    {RTA_GATEWAY, {AttrKind::kAny, 16}},
+    {RTA_PREFSRC, {AttrKind::kAny, 16}},
+    {RTA_IIF, {AttrKind::kU32}},
+    {RTA_OIF, {AttrKind::kU32}},
+    {RTA_PRIORITY, {AttrKind::kU32}},
+    {RTA_METRICS, {AttrKind::kNested}},
+    {RTA_MULTIPATH, {AttrKind::kAny, sizeof(rtnexthop)}},
+    {RTA_PREF, {AttrKind::kU8}},
+    {RTA_TABLE, {AttrKind::kU32}},
+    {RTA_MARK, {AttrKind::kU32}},
+    {RTA_ENCAP_TYPE, {AttrKind::kU16}},
+    {RTA_ENCAP, {AttrKind::kNested}},
+    {RTA_EXPIRES, {AttrKind::kU32}},
+    {RTA_UID, {AttrKind::kU32}},
+    {RTA_IP_PROTO, {AttrKind::kU8}},
+    {RTA_SPORT, {AttrKind::kU16}},
+    {RTA_DPORT, {AttrKind::kU16}},
+    {RTA_NH_ID, {AttrKind::kU32, 0, true}},
 };
 using RouteAttrs = Attrs<RTA_MAX>;
 
@@ -56,6 +88,17 @@ std::optional<net::RouteType> TypeFrom(uint8_t t) {
   }
 }
 
+// fib_props[].scope: the widest scope that a route of a type may have.
+uint8_t LeastScope(uint8_t type) {
+  switch (type) {
+    case RTN_UNSPEC: return RT_SCOPE_NOWHERE;
+    case RTN_LOCAL: return RT_SCOPE_HOST;
+    case RTN_BROADCAST:
+    case RTN_ANYCAST: return RT_SCOPE_LINK;
+    default: return RT_SCOPE_UNIVERSE;
+  }
+}
+
 void PutMetrics(Builder& b, const net::RouteEntry& r) {
   if (r.mtu == 0 && r.advmss == 0 && r.hop_limit == 0) return;
   const size_t m = b.Nest(RTA_METRICS);
@@ -65,8 +108,14 @@ void PutMetrics(Builder& b, const net::RouteEntry& r) {
   b.Unnest(m);
 }
 
+std::span<const AttrRule> RulesFor(net::Family family) {
+  if (family == net::Family::kV6) return kRoute6Rules;
+  return kRoute4Rules;
+}
+
 Result<RouteAttrs> ParseRoute(Context& c) {
-  return ParseAttrs<RTA_MAX>(Tail(c, sizeof(rtmsg)), kRouteRules, &c.ack);
+  return ParseAttrs<RTA_MAX>(Tail(c, sizeof(rtmsg)), RulesFor(FamilyOf(c.message.payload[0])),
+                             &c.ack);
 }
 
 void PutGateway(Builder& b, const net::IpAddr& gateway, net::Family family) {
@@ -152,30 +201,33 @@ void FillRoute(Builder& b, const net::RouteEntry& r, uint32_t extra_flags) {
 }
 
 Result<void> DumpRoutes(Context& c) {
-  const uint8_t af = c.message.payload[0];
+  // Families without a handler of their own have AF_UNSPEC's.
+  const uint8_t af = FamilyOf(c.message.payload[0]) == net::Family::kNone ? uint8_t{AF_UNSPEC}
+                                                                          : c.message.payload[0];
+  TRY(CheckHead(c, {sizeof(rtmsg), ByteRange(1, 3) | ByteRange(6, 6),
+                    "Invalid header for FIB dump request",
+                    "Invalid values in header for FIB dump request"}));
   uint32_t table = 0, oif = 0;
   uint8_t protocol = 0, type = 0;
-  bool cloned = false;
+  bool none = false;
   if (c.message.payload.size() >= sizeof(rtmsg)) {
     const rtmsg head = TRY(Head<rtmsg>(c));
-    cloned = (head.rtm_flags & RTM_F_CLONED) != 0;
+    // None is cached, and none comes from a prefix that a router told.
+    none = (head.rtm_flags & (RTM_F_CLONED | RTM_F_PREFIX)) != 0;
     if (c.socket.strict()) {
-      if (head.rtm_dst_len != 0 || head.rtm_src_len != 0 || head.rtm_tos != 0 ||
-          head.rtm_scope != 0) {
-        return c.ack.Fail(EINVAL, "Invalid values in header for FIB dump request");
-      }
       if ((head.rtm_flags & ~static_cast<unsigned>(RTM_F_CLONED | RTM_F_PREFIX)) != 0) {
         return c.ack.Fail(EINVAL, "Invalid flags for FIB dump request");
       }
-      const RouteAttrs a = TRY(ParseRoute(c));
+      // IPv6's dump takes IPv4's rules, too (ip_valid_fib_dump_req()).
+      const RouteAttrs a =
+          TRY(ParseAsked<RTA_MAX>(c, sizeof(rtmsg), kRoute4Rules, {RTA_TABLE, RTA_OIF},
+                                  "Unsupported attribute in dump request"));
       table = a.U32(RTA_TABLE, head.rtm_table);
       protocol = head.rtm_protocol;
       type = head.rtm_type;
       oif = a.U32(RTA_OIF);
-      if (oif != 0 && !c.stack().FindInterfaceInfo(oif)) return Errno(ENODEV);
+      if (a.Has(RTA_OIF) && !c.stack().FindInterfaceInfo(oif)) return Errno(ENODEV);
     }
-  } else if (c.socket.strict()) {
-    return c.ack.Fail(EINVAL, "Invalid header for FIB dump request");
   }
   const bool filtered = table != 0 || oif != 0 || protocol != 0 || type != 0;
   Builder b;
@@ -184,7 +236,7 @@ Result<void> DumpRoutes(Context& c) {
   std::stable_sort(all.begin(), all.end(), Before);
   bool found_table = table == 0 || table == RT_TABLE_MAIN || table == RT_TABLE_LOCAL;
   for (net::Family f : {net::Family::kV4, net::Family::kV6}) {
-    if (cloned) break;  // no route is cached
+    if (none) break;
     if (af != AF_UNSPEC && FamilyOf(af) != f) continue;
     for (const net::RouteEntry& r : all) {
       if (r.dst.addr.family() != f) continue;
@@ -199,20 +251,30 @@ Result<void> DumpRoutes(Context& c) {
     }
   }
   if (!found_table && af != AF_UNSPEC) {
-    return c.ack.Fail(ENOENT, af == AF_INET6 ? "FIB table does not exist"
+    return c.ack.Fail(ENOENT, af == AF_INET6 ? "ipv6: FIB table does not exist"
                                              : "ipv4: FIB table does not exist");
   }
   return c.Dump(b.Take());
 }
 
 Result<void> GetRoute(Context& c) {
+  const net::Family family = FamilyOf(c.message.payload[0]);
+  if (family == net::Family::kNone) return Errno(EOPNOTSUPP);
+  const bool v4 = family == net::Family::kV4;
+  if (c.message.payload.size() < sizeof(rtmsg)) {
+    return c.ack.Fail(EINVAL, v4 ? "ipv4: Invalid header for route get request"
+                                 : "ipv6: Invalid header for get route request");
+  }
   const rtmsg head = TRY(Head<rtmsg>(c));
-  if (head.rtm_family != AF_INET && head.rtm_family != AF_INET6) return Errno(EOPNOTSUPP);
-  const net::Family family = FamilyOf(head.rtm_family);
-  const RouteAttrs a = TRY(ParseRoute(c));
+  const RouteAttrs a = TRY(ParseAsked<RTA_MAX>(
+      c, sizeof(rtmsg), RulesFor(family),
+      {RTA_IIF, RTA_OIF, RTA_SRC, RTA_DST, RTA_UID, RTA_MARK, RTA_IP_PROTO, RTA_SPORT, RTA_DPORT},
+      v4 ? "ipv4: Unsupported attribute in route get request"
+         : "ipv6: Unsupported attribute in get route request"));
   if (c.socket.strict()) {
     if ((a.Has(RTA_SRC) && head.rtm_src_len == 0) || (a.Has(RTA_DST) && head.rtm_dst_len == 0)) {
-      return c.ack.Fail(EINVAL, "rtm_src_len and rtm_dst_len must be 32 for IPv4");
+      return c.ack.Fail(EINVAL, v4 ? "ipv4: rtm_src_len and rtm_dst_len must be 32 for IPv4"
+                                   : "ipv6: rtm_src_len and rtm_dst_len must be 128 for IPv6");
     }
   }
   net::RouteQuery q;
@@ -225,15 +287,30 @@ Result<void> GetRoute(Context& c) {
   }
   q.oif = a.U32(RTA_OIF);
   q.mark = a.U32(RTA_MARK);
+  if (const Attr* x = a.Get(RTA_IP_PROTO)) {
+    const uint8_t p = x->U8();
+    const uint8_t icmp = v4 ? uint8_t{IPPROTO_ICMP} : uint8_t{IPPROTO_ICMPV6};
+    if (p != IPPROTO_TCP && p != IPPROTO_UDP && p != icmp) {
+      return c.ack.Fail(EOPNOTSUPP, "Unsupported ip proto");
+    }
+  }
   q.iif = a.U32(RTA_IIF);
   q.uid = a.U32(RTA_UID);
   if (q.iif != 0 && !c.stack().FindInterfaceInfo(q.iif)) return Errno(ENODEV);
   if (q.oif != 0 && !c.stack().FindInterfaceInfo(q.oif)) return Errno(ENODEV);
-  const bool v4 = family == net::Family::kV4;
   if (v4 && !q.src.IsNone() && q.iif == 0) {
     // ip_route_output_key_hash_rcu(): a source must be an address of one's own.
     net::NetResult<net::Route> own = c.stack().LookupRoute({.dst = q.src});
     if (!own.ok() || own->kind != net::Route::Kind::kLocal) return Errno(ENETUNREACH);
+  }
+  if (!v4 && q.dst.IsAny()) {
+    // A connection to :: goes to the loopback; a question for it finds default routes only.
+    const std::vector<net::RouteEntry> all = c.stack().Routes();
+    if (std::none_of(all.begin(), all.end(), [](const net::RouteEntry& e) {
+          return e.dst.addr.is_v6() && e.dst.len == 0;
+        })) {
+      return Errno(ENETUNREACH);
+    }
   }
   std::optional<net::RouteEntry> entry;
   net::NetResult<net::Route> r = c.stack().LookupRoute(q, &entry);
@@ -315,9 +392,13 @@ Result<net::IpAddr> GatewayIn(const RouteAttrs& a, net::Family family, ExtAck& a
     return g;
   }
   if (const Attr* x = a.Get(RTA_VIA)) {
-    if (x->size() < 2) return ack.FailAt(EINVAL, "Invalid attribute length for RTA_VIA", x);
+    if (family == net::Family::kV6) {
+      return ack.Fail(EINVAL, "IPv6 does not support RTA_VIA attribute");
+    }
+    if (x->size() < 2) return ack.Fail(EINVAL, "Invalid attribute length for RTA_VIA");
     Attr inner = *x;
     const net::Family f = FamilyOf(static_cast<uint8_t>(ReadAs<uint16_t>(x->data)));
+    if (f == net::Family::kNone) return ack.Fail(EINVAL, "Unsupported address family in RTA_VIA");
     inner.data = x->data.subspan(2);
     return AddressOf(inner, f, ack);
   }
@@ -336,7 +417,7 @@ Result<void> ReadNextHops(Context& c, const Attr& a, net::RouteEntry& r) {
     n.weight = static_cast<uint8_t>(std::min(h.rtnh_hops + 1, 255));
     n.onlink = (h.rtnh_flags & RTNH_F_ONLINK) != 0;
     const RouteAttrs attrs = TRY(ParseAttrs<RTA_MAX>(
-        left.subspan(sizeof(rtnexthop), h.rtnh_len - sizeof(rtnexthop)), kRouteRules, &c.ack));
+        left.subspan(sizeof(rtnexthop), h.rtnh_len - sizeof(rtnexthop)), {}, &c.ack));
     n.gateway = TRY(GatewayIn(attrs, r.dst.addr.family(), c.ack));
     if (r.next_hops.size() >= 256) return Errno(EINVAL);
     r.next_hops.push_back(n);
@@ -346,13 +427,15 @@ Result<void> ReadNextHops(Context& c, const Attr& a, net::RouteEntry& r) {
 }
 
 Result<net::RouteEntry> ReadRoute(Context& c, bool adding) {
-  const rtmsg head = TRY(Head<rtmsg>(c));
-  const net::Family family = FamilyOf(head.rtm_family);
+  const net::Family family = FamilyOf(c.message.payload[0]);
   const bool v4 = family == net::Family::kV4;
+  // IPv4 checks the rules first (nlmsg_validate_deprecated()), which have no words for a short head.
+  if (v4 && c.message.payload.size() < sizeof(rtmsg)) return Errno(EINVAL);
+  const rtmsg head = TRY(Head<rtmsg>(c));
   const RouteAttrs a = TRY(ParseRoute(c));
   net::RouteEntry r;
   if (head.rtm_dst_len > (v4 ? 32 : 128)) {
-    return c.ack.Fail(EINVAL, v4 ? "ipv4: Invalid dst prefix length" : "ipv6: Invalid prefix length");
+    return c.ack.Fail(EINVAL, "Invalid prefix length");
   }
   if (head.rtm_src_len != 0) {
     // Routes by source (IPV6_SUBTREES) are not built in.
@@ -378,13 +461,14 @@ Result<net::RouteEntry> ReadRoute(Context& c, bool adding) {
   r.tos = v4 ? head.rtm_tos : 0;
   r.onlink = (head.rtm_flags & RTNH_F_ONLINK) != 0;
   const std::optional<net::RouteType> type = TypeFrom(head.rtm_type);
-  if (!type) return c.ack.Fail(EINVAL, "ipv4: Invalid route type");
+  if (!type) return c.ack.Fail(EINVAL, "Invalid route type");
   r.type = *type;
   if (const Attr* x = a.Get(RTA_PREFSRC)) {
     r.preferred_src = TRY(AddressOf(*x, family, c.ack));
   }
   if (const Attr* x = a.Get(RTA_METRICS)) {
-    const Attrs<RTAX_MAX> m = TRY(ParseAttrs<RTAX_MAX>(x->data, {}, &c.ack));
+    ExtAck silent;  // metrics are looked through without a word about what is left over
+    const Attrs<RTAX_MAX> m = TRY(ParseAttrs<RTAX_MAX>(x->data, {}, &silent));
     r.mtu = m.U32(RTAX_MTU);
     r.advmss = m.U32(RTAX_ADVMSS);
     r.hop_limit = m.U32(RTAX_HOPLIMIT);
@@ -394,8 +478,9 @@ Result<net::RouteEntry> ReadRoute(Context& c, bool adding) {
     TRY(ReadNextHops(c, *x, r));
   }
   if (!adding) return r;
+  if (v4 && LeastScope(head.rtm_type) > r.scope) return c.ack.Fail(EINVAL, "Invalid scope");
   if ((head.rtm_flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN)) != 0) {
-    return c.ack.Fail(EINVAL, "ipv4: Invalid rtm_flags - can not contain DEAD or LINKDOWN");
+    return c.ack.Fail(EINVAL, "Invalid rtm_flags - can not contain DEAD or LINKDOWN");
   }
   if (v4 && r.type == net::RouteType::kUnicast && !r.gateway.IsNone() &&
       r.scope >= RT_SCOPE_LINK) {
@@ -429,7 +514,13 @@ Result<void> DelRoute(Context& c) {
     r.gateway = r.next_hops[0].gateway;
     r.oif = r.next_hops[0].oif;
   }
-  return FromNet(c.stack().RemoveRoute(r));
+  Result<void> done = FromNet(c.stack().RemoveRoute(r));
+  // The root of IPv6's tree holds an entry that says "no route" while there is no default route; it
+  // is found, and must stay.
+  const bool any = r.dst.addr.is_v6() && r.dst.len == 0 && r.oif == 0 && r.metric == 0 &&
+                   r.gateway.IsNone() && r.protocol == 0;
+  if (any && !done.ok() && done.error().Is(ESRCH)) return Errno(ENOENT);
+  return done;
 }
 
 // ---- Other tables that tools ask for ----
@@ -462,7 +553,11 @@ Result<void> GetNsid(Context& c) {
 
 Result<void> DumpNetconf(Context& c) {
   Builder b;
-  const uint8_t af = c.message.payload[0];
+  const uint8_t af = FamilyOf(c.message.payload[0]) == net::Family::kNone ? uint8_t{AF_UNSPEC}
+                                                                          : c.message.payload[0];
+  TRY(CheckHead(c, {sizeof(rtgenmsg), 0, "", "",
+                    af == AF_INET6 ? "ipv6: Invalid data after header in netconf dump request"
+                                   : "ipv4: Invalid data after header in netconf dump request"}));
   for (const net::InterfaceInfo& i : c.stack().Interfaces()) {
     for (uint8_t f : {static_cast<uint8_t>(AF_INET), static_cast<uint8_t>(AF_INET6)}) {
       if (af != AF_UNSPEC && af != f) continue;
@@ -482,6 +577,20 @@ Result<void> DumpNetconf(Context& c) {
 }
 
 Result<void> DumpStats(Context& c) {
+  struct Asked {  // struct if_stats_msg
+    uint8_t family, pad1;
+    uint16_t pad2;
+    uint32_t index, mask;
+  };
+  constexpr const char* kShort = "Invalid header for stats dump";
+  if (c.message.payload.size() < sizeof(Asked)) return c.ack.Fail(EINVAL, kShort);
+  TRY(CheckHead(c, {sizeof(Asked), ByteRange(1, 7), kShort,
+                    "Invalid values in header for stats dump request"}));
+  const Asked asked = TRY(Head<Asked>(c));
+  if (c.socket.strict() && asked.mask >= 1u << 5) {  // IFLA_STATS_MAX
+    return c.ack.Fail(EINVAL, "Invalid stats requested through filter mask");
+  }
+  if (asked.mask == 0) return c.ack.Fail(EINVAL, "Filter mask must be set for stats dump");
   Builder b;
   for (const net::InterfaceInfo& i : c.stack().Interfaces()) {
     c.BeginPart(b, RTM_NEWSTATS);

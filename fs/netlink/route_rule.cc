@@ -66,15 +66,10 @@ void FillRule(Builder& b, const net::RuleEntry& r) {
 
 Result<void> DumpRules(Context& c) {
   const uint8_t af = c.message.payload[0];
-  if (c.socket.strict()) {
-    if (c.message.payload.size() < sizeof(fib_rule_hdr)) {
-      return c.ack.Fail(EINVAL, "Invalid header for fib rule dump request");
-    }
-    const fib_rule_hdr h = TRY(Head<fib_rule_hdr>(c));
-    if (h.dst_len || h.src_len || h.tos || h.table || h.res1 || h.res2 || h.action || h.flags) {
-      return c.ack.Fail(EINVAL, "Invalid values in header for fib rule dump request");
-    }
-  }
+  TRY(CheckHead(c, {sizeof(fib_rule_hdr), ByteRange(1, 11),
+                    "Invalid header for fib rule dump request",
+                    "Invalid values in header for fib rule dump request",
+                    "Invalid data after header in fib rule dump request"}));
   if (af != AF_UNSPEC && af != AF_INET && af != AF_INET6) return Errno(EAFNOSUPPORT);
   Builder b;
   for (net::Family f : {net::Family::kV4, net::Family::kV6}) {
@@ -105,7 +100,13 @@ Result<Asked> ReadRule(Context& c) {
   q.head = TRY(Head<fib_rule_hdr>(c));
   const net::Family family = FamilyOf(q.head.family);
   if (family == net::Family::kNone) return c.ack.Fail(EAFNOSUPPORT, "Rule family not supported");
-  q.attrs = TRY(ParseAttrs<FRA_DPORT_RANGE>(Tail(c, sizeof(fib_rule_hdr)), kRuleRules, &c.ack));
+  Result<RuleAttrs> attrs =
+      ParseAttrs<FRA_DPORT_RANGE>(Tail(c, sizeof(fib_rule_hdr)), kRuleRules, &c.ack);
+  if (!attrs.ok()) {
+    c.ack.message = "Error parsing msg";  // the attribute stays named
+    return attrs.error();
+  }
+  q.attrs = *attrs;
   const RuleAttrs& a = q.attrs;
   net::RuleEntry& r = q.rule;
   r.family = family;
@@ -145,11 +146,17 @@ Result<Asked> ReadRule(Context& c) {
     const Attr* x = a.Get(type);
     if (x == nullptr) return std::optional<std::pair<uint16_t, uint16_t>>();
     const std::array<uint16_t, 2> p = x->As<std::array<uint16_t, 2>>();
-    if (p[0] == 0 || p[1] < p[0]) return c.ack.Fail(EINVAL, "Invalid port range");
+    if (p[0] == 0 || p[1] < p[0]) {
+      return c.ack.Fail(EINVAL, type == FRA_SPORT_RANGE ? "Invalid sport range" : "Invalid dport range");
+    }
     return std::optional(std::pair(p[0], p[1]));
   };
   r.source_ports = TRY(ports(FRA_SPORT_RANGE));
   r.dest_ports = TRY(ports(FRA_DPORT_RANGE));
+  if (a.Has(FRA_GOTO) && q.head.action != FR_ACT_GOTO) return c.ack.Fail(EINVAL, "Unexpected goto");
+  if (const Attr* x = a.Get(FRA_L3MDEV); x != nullptr && x->U8() != 1) {
+    return c.ack.Fail(EINVAL, "Invalid l3mdev attribute");
+  }
   switch (q.head.action) {
     case 0:
     case FR_ACT_TO_TBL: r.action = net::RuleAction::kTable; break;
@@ -174,8 +181,6 @@ Result<void> NewRule(Context& c) {
   if (r.action == net::RuleAction::kGoto) {
     if (!q.attrs.Has(FRA_GOTO)) return c.ack.Fail(EINVAL, "Invalid goto rule");
     if (r.target <= r.priority) return c.ack.Fail(EINVAL, "Backward goto not supported");
-  } else if (q.attrs.Has(FRA_GOTO)) {
-    return c.ack.Fail(EINVAL, "Unexpected goto");
   }
   if (r.action == net::RuleAction::kTable && r.table == 0) {
     // Linux gives such a rule a table of its own; nothing could ever fill it here.
