@@ -44,6 +44,7 @@
 // Offsets in the reply page (struct StubReply).
 #define RW_REPLY_DONE 0
 #define RW_REPLY_SLEEPING 4
+#define RW_REPLY_BELL 8
 #define RW_REPLY_BYTES 64
 #define RW_REPLY_BYTES_SIZE 4032
 
@@ -102,8 +103,9 @@ struct StubCommand {
 // Hints only: guest code can write this page.
 struct StubReply {
   uint32_t done;      // number of the last order carried out
-  uint32_t sleeping;  // not 0: the memory thread sleeps on StubCommand::seq
-  uint32_t pad[14];
+  uint32_t sleeping;  // not 0: the memory thread sleeps on `bell`
+  uint32_t bell;      // number of the newest order, written by the Sentry after StubCommand::seq
+  uint32_t pad[13];
   uint8_t bytes[RW_REPLY_BYTES_SIZE];  // mincore's answer
 };
 
@@ -149,6 +151,7 @@ static_assert(sizeof(StubReply) == 4096);
 static_assert(__builtin_offsetof(StubCommand, calls) == RW_CMD_CALLS);
 static_assert(__builtin_offsetof(StubCommand, waiter) == RW_CMD_WAITER);
 static_assert(__builtin_offsetof(StubCommand, sentry_pid) == RW_CMD_SENTRY_PID);
+static_assert(__builtin_offsetof(StubReply, bell) == RW_REPLY_BELL);
 static_assert(__builtin_offsetof(StubReply, bytes) == RW_REPLY_BYTES);
 }  // namespace ringwall
 #endif

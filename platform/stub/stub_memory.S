@@ -97,8 +97,8 @@ stub_exit:
         jne     .Lorder
         LOAD(RW_STUB_REPLY, %rbp)
         mov     $1, %eax
-        xchg    %eax, RW_REPLY_SLEEPING(%rbp)   // before futex looks at seq
-        lea     RW_CMD_SEQ(%r13), %rdi
+        xchg    %eax, RW_REPLY_SLEEPING(%rbp)   // before futex looks at the bell
+        lea     RW_REPLY_BELL(%rbp), %rdi
         mov     $FUTEX_WAIT, %esi
         mov     %r14d, %edx
         xor     %r10d, %r10d

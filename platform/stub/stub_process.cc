@@ -135,7 +135,7 @@ uint64_t StubProcess::AwaitReply(uint32_t seq) {
       ppoll(nullptr, 0, &timeout, nullptr);  // the filter has no sleep
     } else if (Futex(done, FUTEX_WAIT, seen, &timeout) != 0 && errno == ETIMEDOUT) {
       // In case a forged hint made us believe that the memory thread was awake.
-      Futex(&slot_.command->seq, FUTEX_WAKE, INT32_MAX, nullptr);
+      Ring();
       wait_ns = std::min(wait_ns * 2, kLongestWaitNs);
     }
   }
@@ -162,7 +162,10 @@ void StubProcess::Fill(std::span<const StubCall> calls) {
   memcpy(slot_.command->calls, calls.data(), calls.size_bytes());
   slot_.command->count = static_cast<uint32_t>(calls.size());
   StoreWord(&slot_.command->seq, ++seq_);
+  StoreWord(&slot_.reply->bell, seq_);
 }
+
+void StubProcess::Ring() { Futex(&slot_.reply->bell, FUTEX_WAKE, INT32_MAX, nullptr); }
 
 void StubProcess::LeaveCpu() {
   if (!host_.pin_ || cpu_ < 0) return;
@@ -172,9 +175,9 @@ void StubProcess::LeaveCpu() {
 uint32_t StubProcess::Post(std::span<const StubCall> calls) {
   CollectFork();
   Fill(calls);
-  // The memory thread sets `sleeping` and then looks at seq, so one of us sees the other.
+  // The memory thread sets `sleeping` and then looks at the bell, so one of us sees the other.
   if (LoadWord(&slot_.reply->sleeping) != 0) {
-    Futex(&slot_.command->seq, FUTEX_WAKE, INT32_MAX, nullptr);
+    Ring();
   }
   return seq_;
 }
@@ -195,7 +198,7 @@ uint32_t StubProcess::PostWithHelp(std::span<const StubCall> calls) {
     __builtin_ia32_pause();
     if (__builtin_ia32_rdtsc() - start < kHelpedCycles) continue;
     // It is on another processor by now, or the guest does as it likes. AwaitReply sees to the rest.
-    Futex(&slot_.command->seq, FUTEX_WAKE, INT32_MAX, nullptr);
+    Ring();
     break;
   }
   return seq_;
@@ -415,7 +418,7 @@ void StubProcess::Disown() {
   const StubCall exit = {SYS_exit_group, {}, 0};
   MutexLock lock(mu_);
   Fill({&exit, 1});
-  Futex(&slot_.command->seq, FUTEX_WAKE, INT32_MAX, nullptr);
+  Ring();
   disowned_ = true;
 }
 
@@ -560,6 +563,7 @@ Result<StubSlot> StubHost::TakeSlot() {
   memset(slot.command, 0, RW_CMD_CALLS);
   memset(slot.reply, 0, RW_REPLY_BYTES);
   slot.command->seq = RW_FIRST_ORDER;
+  slot.reply->bell = RW_FIRST_ORDER;
   slot.command->sentry_pid = static_cast<uint32_t>(sentry_pid_);
   return slot;
 }

@@ -118,6 +118,8 @@ class StubProcess {
   Result<uint32_t> OrderLocked(std::span<const StubCall> calls, size_t* failed) REQUIRES(mu_);
   // Writes the order, which the memory thread sees once it looks.
   void Fill(std::span<const StubCall> calls) REQUIRES(mu_);
+  // Wakes the memory thread, which then looks for an order.
+  void Ring();
   // Gives the order and returns its number.
   uint32_t Post(std::span<const StubCall> calls) REQUIRES(mu_);
   // Reads the reply to a fork that was begun: the next order's would take its place.

@@ -151,7 +151,7 @@ static void WakeMemoryThread(struct Region* region) {
   const uint32_t* const seq = (const uint32_t*)(RW_STUB_COMMAND + RW_CMD_SEQ);
   const uint32_t* const done = (const uint32_t*)(RW_STUB_REPLY + RW_REPLY_DONE);
   const uint32_t order = __atomic_load_n(seq, __ATOMIC_ACQUIRE);
-  stub_call(SYS_futex, (long)seq, FUTEX_WAKE, 1, 0);
+  stub_call(SYS_futex, RW_STUB_REPLY + RW_REPLY_BELL, FUTEX_WAKE, 1, 0);
   for (int i = 0; i < 4 && __atomic_load_n(done, __ATOMIC_ACQUIRE) != order; ++i) {
     stub_call(SYS_sched_yield, 0, 0, 0, 0);
   }

@@ -45,12 +45,12 @@ static const struct sock_filter rules[] = {
     IF(SYS_futex, 1, 0),
     ALLOW,  // rt_sigreturn, sched_yield, getrusage, rseq
     // Not on the stub's own pages below the regions: a requeue of the memory thread, which sleeps on
-    // the order page, would leave the Sentry waiting for it. It may be woken: then it looks for an
-    // order, and sleeps again when there is none.
+    // its bell, would leave the Sentry waiting for it. It may be woken: then it looks for an order, and
+    // sleeps again when there is none.
     LOAD_HIGH(args[0]),
     IF(RW_STUB_COMMAND >> 32, 0, 6),
     LOAD(args[0]),
-    IF((RW_STUB_COMMAND + RW_CMD_SEQ) & 0xffffffff, 0, 2),
+    IF((RW_STUB_REPLY + RW_REPLY_BELL) & 0xffffffff, 0, 2),
     LOAD(args[1]),
     IF(FUTEX_WAKE, 1, 0),
     REFUSE,

@@ -56,7 +56,8 @@ TEST(OrdersTest, TheMemoryThreadCannotBeMovedAway) {
   const std::vector<uint64_t> places = StubCalls();
   EXPECT_EQ(places.empty(), !Inside());
   for (const uint64_t place : places) {
-    for (const uint64_t word : {uint64_t{RW_STUB_COMMAND} + RW_CMD_SEQ, uint64_t{RW_STUB_REPLY}}) {
+    for (const uint64_t word : {uint64_t{RW_STUB_COMMAND} + RW_CMD_SEQ, uint64_t{RW_STUB_REPLY} + RW_REPLY_DONE,
+                                uint64_t{RW_STUB_REPLY} + RW_REPLY_BELL}) {
       const int status = RunHostile([&] {
         CatchFaults();
         for (const long op : kOps) {
@@ -107,6 +108,32 @@ TEST(OrdersTest, SpoiledHelpersHoldUpNobodyElse) {
     int status = 0;
     EXPECT_EQ(waitpid(pid, &status, 0), pid);
   }
+  ExpectWell();
+}
+
+// The word that the memory thread sleeps on is set back to what it was before each order.
+TEST(OrdersTest, AForgedBellLosesNoOrder) {
+  if (!Inside()) GTEST_SKIP() << "there is no such word";
+  const int status = RunHostile([] {
+    pthread_t thread;
+    const auto spoil = [](void*) -> void* {
+      CatchFaults();
+      for (;;) {
+        Survives([] {
+          auto* const bell = reinterpret_cast<volatile uint32_t*>(RW_STUB_REPLY + RW_REPLY_BELL);
+          const uint32_t before = *bell;
+          for (int i = 0; i < 500; ++i) asm volatile("pause");
+          *bell = before;
+        });
+      }
+    };
+    pthread_create(&thread, nullptr, spoil, nullptr);
+    for (int i = 0; i < 5; ++i) {
+      if (!MemoryWorks()) return kReached;
+    }
+    return kFailed;
+  }, 30000);
+  EXPECT_TRUE(AimFailed(status));
   ExpectWell();
 }
 
