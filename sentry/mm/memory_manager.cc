@@ -191,6 +191,15 @@ void MemoryManager::LimitStack(const MemoryLimits& limits) {
   if (bound < reserve.end) vmas_.SetStackReserve({bound, reserve.end});
 }
 
+void MemoryManager::SettleStackLocked(GuestRange place, VmaTree::Dropped* dropped) {
+  const GuestRange reserve = vmas_.stack_reserve();
+  if (!reserve.Overlaps(place) || deferring_) return;
+  const Vma* stack = vmas_.Find(reserve.start);
+  if (stack == nullptr) return;
+  const GuestRange room{reserve.start, LowestUsedStackLocked(*stack)};
+  if (!room.empty() && room.Overlaps(place)) static_cast<void>(UnmapLocked(room, dropped).ok());
+}
+
 Result<void> MemoryManager::SetPolicy(GuestRange range, int mode, uint64_t nodes) {
   MutexLock lock(mu_);
   if (!vmas_.Covers(range)) return Errno(EFAULT);

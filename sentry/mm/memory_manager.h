@@ -232,6 +232,9 @@ class MemoryManager : public RefCounted<MemoryManager> {
   void DescribeLocked(Vma& vma) const REQUIRES_SHARED(mu_);
   uint64_t ResidentLocked(GuestRange range) const REQUIRES_SHARED(mu_);
   GuestAddr LowestUsedStackLocked(const Vma& stack) const REQUIRES_SHARED(mu_);
+  // Before a call that names a place: if the stack has room there that it has not grown to, that room
+  // goes, since for the guest nothing is there. From then on it grows at faults, and keeps its gap.
+  void SettleStackLocked(GuestRange place, VmaTree::Dropped* dropped) REQUIRES(mu_);
 
   Platform& platform_;
   const Ref<AddressSpace> as_;

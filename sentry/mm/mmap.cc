@@ -103,7 +103,9 @@ Result<GuestAddr> MemoryManager::Mmap(const MmapRequest& request, const MemoryLi
   {
     // Linux looks at the place and the limit of locked memory first, then at the file; what holds
     // below is what counts.
+    VmaTree::Dropped dropped;
     MutexLock lock(mu_);
+    if (fixed) SettleStackLocked({request.hint, request.hint + length}, &dropped);
     if ((request.flags & MAP_FIXED_NOREPLACE) != 0 &&
         vmas_.Intersects({request.hint, request.hint + length})) {
       return Errno(EEXIST);
@@ -270,6 +272,7 @@ Result<void> MemoryManager::Munmap(GuestAddr addr, uint64_t length) {
   VmaTree::Dropped dropped;
   MutexLock lock(mu_);
   const GuestRange range{addr, addr + size};
+  SettleStackLocked(range, &dropped);
   if (SealedLocked(range)) return Errno(EPERM);
   return UnmapLocked(range, &dropped);
 }

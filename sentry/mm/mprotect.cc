@@ -26,8 +26,10 @@ Result<void> MemoryManager::Mprotect(GuestAddr addr, uint64_t length, int prot,
   if ((prot & ~(kProtAccess | kProtSem)) != 0) return Errno(EINVAL);
   prot &= kProtAccess;
 
+  VmaTree::Dropped dropped;
   MutexLock lock(mu_);
   GuestRange range = *asked;
+  SettleStackLocked(range, &dropped);
   auto it = vmas_.FindFrom(range.start);
   if (it == vmas_.end()) return Errno(ENOMEM);
   if ((grows & PROT_GROWSDOWN) != 0) {

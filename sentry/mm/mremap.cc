@@ -72,6 +72,7 @@ Result<GuestAddr> MemoryManager::MremapLocked(const MremapArgs& asked, const Mem
     if (vmas_.size() + 2 >= MaxMapCount() - 3) return Errno(ENOMEM);
     if (fixed) {
       if (args.to.value() < kGuestMinAddr) return Errno(EPERM);
+      SettleStackLocked(target, dropped);
       if (SealedLocked(target)) return Errno(EPERM);
       TRY(UnmapLocked(target, dropped));
     }

@@ -576,5 +576,39 @@ TEST(ProcessVmTest, ReadsAndWritesAChild) {
   munmap(p, kPage);
 }
 
+// Where the main stack may still grow to nothing is mapped, and it keeps away from what comes there.
+TEST(StackTest, RoomToGrowIsFreeAndTheGapIsKept) {
+  EXPECT_TRUE(Exited(InChild([] {
+    char here;
+    char* const stack = reinterpret_cast<char*>(reinterpret_cast<uintptr_t>(&here) & ~(kPage - 1));
+    char* const p = stack - (4 << 20);
+    CHECK_CHILD(munmap(p - (1 << 20), 16 * kPage) == 0);
+    CHECK_CHILD(mprotect(p, kPage, PROT_READ) != 0 && errno == ENOMEM);
+    constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+    CHECK_CHILD(mmap(p, kPage, PROT_READ | PROT_WRITE, kFlags, -1, 0) == p);
+    stack_t alternative = {malloc(65536), 0, 65536};
+    sigaltstack(&alternative, nullptr);
+    struct sigaction sa = {};
+    sa.sa_handler = Jump;
+    sa.sa_flags = SA_ONSTACK;
+    sigaction(SIGSEGV, &sa, nullptr);
+    const auto touch = [](volatile char* at) {
+      if (sigsetjmp(g_jump, 1) != 0) return false;
+      *at = 1;
+      return true;
+    };
+    CHECK_CHILD(!touch(p + kPage));
+    CHECK_CHILD(!touch(p + 256 * kPage));
+    CHECK_CHILD(touch(p + 300 * kPage));
+    CHECK_CHILD(touch(p + 257 * kPage));
+    CHECK_CHILD(!touch(p + 256 * kPage));
+    CHECK_CHILD(!touch(p - kPage));
+    // When it is gone the stack grows on.
+    CHECK_CHILD(munmap(p, kPage) == 0);
+    CHECK_CHILD(touch(p - (1 << 20)));
+    return 0;
+  })));
+}
+
 }  // namespace
 }  // namespace ringwall::test
