@@ -18,9 +18,6 @@ Result<SocketRef> GetSocket(Task& t, int fd);
 Result<SocketAddress> CopyInAddress(Task& t, GuestAddr addr, int64_t length);
 // Copies as much as *length allows, and stores the whole size there (move_addr_to_user()).
 Result<void> CopyOutAddress(Task& t, const SocketAddress& a, GuestAddr addr, GuestAddr length);
-// For what is written last, though other effects of the call came before: by the stub where memory that
-// can be written is mapped. EFAULT.
-Result<void> CopyOutMapped(Task& t, GuestAddr to, std::span<const std::byte> from);
 
 }  // namespace ringwall
 

@@ -32,16 +32,10 @@ Result<void> CopyOutAddress(Task& t, const SocketAddress& a, GuestAddr addr, Gue
   if (room < 0) return Errno(EINVAL);
   const size_t n = std::min<size_t>(a.size, static_cast<size_t>(room));
   if (n > 0) {
-    TRY(CopyOutMapped(t, addr, std::span<const std::byte>(a.bytes).first(n)));
+    TRY(t.CopyOutLast(addr, std::span<const std::byte>(a.bytes).first(n)));
   }
   const int32_t size = static_cast<int32_t>(a.size);
-  return CopyOutMapped(t, length, std::as_bytes(std::span(&size, 1)));
-}
-
-Result<void> CopyOutMapped(Task& t, GuestAddr to, std::span<const std::byte> from) {
-  const std::optional<GuestRange> range = GuestRange::Make(to, from.size());
-  if (!from.empty() && range && std::as_const(t.mm()).MayWrite(*range)) return t.CopyOutLast(to, from);
-  return t.CopyOut(to, from);
+  return t.CopyOutLast(length, std::as_bytes(std::span(&size, 1)));
 }
 
 namespace {
@@ -184,9 +178,9 @@ SysResult SysGetsockopt(Task& t, int fd, int level, int option, GuestAddr value,
   }
   if (!given.ok()) return given.error();
   if (room < 0 && !v6) return Errno(EINVAL);
-  TRY(CopyOutMapped(t, value, out.value()));
+  TRY(t.CopyOutLast(value, out.value()));
   const int32_t size = static_cast<int32_t>(out.length());
-  return Zero(CopyOutMapped(t, length_addr, std::as_bytes(std::span(&size, 1))));
+  return Zero(t.CopyOutLast(length_addr, std::as_bytes(std::span(&size, 1))));
 }
 
 }  // namespace ringwall

@@ -122,12 +122,11 @@ SysResult ReceiveOne(Task& t, SocketRef& s, GuestAddr addr, int flags, uint32_t*
   *out_flags = args.out_flags | (static_cast<uint32_t>(flags) & MSG_CMSG_CLOEXEC) |
                (control.truncated() ? uint32_t{MSG_CTRUNC} : 0u);
   if (!control.bytes().empty()) {
-    TRY(CopyOutMapped(t, GuestAddr(h.control), control.bytes()));
+    TRY(t.CopyOutLast(GuestAddr(h.control), control.bytes()));
   }
-  TRY(CopyOutMapped(t, addr + offsetof(MsgHdrAbi, flags),
-                    std::as_bytes(std::span(out_flags, 1))));
+  TRY(t.CopyOutLast(addr + offsetof(MsgHdrAbi, flags), std::as_bytes(std::span(out_flags, 1))));
   const uint64_t length = control.bytes().size();
-  TRY(CopyOutMapped(t, addr + offsetof(MsgHdrAbi, control_len), std::as_bytes(std::span(&length, 1))));
+  TRY(t.CopyOutLast(addr + offsetof(MsgHdrAbi, control_len), std::as_bytes(std::span(&length, 1))));
   return static_cast<int64_t>(n);
 }
 

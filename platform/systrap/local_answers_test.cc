@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <array>
 #include <thread>
 
 #include "platform/epoll_calls.h"
@@ -98,15 +99,32 @@ TEST_P(LocalAnswersTest, ClockIsTheHosts) {
   EXPECT_LE(now.tv_sec * 1'000'000'000 + now.tv_nsec, after.tv_sec * 1'000'000'000 + after.tv_nsec);
 }
 
-TEST_P(LocalAnswersTest, BadAddressIsEfault) {
-  auto c = StartText(CallThenUmask(SYS_clock_gettime, {CLOCK_MONOTONIC, 0x1000}));
-  const Event event = c->Switch();
-  ASSERT_EQ(event.kind, EventKind::kSyscall);
-  if (c->regs().orig_rax == SYS_clock_gettime) return;
-  EXPECT_EQ(c->regs().rdi, static_cast<uint64_t>(-EFAULT));
-  // The stub's own memory is no better.
-  auto d = StartText(CallThenUmask(SYS_getcpu, {kStubStart + 0x100000}));
-  EXPECT_EQ(ResultOf(*d), static_cast<uint64_t>(-EFAULT));
+TEST_P(LocalAnswersTest, BadAddressLeavesTheCallToTheSentry) {
+  const uint64_t bad = 0x1000;
+  const std::pair<uint32_t, std::array<uint64_t, 4>> calls[] = {
+      {SYS_clock_gettime, {CLOCK_MONOTONIC, bad}},
+      {SYS_gettimeofday, {bad, 0}},
+      {SYS_time, {bad}},
+      {SYS_getcpu, {bad, 0}},
+      {SYS_getcpu, {kStubStart + 0x100000}},  // the stub's own memory is no better
+      {SYS_rt_sigprocmask, {SIG_BLOCK, bad, 0, 8}},
+      {SYS_rt_sigprocmask, {SIG_BLOCK, 0, bad, 8}},
+  };
+  for (const auto& [nr, args] : calls) {
+    auto c = StartText(CallThenUmask(nr, {args[0], args[1], args[2], args[3]}));
+    ASSERT_EQ(c->Switch().kind, EventKind::kSyscall);
+    EXPECT_EQ(c->regs().orig_rax, nr);
+  }
+}
+
+TEST_P(LocalAnswersTest, MaskStaysWhenTheOldOneCannotBeWritten) {
+  const uint64_t set = 1UL << 9;
+  ASSERT_TRUE(as_->Write(kData, std::as_bytes(std::span(&set, 1))).ok());
+  auto c = StartText(CallThenUmask(SYS_rt_sigprocmask, {SIG_BLOCK, kData.value(), 0x1000, 8}));
+  const uint64_t before = c->signal_mask();
+  ASSERT_EQ(c->Switch().kind, EventKind::kSyscall);
+  EXPECT_EQ(c->regs().orig_rax, static_cast<uint64_t>(SYS_rt_sigprocmask));
+  EXPECT_EQ(c->signal_mask(), before);
 }
 
 TEST_P(LocalAnswersTest, UnmappedVdsoLeavesTheCallToTheSentry) {

@@ -1,4 +1,6 @@
-// Calls that the stub answers without the Sentry: those that concern nobody but the calling process.
+// Calls that the stub answers without the Sentry: those that concern nobody but the calling process. A
+// copy that faults hands the call over, before anything of it was done: the Sentry may have memory there
+// yet (a stack that grows), or says EFAULT.
 #include <linux/eventpoll.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -37,8 +39,7 @@ static int ClockGettime(struct Region* region) {
   const long r = stub_vdso_call(region->vdso_clock_gettime, clock,
                                 (uint64_t)region->vdso_buffer, region);
   if (r != 0) return 0;
-  const long ok = CopyOut(region->rsi, region->vdso_buffer, 16);
-  return Done(region, kClockGettime, ok ? 0 : -EFAULT);
+  return CopyOut(region->rsi, region->vdso_buffer, 16) && Done(region, kClockGettime, 0);
 }
 
 static int Gettimeofday(struct Region* region) {
@@ -46,14 +47,14 @@ static int Gettimeofday(struct Region* region) {
   const long r =
       stub_vdso_call(region->vdso_gettimeofday, (uint64_t)region->vdso_buffer, 0, region);
   if (r != 0) return 0;
-  const long ok = region->rdi == 0 || CopyOut(region->rdi, region->vdso_buffer, 16);
-  return Done(region, kGettimeofday, ok ? 0 : -EFAULT);
+  if (region->rdi != 0 && !CopyOut(region->rdi, region->vdso_buffer, 16)) return 0;
+  return Done(region, kGettimeofday, 0);
 }
 
 static int Time(struct Region* region) {
   const long now = stub_vdso_call(region->vdso_time, 0, 0, region);
   if (now == -4096) return 0;
-  if (region->rdi != 0 && !CopyOut(region->rdi, &now, 8)) return Done(region, kTime, -EFAULT);
+  if (region->rdi != 0 && !CopyOut(region->rdi, &now, 8)) return 0;
   return Done(region, kTime, now);
 }
 
@@ -63,7 +64,7 @@ static int Getcpu(struct Region* region) {
   const uint32_t cpu = aux & 0xfff, node = aux >> 12;
   if ((region->rdi != 0 && !CopyOut(region->rdi, &cpu, 4)) ||
       (region->rsi != 0 && !CopyOut(region->rsi, &node, 4))) {
-    return Done(region, kGetcpu, -EFAULT);
+    return 0;
   }
   return Done(region, kGetcpu, 0);
 }
@@ -75,19 +76,20 @@ static int Sigprocmask(struct Region* region) {
   uint64_t mask = old;
   if (region->rsi != 0) {
     uint64_t set;
-    if (!CopyIn(&set, region->rsi, 8)) return Done(region, kSigprocmask, -EFAULT);
+    if (!CopyIn(&set, region->rsi, 8)) return 0;
     switch ((int)region->rdi) {
       case 0: mask |= set; break;
       case 1: mask &= ~set; break;
       case 2: mask = set; break;
       default: return Done(region, kSigprocmask, -EINVAL);
     }
+  }
+  // Before the mask changes: who is handed the call must find the old one.
+  if (region->rdx != 0 && !CopyOut(region->rdx, &old, 8)) return 0;
+  if (region->rsi != 0) {
     __atomic_store_n(&region->signal_mask, mask & ~kAlwaysOpen, __ATOMIC_SEQ_CST);
     // A signal that came in between may have seen the old mask: let the Sentry look.
     if (__atomic_load_n(&region->signals_pending, __ATOMIC_SEQ_CST) != 0) region->kick = 1;
-  }
-  if (region->rdx != 0 && !CopyOut(region->rdx, &old, 8)) {
-    return Done(region, kSigprocmask, -EFAULT);
   }
   return Done(region, kSigprocmask, 0);
 }

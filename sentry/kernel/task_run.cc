@@ -128,7 +128,10 @@ Result<void> Task::CopyOut(GuestAddr to, std::span<const std::byte> from) {
 }
 
 Result<void> Task::CopyOutLast(GuestAddr to, std::span<const std::byte> from) {
-  if (context_->WriteWindow(to, from)) return {};
+  // The stub cannot let a stack grow, nor can a call that was done be told of a fault there.
+  const std::optional<GuestRange> range = GuestRange::Make(to, from.size());
+  const bool mapped = range && std::as_const(*mm_).MayWrite(*range);
+  if (mapped && context_->WriteWindow(to, from)) return {};
   return mm_->CopyOut(to, from);
 }
 

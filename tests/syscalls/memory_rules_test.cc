@@ -1,6 +1,8 @@
 // Rules of memory that random calls have found: orders of errors, and what is left when a copy ends early.
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/shm.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #include <string>
@@ -96,6 +98,49 @@ TEST(MmapRulesTest, GrowsDownToThePageThatWasTouched) {
   EXPECT_FAILS(process_vm_readv(getpid(), &to, 1, &from, 1, 0), EFAULT);
   EXPECT_NE(MapsLine(top - 3 * kPage), "");
   munmap(top - 3 * kPage, 4 * kPage);
+}
+// Calls grow a stack by what they copy, whoever answers them.
+TEST(MmapRulesTest, GrowsDownForTheBuffersOfCalls) {
+  sigset_t before, full, original;
+  sigfillset(&full);
+  sigemptyset(&before);
+  sigaddset(&before, SIGUSR2);
+  ASSERT_OK(sigprocmask(SIG_SETMASK, &before, &original));
+  const std::pair<const char*, std::function<long(char*)>> calls[] = {
+      {"clock_gettime", [](char* b) { return syscall(SYS_clock_gettime, CLOCK_MONOTONIC, b); }},
+      {"gettimeofday", [](char* b) { return syscall(SYS_gettimeofday, b, nullptr); }},
+      {"time", [](char* b) { return syscall(SYS_time, b) > 0 ? 0L : -1L; }},
+      {"getcpu", [](char* b) { return syscall(SYS_getcpu, b, b + 4, nullptr); }},
+      {"clock_getres", [](char* b) { return syscall(SYS_clock_getres, CLOCK_MONOTONIC, b); }},
+      {"uname", [](char* b) { return syscall(SYS_uname, b); }},
+      {"stat", [](char* b) { return syscall(SYS_stat, "/", b); }},
+      {"getcwd", [](char* b) { return syscall(SYS_getcwd, b, kPage) > 0 ? 0L : -1L; }},
+      {"old mask", [&](char* b) {
+         const long r = syscall(SYS_rt_sigprocmask, SIG_BLOCK, &full, b, 8);
+         EXPECT_EQ(memcmp(b, &before, 8), 0);
+         return r;
+       }},
+      {"new mask", [](char* b) { return syscall(SYS_rt_sigprocmask, SIG_SETMASK, b, nullptr, 8); }},
+  };
+  for (const auto& [name, call] : calls) {
+    char* const p = Map(1024);
+    munmap(p, 1024 * kPage);
+    char* const top = p + 900 * kPage;
+    ASSERT_EQ(mmap(top, kPage, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN, -1, 0), top);
+    EXPECT_EQ(call(top - 2 * kPage + 64), 0) << name << ": " << strerror(errno);
+    munmap(top - 2 * kPage, 3 * kPage);
+  }
+  ASSERT_OK(sigprocmask(SIG_SETMASK, &before, nullptr));
+  // Where nothing grows it is EFAULT, and the mask has changed all the same.
+  char* const none = Map(1, PROT_NONE);
+  sigset_t now;
+  sigset_t usr1;
+  sigemptyset(&usr1);
+  sigaddset(&usr1, SIGUSR1);
+  EXPECT_FAILS(syscall(SYS_rt_sigprocmask, SIG_BLOCK, &usr1, none, 8), EFAULT);
+  ASSERT_OK(sigprocmask(SIG_SETMASK, &original, &now));
+  EXPECT_EQ(sigismember(&now, SIGUSR1), 1);
+  munmap(none, kPage);
 }
 TEST(MmapRulesTest, LockOnFaultOfTheFutureHoldsForLockedMappings) {
   EXPECT_TRUE(Exited(InChild([] {
