@@ -111,7 +111,8 @@ TEST(OrdersTest, SpoiledHelpersHoldUpNobodyElse) {
   ExpectWell();
 }
 
-// The word that the memory thread sleeps on is set back to what it was before each order.
+// The word that the memory thread sleeps on is set back to what it was before each order, and the hint that it
+// sleeps is taken away: nobody wakes it but who waits for the answer.
 TEST(OrdersTest, AForgedBellLosesNoOrder) {
   if (!Inside()) GTEST_SKIP() << "there is no such word";
   const int status = RunHostile([] {
@@ -121,8 +122,9 @@ TEST(OrdersTest, AForgedBellLosesNoOrder) {
       for (;;) {
         Survives([] {
           auto* const bell = reinterpret_cast<volatile uint32_t*>(RW_STUB_REPLY + RW_REPLY_BELL);
+          auto* const sleeping = reinterpret_cast<volatile uint32_t*>(RW_STUB_REPLY + RW_REPLY_SLEEPING);
           const uint32_t before = *bell;
-          for (int i = 0; i < 500; ++i) asm volatile("pause");
+          for (int i = 0; i < 500; ++i) *sleeping = 0;
           *bell = before;
         });
       }
