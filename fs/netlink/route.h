@@ -62,16 +62,19 @@ void FillNeigh(Builder& b, net::IfIndex iface, const net::NeighbourInfo& n);
 // ---- Helpers ----
 
 net::Family FamilyOf(uint8_t af);
+// Whose objects a dump tells: families without a handler of their own have AF_UNSPEC's.
+inline uint8_t DumpedFamily(const Context& c) {
+  const uint8_t af = c.message.payload[0];
+  return FamilyOf(af) == net::Family::kNone ? uint8_t{AF_UNSPEC} : af;
+}
 inline uint8_t AfOf(net::Family f) { return f == net::Family::kV4 ? AF_INET : AF_INET6; }
 // The address in an attribute; EINVAL when its size is not the family's.
 Result<net::IpAddr> AddressOf(const Attr& a, net::Family family, ExtAck& ack);
 void PutAddress(Builder& b, uint16_t type, const net::IpAddr& a);
-// The payload's leading struct; EINVAL when the message is shorter.
+// The payload's leading struct; EINVAL in these words when the message is shorter.
 template <typename T>
-Result<T> Head(Context& c) {
-  if (c.message.payload.size() < sizeof(T)) {
-    return c.ack.Fail(EINVAL, "Invalid header length");
-  }
+Result<T> Head(Context& c, const char* too_short = "Invalid header length") {
+  if (c.message.payload.size() < sizeof(T)) return c.ack.Fail(EINVAL, too_short);
   return ReadAs<T>(c.message.payload);
 }
 // What follows a leading struct of n bytes.
@@ -82,7 +85,7 @@ inline Bytes Tail(Context& c, size_t n) {
 struct StrictHead {
   size_t size;            // of the struct
   uint32_t zero;          // the bytes of it that must be zero, by bit
-  const char* too_short;  // what is said when it is not there whole,
+  const char* too_short;  // what is said when it is not there whole ("": Head has seen to that),
   const char* values;     // when one of those bytes is set,
   const char* trailing = nullptr;  // and when anything follows; null: attributes may
 };

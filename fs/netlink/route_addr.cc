@@ -111,11 +111,9 @@ void FillAddr(Builder& b, net::IfIndex iface, std::string_view name,
 Result<void> GetAddr(Context& c) {
   // Only IPv6 answers for one address.
   if (c.message.payload[0] != AF_INET6) return Errno(EOPNOTSUPP);
-  constexpr const char* kShort = "ipv6: Invalid header for get address request";
-  if (c.message.payload.size() < sizeof(ifaddrmsg)) return c.ack.Fail(EINVAL, kShort);
-  TRY(CheckHead(c, {sizeof(ifaddrmsg), ByteRange(1, 3), kShort,
+  const ifaddrmsg head = TRY(Head<ifaddrmsg>(c, "ipv6: Invalid header for get address request"));
+  TRY(CheckHead(c, {sizeof(ifaddrmsg), ByteRange(1, 3), "",
                     "ipv6: Invalid values in header for get address request"}));
-  const ifaddrmsg head = TRY(Head<ifaddrmsg>(c));
   const AddrAttrs attrs = TRY(ParseAsked<IFA_PROTO>(
       c, sizeof(ifaddrmsg), kAddr6Rules, {IFA_TARGET_NETNSID, IFA_ADDRESS, IFA_LOCAL},
       "ipv6: Unsupported attribute in get address request"));
@@ -135,9 +133,7 @@ Result<void> GetAddr(Context& c) {
 }
 
 Result<void> DumpAddrs(Context& c) {
-  // Families without a handler of their own have AF_UNSPEC's, which asks IPv4 first.
-  const uint8_t af = FamilyOf(c.message.payload[0]) == net::Family::kNone ? uint8_t{AF_UNSPEC}
-                                                                          : c.message.payload[0];
+  const uint8_t af = DumpedFamily(c);  // AF_UNSPEC's handler asks IPv4 first
   const bool v6 = af == AF_INET6;
   uint32_t index = 0;
   if (c.socket.strict()) {

@@ -247,13 +247,9 @@ Result<RefPtr<NetNamespace>> TargetNamespace(Context& c, const LinkAttrs& a) {
 }  // namespace
 
 Result<void> GetLink(Context& c) {
-  if (c.message.payload.size() < sizeof(ifinfomsg)) {
-    return c.ack.Fail(EINVAL, "Invalid header for get link");
-  }
-  TRY(CheckHead(c, {sizeof(ifinfomsg), ByteRange(1, 3) | ByteRange(8, 15),
-                    "Invalid header for get link",
+  const ifinfomsg head = TRY(Head<ifinfomsg>(c, "Invalid header for get link"));
+  TRY(CheckHead(c, {sizeof(ifinfomsg), ByteRange(1, 3) | ByteRange(8, 15), "",
                     "Invalid values in header for get link request"}));
-  const ifinfomsg head = TRY(Head<ifinfomsg>(c));
   const LinkAttrs a = TRY(ParseAsked<IFLA_MAX>(
       c, sizeof(ifinfomsg), kLinkRules,
       {IFLA_IFNAME, IFLA_ALT_IFNAME, IFLA_EXT_MASK, IFLA_TARGET_NETNSID},

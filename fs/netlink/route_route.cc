@@ -201,9 +201,7 @@ void FillRoute(Builder& b, const net::RouteEntry& r, uint32_t extra_flags) {
 }
 
 Result<void> DumpRoutes(Context& c) {
-  // Families without a handler of their own have AF_UNSPEC's.
-  const uint8_t af = FamilyOf(c.message.payload[0]) == net::Family::kNone ? uint8_t{AF_UNSPEC}
-                                                                          : c.message.payload[0];
+  const uint8_t af = DumpedFamily(c);
   TRY(CheckHead(c, {sizeof(rtmsg), ByteRange(1, 3) | ByteRange(6, 6),
                     "Invalid header for FIB dump request",
                     "Invalid values in header for FIB dump request"}));
@@ -261,11 +259,8 @@ Result<void> GetRoute(Context& c) {
   const net::Family family = FamilyOf(c.message.payload[0]);
   if (family == net::Family::kNone) return Errno(EOPNOTSUPP);
   const bool v4 = family == net::Family::kV4;
-  if (c.message.payload.size() < sizeof(rtmsg)) {
-    return c.ack.Fail(EINVAL, v4 ? "ipv4: Invalid header for route get request"
-                                 : "ipv6: Invalid header for get route request");
-  }
-  const rtmsg head = TRY(Head<rtmsg>(c));
+  const rtmsg head = TRY(Head<rtmsg>(c, v4 ? "ipv4: Invalid header for route get request"
+                                           : "ipv6: Invalid header for get route request"));
   const RouteAttrs a = TRY(ParseAsked<RTA_MAX>(
       c, sizeof(rtmsg), RulesFor(family),
       {RTA_IIF, RTA_OIF, RTA_SRC, RTA_DST, RTA_UID, RTA_MARK, RTA_IP_PROTO, RTA_SPORT, RTA_DPORT},
@@ -553,8 +548,7 @@ Result<void> GetNsid(Context& c) {
 
 Result<void> DumpNetconf(Context& c) {
   Builder b;
-  const uint8_t af = FamilyOf(c.message.payload[0]) == net::Family::kNone ? uint8_t{AF_UNSPEC}
-                                                                          : c.message.payload[0];
+  const uint8_t af = DumpedFamily(c);
   TRY(CheckHead(c, {sizeof(rtgenmsg), 0, "", "",
                     af == AF_INET6 ? "ipv6: Invalid data after header in netconf dump request"
                                    : "ipv4: Invalid data after header in netconf dump request"}));
@@ -582,11 +576,9 @@ Result<void> DumpStats(Context& c) {
     uint16_t pad2;
     uint32_t index, mask;
   };
-  constexpr const char* kShort = "Invalid header for stats dump";
-  if (c.message.payload.size() < sizeof(Asked)) return c.ack.Fail(EINVAL, kShort);
-  TRY(CheckHead(c, {sizeof(Asked), ByteRange(1, 7), kShort,
+  const Asked asked = TRY(Head<Asked>(c, "Invalid header for stats dump"));
+  TRY(CheckHead(c, {sizeof(Asked), ByteRange(1, 7), "",
                     "Invalid values in header for stats dump request"}));
-  const Asked asked = TRY(Head<Asked>(c));
   if (c.socket.strict() && asked.mask >= 1u << 5) {  // IFLA_STATS_MAX
     return c.ack.Fail(EINVAL, "Invalid stats requested through filter mask");
   }
