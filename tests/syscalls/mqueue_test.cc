@@ -222,14 +222,20 @@ TEST_F(MqTest, PollAndEpoll) {
   EXPECT_EQ(epoll_wait(epoll.get(), &event, 1, 0), 1);
 }
 
-TEST_F(MqTest, NotifyBySignal) {
-  sigset_t set, old;
-  sigemptyset(&set);
-  sigaddset(&set, SIGRTMIN);
-  sigprocmask(SIG_BLOCK, &set, &old);
+// To be told by SIGRTMIN, which is blocked from here on.
+sigevent BlockedSignal(sigset_t* set, sigset_t* old) {
+  sigemptyset(set);
+  sigaddset(set, SIGRTMIN);
+  sigprocmask(SIG_BLOCK, set, old);
   sigevent event = {};
   event.sigev_notify = SIGEV_SIGNAL;
   event.sigev_signo = SIGRTMIN;
+  return event;
+}
+
+TEST_F(MqTest, NotifyBySignal) {
+  sigset_t set, old;
+  sigevent event = BlockedSignal(&set, &old);
   event.sigev_value.sival_int = 77;
   EXPECT_OK(Notify(fd_.get(), &event));
   EXPECT_FAILS(Notify(fd_.get(), &event), EBUSY);
@@ -275,12 +281,7 @@ TEST_F(MqTest, NotifyBySignal) {
 TEST_F(MqTest, NotifyFromAPidNamespaceBelow) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root";
   sigset_t set, old;
-  sigemptyset(&set);
-  sigaddset(&set, SIGRTMIN);
-  sigprocmask(SIG_BLOCK, &set, &old);
-  sigevent event = {};
-  event.sigev_notify = SIGEV_SIGNAL;
-  event.sigev_signo = SIGRTMIN;
+  sigevent event = BlockedSignal(&set, &old);
   EXPECT_OK(Notify(fd_.get(), &event));
   clone_args args = {};
   args.flags = CLONE_NEWPID;

@@ -299,52 +299,52 @@ TEST(PosixTimerTest, SignalsWithItsValue) {
   signal(SIGUSR1, SIG_DFL);
 }
 
-TEST(PosixTimerTest, OverrunsAreCounted) {
-  CatchAlarm(SIGUSR1);
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGUSR1);
-  ASSERT_OK(sigprocmask(SIG_BLOCK, &set, nullptr));
+// A timer whose SIGUSR1 stays queued until it is waited for.
+void MakeQueuedTimer(clockid_t clock, sigset_t* set, timer_t* timer) {
+  sigemptyset(set);
+  sigaddset(set, SIGUSR1);
+  ASSERT_OK(sigprocmask(SIG_BLOCK, set, nullptr));
   sigevent e = {};
   e.sigev_notify = SIGEV_SIGNAL;
   e.sigev_signo = SIGUSR1;
+  ASSERT_OK(timer_create(clock, &e, timer));
+}
+
+// Deletes it and what it has queued.
+void EndQueuedTimer(timer_t timer, const sigset_t& set) {
+  ASSERT_OK(timer_delete(timer));
+  const timespec now = {};
+  while (sigtimedwait(&set, nullptr, &now) == SIGUSR1) {
+  }
+  ASSERT_OK(sigprocmask(SIG_UNBLOCK, &set, nullptr));
+}
+
+TEST(PosixTimerTest, OverrunsAreCounted) {
+  CatchAlarm(SIGUSR1);
+  sigset_t set;
   timer_t timer;
-  ASSERT_OK(timer_create(CLOCK_MONOTONIC, &e, &timer));
+  ASSERT_NO_FATAL_FAILURE(MakeQueuedTimer(CLOCK_MONOTONIC, &set, &timer));
   const itimerspec often = {{0, 1000000}, {0, 1000000}};
   ASSERT_OK(timer_settime(timer, 0, &often, nullptr));
   usleep(20000);
   siginfo_t info;
   ASSERT_EQ(sigwaitinfo(&set, &info), SIGUSR1);
   EXPECT_GE(info.si_overrun, 5);
-  ASSERT_OK(timer_delete(timer));
-  const timespec now = {};
-  while (sigtimedwait(&set, nullptr, &now) == SIGUSR1) {
-  }
-  ASSERT_OK(sigprocmask(SIG_UNBLOCK, &set, nullptr));
+  ASSERT_NO_FATAL_FAILURE(EndQueuedTimer(timer, set));
   signal(SIGUSR1, SIG_DFL);
 }
 
 // More than an int counts, here of every nanosecond since 1970, is told as the most that it counts.
 TEST(PosixTimerTest, OverrunsAreCapped) {
   sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGUSR1);
-  ASSERT_OK(sigprocmask(SIG_BLOCK, &set, nullptr));
-  sigevent e = {};
-  e.sigev_notify = SIGEV_SIGNAL;
-  e.sigev_signo = SIGUSR1;
   timer_t timer;
-  ASSERT_OK(timer_create(CLOCK_REALTIME, &e, &timer));
+  ASSERT_NO_FATAL_FAILURE(MakeQueuedTimer(CLOCK_REALTIME, &set, &timer));
   const itimerspec every = {{0, 1}, {1, 0}};
   ASSERT_OK(timer_settime(timer, TIMER_ABSTIME, &every, nullptr));
   siginfo_t info;
   ASSERT_EQ(sigwaitinfo(&set, &info), SIGUSR1);
-  ASSERT_OK(timer_delete(timer));
+  ASSERT_NO_FATAL_FAILURE(EndQueuedTimer(timer, set));
   EXPECT_EQ(info.si_overrun, INT_MAX);
-  const timespec now = {};
-  while (sigtimedwait(&set, nullptr, &now) == SIGUSR1) {
-  }
-  ASSERT_OK(sigprocmask(SIG_UNBLOCK, &set, nullptr));
 }
 
 TEST(PosixTimerTest, Errors) {
