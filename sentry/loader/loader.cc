@@ -267,7 +267,7 @@ std::vector<AuxEntry> Loader::Auxv(const MemoryManager& mm, const ExecIdentity& 
 
 // Maps the stack and makes what will lie on it.
 Result<StackImage> Loader::MakeStack(MemoryManager& mm, std::vector<AuxEntry> auxv) {
-  StackArgs stack{.top = mm.ChooseStackTop(),
+  StackArgs stack{.top = mm.ChooseStackTop(args_.limits),
                   .random_offset = args_.randomize ? RandomBelow(8192) : 0,
                   .filename = args_.filename,
                   .argv = args_.argv,

@@ -24,6 +24,8 @@ constexpr int kBrkRandomBits = 18;
 constexpr uint64_t kStackInitial = 33 * kPageSize;
 // A stack without a limit gets this much address space.
 constexpr uint64_t kStackMax = uint64_t{1} << 30;
+// More than arguments and environment may take (6 MiB).
+constexpr uint64_t kStackMostUsed = 8 << 20;
 constexpr uint64_t kMmapGapMin = 128 << 20;
 // How much a stack grows at a time beyond what a fault asked for.
 constexpr uint64_t kStackStep = 16 * kPageSize;
@@ -32,6 +34,11 @@ uint64_t RandomPages(int bits) {
   uint64_t value = 0;
   RW_CHECK(::getrandom(&value, sizeof(value), 0) == sizeof(value));
   return (value & ((uint64_t{1} << bits) - 1)) * kPageSize;
+}
+
+// The address space of a stack of which `used` bytes are in use from the start.
+uint64_t StackRoom(const MemoryLimits& limits, uint64_t used) {
+  return std::clamp(limits.stack & ~kPageMask, used, std::max(used, kStackMax));
 }
 
 GuestAddr MmapBase(uint64_t stack_limit, bool randomize) {
@@ -161,7 +168,7 @@ Result<GuestAddr> MemoryManager::FindFree(uint64_t size, uint64_t alignment) {
 Result<GuestRange> MemoryManager::MapStack(GuestAddr top, int prot, uint64_t used,
                                            const MemoryLimits& limits) {
   used = std::max(used & ~kPageMask, kStackInitial);
-  const uint64_t limit = std::clamp(limits.stack & ~kPageMask, used, std::max(used, kStackMax));
+  const uint64_t limit = StackRoom(limits, used);
   VmaTree::Dropped dropped;
   MutexLock lock(mu_);
   if (!top.IsPageAligned() || top > kTaskSize || top.value() < limit) return Errno(EINVAL);
@@ -282,8 +289,17 @@ void MemoryManager::set_layout(const Layout& layout) {
   layout_ = layout;
 }
 
-GuestAddr MemoryManager::ChooseStackTop() {
-  return kTaskSize - (randomize_ ? RandomPages(kStackRandomBits) : 0);
+GuestAddr MemoryManager::ChooseStackTop(const MemoryLimits& limits) {
+  const uint64_t room = StackRoom(limits, kStackMostUsed);
+  MutexLock lock(mu_);
+  // The vDSO lies where the host has put it, which may be where a stack is wanted.
+  for (int tries = 0; tries < 16; ++tries) {
+    const GuestAddr top = kTaskSize - (randomize_ ? RandomPages(kStackRandomBits) : 0);
+    if (!vmas_.Intersects({top - room, top})) return top;
+  }
+  const std::optional<GuestAddr> free =
+      vmas_.FindTopDown(room, GuestAddr(kGuestMinAddr), kTaskSize);
+  return free ? *free + room : kTaskSize;
 }
 
 GuestAddr MemoryManager::ChoosePieBase(uint64_t size, uint64_t alignment) {

@@ -120,8 +120,9 @@ class MemoryManager : public RefCounted<MemoryManager> {
   };
   Layout layout() const;
   void set_layout(const Layout& layout);
-  // Where exec puts things: random within Linux's ranges.
-  GuestAddr ChooseStackTop();
+  // Where exec puts things: random within Linux's ranges. The stack's end has room for what MapStack
+  // takes with the same limits and up to kStackMostUsed bytes in use.
+  GuestAddr ChooseStackTop(const MemoryLimits& limits);
   GuestAddr ChoosePieBase(uint64_t size, uint64_t alignment = kPageSize);
   // Begins the heap at or (randomly) after `start`.
   void SetBrkStart(GuestAddr start);

@@ -299,7 +299,7 @@ TEST_F(MemoryManagerTest, SealedMemoryCannotChange) {
 }
 
 TEST_F(MemoryManagerTest, TheStackIsShownAsFarAsItWasUsed) {
-  const GuestAddr top = mm_->ChooseStackTop();
+  const GuestAddr top = mm_->ChooseStackTop(MemoryLimits{});
   const GuestRange stack = *mm_->MapStack(top, kRw, 0, MemoryLimits{});
   EXPECT_EQ(stack.size(), 8u << 20);
   MemoryManager::Layout layout;
@@ -310,6 +310,25 @@ TEST_F(MemoryManagerTest, TheStackIsShownAsFarAsItWasUsed) {
   EXPECT_EQ(mm_->usage(false).size, 33 * kPageSize);
   Put(top - (1 << 20), "deep");
   EXPECT_EQ(mm_->List().back().range.size(), 1u << 20);
+}
+
+TEST_F(MemoryManagerTest, TheStackEvadesTheVdso) {
+  MemoryLimits unlimited = kNoLimits;
+  unlimited.stack = ~uint64_t{0};
+  // One of the places that the host may have chosen, for a random stack and for one at the end.
+  for (const uint64_t below : {uint64_t{6} << 30, uint64_t{kPageSize}}) {
+    const GuestAddr end = kTaskSize - below;
+    platform_.vdso = {end - 2 * kPageSize, end};
+    for (int i = 0; i < 300; ++i) {
+      const bool randomize = i % 2 == 0;
+      const Ref<MemoryManager> mm = *MemoryManager::Create(platform_, unlimited, randomize);
+      mm->DeferMappings();
+      const GuestAddr top = mm->ChooseStackTop(unlimited);
+      const Result<GuestRange> stack = mm->MapStack(top, kRw, 0, unlimited);
+      ASSERT_TRUE(stack.ok()) << i << ": " << top.value();
+      ASSERT_EQ(stack->size(), 1u << 30);
+    }
+  }
 }
 
 TEST_F(MemoryManagerTest, AGrowingMappingGrowsOnFaultsWithinItsLimit) {

@@ -148,7 +148,7 @@ TEST_F(MmStubTest, ForksShareWhatIsSharedAndCopyTheRest) {
 }
 
 TEST_F(MmStubTest, TheStackIsSparse) {
-  const GuestAddr top = mm_->ChooseStackTop();
+  const GuestAddr top = mm_->ChooseStackTop(MemoryLimits{});
   ASSERT_TRUE(mm_->MapStack(top, kRw, 0, kLimits).ok());
   Put(*mm_, top - 64, "top");
   EXPECT_EQ(mm_->usage().rss_anon, kPageSize);
