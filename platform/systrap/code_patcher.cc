@@ -124,7 +124,7 @@ void CodePatcher::PatchLocked(uint64_t site, uint64_t rax) {
   if (!plan || HasPatchLocked(Range(plan->start, plan->length))) return;
   Patch patch;
   if (!PlaceLocked(*plan, &patch)) return;
-  if (!world_.Stop()) {
+  if (!world_.Stop(World::Patience::kBrief)) {
     // All others run again; another trap tries once more.
     ++failed_stops_;
     hits_[site] = 0;
@@ -224,7 +224,7 @@ bool CodePatcher::WriteCodeLocked(uint64_t at, std::span<const uint8_t> from,
 // trampolines: all are stopped, and go on by ToResume.
 bool CodePatcher::RestoreLocked(GuestRange range) {
   if (!HasPatchLocked(range)) return true;
-  if (!world_.Stop()) return false;
+  if (!world_.Stop(World::Patience::kLong)) return false;
   for (auto it = patches_.begin(); it != patches_.end();) {
     const Patch& patch = it->second;
     if (!range.Overlaps(Range(patch.start, patch.length))) {
@@ -249,6 +249,17 @@ void CodePatcher::ForgetLocked(GuestRange range) {
     return range.Overlaps(Range(entry.second.start, entry.second.length));
   });
   if (forgotten != 0) PublishLocked();
+}
+
+GuestAddr CodePatcher::LowestAreaIn(GuestRange range) const {
+  GuestAddr lowest;
+  if (empty()) return lowest;
+  MutexLock lock(mu_);
+  for (const Area& area : areas_) {
+    const GuestAddr start = area.range.start;
+    if (area.range.Overlaps(range) && (lowest.IsNull() || start < lowest)) lowest = start;
+  }
+  return lowest;
 }
 
 // The guest takes the addresses of trampolines for itself: the patches that use them go.

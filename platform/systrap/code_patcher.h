@@ -25,8 +25,11 @@ namespace ringwall::systrap {
 // Stops and starts all guest threads of the address space, so that none runs while code changes.
 class World {
  public:
+  // How long it may take: for something that may as well not be done, or for what a call of the
+  // guest needs, which would fail for no reason that the guest could know.
+  enum class Patience { kBrief, kLong };
   // False when not all could be stopped; they all run again then.
-  virtual bool Stop() = 0;
+  virtual bool Stop(Patience patience) = 0;
   virtual void Start() = 0;
 
  protected:
@@ -69,6 +72,8 @@ class CodePatcher {
 
   // Changes whenever code does; a thread that was stopped before must ask ToResume again.
   uint64_t generation() const { return generation_.load(); }
+  // Where the first area of trampolines within `range` begins, null without any.
+  GuestAddr LowestAreaIn(GuestRange range) const EXCLUDES(mu_);
   // No site has been patched yet.
   bool empty() const { return generation() == 0; }
   // The address that the guest is to see for a thread at `rip`, which may be in a trampoline.

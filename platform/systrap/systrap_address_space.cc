@@ -13,9 +13,12 @@
 namespace ringwall {
 namespace {
 
-// How long the threads of a process may take to stop for a patch. One that has blocked the kick on
+// How long the threads of a process may take to stop for a patch, and for a call of the guest that
+// wants one taken back: others may have the processors for long. One that has blocked the kick on
 // the host, by a forged signal frame, never does.
 constexpr uint64_t kStopNs = 5'000'000;
+constexpr uint64_t kLongStopNs = 10'000'000'000;
+constexpr long kLongestPauseNs = 500'000;  // between two looks whether they have
 // More running threads than this are not stopped for a patch's sake.
 constexpr size_t kMaxStopped = 64;
 
@@ -226,7 +229,7 @@ void SystrapAddressSpace::Remove(SystrapContext* context) {
   std::erase(contexts_, context);
 }
 
-bool SystrapAddressSpace::Stop() {
+bool SystrapAddressSpace::Stop(Patience patience) {
   stopped_.store(1);
   // Ordered against Switch(), which says that it is in the guest and then looks at stopped_.
   MutexLock lock(contexts_mu_);
@@ -234,18 +237,20 @@ bool SystrapAddressSpace::Stop() {
   for (SystrapContext* context : contexts_) {
     if (context->in_guest()) running.push_back(context);
   }
-  bool all = running.size() <= kMaxStopped;
+  const bool brief = patience == Patience::kBrief;
+  bool all = !brief || running.size() <= kMaxStopped;
   if (all && !running.empty()) {
     for (SystrapContext* context : running) context->Kick();
-    const uint64_t deadline = Now() + kStopNs;
+    const uint64_t deadline = Now() + (brief ? kStopNs : kLongStopNs);
+    timespec pause = {0, 20'000};
     while (std::any_of(running.begin(), running.end(),
                        [](const SystrapContext* c) { return c->in_guest(); })) {
-      if (Now() > deadline) {
+      if (Now() > deadline || !alive()) {
         all = false;
         break;
       }
-      const timespec pause = {0, 20'000};
       ::ppoll(nullptr, 0, &pause, nullptr);  // the Sentry's filter has no sleep
+      pause.tv_nsec = std::min(2 * pause.tv_nsec, kLongestPauseNs);
     }
   }
   lock.Unlock();

@@ -47,6 +47,8 @@ class SystrapAddressSpace final : public StubAddressSpace, private systrap::Worl
   void DropViews(const ViewedFile* file) override { views_.Drop(file); }  // FileViewer's, too
   void ForbidViews() override { views_.Forbid(); }
 
+  GuestAddr OwnMemoryIn(GuestRange range) const override { return patcher_.LowestAreaIn(range); }
+
   FileViews& views() { return views_; }
   SystrapCore& core() { return *core_; }
   systrap::CodePatcher& patcher() { return patcher_; }
@@ -64,7 +66,7 @@ class SystrapAddressSpace final : public StubAddressSpace, private systrap::Worl
 
  private:
   // systrap::World
-  bool Stop() override EXCLUDES(contexts_mu_);
+  bool Stop(Patience patience) override EXCLUDES(contexts_mu_);
   void Start() override;
   // FileViewer
   bool TryHold() override { return TryAddRef(); }

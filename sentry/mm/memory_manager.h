@@ -201,6 +201,8 @@ class MemoryManager : public RefCounted<MemoryManager> {
     bool replace = false;  // MAP_FIXED: what is there goes
   };
   Result<Placement> PlaceLocked(const MmapRequest& request, uint64_t length) REQUIRES(mu_);
+  // Past what the platform keeps there, while there is another place.
+  std::optional<GuestAddr> FindTopDownLocked(uint64_t length, GuestAddr low) REQUIRES(mu_);
   Result<GuestAddr> GetUnmappedAreaLocked(GuestAddr hint, uint64_t length, int flags, bool thp)
       REQUIRES(mu_);
   Result<void> CheckRoomLocked(const Vma& vma, uint64_t replaced, const MemoryLimits& limits)

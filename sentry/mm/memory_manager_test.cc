@@ -312,6 +312,20 @@ TEST_F(MemoryManagerTest, TheStackIsShownAsFarAsItWasUsed) {
   EXPECT_EQ(mm_->List().back().range.size(), 1u << 20);
 }
 
+TEST_F(MemoryManagerTest, MappingsEvadeThePlatformsOwnMemory) {
+  const GuestAddr top = *Map(0, kPageSize, kRw, kAnonPrivate);
+  as_->own = {top - 16 * kPageSize, top - 12 * kPageSize};
+  // What fits above it goes there.
+  EXPECT_EQ(*Map(0, 12 * kPageSize, kRw, kAnonPrivate), top - 12 * kPageSize);
+  EXPECT_EQ(*Map(0, kPageSize, kRw, kAnonPrivate), as_->own.start - kPageSize);
+  EXPECT_TRUE(mm_->Munmap(top - 12 * kPageSize, 12 * kPageSize).ok());
+  EXPECT_EQ(*Map(0, 13 * kPageSize, kRw, kAnonPrivate), as_->own.start - 14 * kPageSize);
+  // Who asks for the place has it.
+  EXPECT_EQ(*Map(as_->own.start.value(), kPageSize, kRw, kAnonPrivate), as_->own.start);
+  as_->own = {GuestAddr(0), kTaskSize};
+  EXPECT_TRUE(Map(0, kPageSize, kRw, kAnonPrivate).ok());
+}
+
 TEST_F(MemoryManagerTest, TheStackEvadesTheVdso) {
   MemoryLimits unlimited = kNoLimits;
   unlimited.stack = ~uint64_t{0};

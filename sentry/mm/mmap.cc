@@ -196,6 +196,16 @@ Result<MemoryManager::Placement> MemoryManager::PlaceLocked(const MmapRequest& r
   return Placement{range, taken};
 }
 
+std::optional<GuestAddr> MemoryManager::FindTopDownLocked(uint64_t length, GuestAddr low) {
+  const std::optional<GuestAddr> first = vmas_.FindTopDown(length, low, mmap_base_);
+  for (std::optional<GuestAddr> found = first; found;) {
+    const GuestAddr own = as_->OwnMemoryIn({*found, *found + length});
+    if (own.IsNull()) return found;
+    found = vmas_.FindTopDown(length, low, own);
+  }
+  return first;
+}
+
 Result<GuestAddr> MemoryManager::GetUnmappedAreaLocked(GuestAddr hint, uint64_t length, int flags,
                                                        bool thp) {
   if (length > kTaskSize.value()) return Errno(ENOMEM);
@@ -218,13 +228,13 @@ Result<GuestAddr> MemoryManager::GetUnmappedAreaLocked(GuestAddr hint, uint64_t 
   }
   if (thp) {
     // Whole huge pages are aligned, as Linux does since 6.7, so that the host can use some.
-    found = vmas_.FindTopDown(length + kHugePage, low, mmap_base_);
+    found = FindTopDownLocked(length + kHugePage, low);
     if (found) {
       const uint64_t sub = (0 - found->value()) & (kHugePage - 1);
       return *found + (sub == 0 ? kHugePage : sub);
     }
   }
-  found = vmas_.FindTopDown(length, low, mmap_base_);
+  found = FindTopDownLocked(length, low);
   if (!found) found = vmas_.FindBottomUp(length, kUnmappedBase, kTaskSize);
   if (!found) return Errno(ENOMEM);
   return *found;

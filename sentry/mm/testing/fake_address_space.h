@@ -40,6 +40,9 @@ class FakeAddressSpace final : public AddressSpace {
   Result<uint32_t> CompareExchange(GuestAddr addr, uint32_t expected, uint32_t desired) override;
   GuestRange vdso() const override { return vdso_; }
   GuestRange vvar() const override { return {}; }
+  GuestAddr OwnMemoryIn(GuestRange range) const override {
+    return own.Overlaps(range) ? own.start : GuestAddr();
+  }
   pid_t host_pid() const override { return 0; }
   bool alive() const override { return true; }
 
@@ -47,6 +50,7 @@ class FakeAddressSpace final : public AddressSpace {
   std::map<uint64_t, FakePage> pages;  // by address
   int calls = 0;                       // that changed something
   std::optional<int> fail_next;        // errno of the next Map, Protect or Remap
+  GuestRange own;                      // OwnMemoryIn tells of it
 
  private:
   friend class FakePlatform;
