@@ -33,6 +33,7 @@ constexpr FilterRule kRules[] = {
     Allow(SYS_write, "the same"),
     Allow(SYS_close, "the same"),
     Allow(SYS_getpid, "the number before each line of its reports"),
+    Allow(SYS_madvise, "TSan says so of each piece of its shadow"),
 #endif
 };
 
