@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 
+#include "fs/socket/net_ids.h"
+
 namespace ringwall::netlink {
 namespace {
 
@@ -185,15 +187,26 @@ void NetlinkSocket::PackDumpLocked() {
   wait_queue_.Notify(EPOLLIN | EPOLLRDNORM);
 }
 
-void Multicast(NetNamespace* net, int protocol, uint32_t group, std::vector<uint8_t> datagram) {
+int32_t NetlinkSocket::HeardAsLocked(const net::Stack& of) const {
+  return all_ids_ ? net_ids::Find(net().stack(), of) : net_ids::kNone;
+}
+
+void Multicast(const net::Stack* of, int protocol, uint32_t group, std::vector<uint8_t> datagram) {
   Ref<Datagram> d = MakeRef<Datagram>();
   d->bytes = std::move(datagram);
   d->group = group;
   MutexLock lock(All().mu);
   for (NetlinkSocket* s : All().sockets) {
     if (s->protocol() != protocol || !s->InGroupLocked(group)) continue;
-    if (net != nullptr && &s->net() != net && !s->all_ids_) continue;
-    static_cast<void>(s->AddLocked(d));
+    if (of == nullptr || &s->net().stack() == of) {
+      static_cast<void>(s->AddLocked(d));
+    } else if (const int32_t id = s->HeardAsLocked(*of); id != net_ids::kNone) {
+      Ref<Datagram> other = MakeRef<Datagram>();
+      other->bytes = d->bytes;
+      other->group = group;
+      other->net_id = id;
+      static_cast<void>(s->AddLocked(other));
+    }
   }
 }
 
@@ -201,7 +214,8 @@ bool HasListeners(NetNamespace* net, int protocol, uint32_t group) {
   MutexLock lock(All().mu);
   for (NetlinkSocket* s : All().sockets) {
     if (s->protocol() == protocol && s->InGroupLocked(group) &&
-        (net == nullptr || &s->net() == net || s->all_ids_)) {
+        (net == nullptr || &s->net() == net ||
+         s->HeardAsLocked(net->stack()) != net_ids::kNone)) {
       return true;
     }
   }
@@ -501,12 +515,14 @@ Result<size_t> NetlinkSocket::RecvMsg(Task& t, ReceiveArgs& args) {
   if (n != 0) TRY(PutWhole(args.dst, std::as_bytes(std::span(d->bytes)).first(n)));
   args.from = SocketAddress::Of(SockaddrNl{AF_NETLINK, 0, d->from, GroupMask(d->group)});
   if (args.control != nullptr) {
-    bool info;
+    bool info, all_ids;
     {
       MutexLock lock(All().mu);
       info = packet_info_;
+      all_ids = all_ids_;
     }
     if (info) args.control->Put(SOL_NETLINK, NETLINK_PKTINFO, d->group);
+    if (all_ids && d->net_id) args.control->Put(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, *d->net_id);
     if (options_.pass_cred) {
       const uint32_t cred[3] = {static_cast<uint32_t>(d->pid), d->uid, d->gid};
       args.control->Put(SOL_SOCKET, SCM_CREDENTIALS,

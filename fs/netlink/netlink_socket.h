@@ -77,9 +77,13 @@ class Protocol {
 void RegisterProtocol(int number, Protocol& protocol);
 Protocol* FindProtocol(int number);
 
-// Sends to all sockets of a protocol in a group, of one namespace (null: of all). With or without a
-// stack's lock.
-void Multicast(NetNamespace* net, int protocol, uint32_t group, std::vector<uint8_t> datagram);
+// Sends to all sockets of a protocol in a group, of the namespace with a stack (null: of all). With
+// or without a stack's lock.
+void Multicast(const net::Stack* of, int protocol, uint32_t group, std::vector<uint8_t> datagram);
+inline void Multicast(NetNamespace* net, int protocol, uint32_t group,
+                      std::vector<uint8_t> datagram) {
+  Multicast(net == nullptr ? nullptr : &net->stack(), protocol, group, std::move(datagram));
+}
 // Whether anybody listens; for those who would only make the message.
 bool HasListeners(NetNamespace* net, int protocol, uint32_t group);
 
@@ -87,6 +91,7 @@ struct Datagram : RefCounted<Datagram> {
   std::vector<uint8_t> bytes;
   uint32_t from = 0;   // nl_pid
   uint32_t group = 0;
+  std::optional<int32_t> net_id;  // from another namespace, which the reader's knows by it
   int32_t pid = 0;
   uint32_t uid = 0, gid = 0;
 };
@@ -134,7 +139,7 @@ class NetlinkSocket final : public Socket {
   void Acknowledge(const Message& m, int error, const ExtAck& ack);
 
  private:
-  friend void Multicast(NetNamespace*, int, uint32_t, std::vector<uint8_t>);
+  friend void Multicast(const net::Stack*, int, uint32_t, std::vector<uint8_t>);
   friend bool HasListeners(NetNamespace*, int, uint32_t);
   friend std::vector<NetlinkSocketInfo> ListSockets(NetNamespace&);
 
@@ -151,6 +156,8 @@ class NetlinkSocket final : public Socket {
   Result<Ref<Datagram>> TakeOne(bool peek, size_t room);
   bool AddLocked(const Ref<Datagram>& d);
   void PackDumpLocked();
+  // NETLINK_LISTEN_ALL_NSID: the number under which news of another namespace are heard; kNone: not.
+  int32_t HeardAsLocked(const net::Stack& of) const;
   bool InGroupLocked(uint32_t group) const { return groups_.contains(group); }
   uint32_t MaskLocked() const;
 

@@ -40,9 +40,10 @@ constexpr Row kRows[] = {
     {RTM_GETRULE, nullptr, DumpRules},
     {RTM_GETQDISC, nullptr, DumpQdiscs},
     {RTM_GETNEIGHTBL, nullptr, DumpNeighTables},
-    {RTM_GETNETCONF, nullptr, DumpNetconf},
-    {RTM_GETNSID, GetNsid, nullptr},
-    {RTM_GETSTATS, nullptr, DumpStats},
+    {RTM_GETNETCONF, GetNetconf, DumpNetconf, true},
+    {RTM_NEWNSID, NewNsid, nullptr},
+    {RTM_GETNSID, GetNsid, DumpNsids},
+    {RTM_GETSTATS, GetStats, DumpStats},
 };
 
 }  // namespace
@@ -135,7 +136,7 @@ Result<Ref<NetNamespace>> NamespaceOfPid(Task& t, int pid) {
 
 Result<Ref<NetNamespace>> NamespaceOfFd(Task& t, int fd) {
   Result<Ref<File>> file = t.GetFile(fd);
-  if (!file.ok()) return Errno(EINVAL);
+  if (!file.ok()) return Errno(EBADF);
   RefPtr<Namespace> ns = NamespaceOf(**file);
   if (!ns || ns->kind() != NamespaceKind::kNet) return Errno(EINVAL);
   return Ref<NetNamespace>(static_cast<NetNamespace&>(*ns));

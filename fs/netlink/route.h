@@ -3,6 +3,7 @@
 #ifndef RINGWALL_FS_NETLINK_ROUTE_H_
 #define RINGWALL_FS_NETLINK_ROUTE_H_
 
+#include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 
 #include <algorithm>
@@ -16,6 +17,7 @@ class RouteProtocol final : public Protocol, public NetNamespace::ChangeListener
   uint32_t groups() const override { return RTNLGRP_MAX; }
   bool anyone_receives() const override { return true; }
   void OnNetChange(NetNamespace& net, const net::StackHost::Change& change) override;
+  void OnPeerGone(const net::Stack& stack, int32_t id) override;
   Result<void> CheckGroup(Task& t, uint32_t group) override;
 
  protected:
@@ -46,12 +48,17 @@ Result<void> NewNeigh(Context& c);
 Result<void> DelNeigh(Context& c);
 Result<void> DumpNeighTables(Context& c);
 Result<void> DumpQdiscs(Context& c);
+Result<void> GetNetconf(Context& c);
 Result<void> DumpNetconf(Context& c);
+Result<void> NewNsid(Context& c);
 Result<void> GetNsid(Context& c);
+Result<void> DumpNsids(Context& c);
+Result<void> GetStats(Context& c);
 Result<void> DumpStats(Context& c);
 
 // The body of a message about one object, payload struct and attributes, shared by answers, dumps
 // and notifications.
+rtnl_link_stats64 Stats64(const net::LinkCounters& c);
 void FillLink(Builder& b, const net::InterfaceInfo& i, uint32_t change, uint32_t filter);
 void FillAddr(Builder& b, net::IfIndex iface, std::string_view name,
               const net::InterfaceAddress& a, net::TimePoint now);
@@ -113,7 +120,10 @@ Result<Attrs<kMax>> ParseAsked(Context& c, size_t head, std::span<const AttrRule
 }
 Result<void> FromNet(const net::NetResult<void>& r);
 net::RouteAdd HowOf(uint16_t flags);
-// The network namespace that IFLA_NET_NS_FD or _PID names.
+// The number of another namespace for links of this one that lead there, given now when it has none
+// (peernet2id_alloc()); told to RTNLGRP_NSID. With or without a stack's lock.
+int32_t IdOfPeer(const net::Stack& own, const net::Stack& peer);
+// The network namespace that IFLA_NET_NS_FD or _PID names. EBADF, ESRCH; EINVAL: no such namespace's.
 Result<Ref<NetNamespace>> NamespaceOfFd(Task& t, int fd);
 Result<Ref<NetNamespace>> NamespaceOfPid(Task& t, int pid);
 // Moves an interface to another namespace, with its name or a new one.

@@ -9,6 +9,21 @@
 #include "netstack/device/veth.h"
 
 namespace ringwall::netlink {
+
+rtnl_link_stats64 Stats64(const net::LinkCounters& c) {
+  rtnl_link_stats64 s = {};
+  s.rx_packets = c.rx_packets;
+  s.tx_packets = c.tx_packets;
+  s.rx_bytes = c.rx_bytes;
+  s.tx_bytes = c.tx_bytes;
+  s.rx_errors = c.rx_errors;
+  s.tx_errors = c.tx_errors;
+  s.rx_dropped = c.rx_dropped;
+  s.tx_dropped = c.tx_dropped;
+  s.multicast = c.multicast;
+  return s;
+}
+
 namespace {
 
 constexpr Policy<IFLA_MAX> kLinkRules = {
@@ -67,11 +82,10 @@ uint8_t OperState(const net::InterfaceInfo& i) {
 }
 
 void PutStats(Builder& b, const net::LinkCounters& c) {
-  const uint64_t s[] = {c.rx_packets, c.tx_packets, c.rx_bytes, c.tx_bytes, c.rx_errors,
-                        c.tx_errors,  c.rx_dropped, c.tx_dropped, c.multicast};
-  rtnl_link_stats64 wide = {};
+  const rtnl_link_stats64 wide = Stats64(c);
   rtnl_link_stats narrow = {};
-  memcpy(&wide, s, sizeof(s));
+  uint64_t s[9];
+  memcpy(s, &wide, sizeof(s));
   uint32_t low[9];
   for (size_t i = 0; i < 9; i++) low[i] = static_cast<uint32_t>(s[i]);
   memcpy(&narrow, low, sizeof(low));
@@ -172,7 +186,7 @@ void FillLink(Builder& b, const net::InterfaceInfo& i, uint32_t change, uint32_t
     const net::VethPair::Where own = end->pair().Find(end->side());
     if (peer.stack) {
       b.U32(IFLA_LINK, peer.iface);
-      if (peer.stack != own.stack) b.U32(IFLA_LINK_NETNSID, 0);
+      if (peer.stack != own.stack) b.Value(IFLA_LINK_NETNSID, IdOfPeer(*own.stack, *peer.stack));
     }
   }
   if (i.master != 0) b.U32(IFLA_MASTER, i.master);

@@ -3,6 +3,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "fs/socket/net_ids.h"
 #include "sentry/kernel/kernel_log.h"
 
 namespace ringwall {
@@ -24,6 +25,7 @@ Ref<NetNamespace> NetNamespace::Create(Kernel& kernel, bool loopback_up, Ref<Use
                                        bool first) {
   Ref<NetNamespace> ns = MakeRef<NetNamespace>(kernel, std::move(owner), first);
   ns->stack_ = MakeRef<net::Stack>(static_cast<net::StackHost&>(*ns));
+  net_ids::Add(*ns);
   if (first) {
     // As systemd and Docker set it: ping without a privilege.
     net::StackConfig config = ns->stack_->Config();
@@ -42,6 +44,11 @@ Ref<NetNamespace> NetNamespace::Create(Kernel& kernel, bool loopback_up, Ref<Use
 }
 
 NetNamespace::~NetNamespace() {
+  // First of all: nobody finds it any more, and no device of it gets a number anew.
+  const auto knew = net_ids::Remove(*this);
+  if (ChangeListener* listener = change_listener.load(std::memory_order_acquire)) {
+    for (const auto& [stack, id] : knew) listener->OnPeerGone(*stack, id);
+  }
   // Connections that linger end without a word, as when Linux takes a namespace down.
   stack_->Shutdown();
   kernel_.timers().Cancel(*this);

@@ -44,6 +44,8 @@ class NetNamespace final : public NetNamespaceBase, private net::StackHost, priv
    public:
     virtual ~ChangeListener() = default;
     virtual void OnNetChange(NetNamespace& net, const net::StackHost::Change& change) = 0;
+    // Another namespace ended, which the one of this stack knew by a number. Without locks.
+    virtual void OnPeerGone(const net::Stack& stack, int32_t id) = 0;
   };
   static void SetChangeListener(ChangeListener* listener);
 
