@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "platform/systrap/systrap_context.h"
+#include "sentry/base/log.h"
 
 namespace ringwall {
 namespace {
@@ -254,6 +255,7 @@ bool SystrapAddressSpace::Stop(Patience patience) {
     }
   }
   lock.Unlock();
+  if (!all && !brief) RW_LOG(kWarning, "threads of a process do not stop for a change of their code");
   if (!all) Start();
   return all;
 }
