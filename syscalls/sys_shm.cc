@@ -206,7 +206,7 @@ SysResult SysShmdt(Task& t, GuestAddr addr) {
     if (vma.range.start < addr || !IsAttachedAt(vma, addr)) continue;
     // The first one says which segment; later parts of another one stay.
     if (!file) file = vma.file;
-    if (vma.file == file) ranges.push_back(vma.range);
+    if (ShmFile::From(*vma.file)->IsOfAttachOf(*ShmFile::From(*file))) ranges.push_back(vma.range);
   }
   if (!file) return Errno(EINVAL);
   for (const GuestRange range : ranges) TRY(t.mm().Munmap(range.start, range.size()));

@@ -220,7 +220,7 @@ class MemFile final : public File {
   }
 
   Result<size_t> Read(IoDst& dst, uint64_t pos, int) override {
-    if (dst.remaining() == 0) return size_t{0};
+    if (dst.remaining() == 0 || mm_->users.load() == 0) return size_t{0};
     size_t done = 0;
     std::byte chunk[kPageSize];
     while (dst.remaining() > 0) {
@@ -237,7 +237,7 @@ class MemFile final : public File {
   }
 
   Result<size_t> Write(IoSrc& src, uint64_t* pos, int) override {
-    if (src.remaining() == 0) return size_t{0};
+    if (src.remaining() == 0 || mm_->users.load() == 0) return size_t{0};
     size_t done = 0;
     std::byte chunk[kPageSize];
     while (src.remaining() > 0) {

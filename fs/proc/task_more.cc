@@ -261,6 +261,7 @@ class PagemapFile final : public File {
   Result<size_t> Read(IoDst& dst, uint64_t pos, int) override {
     constexpr uint64_t kUserPages = uint64_t{1} << 35;
     if (pos % kWord != 0 || dst.remaining() % kWord != 0) return Errno(EINVAL);
+    if (mm_->users.load() == 0) return size_t{0};
     std::array<uint64_t, 512> words;
     GuestAddr hole_end(0);
     size_t done = 0;

@@ -121,8 +121,9 @@ class File : public RefCounted<File> {
   // file. ENODEV by default. May change what backs the file (a heap buffer becomes a memfd).
   virtual Result<HostMapping> Map(uint64_t offset, uint64_t length, int prot, bool shared);
 
-  // fork: the File that the child's mappings hold instead of this one; null for the same.
-  virtual RefPtr<File> ForkMapping() { return nullptr; }
+  // A mapping of it comes to be from another one, by a fork, a split or a move (vm_ops->open): the File that
+  // it holds instead of this one; null for the same. With the MemoryManager's lock held.
+  virtual RefPtr<File> AnotherMapping() { return nullptr; }
 
   // /dev/zero: a mapping of it is anonymous memory.
   virtual bool maps_as_anonymous() const { return false; }

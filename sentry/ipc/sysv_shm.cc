@@ -83,8 +83,9 @@ Result<Ref<File>> ShmSegment::Attach(uint32_t flags, const Pid& pid) {
   OpenedBy(RefPtr<const Pid>(&pid));
   char name[32];
   snprintf(name, sizeof(name), "/SYSV%08x (deleted)", static_cast<uint32_t>(name_key_));
+  static std::atomic<uint64_t> attaches{0};
   return Ref<File>(MakeRef<ShmFile>(AnonymousPath(Ref<Inode>(inode_), name), flags,
-                                    Ref<ShmSegment>(*this)));
+                                    Ref<ShmSegment>(*this), attaches.fetch_add(1)));
 }
 
 void ShmSegment::OpenedBy(RefPtr<const Pid> pid) {
@@ -144,7 +145,7 @@ void ShmSegment::Orphan() {
 
 ShmSegment::Figures ShmSegment::FiguresLocked() const {
   Figures f = figures_;
-  for (const ShmFile* file : files_) f.attaches += file->ref_count();
+  f.attaches = files_.size();
   return f;
 }
 
@@ -156,8 +157,8 @@ uint64_t ShmSegment::resident() const {
   return static_cast<uint64_t>(st.st_blocks) * 512;
 }
 
-ShmFile::ShmFile(Path path, uint32_t flags, Ref<ShmSegment> segment)
-    : File(std::move(path), flags), segment_(std::move(segment)) {
+ShmFile::ShmFile(Path path, uint32_t flags, Ref<ShmSegment> segment, uint64_t attach)
+    : File(std::move(path), flags), segment_(std::move(segment)), attach_(attach) {
   segment_->AddFile(*this);
 }
 
@@ -167,10 +168,10 @@ Result<HostMapping> ShmFile::Map(uint64_t offset, uint64_t, int, bool) {
   return HostMapping{segment_->memory(), offset};
 }
 
-// By the parent, whose number it leaves.
-RefPtr<File> ShmFile::ForkMapping() {
+// A fork's by the parent, whose number it leaves.
+RefPtr<File> ShmFile::AnotherMapping() {
   segment_->OpenedBy(CurrentPid());
-  return MakeRef<ShmFile>(path(), flags(), segment_);
+  return MakeRef<ShmFile>(path(), flags(), segment_, attach_);
 }
 
 }  // namespace ringwall

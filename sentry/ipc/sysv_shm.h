@@ -1,5 +1,5 @@
-// System V shared memory (ipc/shm.c). A segment's bytes are a memory file that stubs map; each shmat
-// makes a File of its own, whose references are the mappings that count in shm_nattch.
+// System V shared memory (ipc/shm.c). A segment's bytes are a memory file that stubs map; each mapping
+// has a File of its own, as each counts in shm_nattch and tells the segment when it comes and goes.
 #ifndef RINGWALL_SENTRY_IPC_SYSV_SHM_H_
 #define RINGWALL_SENTRY_IPC_SYSV_SHM_H_
 
@@ -69,10 +69,10 @@ class ShmSegment final : public IpcObject {
   std::set<ShmFile*> files_ GUARDED_BY(mu);
 };
 
-// What a mapping made by shmat holds.
+// What a mapping made by shmat, or a piece of one, holds.
 class ShmFile final : public File {
  public:
-  ShmFile(Path path, uint32_t flags, Ref<ShmSegment> segment);
+  ShmFile(Path path, uint32_t flags, Ref<ShmSegment> segment, uint64_t attach);
   ~ShmFile() override;
   // Null when `file` is none.
   static ShmFile* From(File& file) {
@@ -80,12 +80,14 @@ class ShmFile final : public File {
   }
   const void* kind() const override { return &kKind; }
   Result<HostMapping> Map(uint64_t offset, uint64_t length, int prot, bool shared) override;
-  RefPtr<File> ForkMapping() override;
-  ShmSegment& segment() { return *segment_; }
+  RefPtr<File> AnotherMapping() override;
+  // Whether one shmat made both.
+  bool IsOfAttachOf(const ShmFile& other) const { return attach_ == other.attach_; }
 
  private:
   static constexpr char kKind = 0;
   const Ref<ShmSegment> segment_;
+  const uint64_t attach_;  // a number of the shmat that it is of
 };
 
 }  // namespace ringwall

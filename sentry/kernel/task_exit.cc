@@ -100,6 +100,8 @@ void Task::ReleaseMm(bool keeps_stub) {
     final_rusage_.stime_ns += system;
   }
   context.reset();
+  // Here and now, not once those who look at it are done: the next waitpid must find its segments detached.
+  if (last) mm->LetGo();
   mm.reset();
   if (RefPtr<Task> parent = std::move(vfork_parent_)) {
     vfork_done_.store(true, std::memory_order_release);

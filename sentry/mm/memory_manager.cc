@@ -101,12 +101,9 @@ Result<Ref<MemoryManager>> MemoryManager::Fork() {
       any_locked |= vma.locked;
     }
     for (const GuestRange range : skipped) child->vmas_.Remove(range, &dropped);
-    std::map<File*, RefPtr<File>> own;
     for (auto& [end, vma] : child->vmas_) {
       if (!vma.file) continue;
-      auto [it, fresh] = own.try_emplace(vma.file.get());
-      if (fresh) it->second = vma.file->ForkMapping();
-      if (it->second) vma.file = it->second;
+      if (RefPtr<File> own = vma.file->AnotherMapping()) vma.file = std::move(own);
     }
     if (any_locked) {
       child->vmas_.Change({GuestAddr(0), GuestAddr(~kPageMask)},
@@ -122,6 +119,14 @@ Result<Ref<MemoryManager>> MemoryManager::Fork() {
   child->set_dumpable(dumpable());
   child->InheritFlags(*this);
   return child;
+}
+
+void MemoryManager::LetGo() {
+  VmaTree::Dropped dropped;  // outside the lock
+  RefPtr<File> executable;
+  MutexLock lock(mu_);
+  vmas_.Remove({GuestAddr(0), GuestAddr(~kPageMask)}, &dropped);
+  std::swap(executable, executable_);
 }
 
 GuestAddr MemoryManager::Brk(GuestAddr addr, const MemoryLimits& limits) {

@@ -70,6 +70,9 @@ class MemoryManager : public RefCounted<MemoryManager> {
 
   // How many tasks live in it (mm_users); kept by the kernel.
   std::atomic<int> users{0};
+  // The last of them is gone (exit_mmap): lets go of what is mapped, whoever still looks at this.
+  // Preconditions: nothing runs in it; the caller holds no lock that a file's last close may take.
+  void LetGo() EXCLUDES(mu_);
 
   // --- System calls, with Linux's checks, address choice (top-down below the stack, ASLR) and
   // errnos. Lengths and addresses come unchecked from the guest.

@@ -18,14 +18,16 @@ GuestRange Intersect(GuestRange a, GuestRange b) {
 
 }  // namespace
 
+bool Vma::IsLike(const Vma& other) const {
+  return prot == other.prot && max_prot == other.max_prot && shared == other.shared &&
+         grows_down == other.grows_down && locked == other.locked && lock_on_fault == other.lock_on_fault &&
+         dont_fork == other.dont_fork && wipe_on_fork == other.wipe_on_fork && dont_dump == other.dont_dump &&
+         sealed == other.sealed && policy_mode == other.policy_mode && policy_nodes == other.policy_nodes &&
+         name == other.name && file == other.file;
+}
+
 bool Vma::CanMerge(const Vma& next) const {
-  if (range.end != next.range.start || prot != next.prot || max_prot != next.max_prot ||
-      shared != next.shared || grows_down != next.grows_down || locked != next.locked ||
-      lock_on_fault != next.lock_on_fault || dont_fork != next.dont_fork ||
-      wipe_on_fork != next.wipe_on_fork || dont_dump != next.dont_dump || sealed != next.sealed ||
-      policy_mode != next.policy_mode || policy_nodes != next.policy_nodes || name != next.name || !(file == next.file)) {
-    return false;
-  }
+  if (range.end != next.range.start || !IsLike(next)) return false;
   if (!file) return true;
   return offset + range.size() == next.offset && host.host_fd == next.host.host_fd &&
          host.offset + range.size() == next.host.offset;
@@ -97,6 +99,9 @@ void VmaTree::SplitAt(GuestAddr at) {
   high.range.start = at;
   high.offset += delta;
   high.host.offset += delta;
+  if (high.file) {
+    if (RefPtr<File> own = high.file->AnotherMapping()) high.file = std::move(own);
+  }
   vmas_.emplace_hint(it, at, std::move(low));
 }
 

@@ -47,6 +47,8 @@ struct Vma {
     if (!grows_down) return range.start;
     return range.start.value() < kStackGuardGap ? GuestAddr(0) : range.start - kStackGuardGap;
   }
+  // Whether all but its range and what is there is the same.
+  bool IsLike(const Vma& other) const;
   // Whether `next` continues this vma in all but its range.
   bool CanMerge(const Vma& next) const;
 };
@@ -85,12 +87,17 @@ class VmaTree {
   void Insert(Vma vma);
   // Takes everything in `range` out.
   void Remove(GuestRange range, Dropped* dropped);
-  // Calls f(Vma&) on every vma in `range`, cut to it, and merges what has become alike. f must not
-  // change the range.
+  // Calls f(Vma&) on every vma in `range`, cut to it where that changes it, and merges what has become
+  // alike. f must not change the range, and sets what it sets whatever was there.
   template <typename F>
   void Change(GuestRange range, F&& f) {
-    SplitAt(range.start);
-    SplitAt(range.end);
+    for (const GuestAddr edge : {range.start, range.end}) {
+      const Vma* const there = Find(edge);
+      if (there == nullptr) continue;
+      Vma changed = *there;
+      f(changed);
+      if (!changed.IsLike(*there)) SplitAt(edge);
+    }
     for (auto it = FindFrom(range.start); it != vmas_.end() && it->second.range.start < range.end;
          ++it) {
       Account(it->second, -1);

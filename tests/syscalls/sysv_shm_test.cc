@@ -212,6 +212,80 @@ TEST_F(ShmTest, ExecDetaches) {
   EXPECT_OK(shmdt(at));
 }
 
+// Whoever still looks at the memory of a process that has ended keeps none of it attached.
+TEST_F(ShmTest, ProcessesThatAreLookedAtDetachToo) {
+  const int id = Make(kPage);
+  void* at = shmat(id, nullptr, 0);
+  Pipe go;
+  const pid_t child = fork();
+  if (child == 0) {
+    char byte;
+    _exit(read(go.reader.get(), &byte, 1) == 1 ? 0 : 1);
+  }
+  const std::string proc = "/proc/" + std::to_string(child);
+  Fd mem(open((proc + "/mem").c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_OK(mem.get());
+  Fd pagemap(open((proc + "/pagemap").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_OK(pagemap.get());
+  char byte = 1;
+  EXPECT_EQ(pread(mem.get(), &byte, 1, reinterpret_cast<off_t>(at)), 1);
+  EXPECT_EQ(write(go.writer.get(), "x", 1), 1);
+  int status;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(Exited(status));
+  const shmid_ds ds = Stat(id);
+  EXPECT_EQ(ds.shm_nattch, 1u);
+  EXPECT_EQ(ds.shm_lpid, child);
+  EXPECT_NE(ds.shm_dtime, 0);
+  EXPECT_EQ(pread(mem.get(), &byte, 1, reinterpret_cast<off_t>(at)), 0);
+  EXPECT_EQ(pwrite(mem.get(), &byte, 1, reinterpret_cast<off_t>(at)), 0);
+  uint64_t word;
+  EXPECT_EQ(pread(pagemap.get(), &word, 8, static_cast<off_t>(reinterpret_cast<uintptr_t>(at) / kPage * 8)), 0);
+  EXPECT_OK(shmdt(at));
+}
+
+// Each piece of a mapping counts (shm_open, shm_close), and pieces stay so once they are alike again.
+TEST_F(ShmTest, EachPieceOfAMappingCounts) {
+  const int id = Make(16 * kPage);
+  char* at = static_cast<char*>(shmat(id, nullptr, 0));
+  ASSERT_NE(at, kFailed);
+  const auto attached = [&] { return Stat(id).shm_nattch; };
+  EXPECT_OK(mprotect(at + kPage, kPage, PROT_READ | PROT_WRITE));
+  EXPECT_EQ(attached(), 1u);
+  EXPECT_OK(mprotect(at + kPage, kPage, PROT_READ));
+  EXPECT_EQ(attached(), 3u);
+  EXPECT_OK(mprotect(at + kPage, kPage, PROT_READ | PROT_WRITE));
+  EXPECT_EQ(attached(), 3u);
+  EXPECT_EQ(Stat(id).shm_dtime, 0);
+  // A child takes the pieces over; what it does is its own.
+  const pid_t child = fork();
+  if (child == 0) _exit(attached() == 6 && munmap(at + 8 * kPage, kPage) == 0 && attached() == 7 ? 0 : 1);
+  int status;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(Exited(status));
+  EXPECT_EQ(Stat(id).shm_lpid, child);
+  EXPECT_OK(munmap(at + 8 * kPage, kPage));
+  EXPECT_EQ(attached(), 4u);
+  EXPECT_EQ(Stat(id).shm_lpid, getpid());
+  EXPECT_NE(Stat(id).shm_dtime, 0);
+  void* room = mmap(nullptr, 2 * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  char* moved = static_cast<char*>(mremap(at + 12 * kPage, 2 * kPage, 2 * kPage, MREMAP_MAYMOVE | MREMAP_FIXED, room));
+  ASSERT_EQ(moved, room);
+  EXPECT_EQ(attached(), 6u);
+  void* twice = mremap(moved, 0, kPage, MREMAP_MAYMOVE);
+  ASSERT_NE(twice, kFailed);
+  EXPECT_EQ(attached(), 7u);
+  EXPECT_OK(madvise(at + 3 * kPage, kPage, MADV_DONTFORK));
+  EXPECT_EQ(attached(), 9u);
+  EXPECT_OK(madvise(at + 3 * kPage, kPage, MADV_DONTNEED));
+  EXPECT_EQ(attached(), 9u);
+  EXPECT_OK(shmdt(at));
+  EXPECT_EQ(attached(), 2u);
+  EXPECT_OK(munmap(moved, 2 * kPage));
+  EXPECT_OK(munmap(twice, kPage));
+  EXPECT_EQ(attached(), 0u);
+}
+
 TEST_F(ShmTest, SetAndLock) {
   const int id = Make(kPage);
   shmid_ds ds = Stat(id);
