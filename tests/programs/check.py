@@ -6,7 +6,8 @@ needs:   # needs: git make          (commands; the test is skipped without them)
          # if: python3 -c 'import test.test_socket'   (skipped where this fails)
          # fixture: gcc -o $FIXTURE/prog $SRC/prog.c   (made once, natively, seen inside)
          # verdict: its own                            (a suite that judges itself)
-Without --runsc it runs natively twice, which proves that the script itself is steady. A suite that judges
+Without --runsc it runs natively twice, which proves that the script itself is steady. What differs is run
+natively up to twice more, never again inside, and must be what one of these runs was. A suite that judges
 itself runs once and in one place only: nothing is compared, its status must be 0.
 """
 
@@ -136,7 +137,11 @@ def main():
         print(f"natively:\n{native[-2000:]}\n{native_err[-1000:]}\nnot ok {name} (natively)")
         return 1
     other, other_err = run(prefix, args.script, fixture, 180)
-    if other != native:
+    # The host itself may have been late with something once: what it does in another run counts as well.
+    told = [native]
+    while other not in told and len(told) < 3:
+        told.append(run([], args.script, fixture, 100)[0])
+    if other not in told:
         print(f"{difference(native, other)}\nstderr: {other_err[-1500:]}\nnot ok {name}")
         return 1
     print(f"ok {name}")
