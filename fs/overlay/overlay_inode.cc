@@ -153,6 +153,15 @@ class OverlayLowerFile final : public File {
     File* file = TRY(Current());
     return file->Map(offset, length, prot, shared);
   }
+  // Mappings may be of either: each knows its own.
+  bool Fault(const HostMapping& byte) override {
+    File* const upper = upper_.load(std::memory_order_acquire);
+    return lower_->Fault(byte) || (upper != nullptr && upper->Fault(byte));
+  }
+  bool LacksMemory() const override {
+    const File* const upper = upper_.load(std::memory_order_acquire);
+    return lower_->LacksMemory() || (upper != nullptr && upper->LacksMemory());
+  }
   Result<void> Fsync(bool data_only) override {
     File* file = TRY(Current());
     return file->Fsync(data_only);

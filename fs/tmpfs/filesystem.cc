@@ -1,6 +1,7 @@
 #include <linux/fs.h>
 #include <sys/xattr.h>
 
+#include <bit>
 #include <charconv>
 
 #include "fs/tmpfs/inodes.h"
@@ -158,11 +159,27 @@ void TmpfsFileSystem::OnLastUnmount() {
 
 bool TmpfsFileSystem::Charge(uint64_t pages) {
   const uint64_t limit = size_.load() / kPage;
-  const uint64_t used = used_pages_.fetch_add(pages, std::memory_order_relaxed);
-  const bool fits = limit == 0 || used + pages <= limit || pages == 0;
+  const uint64_t used = used_pages_.fetch_add(pages, std::memory_order_relaxed) + pages;
+  // Mappings are looked at only where all that they may have written would not fit.
+  const bool fits = limit == 0 || pages == 0 || used + mapped_.seen.load() + mapped_.room.load() <= limit ||
+                    used + FileMemory::LookAt(mapped_) <= limit;
   if (fits && (options_.store || FileMemory::Charge(pages))) return true;
   used_pages_.fetch_sub(pages, std::memory_order_relaxed);
   return false;
+}
+
+uint64_t TmpfsFileSystem::ChargeUpTo(uint64_t pages) {
+  if (pages == 0 || Charge(pages)) return pages;
+  uint64_t got = 0;
+  for (uint64_t step = std::bit_floor(pages); step != 0; step /= 2) {
+    if (got + step <= pages && Charge(step)) got += step;
+  }
+  return got;
+}
+
+uint64_t TmpfsFileSystem::LeftPages() const {
+  const uint64_t limit = size_.load() / kPage, used = used_pages();
+  return used < limit ? limit - used : 0;
 }
 
 void TmpfsFileSystem::Uncharge(uint64_t pages) {
@@ -245,6 +262,7 @@ Result<Attr> TmpfsInode::GetAttr() {
   a.nlink = nlink();
   a.rdev = rdev_;
   a.btime = btime_;
+  FillSize(&a);  // and learns of mappings' writes
   {
     MutexLock lock(attr_mu_);
     a.mode = mode_;
@@ -254,7 +272,6 @@ Result<Attr> TmpfsInode::GetAttr() {
     a.mtime = mtime_;
     a.ctime = ctime_;
   }
-  FillSize(&a);
   return a;
 }
 
@@ -281,10 +298,11 @@ void TmpfsInode::TouchCtime() {
   ctime_ = now;
 }
 
-void TmpfsInode::TouchMtime() {
-  const Timespec now = CurrentTime();
+void TmpfsInode::TouchMtime() { SetMtime(CurrentTime()); }
+
+void TmpfsInode::SetMtime(Timespec time) {
   MutexLock lock(attr_mu_);
-  mtime_ = ctime_ = now;
+  mtime_ = ctime_ = time;
 }
 
 void TmpfsInode::Accessed(const File& file) {

@@ -105,6 +105,11 @@ class TmpfsRegular final : public TmpfsInode {
   Result<size_t> Write(IoSrc& src, uint64_t* pos, bool append);
   Result<int64_t> SeekHole(int64_t offset, int whence);
   Result<HostMapping> Map(bool may_write);
+  // File::Fault.
+  bool Fault(const HostMapping& byte);
+  bool LacksMemory() const {
+    return host_fd() >= 0 && host_size_.load(std::memory_order_relaxed) < size_.load(std::memory_order_relaxed);
+  }
   Result<void> Fallocate(int mode, uint64_t offset, uint64_t length);
   Result<void> Set(const SetAttr& set) override;
   // F_SEAL_*. Files that have a name elsewhere are sealed against seals.
@@ -126,7 +131,20 @@ class TmpfsRegular final : public TmpfsInode {
   Result<void> ToMemfdLocked() REQUIRES(data_mu_);
   Result<size_t> WriteHeapLocked(IoSrc& src, uint64_t pos) REQUIRES(data_mu_);
   Result<size_t> WriteMemfdLocked(IoSrc& src, uint64_t pos) REQUIRES(data_mu_);
-  void RechargeLocked() REQUIRES(data_mu_);
+  // Asks the host what is there now. Not `ours`: a change of its mtime is a mapping's.
+  void LookLocked(bool ours) REQUIRES(data_mu_);
+  void RechargeLocked() REQUIRES(data_mu_) { LookLocked(true); }
+  // Up to where the host's file reaches when this one has `size` bytes.
+  uint64_t HostSizeLocked(uint64_t size) const REQUIRES(data_mu_) {
+    return tmpfs().bounded() && granted_ * 4096 < size ? granted_ * 4096 : size;
+  }
+  // Lets the host's file reach to this page. ENOSPC, ENOMEM.
+  Result<void> GrantLocked(uint64_t end_page) REQUIRES(data_mu_);
+  // The end of the longest run of pages from `first` on, at most to `end`, of which no more than *fresh
+  // are not there; *fresh becomes what is left of it.
+  uint64_t ReachLocked(uint64_t first, uint64_t end, uint64_t* fresh) const REQUIRES(data_mu_);
+  // Pages up to which all are there.
+  uint64_t PresentLocked() const REQUIRES(data_mu_);
   // The size or charged_ has changed: for those who watch what mappings write.
   void NoteMappedLocked() REQUIRES(data_mu_);
 
@@ -139,7 +157,13 @@ class TmpfsRegular final : public TmpfsInode {
   // The first pages, all of them there: writes inside and right behind need no look at the host's
   // count.
   uint64_t dense_ GUARDED_BY(data_mu_) = 0;
+  // A fault of a page behind the host's end of file is told to us, and no other is. So where a limit of
+  // the file system holds, the host's file ends at this page until a fault asks for more (Fault).
+  uint64_t granted_ GUARDED_BY(data_mu_) = 0;
+  // Of memfd_; less than size_ only so. Changed with the lock held.
+  std::atomic<uint64_t> host_size_{0};
   bool written_by_mapping_ GUARDED_BY(data_mu_) = false;
+  Timespec host_mtime_ GUARDED_BY(data_mu_);  // at the last look; the host sets it as Linux does
   MappedMemory mapped_ GUARDED_BY(data_mu_);  // once a mapping may write, unless there is a store
   uint32_t seals_ GUARDED_BY(data_mu_) = 1;  // F_SEAL_SEAL
 };

@@ -63,6 +63,8 @@ class TmpfsFile final : public File {
     regular().Accessed(*this);
     return mapping;
   }
+  bool Fault(const HostMapping& byte) override { return regular().Fault(byte); }
+  bool LacksMemory() const override { return static_cast<const TmpfsRegular&>(inode()).LacksMemory(); }
   Result<void> Fallocate(int mode, uint64_t offset, uint64_t length) override {
     return regular().Fallocate(mode, offset, length);
   }
@@ -104,9 +106,12 @@ TmpfsRegular::~TmpfsRegular() {
 }
 
 // What the host has allocated for the memfd is what is used.
-void TmpfsRegular::RechargeLocked() {
+void TmpfsRegular::LookLocked(bool ours) {
   struct stat st;
   if (fstat(memfd_.get(), &st) != 0) return;
+  const Timespec mtime{st.st_mtim.tv_sec, st.st_mtim.tv_nsec};
+  if (!ours && mtime != host_mtime_) SetMtime(mtime);
+  host_mtime_ = mtime;
   const uint64_t pages = static_cast<uint64_t>(st.st_blocks) * 512 / kPage;
   tmpfs().Recharge(charged_, pages);
   charged_ = pages;
@@ -114,12 +119,13 @@ void TmpfsRegular::RechargeLocked() {
 }
 
 void TmpfsRegular::NoteMappedLocked() {
-  if (mapped_.valid()) mapped_.Update(Pages(size_.load(std::memory_order_relaxed)), charged_);
+  if (!mapped_.valid()) return;
+  mapped_.Update(Pages(host_size_.load()), charged_);
 }
 
 void TmpfsRegular::FillSize(Attr* attr) {
   MutexLock lock(data_mu_);
-  if (written_by_mapping_) RechargeLocked();
+  if (written_by_mapping_) LookLocked(false);
   attr->size = size_.load(std::memory_order_relaxed);
   attr->blocks = charged_ * (kPage / 512);
 }
@@ -142,10 +148,65 @@ Result<void> TmpfsRegular::ToMemfdLocked() {
     done += static_cast<size_t>(n);
   }
   memfd_ = std::move(fd);
+  host_size_ = done;
   fd_.store(memfd_.get(), std::memory_order_release);
   std::string().swap(heap_);
-  dense_ = charged_;
+  dense_ = granted_ = charged_;
   return {};
+}
+
+Result<void> TmpfsRegular::GrantLocked(uint64_t end_page) {
+  if (end_page <= granted_) return {};
+  granted_ = end_page;
+  const uint64_t size = HostSizeLocked(size_.load(std::memory_order_relaxed));
+  if (size <= host_size_) return {};
+  if (ftruncate(memfd_.get(), static_cast<off_t>(size)) != 0) return Errno(errno);
+  host_size_ = size;
+  NoteMappedLocked();
+  return {};
+}
+
+uint64_t TmpfsRegular::ReachLocked(uint64_t first, uint64_t end, uint64_t* fresh) const {
+  const int fd = memfd_.get();
+  const auto seek = [&](uint64_t page, int whence) {
+    const off_t at = lseek(fd, static_cast<off_t>(page * kPage), whence);
+    return at < 0 ? end : std::min(end, Pages(static_cast<uint64_t>(at)));
+  };
+  const uint64_t present = std::clamp(PresentLocked(), first, end);
+  for (uint64_t at = present; at < end;) {
+    const uint64_t data = seek(at, SEEK_DATA);
+    if (data - at > *fresh) return at + std::exchange(*fresh, 0);
+    *fresh -= data - at;
+    at = data < end ? seek(data, SEEK_HOLE) : end;
+  }
+  return end;
+}
+
+uint64_t TmpfsRegular::PresentLocked() const {
+  if (!written_by_mapping_) return dense_;
+  // MADV_REMOVE makes holes anywhere.
+  const uint64_t pages = Pages(size_.load(std::memory_order_relaxed));
+  return charged_ >= pages ? pages : 0;
+}
+
+bool TmpfsRegular::Fault(const HostMapping& byte) {
+  constexpr uint64_t kShare = 64;  // of what is left goes unseen
+  MutexLock lock(data_mu_);
+  const uint64_t page = byte.offset / kPage;
+  if (!memfd_.valid() || byte.host_fd != memfd_.get() || page >= Pages(size_.load(std::memory_order_relaxed))) return false;
+  LookLocked(false);
+  if (page >= granted_) {
+    if (!tmpfs().Charge(1)) return false;
+    charged_++;
+    const uint64_t ahead = tmpfs().bounded() ? tmpfs().LeftPages() / kShare : UINT64_MAX / kPage - page - 1;
+    if (!GrantLocked(page + 1 + ahead).ok()) return false;
+  }
+  // Another thread may have been here first: then this changes nothing.
+  const int r = RetryEintr([&] {
+    return fallocate(memfd_.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(page * kPage), kPage);
+  });
+  RechargeLocked();
+  return r == 0 && page * kPage < host_size_;
 }
 
 Result<size_t> TmpfsRegular::Read(IoDst& dst, uint64_t pos) {
@@ -168,13 +229,21 @@ Result<size_t> TmpfsRegular::Read(IoDst& dst, uint64_t pos) {
     const ssize_t n = RetryEintr([&] {
       return pread(fd, buffer.data(), buffer.size(), static_cast<off_t>(pos + done));
     });
-    const Result<size_t> moved = dst.Commit(n > 0 ? static_cast<size_t>(n) : 0);
+    size_t got = n > 0 ? static_cast<size_t>(n) : 0;
+    if (n >= 0 && got < buffer.size()) {
+      // The host's file may end before this one, and this one may have become shorter.
+      const uint64_t end = size_.load(std::memory_order_acquire), at = pos + done + got;
+      const size_t zeros = end > at ? std::min<uint64_t>(end - at, buffer.size() - got) : 0;
+      std::ranges::fill(buffer.subspan(got, zeros), std::byte{});
+      got += zeros;
+    }
+    const Result<size_t> moved = dst.Commit(got);
     if (!moved.ok()) {
       if (done != 0) break;
       return moved.error();
     }
     done += *moved;
-    if (n <= 0 || *moved < static_cast<size_t>(n)) break;
+    if (got == 0 || *moved < got) break;
   }
   return done;
 }
@@ -188,13 +257,14 @@ uint64_t TmpfsRegular::DenseFrom(uint64_t pos, uint64_t want) const {
 }
 
 Result<size_t> TmpfsRegular::WriteHeapLocked(IoSrc& src, uint64_t pos) {
-  const size_t count = src.remaining();
+  size_t count = src.remaining();
   const size_t old_size = heap_.size();
   if (pos + count > old_size) {
     const uint64_t pages = Pages(pos + count);
+    if (pages > charged_) charged_ += tmpfs().ChargeUpTo(pages - charged_);
     if (pages > charged_) {
-      if (!tmpfs().Charge(pages - charged_)) return Errno(ENOSPC);
-      charged_ = pages;
+      if (charged_ * kPage <= pos) return Errno(ENOSPC);
+      count = charged_ * kPage - pos;
     }
     // Grows in steps, so that a file written byte by byte is not copied byte by byte.
     if (pos + count > heap_.capacity()) {
@@ -222,16 +292,23 @@ Result<size_t> TmpfsRegular::WriteMemfdLocked(IoSrc& src, uint64_t pos) {
   // Charged before they are written, so that the limit holds. Outside the dense part some may be
   // there already: the host's count corrects that afterwards.
   const bool dense = first <= dense_ && !written_by_mapping_ && charged_ == dense_;
-  uint64_t extra = end_page > std::max(first, dense_) ? end_page - std::max(first, dense_) : 0;
+  const uint64_t present = std::max(first, PresentLocked());
+  uint64_t extra = end_page > present ? end_page - present : 0;
   if (!tmpfs().Charge(extra)) {
     // As much as fits.
     if (!dense) RechargeLocked();
-    while (extra > 0 && !tmpfs().Charge(extra)) extra /= 2;
-    const uint64_t room = (std::max(first, dense_) + extra) * kPage;
-    if (room <= pos) return Errno(ENOSPC);
-    count = std::min(count, room - pos);
+    uint64_t missing = UINT64_MAX;
+    ReachLocked(first, end_page, &missing);
+    uint64_t fresh = extra = tmpfs().ChargeUpTo(UINT64_MAX - missing);
+    const uint64_t room = ReachLocked(first, end_page, &fresh) * kPage;
+    count = room > pos ? std::min(count, room - pos) : 0;
   }
   charged_ += extra;
+  if (count == 0) {
+    RechargeLocked();
+    return Errno(ENOSPC);
+  }
+  TRY(GrantLocked(Pages(pos + count)));
   const int fd = memfd_.get();
   size_t done = 0;
   int error = 0;
@@ -249,6 +326,7 @@ Result<size_t> TmpfsRegular::WriteMemfdLocked(IoSrc& src, uint64_t pos) {
     if (n < 0 || static_cast<size_t>(n) < bytes->size()) break;
   }
   const uint64_t size = size_.load(std::memory_order_relaxed);
+  if (done != 0) host_size_ = std::max(host_size_.load(), pos + done);
   if (done != 0 && pos + done > size) {
     size_.store(pos + done, std::memory_order_release);
     NoteMappedLocked();
@@ -295,12 +373,14 @@ Result<void> TmpfsRegular::Resize(uint64_t size) {
   if (size > old_size && (seals_ & F_SEAL_GROW) != 0) return Errno(EPERM);
   if (!memfd_.valid() && Pages(size) > Pages(old_size)) TRY(ToMemfdLocked());
   if (memfd_.valid()) {
-    if (ftruncate(memfd_.get(), static_cast<off_t>(size)) != 0) return Errno(errno);
+    granted_ = std::min(granted_, Pages(size));
+    // What mappings have written while there was no limit stays.
+    const uint64_t host_size = std::max(HostSizeLocked(size), std::min(host_size_.load(), size));
+    if (ftruncate(memfd_.get(), static_cast<off_t>(host_size)) != 0) return Errno(errno);
+    host_size_ = host_size;
     size_.store(size, std::memory_order_release);
-    if (size < old_size) {
-      dense_ = std::min(dense_, Pages(size));
-      RechargeLocked();
-    }
+    dense_ = std::min(dense_, Pages(size));
+    if (size < old_size || written_by_mapping_) RechargeLocked();
     NoteMappedLocked();
     return {};
   }
@@ -318,8 +398,10 @@ Result<int64_t> TmpfsRegular::SeekHole(int64_t offset, int whence) {
   if (offset < 0 || offset >= size) return Errno(ENXIO);
   if (!memfd_.valid()) return whence == SEEK_DATA ? offset : size;
   const off_t at = lseek(memfd_.get(), offset, whence);
-  if (at < 0) return Errno(errno);
-  return int64_t{at};
+  if (at >= 0) return int64_t{at};
+  // Behind the host's end of file is nothing but a hole.
+  if (errno == ENXIO && whence == SEEK_HOLE) return offset;
+  return Errno(errno);
 }
 
 Result<HostMapping> TmpfsRegular::Map(bool may_write) {
@@ -327,13 +409,14 @@ Result<HostMapping> TmpfsRegular::Map(bool may_write) {
   if (may_write && (seals_ & kSealsWrites) != 0) return Errno(EPERM);
   TRY(ToMemfdLocked());
   // The file may lie past the end of the heap's last write only by what ftruncate made.
-  if (may_write) {
+  // Holes that are looked at are filled, too, so those who only read count where there is a limit.
+  if (may_write || tmpfs().bounded()) {
+    if (!written_by_mapping_) RechargeLocked();
     written_by_mapping_ = true;
     if (mapped_.valid()) {
       TRY(mapped_.MayMap());
     } else if (!tmpfs().store()) {
-      mapped_ = TRY(MappedMemory::Create(memfd_.get(),
-                                         Pages(size_.load(std::memory_order_relaxed)), charged_));
+      mapped_ = TRY(MappedMemory::Create(memfd_.get(), Pages(host_size_.load()), charged_, tmpfs().mapped_group()));
     }
   }
   return HostMapping{memfd_.get(), 0};
@@ -343,6 +426,11 @@ Result<void> TmpfsRegular::Set(const SetAttr& set) {
   if (set.mode && (seals() & kSealExec) != 0) {
     const Attr attr = TRY(GetAttr());
     if (((attr.mode ^ *set.mode) & 0111) != 0) return Errno(EPERM);
+  }
+  {
+    // What mappings wrote came before this.
+    MutexLock lock(data_mu_);
+    if (written_by_mapping_) LookLocked(false);
   }
   return TmpfsInode::Set(set);
 }
@@ -390,12 +478,14 @@ Result<void> TmpfsRegular::Fallocate(int mode, uint64_t offset, uint64_t length)
           offset + length > size_.load(std::memory_order_relaxed)) {
         return Errno(EPERM);
       }
-      // Refused before the host's memory is taken. Pages that are there already count twice here.
+      // Refused before the host's memory is taken.
       RechargeLocked();
-      const uint64_t pages = Pages(offset + length) - offset / kPage;
-      const uint64_t fresh = pages > charged_ ? pages - charged_ : 0;
+      uint64_t missing = UINT64_MAX;
+      ReachLocked(offset / kPage, Pages(offset + length), &missing);
+      const uint64_t fresh = UINT64_MAX - missing;
       if (!tmpfs().Charge(fresh)) return Errno(ENOSPC);
       charged_ += fresh;
+      TRY(GrantLocked(Pages(offset + length)));
     }
     const int fd = memfd_.get();
     const int r = RetryEintr([&] {
@@ -404,9 +494,13 @@ Result<void> TmpfsRegular::Fallocate(int mode, uint64_t offset, uint64_t length)
     const int error = r != 0 ? errno : 0;
     RechargeLocked();
     if (error != 0) return Errno(error);
+    if ((mode & FALLOC_FL_PUNCH_HOLE) == 0 && offset / kPage <= dense_) {
+      dense_ = std::max(dense_, Pages(offset + length));
+    }
     if (!(mode & (FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE)) &&
         offset + length > size_.load(std::memory_order_relaxed)) {
       size_.store(offset + length, std::memory_order_release);
+      host_size_ = offset + length;
       NoteMappedLocked();
     }
   }

@@ -16,6 +16,7 @@
 
 #include "fs/vfs/file.h"
 #include "fs/vfs/inode.h"
+#include "sentry/base/file_memory.h"
 #include "sentry/base/mutex.h"
 #include "sentry/base/ref.h"
 #include "sentry/base/unique_fd.h"
@@ -61,6 +62,8 @@ class TmpfsFileSystem final : public FileSystem {
 
   // Pages of file contents. False when its own limit or the sandbox's (FileMemory) does not allow it.
   bool Charge(uint64_t pages);
+  // As many of them as fit.
+  uint64_t ChargeUpTo(uint64_t pages);
   void Uncharge(uint64_t pages);
   // Corrects what was charged to what the host says is there; may go beyond the limit.
   void Recharge(uint64_t was, uint64_t is);
@@ -68,7 +71,15 @@ class TmpfsFileSystem final : public FileSystem {
   void UnchargeInode() { inodes_.fetch_sub(1, std::memory_order_relaxed); }
   uint64_t NextIno() { return next_ino_.fetch_add(1, std::memory_order_relaxed); }
   const RefPtr<TmpfsStore>& store() const { return options_.store; }
-  uint64_t used_pages() const { return used_pages_.load(std::memory_order_relaxed); }
+  // With what mappings have written, for which the host is asked.
+  uint64_t used_pages() const {
+    return used_pages_.load(std::memory_order_relaxed) + FileMemory::LookAt(mapped_);
+  }
+  // Whether mappings must not write what they like: a size of its own, in memory.
+  bool bounded() const { return size_.load(std::memory_order_relaxed) != 0 && !options_.store; }
+  // Pages up to its own limit. Preconditions: bounded().
+  uint64_t LeftPages() const;
+  FileMemory::Group* mapped_group() { return bounded() ? &mapped_ : nullptr; }
 
   Mutex<LockClass::kInode>& tree_lock() ABSL_LOCK_RETURNED(tree_mu_) { return tree_mu_; }
 
@@ -80,6 +91,7 @@ class TmpfsFileSystem final : public FileSystem {
   const TmpfsOptions options_;  // as made
   std::atomic<uint64_t> size_, nr_inodes_;  // a remount changes them
   std::atomic<uint64_t> used_pages_{0};
+  FileMemory::Group mapped_;
   std::atomic<uint64_t> inodes_{0};
   std::atomic<uint64_t> next_ino_{1};
   Mutex<LockClass::kInode> tree_mu_;
@@ -118,6 +130,7 @@ class TmpfsInode : public Inode {
   // What the kinds add to the attributes.
   virtual void FillSize(Attr* attr) = 0;
   virtual Result<void> Resize(uint64_t size);
+  void SetMtime(Timespec time);  // and ctime
 
  private:
   TmpfsFileSystem& tmpfs_;  // held by Inode

@@ -91,7 +91,9 @@ TEST_F(TmpfsTest, TheSizeLimitIsKept) {
   Mount({.size = 64 << 10});
   Ref<File> f = Open("f");
   EXPECT_EQ(*Write(*f, 0, std::string(60 << 10, 'x')), size_t{60} << 10);
-  EXPECT_EQ(Write(*Open("g"), 0, std::string(8 << 10, 'x')).error_value(), ENOSPC);
+  // As much as fits.
+  EXPECT_EQ(*Write(*Open("g"), 0, std::string(8 << 10, 'x')), size_t{4} << 10);
+  ASSERT_TRUE(Vfs::Unlink(walk(), "g").ok());
   EXPECT_EQ(*Write(*f, 60 << 10, std::string(100 << 10, 'x')), size_t{4} << 10);
   EXPECT_EQ(Write(*f, 64 << 10, "x").error_value(), ENOSPC);
   EXPECT_TRUE(Write(*f, 5, "still").ok());

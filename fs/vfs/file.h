@@ -121,6 +121,15 @@ class File : public RefCounted<File> {
   // file. ENODEV by default. May change what backs the file (a heap buffer becomes a memfd).
   virtual Result<HostMapping> Map(uint64_t offset, uint64_t length, int prot, bool shared);
 
+  // A guest touched this byte of what Map gave, where the host has no memory for it. True: it has now, and
+  // the access is to be made again. False: SIGBUS. Takes locks of the file.
+  virtual bool Fault(const HostMapping& byte) {
+    static_cast<void>(byte);
+    return false;
+  }
+  // Whether a touch of what Map gave may need Fault. Takes no lock.
+  virtual bool LacksMemory() const { return false; }
+
   // A mapping of it comes to be from another one, by a fork, a split or a move (vm_ops->open): the File that
   // it holds instead of this one; null for the same. With the MemoryManager's lock held.
   virtual RefPtr<File> AnotherMapping() { return nullptr; }

@@ -16,7 +16,8 @@ struct MappedMemory::Entry {
   int fd;
   uint64_t size;     // pages that may come to be
   uint64_t charged;  // by the owner
-  uint64_t seen = 0;  // beyond that, at the last look
+  FileMemory::Group* group;  // or null
+  uint64_t seen = 0;         // beyond that, at the last look; may be below zero
   std::list<Entry*>::iterator place;
 
   // What it may still grow by; files may be larger than all memory.
@@ -51,19 +52,35 @@ struct Budget {
     return watcher;
   }
   // Asks the host for what is there. Adds to `grown` what grew.
-  void LookLocked(std::vector<int>* grown) REQUIRES(mu) {
+  void LookLocked(std::vector<int>* grown, const FileMemory::Group* group = nullptr) REQUIRES(mu) {
     for (MappedMemory::Entry* entry : mapped) {
+      if (group != nullptr && entry->group != group) continue;
       struct stat st;
       if (::fstat(entry->fd, &st) != 0) continue;
       const uint64_t there = static_cast<uint64_t>(st.st_blocks) * 512 / kPage;
-      const uint64_t seen = there > entry->charged ? there - entry->charged : 0;
+      const uint64_t seen = there - entry->charged;
       if (seen == entry->seen) continue;
-      if (seen > entry->seen && grown != nullptr) grown->push_back(entry->fd);
-      room -= entry->Room();
-      used.fetch_add(seen - entry->seen);
+      if (static_cast<int64_t>(seen - entry->seen) > 0 && grown != nullptr) grown->push_back(entry->fd);
+      UncountLocked(*entry);
       entry->seen = seen;
-      room += entry->Room();
+      CountLocked(*entry);
     }
+  }
+  void CountLocked(const MappedMemory::Entry& entry) REQUIRES(mu) {
+    room += entry.Room();
+    used += entry.seen;
+    if (entry.group == nullptr) return;
+    entry.group->files++;
+    entry.group->room += entry.Room();
+    entry.group->seen += entry.seen;
+  }
+  void UncountLocked(const MappedMemory::Entry& entry) REQUIRES(mu) {
+    room -= entry.Room();
+    used -= entry.seen;
+    if (entry.group == nullptr) return;
+    entry.group->files--;
+    entry.group->room -= entry.Room();
+    entry.group->seen -= entry.seen;
   }
 };
 
@@ -103,6 +120,14 @@ bool FileMemory::Charge(uint64_t pages) {
   return fits;
 }
 
+uint64_t FileMemory::LookAt(const Group& group) {
+  if (group.files.load() == 0) return 0;
+  Budget& b = TheBudget();
+  MutexLock lock(b.mu);
+  b.LookLocked(nullptr, &group);
+  return group.seen.load();
+}
+
 void FileMemory::Uncharge(uint64_t pages) { TheBudget().used.fetch_sub(pages); }
 
 void FileMemory::Recharge(uint64_t was, uint64_t is) { TheBudget().used.fetch_add(is - was); }
@@ -123,9 +148,10 @@ FileMemory::Outcome FileMemory::Look() {
   return outcome;
 }
 
-Result<MappedMemory> MappedMemory::Create(int fd, uint64_t size_pages, uint64_t charged) {
+Result<MappedMemory> MappedMemory::Create(int fd, uint64_t size_pages, uint64_t charged,
+                                          FileMemory::Group* group) {
   Budget& b = TheBudget();
-  auto* entry = new Entry{fd, size_pages, charged, 0, {}};
+  auto* entry = new Entry{fd, size_pages, charged, group, 0, {}};
   MutexLock lock(b.mu);
   if (b.Full()) b.LookLocked(nullptr);
   if (b.Full() && entry->Room() != 0) {
@@ -134,7 +160,7 @@ Result<MappedMemory> MappedMemory::Create(int fd, uint64_t size_pages, uint64_t 
     return Errno(ENOMEM);
   }
   entry->place = b.mapped.insert(b.mapped.end(), entry);
-  b.room += entry->Room();
+  b.CountLocked(*entry);
   FileMemory::Watcher* const start = b.NeedsWatchLocked();
   lock.Unlock();
   if (start != nullptr) start->Start();
@@ -156,8 +182,7 @@ MappedMemory::~MappedMemory() {
   Budget& b = TheBudget();
   {
     MutexLock lock(b.mu);
-    b.room -= entry_->Room();
-    b.used.fetch_sub(entry_->seen);
+    b.UncountLocked(*entry_);
     b.mapped.erase(entry_->place);
   }
   delete entry_;
@@ -176,11 +201,11 @@ void MappedMemory::Update(uint64_t size_pages, uint64_t charged) {
   if (entry_ == nullptr) return;
   Budget& b = TheBudget();
   MutexLock lock(b.mu);
-  b.room -= entry_->Room();
-  b.used.fetch_sub(std::exchange(entry_->seen, 0));
+  b.UncountLocked(*entry_);
+  entry_->seen = 0;
   entry_->size = size_pages;
   entry_->charged = charged;
-  b.room += entry_->Room();
+  b.CountLocked(*entry_);
   FileMemory::Watcher* const start = b.NeedsWatchLocked();
   lock.Unlock();
   if (start != nullptr) start->Start();

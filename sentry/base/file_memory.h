@@ -10,6 +10,7 @@
 #ifndef RINGWALL_SENTRY_BASE_FILE_MEMORY_H_
 #define RINGWALL_SENTRY_BASE_FILE_MEMORY_H_
 
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -36,6 +37,16 @@ class FileMemory {
   static uint64_t limit_pages();
   static uint64_t used_pages();
 
+  // Mapped files that share a limit of their own as well (a tmpfs with size=). In pages.
+  struct Group {
+    std::atomic<uint64_t> files{0};
+    std::atomic<uint64_t> room{0};  // what mappings may still write unseen
+    // What was there beyond the owners' charges at the last look; below zero (it wraps) after MADV_REMOVE.
+    std::atomic<uint64_t> seen{0};
+  };
+  // Asks the host for what is there, and returns group.seen.
+  static uint64_t LookAt(const Group& group);
+
   // Pages that are about to be written. False when they do not fit.
   static bool Charge(uint64_t pages);
   static void Uncharge(uint64_t pages);
@@ -53,8 +64,9 @@ class FileMemory {
 class MappedMemory {
  public:
   // ENOMEM when the budget is used up. `charged` pages of it the owner has charged itself. `fd` is the
-  // owner's and stays open as long as this exists.
-  static Result<MappedMemory> Create(int fd, uint64_t size_pages, uint64_t charged);
+  // owner's and stays open as long as this exists, as does the group.
+  static Result<MappedMemory> Create(int fd, uint64_t size_pages, uint64_t charged,
+                                     FileMemory::Group* group = nullptr);
   MappedMemory() = default;
   MappedMemory(MappedMemory&& other) noexcept;
   MappedMemory& operator=(MappedMemory&& other) noexcept;

@@ -364,6 +364,7 @@ void Task::HandleFault(const Event& e) {
     if (mm_->GrowStack(GuestAddr(e.addr), limits)) return;
     info.code = mm_->SegvCode(GuestAddr(e.addr));
   }
+  if (e.signo == SIGBUS && e.code == BUS_ADRERR && mm_->ServeFault(GuestAddr(e.addr), 0)) return;
   ForceSignal(info);
 }
 

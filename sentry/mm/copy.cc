@@ -9,20 +9,20 @@ namespace ringwall {
 namespace {
 
 // Runs a copy to its end: a short one is tried again where it stopped, to learn the error, once the
-// stack was grown there if that is the reason.
-template <typename Copy, typename Grow>
-size_t CopyAll(GuestAddr at, size_t size, Copy&& copy, Grow&& grow_stack) {
+// stack was grown there, or a file got memory there, if that is the reason.
+template <typename Copy, typename Mend>
+size_t CopyAll(GuestAddr at, size_t size, Copy&& copy, Mend&& mend) {
   size_t done = 0;
-  bool grown = false;
+  bool mended = false;
   while (done < size) {
     const Result<size_t> n = copy(done);
     if (n.ok() && *n != 0) {
       done += *n;
-      grown = false;
+      mended = false;
       continue;
     }
-    if (grown || !grow_stack(at + done)) break;
-    grown = true;
+    if (mended || !mend(at + done)) break;
+    mended = true;
   }
   return done;
 }
@@ -49,7 +49,7 @@ Result<size_t> MemoryManager::CopyInPartial(GuestAddr from, std::span<std::byte>
   to = to.first(Below(from, to.size()));
   const size_t done = CopyAll(
       from, to.size(), [&](size_t at) { return as_->Read(from + at, to.subspan(at)); },
-      [&](GuestAddr at) { return GrowStackForCopy(at); });
+      [&](GuestAddr at) { return GrowStackForCopy(at) || ServeFault(at, PROT_READ); });
   if (done == 0) return Errno(EFAULT);
   return done;
 }
@@ -59,7 +59,7 @@ Result<size_t> MemoryManager::CopyOutPartial(GuestAddr to, std::span<const std::
   from = from.first(Below(to, from.size()));
   const size_t done = CopyAll(
       to, from.size(), [&](size_t at) { return as_->Write(to + at, from.subspan(at)); },
-      [&](GuestAddr at) { return GrowStackForCopy(at); });
+      [&](GuestAddr at) { return GrowStackForCopy(at) || ServeFault(at, PROT_WRITE); });
   if (done == 0) return Errno(EFAULT);
   return done;
 }

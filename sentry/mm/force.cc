@@ -43,6 +43,7 @@ size_t MemoryManager::ForceRead(GuestAddr from, std::span<std::byte> to) {
     Result<size_t> n = CopyInPartial(at, to.subspan(done, want));
     if (!n.ok()) {
       if (++tries > kTries || !OpenPage(at, PROT_READ)) break;
+      static_cast<void>(ServeFault(at, 0));
       n = CopyInPartial(at, to.subspan(done, want));
       ClosePage(at);
       if (!n.ok()) continue;
@@ -63,6 +64,7 @@ size_t MemoryManager::ForceWrite(GuestAddr to, std::span<const std::byte> from) 
     Result<size_t> n = CopyOutPartial(at, from.subspan(done, want));
     if (!n.ok()) {
       if (++tries > kTries || !OpenPage(at, PROT_WRITE)) break;
+      static_cast<void>(ServeFault(at, 0));
       n = CopyOutPartial(at, from.subspan(done, want));
       ClosePage(at);
       if (!n.ok()) continue;

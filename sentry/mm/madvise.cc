@@ -74,6 +74,7 @@ Result<void> MemoryManager::Madvise(GuestAddr addr, uint64_t length, int advice)
   if (!asked) return Errno(EINVAL);
   if (asked->empty()) return {};
   const bool populates = advice == kMadvPopulateRead || advice == kMadvPopulateWrite;
+  if (populates) ServeFaults(*asked, advice == kMadvPopulateWrite ? PROT_WRITE : PROT_READ);
 
   MutexLock lock(mu_);
   // Linux goes on behind a hole and reports it at the end, but stops where a mapping refuses.

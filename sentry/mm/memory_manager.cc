@@ -284,6 +284,37 @@ bool MemoryManager::GrowStack(GuestAddr addr, const MemoryLimits& limits) {
   return true;
 }
 
+bool MemoryManager::ServeFault(GuestAddr addr, int access) {
+  RefPtr<File> file;
+  HostMapping byte;
+  {
+    ReaderLock lock(mu_);
+    const Vma* vma = vmas_.Find(addr);
+    if (vma == nullptr || !vma->file || (vma->prot & access) != access) return false;
+    file = vma->file;
+    byte = vma->host;
+    byte.offset += addr - vma->range.start;
+  }
+  return file->Fault(byte);
+}
+
+void MemoryManager::ServeFaults(GuestRange range, int access) {
+  GuestAddr at = range.start;
+  while (at < range.end) {
+    if (ServeFault(at, access)) {
+      at = at + kPageSize;
+      continue;
+    }
+    // Nothing of this mapping is to be had so, or no more of it.
+    ReaderLock lock(mu_);
+    auto it = vmas_.FindFrom(at);
+    if (it != vmas_.end() && it->second.range.start <= at) ++it;
+    while (it != vmas_.end() && !it->second.file) ++it;
+    if (it == vmas_.end()) return;
+    at = it->second.range.start;
+  }
+}
+
 MemoryManager::Layout MemoryManager::layout() const {
   ReaderLock lock(mu_);
   return layout_;

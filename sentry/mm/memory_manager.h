@@ -170,6 +170,12 @@ class MemoryManager : public RefCounted<MemoryManager> {
   // Whether a shared mapping that may write is of one of these host descriptors.
   bool WritesTo(const std::vector<int>& host_fds) const;
 
+  // The host had no memory for an access (PROT_*) to the mapping of a file at addr: SIGBUS, or EFAULT of
+  // a copy. True when there is some now and the access is to be made again. Takes locks of the file.
+  bool ServeFault(GuestAddr addr, int access);
+  // The same for all pages of a range, for those who want them at once.
+  void ServeFaults(GuestRange range, int access);
+
   // Whether a host fault at addr is the guest's SIGSEGV: SEGV_MAPERR or SEGV_ACCERR by the vmas.
   int SegvCode(GuestAddr addr) const;
   // Whether the guest may write to the first byte of a range (and so to part of it).

@@ -68,6 +68,7 @@ Result<void> MemoryManager::Mlock(GuestAddr addr, uint64_t length, bool on_fault
                                   const MemoryLimits& limits) {
   if (limits.locked == 0) return Errno(EPERM);
   const std::optional<GuestRange> range = WholePages(addr, length);
+  if (range && !on_fault) ServeFaults(*range, 0);
   MutexLock lock(mu_);
   const uint64_t limit = limits.locked / kPageSize;
   // In pages, so that nothing wraps: the limit is looked at before the range is.

@@ -172,6 +172,8 @@ Result<GuestAddr> MemoryManager::Mmap(const MmapRequest& request, const MemoryLi
   TRY(InstallLocked(std::move(vma), host_flags, place.replace, &dropped));
   if (droppable) TRY(as_->Advise(SYS_madvise, range, MADV_WIPEONFORK));
   if (locked) LockOnHost(range, on_fault, prot);
+  lock.Unlock();
+  if (populate || (locked && !on_fault)) ServeFaults(range, prot);
   return range.start;
 }
 

@@ -28,7 +28,7 @@ bool MemoryManager::MayWrite(GuestRange range) const {
     if ((vma.prot & PROT_WRITE) == 0) return false;
     // A file may end before its mapping does. Private ones are the data of programs, whose copies in
     // between would cost too much.
-    if (vma.file && vma.shared && !IsSharedAnon(*vma.file)) return false;
+    if (vma.file && (vma.shared ? !IsSharedAnon(*vma.file) : vma.file->LacksMemory())) return false;
     at = vma.range.end;
   }
   return true;
