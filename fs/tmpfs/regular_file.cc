@@ -64,7 +64,7 @@ class TmpfsFile final : public File {
     return mapping;
   }
   bool Fault(const HostMapping& byte) override { return regular().Fault(byte); }
-  bool LacksMemory() const override { return static_cast<const TmpfsRegular&>(inode()).LacksMemory(); }
+  bool LacksMemory() const override { return regular().LacksMemory(); }
   Result<void> Fallocate(int mode, uint64_t offset, uint64_t length) override {
     return regular().Fallocate(mode, offset, length);
   }

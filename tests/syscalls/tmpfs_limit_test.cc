@@ -357,6 +357,23 @@ TEST(TmpfsTimesTest, TimesThatAreSetOutliveEarlierWrites) {
   })));
 }
 
+// The default root has a limit, too, below another file system's names.
+TEST(TmpfsLimitTest, SmallResultsGetPagesInTheRoot) {
+  const Fd zero(open("/dev/zero", O_RDONLY));
+  char name[] = "/tmp/limit-XXXXXX";
+  const Fd fd(mkstemp(name));
+  ASSERT_TRUE(fd.ok());
+  EXPECT_OK(unlink(name));
+  ASSERT_OK(ftruncate(fd.get(), 32 * kPage));
+  for (const int flags : {MAP_PRIVATE, MAP_SHARED}) {
+    char* const p = static_cast<char*>(mmap(nullptr, 32 * kPage, PROT_READ | PROT_WRITE, flags, fd.get(), 0));
+    ASSERT_NE(p, MAP_FAILED);
+    EXPECT_EQ(read(zero.get(), p + 100, 5000), 5000);
+    EXPECT_EQ(read(zero.get(), p + 5 * kPage, 10), 10);
+    EXPECT_OK(munmap(p, 32 * kPage));
+  }
+}
+
 // What was written behind the end of a file lies in its last page and stays there.
 TEST(TmpfsTimesTest, BytesBehindTheEndStay) {
   EXPECT_TRUE(Exited(InTmpfs(64, [] {
