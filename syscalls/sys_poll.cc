@@ -39,41 +39,44 @@ class PollWait {
   std::vector<std::pair<WaitQueue*, std::unique_ptr<TaskWaiter>>> waiters_;
 };
 
-// Fills revents; returns how many are not zero.
-int64_t Look(std::vector<PollFd>& fds, const std::vector<RefPtr<File>>& files) {
+// Fills revents; returns how many are not zero. Each look finds the files anew, as Linux does: a descriptor that
+// another thread closed meanwhile is told as POLLNVAL, not the file that it was.
+int64_t Look(Task& t, std::vector<PollFd>& fds) {
   int64_t ready = 0;
-  for (size_t i = 0; i < fds.size(); i++) {
+  for (PollFd& entry : fds) {
     EventMask got = 0;
-    if (fds[i].fd >= 0) {
-      const EventMask wanted = static_cast<uint16_t>(fds[i].events) | kAlways;
-      got = files[i] ? files[i]->Poll(wanted) & wanted : static_cast<EventMask>(POLLNVAL);
+    if (entry.fd >= 0) {
+      const EventMask wanted = static_cast<uint16_t>(entry.events) | kAlways;
+      const Result<Ref<File>> file = GetUsable(t, entry.fd);
+      got = file.ok() ? (*file)->Poll(wanted) & wanted : static_cast<EventMask>(POLLNVAL);
     }
-    fds[i].revents = static_cast<int16_t>(got);
+    entry.revents = static_cast<int16_t>(got);
     ready += got != 0 ? 1 : 0;
   }
   return ready;
 }
 
+// Where it fails, revents are those of the last look.
 Result<int64_t> WaitForEvents(Task& t, std::vector<PollFd>& fds, int64_t deadline) {
-  std::vector<RefPtr<File>> files(fds.size());
-  for (size_t i = 0; i < fds.size(); i++) {
-    if (fds[i].fd < 0) continue;
-    Result<Ref<File>> f = GetUsable(t, fds[i].fd);
-    if (f.ok()) files[i] = std::move(*f);
-  }
-  int64_t ready = Look(fds, files);
+  int64_t ready = Look(t, fds);
   if (ready != 0 || deadline == 0) return ready;
+  std::vector<Ref<File>> files;  // Held while their queues are waited in: outlives the wait.
+  files.reserve(fds.size());
   PollWait wait(t);
-  for (size_t i = 0; i < fds.size(); i++) {
-    if (files[i]) wait.Add(*files[i], static_cast<uint16_t>(fds[i].events) | kAlways);
+  for (const PollFd& entry : fds) {
+    if (entry.fd < 0) continue;
+    Result<Ref<File>> file = GetUsable(t, entry.fd);
+    if (!file.ok()) continue;
+    wait.Add(**file, static_cast<uint16_t>(entry.events) | kAlways);
+    files.push_back(std::move(*file));
   }
   for (;;) {
-    ready = Look(fds, files);
+    ready = Look(t, fds);
     if (ready != 0) return ready;
     Result<void> slept = t.Block(deadline);
     if (slept.ok()) continue;
     if (!slept.error().Is(ETIMEDOUT)) return slept.error();
-    return Look(fds, files);
+    return Look(t, fds);
   }
 }
 
@@ -87,8 +90,8 @@ int64_t DeadlineAfter(int64_t ns) {
 SysResult DoPoll(Task& t, GuestAddr addr, uint32_t n, int64_t deadline) {
   if (n > t.tg().limit(RLIMIT_NOFILE)) return Errno(EINVAL);
   std::vector<PollFd> fds = TRY(UserIn<PollFd>(addr).CopyInArray(t, n));
-  const int64_t ready = TRY(WaitForEvents(t, fds, deadline));
-  TRY(UserOut<PollFd>(addr).CopyOutLastArray(t, fds));
+  Result<int64_t> ready = WaitForEvents(t, fds, deadline);
+  TRY(UserOut<PollFd>(addr).CopyOutLastArray(t, fds));  // Also after a signal: no event, then.
   return ready;
 }
 

@@ -138,20 +138,24 @@ Result<size_t> UnixSocket::SendStream(Task& t, SendArgs& args, Outgoing& out) {
   const bool urgent = (args.flags & MSG_OOB) != 0;
   const size_t total = args.src.remaining() - (urgent ? 1 : 0);
   size_t done = 0;
+  // An end that comes while the call waits is told without SIGPIPE, and after what else went wrong
+  // (sock_alloc_send_pskb()).
+  bool begun = false, broken = false;
   while (done < total) {
     Result<void> room = Wait(t, wait, EPOLLOUT, options_.send_timeout_ns, [&]() -> Result<void> {
       {
         MutexLock lock(e.mu);
-        if (e.send_shut) return Errno(EPIPE);
+        broken = !std::exchange(begun, true) && e.send_shut;
+        if (broken) return Errno(EPIPE);
         if (e.error != 0) return Errno(std::exchange(e.error, 0));
+        if (e.send_shut) return Errno(EPIPE);
       }
       if (!e.HasRoom()) return Errno(EAGAIN);
       return {};
     });
     if (!room.ok()) {
       if (done > 0) break;
-      if (room.error().Is(EPIPE)) return BrokenPipe(t, args.flags);
-      return room.error();
+      return broken ? BrokenPipe(t, args.flags) : room.error();
     }
     const size_t most = std::max<size_t>(e.send_buffer / 2, 128) - 64;
     Result<net::Slice> data = CopyIn(args.src, std::min({total - done, kStreamChunk, most}));

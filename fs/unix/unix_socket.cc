@@ -391,8 +391,7 @@ Result<void> UnixSocket::Shutdown(Task&, int how) {
     if (how != SHUT_RD) endpoint_->send_shut = true;
     peer = endpoint_->peer;
   }
-  endpoint_->queue.Notify(kHangUp);
-  endpoint_->senders.Notify(EPOLLOUT);
+  endpoint_->queue.Notify(kHangUp);  // Not who waits to connect or to send here: they find it when there is room.
   if (peer && !endpoint_->datagram()) {
     {
       MutexLock lock(peer->mu);
