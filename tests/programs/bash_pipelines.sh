@@ -15,6 +15,6 @@ tee a.txt b.txt <<< "tee'd" | cat
 { echo out; echo err >&2; } 2>&1 >file.txt | cat; cat file.txt
 printf '%s\n' {a..e}{1..3} | paste -sd' '
 read -r -t 0.01 x < <(sleep 1) || echo "timeout $((${?} > 128))"
-for n in 1 2 3; do (exit $n) & done; s=0; while wait -n; r=$?; [ $r -ne 127 ]; do s=$((s + r)); done; echo "sum $s"
+for n in 1 2 3; do (sleep 0.$((3 * n)); exit $n) & done; s=0; while wait -n; r=$?; [ $r -ne 127 ]; do s=$((s + r)); done; echo "sum $s"
 head -c 3000000 /dev/zero | tee >(wc -c > count.txt) | wc -c
 for _ in 1 2 3 4 5 6 7 8 9 10; do [ -s count.txt ] && break; sleep 0.05; done; cat count.txt
