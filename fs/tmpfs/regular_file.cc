@@ -202,8 +202,9 @@ bool TmpfsRegular::Fault(const HostMapping& byte) {
     if (!GrantLocked(page + 1 + ahead).ok()) return false;
   }
   // Another thread may have been here first: then this changes nothing.
+  const int fd = memfd_.get();
   const int r = RetryEintr([&] {
-    return fallocate(memfd_.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(page * kPage), kPage);
+    return fallocate(fd, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(page * kPage), kPage);
   });
   RechargeLocked();
   return r == 0 && page * kPage < host_size_;
