@@ -6,13 +6,13 @@
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 
 #include <sstream>
 
+#include "tests/util/namespace_util.h"
 #include "tests/util/test_util.h"
 
 namespace ringwall::test {
@@ -20,34 +20,10 @@ namespace {
 
 constexpr int kDeep = 10000;  // more calls in each other than a kernel's stack holds
 
-bool Write(const std::string& path, const std::string& text) {
-  Fd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  return fd.ok() && write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
-}
-
-void EnterNamespaces(int more = 0) {
-  const uid_t uid = geteuid();
-  const gid_t gid = getegid();
-  CHECK_CHILD(prctl(PR_SET_DUMPABLE, 1) == 0);
-  CHECK_CHILD(unshare(CLONE_NEWUSER | CLONE_NEWNS | more) == 0);
-  CHECK_CHILD(Write("/proc/self/setgroups", "deny"));
-  CHECK_CHILD(Write("/proc/self/uid_map", "0 " + std::to_string(uid) + " 1"));
-  CHECK_CHILD(Write("/proc/self/gid_map", "0 " + std::to_string(gid) + " 1"));
-}
-
-// A child in namespaces of its own with a fresh tmpfs as its working directory, whose mounts are
-// private.
+// Runs body in a tmpfs.
 template <typename F>
 int InMounts(F body) {
-  const TempDir dir;
-  const int status = InChild([&] {
-    EnterNamespaces();
-    CHECK_CHILD(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0);
-    CHECK_CHILD(mount("work", dir.path().c_str(), "tmpfs", 0, "mode=755") == 0);
-    CHECK_CHILD(chdir(dir.path().c_str()) == 0);
-    return body();
-  });
-  return status;
+  return InTmpfs("mode=755", body);
 }
 
 void Mkdirs(std::initializer_list<const char*> names) {
@@ -246,7 +222,7 @@ TEST(MountTest, NoexecKeepsProgramsFromRunning) {
 
 TEST(MountTest, ProcOfANewPidNamespace) {
   EXPECT_TRUE(Exited(InChild([] {
-    EnterNamespaces(CLONE_NEWPID);
+    BecomeRootInside(CLONE_NEWNS | CLONE_NEWPID);
     CHECK_CHILD(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0);
     const pid_t child = fork();
     if (child == 0) {

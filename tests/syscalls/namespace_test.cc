@@ -14,6 +14,7 @@
 
 #include <thread>
 
+#include "tests/util/namespace_util.h"
 #include "tests/util/test_util.h"
 
 namespace ringwall::test {
@@ -21,11 +22,6 @@ namespace {
 
 constexpr int kNsGetUserns = 0xb701, kNsGetParent = 0xb702, kNsGetNstype = 0xb703,
               kNsGetOwnerUid = 0xb704;
-
-bool Write(const std::string& path, const std::string& text) {
-  Fd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  return fd.ok() && write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
-}
 
 int WriteError(const std::string& path, const std::string& text) {
   Fd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
@@ -37,18 +33,6 @@ std::string NsName(const std::string& who, const char* kind) {
   char buf[64];
   const ssize_t n = readlink(("/proc/" + who + "/ns/" + kind).c_str(), buf, sizeof(buf));
   return n < 0 ? "" : std::string(buf, n);
-}
-
-// The calling child enters a user namespace in which it is root.
-void BecomeRootInside(int more = 0) {
-  const uid_t uid = geteuid();
-  const gid_t gid = getegid();
-  // After a change of ids /proc/self is root's.
-  CHECK_CHILD(prctl(PR_SET_DUMPABLE, 1) == 0);
-  CHECK_CHILD(unshare(CLONE_NEWUSER | more) == 0);
-  CHECK_CHILD(Write("/proc/self/setgroups", "deny"));
-  CHECK_CHILD(Write("/proc/self/uid_map", "0 " + std::to_string(uid) + " 1"));
-  CHECK_CHILD(Write("/proc/self/gid_map", "0 " + std::to_string(gid) + " 1"));
 }
 
 pid_t Clone(uint64_t flags, int* pidfd = nullptr) {

@@ -8,36 +8,23 @@
 
 #include <set>
 
+#include "tests/util/namespace_util.h"
 #include "tests/util/test_util.h"
 
 namespace ringwall::test {
 namespace {
 
-bool Write(const std::string& path, const std::string& text) {
-  Fd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
-  return fd.ok() && write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
-}
+bool Put(const std::string& path, const std::string& text) { return Write(path, text, O_CREAT); }
 
 // Runs body in a tmpfs with the directories lower, lower2, upper, work and merged.
 template <typename F>
 int InLayers(F body) {
-  const TempDir dir;
-  return InChild([&] {
-    const uid_t uid = geteuid();
-    const gid_t gid = getegid();
-    CHECK_CHILD(prctl(PR_SET_DUMPABLE, 1) == 0);
-    CHECK_CHILD(unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0);
-    CHECK_CHILD(Write("/proc/self/setgroups", "deny"));
-    CHECK_CHILD(Write("/proc/self/uid_map", "0 " + std::to_string(uid) + " 1"));
-    CHECK_CHILD(Write("/proc/self/gid_map", "0 " + std::to_string(gid) + " 1"));
-    CHECK_CHILD(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0);
-    CHECK_CHILD(mount("work", dir.path().c_str(), "tmpfs", 0, nullptr) == 0);
-    CHECK_CHILD(chdir(dir.path().c_str()) == 0);
+  return InTmpfs("", [&] {
     for (const char* name : {"lower", "lower2", "upper", "work", "merged", "lower/d"}) {
       CHECK_CHILD(mkdir(name, 0755) == 0);
     }
-    CHECK_CHILD(Write("lower/a", "lower a") && Write("lower/b", "lower b") && Write("lower/d/x", "x"));
-    CHECK_CHILD(Write("lower2/b", "lower2 b") && Write("lower2/c", "lower2 c"));
+    CHECK_CHILD(Put("lower/a", "lower a") && Put("lower/b", "lower b") && Put("lower/d/x", "x"));
+    CHECK_CHILD(Put("lower2/b", "lower2 b") && Put("lower2/c", "lower2 c"));
     return body();
   });
 }
@@ -61,11 +48,11 @@ TEST(OverlayMountTest, ShowsTheLowerAndWritesToTheUpper) {
   EXPECT_TRUE(Exited(InLayers([] {
     CHECK_CHILD(Mount(kOptions) == 0);
     CHECK_CHILD(ReadFile("merged/a") == "lower a");
-    CHECK_CHILD(Write("merged/a", "CHANGE"));
+    CHECK_CHILD(Put("merged/a", "CHANGE"));
     CHECK_CHILD(ReadFile("merged/a") == "CHANGEa");
     CHECK_CHILD(ReadFile("lower/a") == "lower a");
     CHECK_CHILD(ReadFile("upper/a") == "CHANGEa");
-    CHECK_CHILD(Write("merged/new", "new") && ReadFile("upper/new") == "new");
+    CHECK_CHILD(Put("merged/new", "new") && ReadFile("upper/new") == "new");
     struct statfs fs;
     CHECK_CHILD(statfs("merged", &fs) == 0 && fs.f_type == 0x794c7630);
     const std::string mounts = ReadFile("/proc/self/mounts");
@@ -84,7 +71,7 @@ TEST(OverlayMountTest, RemovedNamesAreWhiteouts) {
     CHECK_CHILD(stat("upper/b", &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == 0);
     CHECK_CHILD(access("lower/a", F_OK) == 0);
     CHECK_CHILD((List("merged") == std::set<std::string>{"d"}));
-    CHECK_CHILD(Write("merged/a", "again") && ReadFile("upper/a") == "again");
+    CHECK_CHILD(Put("merged/a", "again") && ReadFile("upper/a") == "again");
     CHECK_CHILD(mknod("merged/w", S_IFCHR | 0600, 0) == -1 && errno == EPERM);
     return 0;
   })));
@@ -148,7 +135,7 @@ TEST(OverlayMountTest, OverlaysAreLowerLayersOnly) {
     CHECK_CHILD(mount("o", "top", "overlay", 0,
                       "lowerdir=merged,upperdir=up2,workdir=wk2,userxattr") == 0);
     CHECK_CHILD(unlink("top/a") == 0 && ReadFile("merged/a") == "lower a");
-    CHECK_CHILD(Write("top/b", "top b") && ReadFile("merged/b") == "lower b");
+    CHECK_CHILD(Put("top/b", "top b") && ReadFile("merged/b") == "lower b");
     return 0;
   })));
 }
@@ -156,7 +143,7 @@ TEST(OverlayMountTest, OverlaysAreLowerLayersOnly) {
 TEST(OverlayMountTest, LayersMayBeUnmountedUnderIt) {
   EXPECT_TRUE(Exited(InLayers([] {
     CHECK_CHILD(mount("none", "lower2", "tmpfs", 0, nullptr) == 0);
-    CHECK_CHILD(Write("lower2/c", "c"));
+    CHECK_CHILD(Put("lower2/c", "c"));
     CHECK_CHILD(Mount("lowerdir=lower:lower2,userxattr") == 0);
     CHECK_CHILD(umount("lower2") == 0);
     CHECK_CHILD(ReadFile("merged/c") == "c");
@@ -173,7 +160,7 @@ TEST(OverlayMountTest, RenamesOfFiles) {
     CHECK_CHILD((List("merged") == std::set<std::string>{"b", "d", "z"}));
     CHECK_CHILD(link("merged/b", "merged/b2") == 0);
     CHECK_CHILD(ReadFile("merged/b2") == "lower b");
-    CHECK_CHILD(Write("merged/b", "LOWER") && ReadFile("merged/b2") == "LOWER b");
+    CHECK_CHILD(Put("merged/b", "LOWER") && ReadFile("merged/b2") == "LOWER b");
     return 0;
   })));
 }

@@ -11,6 +11,7 @@
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 
+#include "tests/util/namespace_util.h"
 #include "tests/util/test_util.h"
 
 namespace ringwall::test {
@@ -39,27 +40,10 @@ bool Touch(char* at, bool write = true) {
   return true;
 }
 
-bool WriteAll(const std::string& path, const std::string& text) {
-  Fd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  return fd.ok() && write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
-}
-
 // A child whose working directory is a tmpfs of `pages` pages; below zero, of what nobody has said.
 template <typename F>
 int InTmpfs(int pages, F body) {
-  const TempDir dir;
-  return InChild([&] {
-    const uid_t uid = geteuid();
-    const gid_t gid = getegid();
-    CHECK_CHILD(prctl(PR_SET_DUMPABLE, 1) == 0);
-    CHECK_CHILD(unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0);
-    CHECK_CHILD(WriteAll("/proc/self/setgroups", "deny"));
-    CHECK_CHILD(WriteAll("/proc/self/uid_map", "0 " + std::to_string(uid) + " 1"));
-    CHECK_CHILD(WriteAll("/proc/self/gid_map", "0 " + std::to_string(gid) + " 1"));
-    CHECK_CHILD(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0);
-    const std::string options = pages < 0 ? "" : "nr_blocks=" + std::to_string(pages);
-    CHECK_CHILD(mount("small", dir.path().c_str(), "tmpfs", 0, options.c_str()) == 0);
-    CHECK_CHILD(chdir(dir.path().c_str()) == 0);
+  return test::InTmpfs(pages < 0 ? "" : "nr_blocks=" + std::to_string(pages), [&] {
     struct sigaction action = {};
     action.sa_sigaction = JumpBack;
     action.sa_flags = SA_SIGINFO;
