@@ -124,6 +124,7 @@ class AddressSpace : public RefCounted<AddressSpace> {
 
   // The host vDSO and vvar mappings of this stub, kept for the guest; empty when there is none.
   virtual GuestRange vdso() const = 0;
+  virtual GuestRange vvar() const = 0;
   // The lowest memory that the platform has for itself within `range`, null without any. A mapping
   // may be made over it, at the cost of what it is there for: one that may lie anywhere had better
   // end below.
@@ -131,7 +132,6 @@ class AddressSpace : public RefCounted<AddressSpace> {
     static_cast<void>(range);
     return {};
   }
-  virtual GuestRange vvar() const = 0;
 
   // The stub process on the host, for rusage, affinity and the tests. Never given to a guest.
   virtual pid_t host_pid() const = 0;

@@ -2,6 +2,7 @@
 #ifndef RINGWALL_FS_TMPFS_INODES_H_
 #define RINGWALL_FS_TMPFS_INODES_H_
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -136,7 +137,7 @@ class TmpfsRegular final : public TmpfsInode {
   void RechargeLocked() REQUIRES(data_mu_) { LookLocked(true); }
   // Up to where the host's file reaches when this one has `size` bytes.
   uint64_t HostSizeLocked(uint64_t size) const REQUIRES(data_mu_) {
-    return tmpfs().bounded() && granted_ * 4096 < size ? granted_ * 4096 : size;
+    return tmpfs().bounded() ? std::min(granted_ * 4096, size) : size;
   }
   // Lets the host's file reach to this page. ENOSPC, ENOMEM.
   Result<void> GrantLocked(uint64_t end_page) REQUIRES(data_mu_);

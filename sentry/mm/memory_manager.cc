@@ -101,10 +101,7 @@ Result<Ref<MemoryManager>> MemoryManager::Fork() {
       any_locked |= vma.locked;
     }
     for (const GuestRange range : skipped) child->vmas_.Remove(range, &dropped);
-    for (auto& [end, vma] : child->vmas_) {
-      if (!vma.file) continue;
-      if (RefPtr<File> own = vma.file->AnotherMapping()) vma.file = std::move(own);
-    }
+    for (auto& [end, vma] : child->vmas_) vma.BecomeAnother();
     if (any_locked) {
       child->vmas_.Change({GuestAddr(0), GuestAddr(~kPageMask)},
                           [](Vma& vma) { vma.locked = vma.lock_on_fault = false; });
@@ -299,19 +296,19 @@ bool MemoryManager::ServeFault(GuestAddr addr, int access) {
 }
 
 void MemoryManager::ServeFaults(GuestRange range, int access) {
-  GuestAddr at = range.start;
-  while (at < range.end) {
-    if (ServeFault(at, access)) {
-      at = at + kPageSize;
-      continue;
+  for (GuestAddr at = range.start; at < range.end;) {
+    GuestAddr end;
+    {
+      // The host serves the others itself.
+      ReaderLock lock(mu_);
+      auto it = vmas_.FindFrom(at);
+      while (it != vmas_.end() && !(it->second.file && it->second.file->LacksMemory())) ++it;
+      if (it == vmas_.end() || it->second.range.start >= range.end) return;
+      at = std::max(at, it->second.range.start);
+      end = it->second.range.end;
     }
-    // Nothing of this mapping is to be had so, or no more of it.
-    ReaderLock lock(mu_);
-    auto it = vmas_.FindFrom(at);
-    if (it != vmas_.end() && it->second.range.start <= at) ++it;
-    while (it != vmas_.end() && !it->second.file) ++it;
-    if (it == vmas_.end()) return;
-    at = it->second.range.start;
+    // Where no more of a mapping is to be had the next one may have some.
+    at = ServeFault(at, access) ? at + kPageSize : end;
   }
 }
 

@@ -165,9 +165,7 @@ Result<GuestAddr> MemoryManager::MoveVmaLocked(const Vma& vma, const MremapArgs&
     moved.host.offset += inside;
   }
   moved.name = vma.name;
-  if (vma.file) {
-    if (RefPtr<File> own = vma.file->AnotherMapping()) moved.file = std::move(own);
-  }
+  moved.BecomeAnother();
   if (args.from.empty()) {
     // Shared pages a second time.
     TRY(InstallLocked(moved, 0, false, dropped));

@@ -18,6 +18,11 @@ GuestRange Intersect(GuestRange a, GuestRange b) {
 
 }  // namespace
 
+void Vma::BecomeAnother() {
+  if (!file) return;
+  if (RefPtr<File> own = file->AnotherMapping()) file = std::move(own);
+}
+
 bool Vma::IsLike(const Vma& other) const {
   return prot == other.prot && max_prot == other.max_prot && shared == other.shared &&
          grows_down == other.grows_down && locked == other.locked && lock_on_fault == other.lock_on_fault &&
@@ -99,9 +104,7 @@ void VmaTree::SplitAt(GuestAddr at) {
   high.range.start = at;
   high.offset += delta;
   high.host.offset += delta;
-  if (high.file) {
-    if (RefPtr<File> own = high.file->AnotherMapping()) high.file = std::move(own);
-  }
+  high.BecomeAnother();
   vmas_.emplace_hint(it, at, std::move(low));
 }
 

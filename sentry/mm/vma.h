@@ -47,6 +47,8 @@ struct Vma {
     if (!grows_down) return range.start;
     return range.start.value() < kStackGuardGap ? GuestAddr(0) : range.start - kStackGuardGap;
   }
+  // This is now a mapping beside the one that it was copied from (File::AnotherMapping).
+  void BecomeAnother();
   // Whether all but its range and what is there is the same.
   bool IsLike(const Vma& other) const;
   // Whether `next` continues this vma in all but its range.
@@ -93,7 +95,7 @@ class VmaTree {
   void Change(GuestRange range, F&& f) {
     for (const GuestAddr edge : {range.start, range.end}) {
       const Vma* const there = Find(edge);
-      if (there == nullptr) continue;
+      if (there == nullptr || there->range.start == edge) continue;
       Vma changed = *there;
       f(changed);
       if (!changed.IsLike(*there)) SplitAt(edge);
