@@ -136,6 +136,29 @@ char StateOf(pid_t pid) {
   const char state = after != nullptr ? after[2] : '?';
   return state == 'R' || state == 'D' ? 'S' : state;
 }
+// Zombies that a child leaves to a parent who ignores SIGCHLD are buried a moment after the child itself, and count
+// in their group until then. Those of a time when it was not ignored stay, so the wait is bounded.
+void WaitForBurials() {
+  struct sigaction act;
+  if (sigaction(SIGCHLD, nullptr, &act) != 0) return;
+  if (act.sa_handler != SIG_IGN && (act.sa_flags & SA_NOCLDWAIT) == 0) return;
+  char path[60], text[600];
+  snprintf(path, sizeof(path), "/proc/self/task/%d/children", self);
+  for (int look = 0; look < 50; look++) {
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    const ssize_t n = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    if (n < 0) return;
+    text[n] = 0;
+    bool waits = false;
+    char* end = nullptr;
+    for (const char* at = text; const long pid = strtol(at, &end, 10); at = end)
+      waits |= strcmp(Name(static_cast<pid_t>(pid)), "other") == 0 && StateOf(static_cast<pid_t>(pid)) != 'S';
+    if (!waits) return;
+    usleep(1000);
+  }
+}
 // Waits until a signal that was sent has done its work.
 void Settle(const Kid& kid) {
   siginfo_t info;
@@ -144,6 +167,7 @@ void Settle(const Kid& kid) {
   if (r != 0 && errno != ECHILD) printf(" (wait: %s)", strerrorname_np(errno));
   const char state = StateOf(kid.pid);
   if (state != 'Z' && state != '-') printf(" (ended and is %c)", state);
+  if (state == '-') WaitForBurials();
 }
 void Forget(Kid& kid) {
   if (kid.channel >= 0) close(kid.channel);
