@@ -109,8 +109,9 @@ SysResult SysCachestat(Task& t, int fd, GuestAddr range_addr, GuestAddr out, uin
   };
   Ref<File> file = TRY(t.GetFile(fd));
   const Range range = TRY(UserIn<Range>(range_addr).CopyIn(t));
-  if (!file->inode().is_regular()) return Errno(EOPNOTSUPP);
   if (flags != 0) return Errno(EINVAL);
+  // Devices and folders have pages, too, but none are ever there.
+  if (!file->inode().is_regular()) return Zero(UserOut<Answer>(out).CopyOut(t, Answer{}));
   const Attr attr = TRY(file->inode().GetAttr());
   const uint64_t end = range.length == 0 || range.offset + range.length < range.offset
                            ? ~uint64_t{0}

@@ -150,6 +150,11 @@ stub_systrap_return_end:
 // rdi: signo, rsi: siginfo, rdx: ucontext. The frame is on the signal stack, in the region.
         .globl stub_systrap_signal
 stub_systrap_signal:
+        pushfq
+        pop     %rax
+        test    $0x40000, %eax                  // the guest's alignment check, which signals leave on
+        jnz     .Lalignment_check
+.Laligned_or_not:
         mov     %rsp, %rcx
         and     $-RW_REGION_SIZE, %rcx
         mov     %rcx, %rax
@@ -157,6 +162,11 @@ stub_systrap_signal:
         cmp     $RW_REGIONS_HIGH, %eax
         jne     .Lno_region                     // the guest forged its signal stack
         jmp     stub_systrap_on_signal
+.Lalignment_check:
+        and     $~0x40000, %eax
+        push    %rax
+        popfq
+        jmp     .Laligned_or_not
 .Lno_region:
         hlt
 

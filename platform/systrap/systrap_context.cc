@@ -536,10 +536,12 @@ Event SystrapContext::TakeEvent() {
       event.kind = EventKind::kSyscall;
       event.compat_entry = (message_ & RW_FLAG_COMPAT) != 0;
       event.vsyscall = (message_ & RW_FLAG_VSYSCALL) != 0;
-      if (regs_.rax == SYS_exit || regs_.rax == SYS_exit_group) as_->core().NoteEnding(*this, __builtin_ia32_rdtsc() - born_at_);
       event.futex_interrupted = (message_ & RW_FLAG_INTERRUPTED) != 0;
       regs_.orig_rax = regs_.rax;
       regs_.rax = static_cast<uint64_t>(-ENOSYS);
+      if (regs_.orig_rax == SYS_exit || regs_.orig_rax == SYS_exit_group) {
+        as_->core().NoteEnding(*this, __builtin_ia32_rdtsc() - born_at_);
+      }
       const uint32_t inputs = std::min<uint32_t>(message_ >> RW_INPUTS_SHIFT, RW_REGION_INPUTS);
       for (uint32_t i = 0; i < inputs; ++i) {
         const systrap::RegionCopy& from = i == 0 ? r.input[0] : r.more_input[i - 1];

@@ -22,7 +22,7 @@ constexpr uint32_t kNoteSigInfo = 0x53494749, kNoteFile = 0x46494c45, kNoteXStat
                    kNoteXSaveLayout = 0x205;
 constexpr size_t kFxsave = 512, kSwBytes = 464;
 constexpr size_t kPieceSize = 64 << 10;
-// The page of vsyscalls: every process has it, no map lists it.
+// The page of vsyscalls: every process has it, though it is none of its mappings.
 constexpr uint64_t kVsyscall = 0xffffffffff600000;
 // Beyond this much of one mapping only what the host has in memory is read: run-times reserve terabytes.
 constexpr uint64_t kReadWhole = 256 << 20;

@@ -286,7 +286,8 @@ void Task::DoSyscall(bool compat, bool vsyscall, bool redo) {
     if (!exiting_) LeaveSyscall();
     return;
   }
-  const uint64_t nr = request.nr;
+  // An int (do_syscall_64), whatever stands above it in the register.
+  const uint64_t nr = static_cast<uint64_t>(int64_t{static_cast<int32_t>(request.nr)});
   syscall_nr_.store(static_cast<int64_t>(nr), std::memory_order_relaxed);
   RawArgs args;
   std::copy(std::begin(request.args), std::end(request.args), args.v.begin());

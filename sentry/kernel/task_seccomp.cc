@@ -136,7 +136,7 @@ void Task::LeaveSyscall() {
 // True: the call goes on, perhaps as another one.
 bool Task::CheckSeccomp(SyscallRequest* request, bool again) {
   if (seccomp.mode.load() == SECCOMP_MODE_STRICT) {
-    if (StrictAllows(request->nr)) return true;
+    if (StrictAllows(static_cast<uint32_t>(request->nr))) return true;
     DieBySignal(SIGKILL);
     return false;
   }

@@ -278,7 +278,9 @@ Result<void> MemoryManager::InstallLocked(Vma vma, int host_flags, bool replace,
 }
 
 Result<void> MemoryManager::Munmap(GuestAddr addr, uint64_t length) {
-  if (!addr.IsPageAligned() || addr > kTaskSize || length > kTaskSize - addr) return Errno(EINVAL);
+  // Linux's end of user memory: nothing of the guest is above kTaskSize, but it may name all below this.
+  constexpr GuestAddr kEnd((uint64_t{1} << 47) - kPageSize);
+  if (!addr.IsPageAligned() || addr > kEnd || length > kEnd - addr) return Errno(EINVAL);
   const uint64_t size = *PageUp(length);
   if (size == 0) return Errno(EINVAL);
   VmaTree::Dropped dropped;
@@ -296,10 +298,11 @@ Result<void> MemoryManager::UnmapLocked(GuestRange range, VmaTree::Dropped* drop
   if (vma.start < range.start && range.end < vma.end && vmas_.size() >= MaxMapCount()) {
     return Errno(ENOMEM);
   }
-  // Only what is there: the range may be much larger.
+  // Only what is there: the range may be much larger, and reach into what is the platform's own.
   TRY(FlushLocked());
   GuestRange there = range;
   there.start = std::max(there.start, vma.start);
+  there.end = std::min(there.end, std::prev(vmas_.end())->second.range.end);
   TRY(as_->Unmap(there));
   vmas_.Remove(there, dropped);
   return {};

@@ -244,6 +244,23 @@ TEST(MmapTest, AddressSpaceLimit) {
   })));
 }
 
+// All above the last mapping, up to where Linux's user memory ends.
+TEST(MunmapTest, ReachesToTheEndOfUserMemory) {
+  const std::string maps = ReadFile("/proc/self/maps");
+  constexpr uint64_t kEnd = (uint64_t{1} << 47) - 4096;
+  uint64_t last = 0, from = 0, to = 0;
+  for (size_t at = 0; at < maps.size(); at = maps.find('\n', at) + 1) {
+    ASSERT_EQ(sscanf(maps.c_str() + at, "%lx-%lx", &from, &to), 2);
+    if (to <= kEnd) last = to;
+  }
+  ASSERT_LT(last, kEnd);
+  EXPECT_OK(munmap(reinterpret_cast<void*>(last), kEnd - last));
+  EXPECT_FAILS(munmap(reinterpret_cast<void*>(last), kEnd - last + 4096), EINVAL);
+  void* page = mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(page, MAP_FAILED);
+  EXPECT_OK(munmap(reinterpret_cast<void*>(last), kEnd - last));
+}
+
 TEST(MunmapTest, HolesAndErrors) {
   char* p = Map(3);
   EXPECT_OK(munmap(p + kPage, kPage));

@@ -292,6 +292,64 @@ TEST(UnknownCallTest, IsEnosys) {
   EXPECT_FAILS(syscall(SYS_create_module), ENOSYS);
 }
 
+// rax as it is, which syscall() would let the compiler widen.
+long CallWithNumber(uint64_t rax, long arg) {
+  long result;
+  asm volatile("syscall" : "=a"(result) : "a"(rax), "D"(arg) : "rcx", "r11", "memory");
+  return result;
+}
+
+TEST(SystemTest, NumberIsTheLowerHalfOfTheRegister) {
+  const uint64_t halves[] = {1, 0x40000000, 0x7fffffff, 0x80000000, 0xffffffff};
+  for (const uint64_t upper : halves) {
+    for (int turn = 0; turn < 20; turn++) {  // trapped first, patched later
+      EXPECT_EQ(CallWithNumber(upper << 32 | SYS_close, -1), -EBADF) << upper;
+      EXPECT_EQ(CallWithNumber(upper << 32 | SYS_getpid, 0), getpid()) << upper;
+      EXPECT_EQ(CallWithNumber(upper << 32 | 999, 0), -ENOSYS) << upper;
+    }
+  }
+}
+
+// With the flag that makes loads off their alignment a fault, the kernel's work must not become the program's fault.
+TEST(SystemTest, AlignmentCheckHoldsOnlyForTheProgram) {
+  EXPECT_TRUE(Exited(InChild([] {
+    for (int turn = 0; turn < 50; turn++) {
+      uint64_t after = 0;
+      long pid = 0, bad = 0;
+      asm volatile(
+          "lea -128(%%rsp), %%rsp\n"
+          "pushfq\n orq $0x40000, (%%rsp)\n popfq\n"
+          "mov $39, %%eax\n syscall\n mov %%rax, %1\n"
+          "mov $3, %%eax\n mov $-1, %%rdi\n syscall\n mov %%rax, %2\n"
+          "pushfq\n mov (%%rsp), %0\n andq $~0x40000, (%%rsp)\n popfq\n"
+          "lea 128(%%rsp), %%rsp\n"
+          : "=&r"(after), "=&r"(pid), "=&r"(bad)
+          :
+          : "rax", "rcx", "r11", "rdi", "memory", "cc");
+      if ((after & 0x40000) == 0) return 1;
+      if (pid != getpid()) return 2;
+      if (bad != -EBADF) return 3;
+    }
+    return 0;
+  })));
+}
+
+struct CachestatRange {
+  uint64_t offset, length;
+};
+TEST(CachestatTest, DevicesAndFoldersHaveNothingCached) {
+  constexpr int kCachestat = 451;
+  for (const char* name : {"/dev/zero", "/dev/null", "/proc"}) {
+    Fd fd(open(name, O_RDONLY));
+    const CachestatRange all = {0, 0};
+    uint64_t answer[5] = {9, 9, 9, 9, 9};
+    ASSERT_OK(syscall(kCachestat, fd.get(), &all, answer, 0)) << name;
+    for (const uint64_t n : answer) EXPECT_EQ(n, 0u) << name;
+    EXPECT_FAILS(syscall(kCachestat, fd.get(), &all, answer, 1), EINVAL);
+  }
+  EXPECT_FAILS(syscall(kCachestat, -1, nullptr, nullptr, 0), EBADF);
+}
+
 TEST(GetcpuTest, Answers) {
   unsigned cpu = ~0u, node = ~0u;
   ASSERT_OK(syscall(SYS_getcpu, &cpu, &node, nullptr));
