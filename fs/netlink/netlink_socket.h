@@ -32,6 +32,8 @@ struct Context {
   net::Stack& stack() const { return net.stack(); }
   // Over the socket's namespace.
   bool Has(Capability c) const { return task.creds().HasIn(net.user_ns(), c); }
+  // A user as the sender's user namespace names him.
+  uint32_t ShowUid(uint32_t uid) const { return task.creds().user_ns().ShowUid(uid); }
   // One answer: fill(Builder&) writes payload and attributes.
   template <typename F>
   void Answer(uint16_t type, uint16_t flags, F fill) {

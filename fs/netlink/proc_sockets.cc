@@ -244,8 +244,11 @@ std::string ProtocolsText(NetNamespace& net) {
     }
     row(r.name, r.size, n, r.kind == K::kTcp, r.flags);
   }
-  row("UNIX", 1152, ListUnixSockets(net).size(), false,
-      "y  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n");
+  size_t streams = 0, others = 0;
+  for (const UnixSocketInfo& s : ListUnixSockets(net)) (s.type == SOCK_STREAM ? streams : others)++;
+  constexpr const char* kUnixFlags = "y  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n";
+  row("UNIX-STREAM", 1152, streams, false, kUnixFlags);
+  row("UNIX", 1152, others, false, kUnixFlags);
   row("NETLINK", 1096, ListSockets(net).size(), false,
       "n  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n");
   return out;

@@ -161,13 +161,13 @@ inet_diag_sockid IdOf(const net::SocketInfo& s) {
   memcpy(id.idiag_src, s.local.addr.data(), s.local.addr.size());
   memcpy(id.idiag_dst, s.remote.addr.data(), s.remote.addr.size());
   id.idiag_if = s.device;
-  const uint64_t cookie = CookieOf(s.cookie);
+  const uint64_t cookie = CookieOf(s.inode, s.cookie);
   id.idiag_cookie[0] = static_cast<uint32_t>(cookie);
   id.idiag_cookie[1] = static_cast<uint32_t>(cookie >> 32);
   return id;
 }
 
-void FillInet(Builder& b, const net::SocketInfo& s, const Filter& f, bool admin) {
+void FillInet(const Context& c, Builder& b, const net::SocketInfo& s, const Filter& f, bool admin) {
   inet_diag_msg m = {};
   m.idiag_family = AfOf(s.family);
   m.idiag_state = s.state;
@@ -177,7 +177,7 @@ void FillInet(Builder& b, const net::SocketInfo& s, const Filter& f, bool admin)
   m.idiag_expires = static_cast<uint32_t>(std::max<int64_t>(s.expires.millis(), 0));
   m.idiag_rqueue = s.receive_queue;
   m.idiag_wqueue = s.send_queue;
-  m.idiag_uid = s.uid;
+  m.idiag_uid = c.ShowUid(s.uid);
   m.idiag_inode = static_cast<uint32_t>(s.inode);
   b.Put(m);
   const bool whole = s.state != kTcpTimeWait && s.state != 3;  // a socket, not a remainder
@@ -233,7 +233,7 @@ Result<void> DumpInet(Context& c, uint8_t family, uint8_t protocol, const Filter
     if (id.idiag_dport != 0 && __builtin_bswap16(id.idiag_dport) != s.remote.port) continue;
     if (!f.code.empty() && !Accepts(f.code, s)) continue;
     c.BeginPart(b, c.message.header.type);
-    FillInet(b, s, f, admin);
+    FillInet(c, b, s, f, admin);
     b.End();
   }
   return c.Dump(b.Take());
@@ -253,8 +253,8 @@ Result<void> GetInet(Context& c, uint8_t family, uint8_t protocol, const Filter&
     const size_t n = s.local.addr.size();
     if (!s.local.addr.IsAny() && memcmp(own.idiag_src, id.idiag_src, n) != 0) continue;
     if (!listening && memcmp(own.idiag_dst, id.idiag_dst, n) != 0) continue;
-    if (cookie != ~uint64_t{0} && cookie != CookieOf(s.cookie)) return Errno(ENOENT);
-    c.Answer(c.message.header.type, 0, [&](Builder& b) { FillInet(b, s, f, admin); });
+    if (cookie != ~uint64_t{0} && cookie != CookieOf(s.inode, s.cookie)) return Errno(ENOENT);
+    c.Answer(c.message.header.type, 0, [&](Builder& b) { FillInet(c, b, s, f, admin); });
     return {};
   }
   return Errno(ENOENT);
@@ -320,7 +320,7 @@ Result<void> Netlink(Context& c) {
     m.ndiag_dst_portid = s.destination;
     m.ndiag_dst_group = s.destination_group;
     m.ndiag_ino = static_cast<uint32_t>(s.inode);
-    const uint64_t cookie = CookieOf(s.cookie);
+    const uint64_t cookie = CookieOf(s.inode, s.cookie);
     m.ndiag_cookie[0] = static_cast<uint32_t>(cookie);
     m.ndiag_cookie[1] = static_cast<uint32_t>(cookie >> 32);
     b.Put(m);
@@ -350,7 +350,7 @@ Result<void> Packet(Context& c) {
     m.pdiag_type = s.raw ? SOCK_RAW : SOCK_DGRAM;
     m.pdiag_num = s.ethertype;
     m.pdiag_ino = static_cast<uint32_t>(s.inode);
-    const uint64_t cookie = CookieOf(s.cookie);
+    const uint64_t cookie = CookieOf(s.inode, s.cookie);
     m.pdiag_cookie[0] = static_cast<uint32_t>(cookie);
     m.pdiag_cookie[1] = static_cast<uint32_t>(cookie >> 32);
     b.Put(m);
@@ -358,7 +358,7 @@ Result<void> Packet(Context& c) {
       packet_diag_info info = {};
       info.pdi_index = s.device;
       b.Value(PACKET_DIAG_INFO, info);
-      b.U32(PACKET_DIAG_UID, s.uid);
+      b.U32(PACKET_DIAG_UID, c.ShowUid(s.uid));
     }
     b.End();
   }

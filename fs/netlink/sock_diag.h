@@ -18,6 +18,8 @@ class DiagProtocol final : public Protocol {
 
 // A number for an object that cannot be turned back into its address.
 uint64_t CookieOf(const void* p);
+// What SO_COOKIE tells: the inode number; of those that no program has yet, or any more, their identity.
+inline uint64_t CookieOf(uint64_t inode, const void* p) { return inode != 0 ? inode : CookieOf(p); }
 
 Result<void> UnixDiag(Context& c);
 

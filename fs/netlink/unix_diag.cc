@@ -15,13 +15,13 @@ uint8_t StateOf(const UnixSocketInfo& s) {
   return s.listening ? kListen : s.connected ? kEstablished : kClose;
 }
 
-void Fill(Builder& b, const UnixSocketInfo& s, uint32_t show) {
+void Fill(const Context& c, Builder& b, const UnixSocketInfo& s, uint32_t show) {
   unix_diag_msg m = {};
   m.udiag_family = AF_UNIX;
   m.udiag_type = static_cast<uint8_t>(s.type);
   m.udiag_state = StateOf(s);
   m.udiag_ino = static_cast<uint32_t>(s.inode);
-  const uint64_t cookie = CookieOf(s.cookie);
+  const uint64_t cookie = CookieOf(s.inode, s.cookie);
   m.udiag_cookie[0] = static_cast<uint32_t>(cookie);
   m.udiag_cookie[1] = static_cast<uint32_t>(cookie >> 32);
   b.Put(m);
@@ -45,8 +45,8 @@ void Fill(Builder& b, const UnixSocketInfo& s, uint32_t show) {
     const uint32_t mem[9] = {s.queued, 212992, 0, 212992, 0, 0, 0, 0, 0};
     b.Value(UNIX_DIAG_MEMINFO, mem);
   }
-  if ((show & 0x40 /* UDIAG_SHOW_UID */) != 0) b.U32(7 /* UNIX_DIAG_UID */, s.uid);
   b.U8(UNIX_DIAG_SHUTDOWN, static_cast<uint8_t>((s.read_shut ? 1 : 0) | (s.write_shut ? 2 : 0)));
+  if ((show & 0x40 /* UDIAG_SHOW_UID */) != 0) b.U32(7 /* UNIX_DIAG_UID */, c.ShowUid(s.uid));
 }
 
 }  // namespace
@@ -61,7 +61,7 @@ Result<void> UnixDiag(Context& c) {
     for (const UnixSocketInfo& s : all) {
       if ((req.udiag_states & (1u << StateOf(s))) == 0) continue;
       c.BeginPart(b, SOCK_DIAG_BY_FAMILY);
-      Fill(b, s, req.udiag_show);
+      Fill(c, b, s, req.udiag_show);
       b.End();
     }
     return c.Dump(b.Take());
@@ -70,8 +70,8 @@ Result<void> UnixDiag(Context& c) {
   const uint64_t cookie = req.udiag_cookie[0] | static_cast<uint64_t>(req.udiag_cookie[1]) << 32;
   for (const UnixSocketInfo& s : all) {
     if (static_cast<uint32_t>(s.inode) != req.udiag_ino) continue;
-    if (cookie != ~uint64_t{0} && cookie != CookieOf(s.cookie)) return Errno(ESTALE);
-    c.Answer(SOCK_DIAG_BY_FAMILY, 0, [&](Builder& b) { Fill(b, s, req.udiag_show); });
+    if (cookie != ~uint64_t{0} && cookie != CookieOf(s.inode, s.cookie)) return Errno(ESTALE);
+    c.Answer(SOCK_DIAG_BY_FAMILY, 0, [&](Builder& b) { Fill(c, b, s, req.udiag_show); });
     return {};
   }
   return Errno(ENOENT);

@@ -94,7 +94,7 @@ class DescriptorDirectory final : public SyntheticDirectory {
   Result<Ref<Inode>> Lookup(std::string_view name) override {
     int fd = 0;
     const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), fd);
-    if (error != std::errc() || end != name.data() + name.size() || fd < 0 ||
+    if (error != std::errc() || end != name.data() + name.size() || name.front() == '-' ||
         (name.size() > 1 && name.front() == '0')) {
       return Errno(ENOENT);
     }

@@ -69,6 +69,10 @@ void AppendVma(std::string* out, const Vma& vma, const Namer& namer) {
   *out += '\n';
 }
 
+// The page that every process can execute, and none read (vsyscall=xonly).
+constexpr const char* kVsyscallLine =
+    "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n";
+
 struct Figures {
   uint64_t size = 0, rss = 0, anonymous = 0, dirty_private = 0, clean_private = 0, locked = 0;
   uint64_t dirty_shared = 0, clean_shared = 0;
@@ -286,6 +290,7 @@ Result<std::string> MapsText(const Subject&, Task& t) {
   if (!mm) return out;
   const Namer namer;
   for (const Vma& vma : mm->List()) AppendVma(&out, vma, namer);
+  out += kVsyscallLine;
   return out;
 }
 
@@ -334,6 +339,9 @@ Result<std::string> SmapsText(const Subject&, Task& t) {
     const bool thp = !vma.file && vma.range.end - vma.range.start >= (2 << 20);
     AppendFormat(&out, "THPeligible:    %8d\nVmFlags: %s\n", thp, FlagsOf(vma).c_str());
   }
+  out += kVsyscallLine;
+  AppendFigures(&out, Figures{.size = kPageSize}, false);
+  out += "THPeligible:           0\nVmFlags: ex \n";
   return out;
 }
 
@@ -344,12 +352,11 @@ Result<std::string> SmapsRollupText(const Subject&, Task& t) {
   const std::vector<Vma> vmas = mm->List();
   for (const Vma& vma : vmas) sum.Add(FiguresOf(*mm, vma));
   std::string out;
-  if (!vmas.empty()) {
-    AppendFormat(&out, "%08llx-%08llx ---p 00000000 00:00 0 ",
-                 Ull{vmas.front().range.start.value()}, Ull{vmas.back().range.end.value()});
-    out.append(out.size() < 73 ? 73 - out.size() : 0, ' ');
-    out += "[rollup]\n";
-  }
+  const GuestRange all =
+      vmas.empty() ? GuestRange{} : GuestRange{vmas.front().range.start, vmas.back().range.end};
+  AppendFormat(&out, "%08llx-%08llx ---p 00000000 00:00 0 ", Ull{all.start.value()}, Ull{all.end.value()});
+  out.append(out.size() < 73 ? 73 - out.size() : 0, ' ');
+  out += "[rollup]\n";
   AppendFigures(&out, sum, true);
   return out;
 }

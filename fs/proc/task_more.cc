@@ -359,6 +359,9 @@ class MapFilesDirectory final : public SyntheticDirectory {
 
   Result<Ref<Inode>> Lookup(std::string_view name) override {
     uint64_t start = 0, end = 0;
+    // One spelling for each: dname_to_vma_addr takes no leading zeros.
+    const size_t second = name.find('-') + 1;
+    if (name.starts_with('0') || (second < name.size() && name[second] == '0')) return Errno(ENOENT);
     const char* const last = name.data() + name.size();
     const auto [dash, error] = std::from_chars(name.data(), last, start, 16);
     if (error != std::errc() || dash == last || *dash != '-') return Errno(ENOENT);

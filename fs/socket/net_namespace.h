@@ -36,7 +36,6 @@ class NetNamespace final : public NetNamespaceBase, private net::StackHost, priv
   // SO_COOKIE's numbers.
   // /proc/sys/net's values that are only kept, by path.
   Guarded<std::map<std::string, std::string, std::less<>>, LockClass::kLeaf> sysctls;
-  uint64_t NextCookie() { return next_cookie_.fetch_add(1, std::memory_order_relaxed) + 1; }
 
   // Hears of changes of links, addresses, routes and neighbours, with the stack's lock held: only
   // note it, call nothing of the stack. One, set before the namespace is used by guests.
@@ -64,7 +63,6 @@ class NetNamespace final : public NetNamespaceBase, private net::StackHost, priv
 
   Kernel& kernel_;
   const bool first_;
-  std::atomic<uint64_t> next_cookie_{0};
   RefPtr<net::Stack> stack_;
 };
 

@@ -81,10 +81,8 @@ Path Socket::NewPath(Task& t) {
 }
 
 uint64_t Socket::cookie() {
-  uint64_t have = cookie_.load(std::memory_order_relaxed);
-  if (have != 0) return have;
-  const uint64_t fresh = net_->NextCookie();
-  return cookie_.compare_exchange_strong(have, fresh) ? fresh : have;
+  const Result<Attr> attr = inode().GetAttr();
+  return attr.ok() ? attr->ino : 0;
 }
 
 Result<void> Socket::Bind(Task&, const SocketAddress&) { return Errno(EOPNOTSUPP); }

@@ -163,6 +163,7 @@ class Socket : public File {
   virtual bool KnowsLevel(int level, int) const { return level == SOL_SOCKET; }
   int protocol() const { return protocol_; }
   NetNamespace& net() const { return *net_; }
+  // SO_COOKIE, by which sock_diag names it too: the number of its inode.
   uint64_t cookie();
   SocketOptions& options() { return options_; }
 
@@ -268,7 +269,6 @@ class Socket : public File {
   std::atomic<int> family_;  // changed by IPV6_ADDRFORM alone
   const int type_, protocol_;
   const Ref<NetNamespace> net_;
-  std::atomic<uint64_t> cookie_{0};
   Guarded<RefPtr<net::EndpointFilter>, LockClass::kLeaf> filter_;
 };
 

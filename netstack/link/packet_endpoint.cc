@@ -6,6 +6,7 @@ namespace {
 constexpr uint16_t kAll = 3;  // ETH_P_ALL
 constexpr size_t kFrameCost = 256;
 constexpr size_t kMaxFanout = 256;  // PACKET_FANOUT_MAX, as it once was
+constexpr uint8_t kRolloverFlag = 0x10;  // PACKET_FANOUT_FLAG_ROLLOVER: another one when the chosen is full
 
 }  // namespace
 
@@ -101,6 +102,9 @@ bool PacketEndpoint::HasRoom() const {
 NetResult<void> PacketEndpoint::JoinFanout(uint16_t id, uint8_t kind, uint8_t flags) {
   StackEntry entry(*stack_);
   if (kind > static_cast<uint8_t>(FanoutGroup::Kind::kProgram)) return NetError::kInvalid;
+  if (static_cast<FanoutGroup::Kind>(kind) == FanoutGroup::Kind::kRollover && (flags & kRolloverFlag) != 0) {
+    return NetError::kInvalid;
+  }
   if (fanout_) return NetError::kAlready;
   if (ethertype_ == 0) return NetError::kInvalid;  // hears nothing
   RefPtr<FanoutGroup> group = stack_->FindFanout(id);
@@ -167,8 +171,7 @@ PacketEndpoint* FanoutGroup::Choose(Stack& stack, uint64_t serial, ByteSpan fram
       break;  // one queue, as a loopback has
   }
   place %= members.size();
-  // PACKET_FANOUT_FLAG_ROLLOVER: another one when that is full.
-  if ((flags & 0x10) != 0 && !members[place]->HasRoom()) {
+  if ((flags & kRolloverFlag) != 0 && !members[place]->HasRoom()) {
     for (size_t i = 0; i < members.size(); i++) {
       if (members[i]->HasRoom()) place = i;
     }

@@ -200,6 +200,44 @@ TEST(SockDiagTest, UnixSocketsAreListed) {
   EXPECT_TRUE(one && named);
 }
 
+TEST(SockDiagTest, CookieIsTheSocketsOwn) {
+  Fd s(socket(AF_UNIX, SOCK_STREAM, 0));
+  uint64_t cookie = 0;
+  socklen_t length = sizeof(cookie);
+  ASSERT_OK(getsockopt(s.get(), SOL_SOCKET, SO_COOKIE, &cookie, &length));
+  unix_diag_req q = {};
+  q.sdiag_family = AF_UNIX;
+  q.udiag_ino = static_cast<uint32_t>(InodeOf(s.get()));
+  q.udiag_show = 0x40;  // UDIAG_SHOW_UID
+  q.udiag_cookie[0] = static_cast<uint32_t>(cookie);
+  q.udiag_cookie[1] = static_cast<uint32_t>(cookie >> 32);
+  Request r(SOCK_DIAG_BY_FAMILY, 0);
+  Netlink nl(NETLINK_SOCK_DIAG);
+  ASSERT_TRUE(nl.Send(r.Put(q)));
+  std::vector<Reply> got = nl.Receive();
+  ASSERT_EQ(got.size(), 1u);
+  ASSERT_EQ(got[0].header.nlmsg_type, SOCK_DIAG_BY_FAMILY);
+  EXPECT_EQ(got[0].U32(sizeof(unix_diag_msg), 7 /* UNIX_DIAG_UID */), geteuid());
+  q.udiag_cookie[0]++;
+  Request stale(SOCK_DIAG_BY_FAMILY, 0);
+  EXPECT_EQ(nl.Ask(stale.Put(q)), ESTALE);
+  Server tcp;
+  ASSERT_OK(getsockopt(tcp.listener.get(), SOL_SOCKET, SO_COOKIE, &cookie, &length));
+  inet_diag_req_v2 i = {};
+  i.sdiag_family = AF_INET;
+  i.sdiag_protocol = IPPROTO_TCP;
+  i.idiag_states = ~0u;
+  i.id.idiag_sport = htons(tcp.port);
+  i.id.idiag_src[0] = htonl(INADDR_LOOPBACK);
+  i.id.idiag_cookie[0] = static_cast<uint32_t>(cookie);
+  i.id.idiag_cookie[1] = static_cast<uint32_t>(cookie >> 32);
+  Request one(SOCK_DIAG_BY_FAMILY, 0);
+  ASSERT_TRUE(nl.Send(one.Put(i)));
+  got = nl.Receive();
+  ASSERT_EQ(got.size(), 1u);
+  EXPECT_EQ(got[0].header.nlmsg_type, SOCK_DIAG_BY_FAMILY);
+}
+
 TEST(GenericTest, ControllerKnowsItself) {
   Netlink nl(NETLINK_GENERIC);
   genlmsghdr h = {};

@@ -270,6 +270,9 @@ TEST(FanoutTest, EachFrameGoesToOne) {
   Fd other(socket(AF_PACKET, SOCK_DGRAM, htons(ETH_P_IP)));
   EXPECT_FAILS(SetInt(other.get(), SOL_PACKET, PACKET_FANOUT, 4711 | PACKET_FANOUT_HASH << 16),
                EINVAL);
+  const int twice = 4712 | (PACKET_FANOUT_ROLLOVER | PACKET_FANOUT_FLAG_ROLLOVER) << 16;
+  EXPECT_FAILS(SetInt(other.get(), SOL_PACKET, PACKET_FANOUT, twice), EINVAL);
+  EXPECT_OK(SetInt(other.get(), SOL_PACKET, PACKET_FANOUT, 4712 | PACKET_FANOUT_ROLLOVER << 16));
 }
 
 }  // namespace

@@ -138,6 +138,21 @@ TEST_F(ProcNetTest, HeadersOfSocketTables) {
                       "^protocol  size sockets  memory press maxhdr  slab module     cl co di ac "));
 }
 
+TEST_F(ProcNetTest, ProtocolsCountUnixStreamsApart) {
+  const auto count = [](const std::string& name) {
+    for (const std::string& line : Lines("/proc/net/protocols")) {
+      int sockets = -1;
+      if (line.starts_with(name + " ") && sscanf(line.c_str(), "%*s %*d %d", &sockets) == 1) return sockets;
+    }
+    return -1;
+  };
+  const int streams = count("UNIX-STREAM"), others = count("UNIX");
+  ASSERT_GE(streams, 0);
+  Fd s(socket(AF_UNIX, SOCK_STREAM, 0)), d(socket(AF_UNIX, SOCK_DGRAM, 0)), p(socket(AF_UNIX, SOCK_SEQPACKET, 0));
+  EXPECT_EQ(count("UNIX-STREAM"), streams + 1);
+  EXPECT_EQ(count("UNIX"), others + 2);
+}
+
 TEST_F(ProcNetTest, UnixSockets) {
   Fd s(socket(AF_UNIX, SOCK_STREAM, 0));
   sockaddr_un a = {};

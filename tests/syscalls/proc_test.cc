@@ -117,6 +117,32 @@ TEST(ProcSelfTest, MapsAreSortedAndDoNotOverlap) {
   }
 }
 
+TEST(ProcSelfTest, MapsEndWithTheVsyscallPage) {
+  const std::string line = "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n";
+  const std::string maps = ReadFile("/proc/self/maps");
+  ASSERT_GT(maps.size(), line.size());
+  EXPECT_EQ(maps.substr(maps.size() - line.size()), line);
+  const std::string smaps = ReadFile("/proc/self/smaps");
+  const size_t at = smaps.find(line);
+  ASSERT_NE(at, std::string::npos);
+  EXPECT_TRUE(smaps.substr(at + line.size()).starts_with("Size:                  4 kB\n"));
+  EXPECT_EQ(smaps.substr(smaps.rfind('\n', smaps.size() - 2) + 1), "VmFlags: ex \n");
+}
+
+TEST(ProcSelfTest, NumbersAndRangesHaveOneSpelling) {
+  struct stat st;
+  ASSERT_OK(lstat("/proc/self/fd/0", &st));
+  for (const char* name : {"-0", "00", "+0", " 0", "0 ", "0x0", "4294967296"})
+    EXPECT_FAILS(lstat((std::string("/proc/self/fd/") + name).c_str(), &st), ENOENT) << name;
+  const std::set<std::string> ranges = List("/proc/self/map_files");
+  ASSERT_FALSE(ranges.empty());
+  const std::string range = *ranges.begin();
+  EXPECT_OK(lstat(("/proc/self/map_files/" + range).c_str(), &st));
+  const std::string other = range.substr(0, range.find('-') + 1) + "0" + range.substr(range.find('-') + 1);
+  for (const std::string& name : {"0" + range, " " + range, range + " ", other})
+    EXPECT_FAILS(lstat(("/proc/self/map_files/" + name).c_str(), &st), ENOENT) << name;
+}
+
 TEST(ProcSelfTest, FdsAreLinksThatOpen) {
   TempDir dir;
   const std::string path = dir.File("f", "by fd");
