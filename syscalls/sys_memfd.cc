@@ -15,6 +15,9 @@ SysResult SysMemfdCreate(Task& t, GuestAddr name_addr, uint32_t flags) {
   const uint32_t known = (flags & MFD_HUGETLB) != 0 ? kHandled | MFD_HUGETLB | kHugeSize : kHandled;
   if ((flags & ~known) != 0) return Errno(EINVAL);
   if ((flags & kExec) != 0 && (flags & kNoExecSeal) != 0) return Errno(EINVAL);
+  const int rule = t.pid_ns().MemfdNoexec();
+  if ((flags & (kExec | kNoExecSeal)) == 0) flags |= rule >= 1 ? kNoExecSeal : kExec;
+  if ((flags & kNoExecSeal) == 0 && rule >= 2) return Errno(EACCES);
   Result<std::string> name = t.CopyInString(name_addr, kNameMax + 1);
   if (!name.ok()) return Errno(name.error().Is(ENAMETOOLONG) ? EINVAL : EFAULT);
   if (name->size() > kNameMax) return Errno(EINVAL);

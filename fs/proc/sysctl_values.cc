@@ -173,6 +173,27 @@ void AddTaint(StaticDirectory& kernel) {
       });
 }
 
+// vm.memfd_noexec, of the writer's pid namespace, at least what those above it say.
+void AddMemfdNoexec(StaticDirectory& vm) {
+  vm.AddFile(
+      "memfd_noexec",
+      []() -> Result<std::string> {
+        const Task* t = Task::Current();
+        if (t == nullptr) return Errno(ESRCH);
+        return Format("%d\n", t->pid_ns().MemfdNoexec());
+      },
+      0644,
+      [](std::string_view text) -> Result<void> {
+        const Task* t = Task::Current();
+        if (t == nullptr || !t->creds().HasIn(t->pid_ns().user_ns(), Capability::kSysAdmin)) return Errno(EPERM);
+        PidNamespace& ns = t->pid_ns();
+        const int64_t n = TRY(ParseDecimal(text));
+        if (n < (ns.parent() != nullptr ? ns.parent()->MemfdNoexec() : 0) || n > 2) return Errno(EINVAL);
+        ns.memfd_noexec.store(static_cast<int>(n));
+        return {};
+      });
+}
+
 }  // namespace
 
 void AddSysctlValues(StaticDirectory& kernel, StaticDirectory& vm, StaticDirectory& fs) {
@@ -202,6 +223,7 @@ void AddSysctlValues(StaticDirectory& kernel, StaticDirectory& vm, StaticDirecto
       });
   AddNumber(vm, "overcommit_memory", &overcommit_memory, 0, 2);
   AddNumber(vm, "max_map_count", &MaxMapCountSetting(), 0, INT32_MAX);
+  AddMemfdNoexec(vm);
   AddTuple<4>(kernel, "printk", {4, 4, 1, 7});
   AddTaint(kernel);
   const auto nothing_to_drop = [](std::string_view text) -> Result<void> {

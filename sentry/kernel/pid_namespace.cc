@@ -1,5 +1,7 @@
 #include "sentry/kernel/pid_namespace.h"
 
+#include <algorithm>
+
 #include "sentry/auth/user_namespace.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/task.h"
@@ -12,6 +14,14 @@ PidNamespace::PidNamespace(RefPtr<PidNamespace> parent, RefPtr<UserNamespace> ow
       level_(parent_ ? parent_->level_ + 1 : 0),
       base_(base) {
   last_pid = base;
+}
+
+int PidNamespace::MemfdNoexec() const {
+  int most = 0;
+  for (const PidNamespace* ns = this; ns != nullptr; ns = ns->parent()) {
+    most = std::max(most, ns->memfd_noexec.load(std::memory_order_relaxed));
+  }
+  return most;
 }
 
 PidNamespace& PidNamespace::container() {

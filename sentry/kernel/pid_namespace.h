@@ -32,6 +32,8 @@ class PidNamespace final : public Namespace {
   // The one that the container's first process was made in (TaskSet::apart).
   PidNamespace& container();
   const PidNamespace& container() const { return const_cast<PidNamespace*>(this)->container(); }
+  // vm.memfd_noexec here: what is set here or in a namespace above, whichever forbids more (0 to 2).
+  int MemfdNoexec() const;
   // Whether it is `other` or below it.
   bool IsWithin(const PidNamespace& other) const;
 
@@ -47,6 +49,8 @@ class PidNamespace final : public Namespace {
   ThreadGroup* init = nullptr;  // who reaps orphans
   bool had_init = false;
   bool dead = false;  // its init is gone: nothing can be made here any more
+
+  std::atomic<int> memfd_noexec{0};  // as set here
 
   // --- Of a container's.
   std::atomic<bool> paused{false};            // Kernel::Pause

@@ -1,6 +1,7 @@
 // memfd_create(2): flags, and what the execute bits have to do with seals.
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
 #include <sys/stat.h>
@@ -8,8 +9,9 @@
 
 #include <string>
 
-#include <gtest/gtest.h>
+#include "tests/util/test_util.h"
 
+namespace ringwall::test {
 namespace {
 
 constexpr unsigned kNoExecSeal = 8, kExec = 16;
@@ -57,6 +59,42 @@ TEST(MemfdTest, NoExecSealMeansTheSeal) {
   close(fd);
 }
 
+// vm.memfd_noexec: 1 makes files without either flag not executable, 2 refuses executable ones; a namespace below
+// may only forbid more.
+TEST(MemfdTest, ANamespaceMayForbidExecutableOnes) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  constexpr const char* kRule = "/proc/sys/vm/memfd_noexec";
+  const auto write_rule = [](const char* value) {
+    const int fd = open(kRule, O_WRONLY | O_CLOEXEC);
+    const int error = write(fd, value, strlen(value)) < 0 ? errno : 0;
+    close(fd);
+    return error;
+  };
+  const auto seals = [](unsigned flags) {
+    const int fd = memfd_create("x", flags);
+    const int got = fd < 0 ? -errno : fcntl(fd, F_GET_SEALS);
+    close(fd);
+    return got;
+  };
+  EXPECT_TRUE(Exited(InChild([&] {
+    if (unshare(CLONE_NEWPID) != 0) return 1;
+    return Exited(InChild([&] {
+      if (ReadFile(kRule) != "0\n") return 2;
+      if (seals(0) != F_SEAL_SEAL || seals(MFD_ALLOW_SEALING) != 0) return 3;
+      if (write_rule("3") != EINVAL || write_rule("x") != EINVAL) return 4;
+      if (write_rule("1") != 0 || ReadFile(kRule) != "1\n") return 5;
+      if (seals(0) != kSealExec || seals(kExec) != F_SEAL_SEAL || seals(kNoExecSeal) != kSealExec) return 6;
+      if (write_rule("2") != 0) return 7;
+      if (seals(0) != kSealExec || seals(kExec) != -EACCES || seals(kNoExecSeal) != kSealExec) return 8;
+      if (write_rule("1") != 0 || unshare(CLONE_NEWPID) != 0) return 9;
+      return Exited(InChild([&] {
+        if (ReadFile(kRule) != "1\n" || write_rule("0") != EINVAL) return 10;
+        return write_rule("2") == 0 && seals(kExec) == -EACCES ? 0 : 11;
+      })) && seals(kExec) == F_SEAL_SEAL ? 0 : 12;
+    })) ? 0 : 13;
+  })));
+}
+
 TEST(MemfdTest, OthersAreExecutableAndSealedAgainstSeals) {
   const int fd = memfd_create("x", kExec);
   ASSERT_GE(fd, 0);
@@ -100,3 +138,4 @@ TEST(HugePagesTest, ThePoolIsEmpty) {
 }
 
 }  // namespace
+}  // namespace ringwall::test

@@ -204,6 +204,30 @@ TEST(MountTest, FlagsShowAndWork) {
   })));
 }
 
+TEST(MountTest, NosymfollowStopsAtLinks) {
+  EXPECT_TRUE(Exited(InMounts([] {
+    constexpr long kFlag = 0x2000;  // ST_NOSYMFOLLOW
+    Mkdirs({"m"});
+    CHECK_CHILD(mount("none", "m", "tmpfs", 0, nullptr) == 0);
+    Touch("m/f");
+    CHECK_CHILD(symlink("f", "m/link") == 0 && symlink("m/f", "outside") == 0);
+    CHECK_CHILD(mount(nullptr, "m", nullptr, MS_REMOUNT | MS_BIND | MS_NOSYMFOLLOW, nullptr) == 0);
+    struct stat st;
+    char text[4];
+    CHECK_FAILS(stat("m/link", &st), ELOOP);
+    CHECK_FAILS(open("m/link", O_RDONLY), ELOOP);
+    CHECK_CHILD(lstat("m/link", &st) == 0 && S_ISLNK(st.st_mode));
+    CHECK_CHILD(readlink("m/link", text, sizeof(text)) == 1);
+    CHECK_CHILD(stat("outside", &st) == 0);
+    struct statfs fs;
+    CHECK_CHILD(statfs("m", &fs) == 0 && (fs.f_flags & kFlag) != 0);
+    CHECK_CHILD(LineOf("m").options.find("nosymfollow") != std::string::npos);
+    CHECK_CHILD(mount(nullptr, "m", nullptr, MS_REMOUNT | MS_BIND, nullptr) == 0);
+    CHECK_CHILD(stat("m/link", &st) == 0 && statfs("m", &fs) == 0 && (fs.f_flags & kFlag) == 0);
+    return 0;
+  })));
+}
+
 TEST(MountTest, NoexecKeepsProgramsFromRunning) {
   EXPECT_TRUE(Exited(InMounts([] {
     Mkdirs({"m"});
