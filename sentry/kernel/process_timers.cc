@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "sentry/kernel/late_wakes.h"
 #include "sentry/kernel/task.h"
 
 namespace ringwall {
@@ -15,6 +16,35 @@ namespace {
 constexpr int64_t kMinPeriod = 50'000;
 
 int64_t AddSaturating(int64_t a, int64_t b) { return a > INT64_MAX - b ? INT64_MAX : a + b; }
+
+// Whom a timer of the process's CPU time tells. On Linux it is the thread that the tick met (complete_signal
+// wants the current one), so that a profiler sees each thread as often as it runs. Here it is the one that has
+// used most since it was told last.
+class CpuShares {
+ public:
+  // Null without threads. The first of them when all block the signal.
+  Task* Next(ThreadGroup& tg, int signo) REQUIRES(tg.siglock) {
+    Task* most = tg.threads.empty() ? nullptr : tg.threads.front();
+    if (tg.threads.size() < 2) return most;
+    std::map<int, uint64_t> told;
+    uint64_t largest = 0, used_by_most = 0;
+    for (Task* t : tg.threads) {
+      const Rusage r = t->OwnRusage();
+      const uint64_t used = r.utime_ns + r.stime_ns;
+      const auto before = told_at_.find(t->tid());
+      const uint64_t at = before == told_at_.end() ? 0 : std::min(before->second, used);
+      told.emplace(t->tid(), at);
+      if (used - at <= largest || (t->signal_mask() & abi::SigBit(signo)) != 0) continue;
+      most = t, largest = used - at, used_by_most = used;
+    }
+    told_at_ = std::move(told);
+    if (largest != 0) told_at_[most->tid()] = used_by_most;
+    return most;
+  }
+
+ private:
+  std::map<int, uint64_t> told_at_;  // by thread: its CPU time when it was told last
+};
 
 }  // namespace
 
@@ -129,19 +159,6 @@ class ProcessTimers::ProcessCpuClock final : public CpuClock {
   const bool user_only_;
 };
 
-class ProcessTimers::Itimer final : public RepeatingTimer {
- public:
-  Itimer(ThreadGroup& tg, int signo) : RepeatingTimer(tg.kernel().timers()), tg_(tg), signo_(signo) {}
-
- private:
-  void OnExpired(uint64_t) override {
-    Result<void> ignored = SendSignalToGroup(tg_, MakeSigInfo(signo_, SI_KERNEL));
-    static_cast<void>(ignored);
-  }
-  ThreadGroup& tg_;
-  const int signo_;
-};
-
 // Expires at each whole second of CPU time from the soft limit on (kernel/time/posix-cpu-timers.c:
 // check_process_timers).
 class ProcessTimers::CpuLimit final : public RepeatingTimer {
@@ -194,6 +211,7 @@ class PosixTimer final : public RepeatingTimer, public RefCounted<PosixTimer> {
         notify_(notify),
         cpu_(std::move(cpu)) {
     clock_ = TimerClockOf(clock_id, &offset_).value_or(TimerClock::kMonotonic);
+    if (clock_id == CLOCK_THREAD_CPUTIME_ID && Task::Current() != nullptr) whose_ = Task::Current()->tid();
   }
   TimerSetting SetTo(TimerSetting to, bool absolute) {
     {
@@ -208,17 +226,21 @@ class PosixTimer final : public RepeatingTimer, public RefCounted<PosixTimer> {
     return Set(to, steady ? TimerClock::kMonotonic : clock_, absolute);
   }
   bool silent() const { return notify_.signo == 0; }
+  // To the process, by this thread if it does not block it.
+  static void QueueToProcess(Task& by, const abi::SigInfo& info) REQUIRES(by.tg().siglock) {
+    by.QueueLocked(info, true);
+  }
   int Overrun() {
     MutexLock lock(tg_.siglock);
-    return Find(notify_.tid != 0 ? ThreadLocked() : nullptr) != nullptr
+    return Find(notify_.tid != 0 ? ThreadLocked(notify_.tid) : nullptr) != nullptr
                ? last_overrun_
                : overrun_;
   }
 
  private:
-  Task* ThreadLocked() REQUIRES(tg_.siglock) {
+  Task* ThreadLocked(int tid) REQUIRES(tg_.siglock) {
     for (Task* t : tg_.threads) {
-      if (t->tid() == notify_.tid) return t;
+      if (t->tid() == tid) return t;
     }
     return nullptr;
   }
@@ -229,8 +251,9 @@ class PosixTimer final : public RepeatingTimer, public RefCounted<PosixTimer> {
   }
   void OnExpired(uint64_t times) override {
     if (notify_.signo == 0) return;
+    const LateWakes late;
     MutexLock lock(tg_.siglock);
-    Task* target = notify_.tid != 0 ? ThreadLocked() : nullptr;
+    Task* target = notify_.tid != 0 ? ThreadLocked(notify_.tid) : nullptr;
     if (target == nullptr && (notify_.tid != 0 || tg_.threads.empty())) return;
     const auto cap = [](uint64_t n) { return static_cast<int>(std::min<uint64_t>(n, INT32_MAX)); };
     if (abi::SigInfo* waiting = Find(target)) {
@@ -243,7 +266,8 @@ class PosixTimer final : public RepeatingTimer, public RefCounted<PosixTimer> {
     abi::SigInfo info = MakeSigInfo(notify_.signo, SI_TIMER);
     info.SetTimer(id_, overrun_,
                   notify_.has_value ? notify_.value : static_cast<uint64_t>(id_));
-    if (target == nullptr) target = tg_.threads.front();
+    if (target == nullptr && whose_ != 0) target = ThreadLocked(whose_);
+    if (target == nullptr) target = cpu_ != nullptr ? shares_.Next(tg_, notify_.signo) : tg_.threads.front();
     target->QueueLocked(info, notify_.tid == 0);
   }
 
@@ -251,10 +275,29 @@ class PosixTimer final : public RepeatingTimer, public RefCounted<PosixTimer> {
   const int id_;
   const ProcessTimers::Notify notify_;
   const std::unique_ptr<CpuClock> cpu_;  // null: clock_
+  CpuShares shares_ GUARDED_BY(tg_.siglock);
+  int whose_ = 0;  // the thread whose time it counts
   TimerClock clock_;
   int64_t offset_ = 0;
   int overrun_ GUARDED_BY(tg_.siglock) = 0;       // of the signal queued last
   int last_overrun_ GUARDED_BY(tg_.siglock) = 0;  // of the one before
+};
+
+class ProcessTimers::Itimer final : public RepeatingTimer {
+ public:
+  Itimer(ThreadGroup& tg, int signo) : RepeatingTimer(tg.kernel().timers()), tg_(tg), signo_(signo) {}
+
+ private:
+  void OnExpired(uint64_t) override {
+    const LateWakes late;
+    MutexLock lock(tg_.siglock);
+    if (tg_.threads.empty()) return;
+    Task* const by = signo_ == SIGALRM ? tg_.threads.front() : shares_.Next(tg_, signo_);
+    PosixTimer::QueueToProcess(*by, MakeSigInfo(signo_, SI_KERNEL));
+  }
+  ThreadGroup& tg_;
+  const int signo_;
+  CpuShares shares_ GUARDED_BY(tg_.siglock);
 };
 
 namespace {

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include <atomic>
+#include <functional>
 #include <thread>
 #include <vector>
 
@@ -275,6 +276,55 @@ TEST(ItimerTest, CpuTimersCountCpuOnly) {
   while (g_ticks == 0) asm volatile("" ::: "memory");
   EXPECT_EQ(g_ticks, 1);
   signal(SIGPROF, SIG_DFL);
+}
+
+// A profiler sees the threads that run, not the one that began the timer and sleeps.
+thread_local int t_busy = -1;
+std::atomic<int> g_told[3];  // by busy thread; the last: anybody else
+void NoteThread(int) { g_told[t_busy < 0 ? 2 : t_busy]++; }
+
+// Two threads compute until both were told five times, or more than ten seconds of CPU time are spent in vain.
+void ComputeUntilTold(const std::function<void()>& start, const std::function<void()>& stop) {
+  for (std::atomic<int>& told : g_told) told = 0;
+  std::atomic<bool> done{false};
+  std::vector<std::thread> busy;
+  for (int i = 0; i < 2; i++) {
+    busy.emplace_back([i, &done] {
+      t_busy = i;
+      while (!done) Compute();
+    });
+  }
+  start();
+  while ((g_told[0] < 5 || g_told[1] < 5) && g_told[2] < 1000) usleep(1000);
+  stop();
+  done = true;
+  for (std::thread& t : busy) t.join();
+  EXPECT_GE(g_told[0], 5);
+  EXPECT_GE(g_told[1], 5);
+}
+
+TEST(ItimerTest, CpuTimersTellThreadsThatRun) {
+  signal(SIGPROF, NoteThread);
+  signal(SIGVTALRM, NoteThread);
+  for (const __itimer_which which : {ITIMER_PROF, ITIMER_VIRTUAL}) {
+    const itimerval often = {{0, 10000}, {0, 10000}}, off = {};
+    ComputeUntilTold([&] { EXPECT_OK(setitimer(which, &often, nullptr)); },
+                     [&] { EXPECT_OK(setitimer(which, &off, nullptr)); });
+  }
+  signal(SIGVTALRM, SIG_DFL);
+  signal(SIGPROF, SIG_DFL);
+}
+
+TEST(PosixTimerTest, CpuTimersTellThreadsThatRun) {
+  signal(SIGUSR2, NoteThread);
+  sigevent e = {};
+  e.sigev_notify = SIGEV_SIGNAL;
+  e.sigev_signo = SIGUSR2;
+  timer_t id;
+  ASSERT_OK(timer_create(CLOCK_PROCESS_CPUTIME_ID, &e, &id));
+  const itimerspec often = {{0, 10'000'000}, {0, 10'000'000}};
+  ComputeUntilTold([&] { EXPECT_OK(timer_settime(id, 0, &often, nullptr)); }, [&] { EXPECT_OK(timer_delete(id)); });
+  signal(SIGUSR2, SIG_DFL);
 }
 
 TEST(PosixTimerTest, SignalsWithItsValue) {
