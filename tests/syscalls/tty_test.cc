@@ -331,6 +331,19 @@ TEST_F(TtyTest, TiocstiIsForAdministrators) {
   }
 }
 
+TEST_F(TtyTest, NumberIsTakenUntilBothSidesAreClosed) {
+  const std::string name = ptsname(master_.get());
+  master_.Reset();
+  EXPECT_FAILS(access(name.c_str(), F_OK), ENOENT);
+  Fd other(posix_openpt(O_RDWR | O_NOCTTY));
+  EXPECT_NE(ptsname(other.get()), name);
+}
+
+TEST_F(TtyTest, CountOfAllTerminals) {
+  EXPECT_GE(atoi(ReadFile("/proc/sys/kernel/pty/nr").c_str()), 1);
+  EXPECT_GT(atoi(ReadFile("/proc/sys/kernel/pty/max").c_str()), atoi(ReadFile("/proc/sys/kernel/pty/reserve").c_str()));
+}
+
 TEST_F(TtyTest, ExclusiveUse) {
   int on = 0;
   EXPECT_OK(ioctl(slave_.get(), TIOCEXCL));
