@@ -203,6 +203,29 @@ static void FullTcp(void) {
   }
 }
 WRITER(tcp_write, FullTcp())
+WAIT(tcp_connect) {  // The listener's queue is full: its SYN is not answered.
+  static struct sockaddr_in address;
+  socklen_t size = sizeof address;
+  if (step == kSetUp) {
+    Listen(SOCK_STREAM, 0);
+    third = mine;
+    getsockname(third, (struct sockaddr*)&address, &size);
+    for (int i = 0; i < 2; i++) {
+      int other = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+      connect(other, (struct sockaddr*)&address, size);
+    }
+    mine = socket(AF_INET, SOCK_STREAM, 0);
+  }
+  if (step == kCall) return connect(mine, (struct sockaddr*)&address, size);
+  if (step == kFeed) {
+    fcntl(third, F_SETFL, O_NONBLOCK);
+    for (; !shared->done; usleep(1000)) close(accept(third, NULL, NULL));
+  }
+  return 0;
+}
+WRITER(unix_stream_write, Pair(AF_UNIX, SOCK_STREAM))
+WRITER(unix_seqpacket_write, Pair(AF_UNIX, SOCK_SEQPACKET))
+WRITER(unix_write_limit, (Pair(AF_UNIX, SOCK_STREAM), Patience(SO_SNDTIMEO)))
 WAIT(signalfd_read) {
   if (step == kSetUp) {
     sigset_t set;
@@ -624,6 +647,7 @@ static const struct Entry {
     ENTRY(posix_lock), ENTRY(open_description_lock), ENTRY(io_getevents_limit), ENTRY(fifo_open_read),
     ENTRY(fifo_open_write), ENTRY(splice_from_empty), ENTRY(tee_from_empty), ENTRY(sendfile_to_full),
     ENTRY(netlink_read), ENTRY(packet_read), ENTRY(unix_datagram_write), ENTRY(tcp_write),
+    ENTRY(tcp_connect),
 };
 
 enum Event { kHandler, kRestart, kIgnored, kStop, kSeize, kAttach, kPeerCloses, kShutRead, kShutWrite, kThreadCloses,
