@@ -196,6 +196,11 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   random->AddFile("uuid", []() -> Result<std::string> { return NewUuid(); });
   random->AddText("entropy_avail", "256\n");
   random->AddText("poolsize", "256\n");
+  // Linux takes what is written and does nothing with it (drivers/char/random.c).
+  for (const auto& [name, value] : {std::pair{"urandom_min_reseed_secs", "60\n"}, {"write_wakeup_threshold", "256\n"}}) {
+    random->AddFile(name, [value = value]() -> Result<std::string> { return std::string(value); }, 0644,
+                    [](std::string_view) -> Result<void> { return {}; });
+  }
   AddTerminalLimits(*kernel, *sys.AddDirectory("dev")->AddDirectory("tty"));
 
   Ref<StaticDirectory> yama = kernel->AddDirectory("yama");

@@ -391,6 +391,8 @@ TEST(ProcSystemTest, SysctlsOfPartsThatAreThere) {
   ASSERT_OK(stat("/proc/sys/fs/overflowuid", &st));
   EXPECT_EQ(st.st_mode, S_IFREG | 0644u);
   EXPECT_NE(ReadFile("/proc/sys/dev/tty/legacy_tiocsti"), "");
+  EXPECT_EQ(ReadFile("/proc/sys/kernel/random/urandom_min_reseed_secs"), "60\n");
+  EXPECT_EQ(ReadFile("/proc/sys/kernel/random/write_wakeup_threshold"), "256\n");
   // What follows writes, so not to a host.
   if (ReadFile("/proc/version").find("Ringwall") == std::string::npos || geteuid() != 0) return;
   const auto write = [](const char* path, const char* text) {
