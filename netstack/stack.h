@@ -65,7 +65,7 @@ struct StackConfig {
   size_t somaxconn = 4096;
   bool tcp_sack = true, tcp_timestamps = true, tcp_window_scaling = true, tcp_dsack = true;
   int tcp_ecn = 2;  // 0 off, 1 ask, 2 answer
-  int tcp_syn_retries = 6, tcp_synack_retries = 5, tcp_retries2 = 15, tcp_orphan_retries = 8;
+  int tcp_syn_retries = 6, tcp_synack_retries = 5, tcp_retries2 = 15, tcp_orphan_retries = 0;
   Duration tcp_fin_timeout = Duration::Seconds(60);
   Duration tcp_time_wait = Duration::Seconds(60);
   int tcp_keepalive_time = 7200, tcp_keepalive_intvl = 75, tcp_keepalive_probes = 9;
@@ -237,6 +237,8 @@ class Stack final : public RefCounted<Stack> {
   NetResult<std::vector<XtCounter>> ReplaceFilterTable(Family family, std::string_view name,
                                                        const XtInfo& info,
                                                        std::vector<uint8_t> blob);
+  // Names of the tables that somebody has asked for, the last one first: the others are only made then.
+  std::vector<std::string> FilterTablesInUse(Family family);
   NetResult<void> AddFilterCounters(Family family, std::string_view name,
                                     const std::vector<XtCounter>& add);
   // nftables: `change` works on a copy of the ruleset, under the stack's lock; a copy that it calls

@@ -77,7 +77,7 @@ SysResult SysEpollCreate(Task& t, int size) {
 
 SysResult SysEpollCreate1(Task& t, int flags) {
   if ((flags & ~EPOLL_CLOEXEC) != 0) return Errno(EINVAL);
-  const int fd = TRY(t.fds().Install(EpollFile::Create(), flags != 0,
+  const int fd = TRY(t.fds().Install(EpollFile::Create(t.creds().ruid), flags != 0,
                                      t.tg().limit(RLIMIT_NOFILE)));
   return fd;
 }

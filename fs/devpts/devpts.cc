@@ -6,15 +6,18 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 
 #include <charconv>
 #include <map>
+#include <set>
 
 #include "fs/devpts/tty.h"
 #include "fs/host/host_file.h"
 #include "fs/proc/nodes.h"
 #include "fs/vfs/special_files.h"
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/sysctl_limits.h"
 #include "sentry/kernel/task.h"
 
 namespace ringwall {
@@ -101,8 +104,15 @@ class SlaveFile final : public File {
   SlaveFile(Path path, uint32_t flags, Ref<Tty> tty, uint32_t life)
       : File(std::move(path), flags), tty_(std::move(tty)), life_(life) {}
   ~SlaveFile() override { tty_->SlaveClosed(); }
-  Result<size_t> Read(IoDst& dst, uint64_t, int) override {
-    const size_t first = TRY(tty_->SlaveRead(dst, nonblocking(), life_));
+  Result<size_t> Read(IoDst& dst, uint64_t, int rwf) override {
+    const bool waits = !nonblocking() && (rwf & RWF_NOWAIT) == 0;
+    Result<size_t> got = tty_->SlaveRead(dst, nonblocking(), life_);
+    // Waits here and not with the caller: how a hangup is told depends on whether it was waited for.
+    if (Task* const task = Task::Current(); waits && task != nullptr && !got.ok() && got.error().Is(EAGAIN)) {
+      got = task->Retry(&tty_->slave_queue(), EPOLLIN | EPOLLHUP, tty_->SlaveReadDeadline(),
+                        [&] { return tty_->SlaveRead(dst, false, life_, true); });
+    }
+    const size_t first = TRY(std::move(got));
     return first == 0 || nonblocking() ? first : ReadOn(dst, first);
   }
   Result<size_t> Write(IoSrc& src, uint64_t*, int) override {
@@ -214,21 +224,34 @@ class DevPts final : public SyntheticFs {
     slaves_.erase(it);
     lock.Unlock();
   }
+  // After the last file of either side: until then nobody else gets the number.
+  void FreeNumber(uint32_t number) {
+    MutexLock lock(mu_);
+    used_.erase(number);
+    pty_limits.count--;
+  }
 
  private:
   Kernel& kernel_;
   const Options options_;
   Mutex<LockClass::kInode> mu_;
-  Result<uint32_t> FreeNumberLocked() REQUIRES(mu_) {
+  // devpts_new_index(). ENOSPC.
+  Result<uint32_t> TakeNumberLocked() REQUIRES(mu_) {
     uint32_t number = 0;
-    for (const auto& [used, inode] : slaves_) {
+    for (const uint32_t used : used_) {
       if (used != number) break;
       number++;
     }
-    if (number >= options_.max) return Errno(ENOSPC);
+    const bool fits = ++pty_limits.count < pty_limits.max - pty_limits.reserve;
+    if (!fits || number >= options_.max) {
+      pty_limits.count--;
+      return Errno(ENOSPC);
+    }
+    used_.insert(number);
     return number;
   }
   std::map<uint32_t, Ref<NodeInode>> slaves_ GUARDED_BY(mu_);
+  std::set<uint32_t> used_ GUARDED_BY(mu_);  // numbers, those without a name any more too
 };
 
 class MasterFile final : public File {
@@ -274,8 +297,9 @@ Result<Ref<File>> DevPts::OpenPtmx(const Path& path, uint32_t flags, const Crede
   RefPtr<Tty> tty;
   {
     MutexLock lock(mu_);
-    const uint32_t number = TRY(FreeNumberLocked());
+    const uint32_t number = TRY(TakeNumberLocked());
     tty = MakeRef<Tty>(kernel_, number);
+    tty->set_on_last_file([fs = Ref<DevPts>(*this), number] { fs->FreeNumber(number); });
     slaves_.emplace(number, MakeRef<SlaveInode>(*this, Ref<Tty>(tty), options_.mode,
                                                 options_.uid.value_or(creds.fsuid),
                                                 options_.gid.value_or(creds.fsgid)));
@@ -290,6 +314,7 @@ class HostPlace final : public RefCounted<HostPlace> {
       : fs_(std::move(fs)), inode_(std::move(inode)), number_(number) {}
   ~HostPlace() override {
     fs_->Remove(number_);
+    fs_->FreeNumber(number_);
     inode_->HangUp();
   }
 
@@ -301,7 +326,7 @@ class HostPlace final : public RefCounted<HostPlace> {
 
 Result<HostTerminal> DevPts::AddHost(Ref<Inode> host, Uid uid) {
   MutexLock lock(mu_);
-  const uint32_t number = TRY(FreeNumberLocked());
+  const uint32_t number = TRY(TakeNumberLocked());
   Ref<HostTerminalInode> inode = MakeRef<HostTerminalInode>(
       *this, number, options_.mode, uid, options_.gid.value_or(uid), std::move(host));
   slaves_.emplace(number, inode);

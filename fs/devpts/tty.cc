@@ -106,13 +106,16 @@ EventMask Tty::MasterPoll() {
 }
 
 void Tty::MasterClosed() {
+  bool last = false;
   {
     MutexLock lock(mu_);
     hung_up_ = true;
     line_.HangUp();
+    last = slaves_ == 0;
   }
   slave_queue_.Notify(kIn | kOut | EPOLLHUP | EPOLLERR);
   LoseSession();
+  if (last) on_last_file_();
 }
 
 void Tty::HangUp() {
@@ -144,15 +147,18 @@ Result<uint32_t> Tty::SlaveOpened(bool privileged) {
 }
 
 void Tty::SlaveClosed() {
+  bool last = false;
   {
     MutexLock lock(mu_);
     if (--slaves_ > 0) return;
     slave_gone_ = true;
+    last = hung_up_;
   }
   master_queue_.Notify(kIn | EPOLLHUP);
+  if (last) on_last_file_();
 }
 
-Result<size_t> Tty::SlaveRead(IoDst& dst, bool nonblocking, uint32_t life) {
+Result<size_t> Tty::SlaveRead(IoDst& dst, bool nonblocking, uint32_t life, bool waited) {
   if (dst.remaining() == 0) return size_t{0};
   if (Task* task = Task::Current()) {
     TRY(CheckBackground(*task, SIGTTIN));
@@ -161,6 +167,7 @@ Result<size_t> Tty::SlaveRead(IoDst& dst, bool nonblocking, uint32_t life) {
   size_t n = 0;
   {
     MutexLock lock(mu_);
+    if (waited && hung_up_ && life == life_) return Errno(EIO);
     if (HungUpLocked(life)) return size_t{0};
     const size_t got = TRY(line_.Read(dst, nonblocking, &signals));
     n = got;

@@ -5,6 +5,7 @@
 #ifndef RINGWALL_FS_DEVPTS_TTY_H_
 #define RINGWALL_FS_DEVPTS_TTY_H_
 
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -27,6 +28,8 @@ class Tty final : public RefCounted<Tty> {
   // Whether a session's terminal is one of these (and not the host's).
   static bool IsPty(const RefCountedBase& tty);
   uint32_t number() const { return number_; }
+  // Called once neither side has a file any more, without locks. Set before the first file is made.
+  void set_on_last_file(std::function<void()> call) { on_last_file_ = std::move(call); }
 
   // --- The side of the terminal emulator.
   Result<size_t> MasterRead(IoDst& dst);
@@ -41,7 +44,8 @@ class Tty final : public RefCounted<Tty> {
   // the master is gone; EBUSY: TIOCEXCL.
   Result<uint32_t> SlaveOpened(bool privileged);
   void SlaveClosed();
-  Result<size_t> SlaveRead(IoDst& dst, bool nonblocking, uint32_t life);
+  // waited: in a call that found nothing before, which hears that the master went (EIO) where later ones read the end.
+  Result<size_t> SlaveRead(IoDst& dst, bool nonblocking, uint32_t life, bool waited = false);
   Result<size_t> SlaveWrite(IoSrc& src, uint32_t life);
   EventMask SlavePoll(uint32_t life);
   int64_t SlaveReadDeadline();
@@ -90,6 +94,7 @@ class Tty final : public RefCounted<Tty> {
 
   Kernel& kernel_;
   const uint32_t number_;
+  std::function<void()> on_last_file_;
   RefPtr<Session> session_;  // under the TaskSet's lock
   WaitQueue master_queue_, slave_queue_;
   Mutex<LockClass::kTty> mu_;

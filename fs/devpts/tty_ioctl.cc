@@ -5,6 +5,7 @@
 #include "fs/devpts/tty.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/user_ptr.h"
+#include "sentry/kernel/sysctl_limits.h"
 
 namespace ringwall {
 
@@ -21,8 +22,11 @@ Result<int64_t> Answer(Task& task, uint64_t arg, const T& value) {
 }  // namespace
 
 Result<int64_t> Tty::TypeChar(Task& task, bool master, uint64_t arg) {
-  // dev.tty.legacy_tiocsti is 0.
-  if (!task.creds().Has(Capability::kSysAdmin)) return Errno(EIO);
+  if (!task.creds().Has(Capability::kSysAdmin)) {
+    if (legacy_tiocsti.load() == 0) return Errno(EIO);
+    MutexLock lock(kernel_.tasks().mu);
+    if (master || !IsTerminalOfLocked(task.tg())) return Errno(EPERM);
+  }
   const uint8_t c = TRY(UserIn<uint8_t>(GuestAddr(arg)).CopyIn(task));
   std::vector<int> signals;
   {

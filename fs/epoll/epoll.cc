@@ -9,6 +9,7 @@
 #include "fs/vfs/anon_inode.h"
 #include "fs/vfs/vfs.h"
 #include "sentry/kernel/epoll_ahead.h"
+#include "sentry/kernel/sysctl_limits.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/user_ptr.h"
 
@@ -23,6 +24,12 @@ constexpr int kMaxNests = 4;  // of epolls below another one (EP_MAX_NESTS)
 std::multimap<const File*, EpollFile*>& Watchers() {
   static auto* watchers = new std::multimap<const File*, EpollFile*>;
   return *watchers;
+}
+
+// How many entries each user has; under the graph's lock.
+std::map<Uid, int64_t>& Watches() {
+  static auto* watches = new std::map<Uid, int64_t>;
+  return *watches;
 }
 
 }  // namespace
@@ -50,7 +57,7 @@ class EpollFile::Entry final : public Waiter {
   Ready::iterator at;     // its place when in_ready
 };
 
-EpollFile::EpollFile(Path path) : File(std::move(path), O_RDWR) {}
+EpollFile::EpollFile(Path path, Uid owner) : File(std::move(path), O_RDWR), owner_(owner) {}
 EpollFile::~EpollFile() = default;
 
 Mutex<LockClass::kEpollGraph>& EpollFile::GraphMutex() {
@@ -77,8 +84,8 @@ Result<int64_t> EpollFile::Ioctl(Task& task, uint32_t cmd, uint64_t arg) {
   return 0;
 }
 
-Ref<EpollFile> EpollFile::Create() {
-  return MakeRef<EpollFile>(AnonymousPath(MakeRef<AnonInode>(0600, 0, 0), "anon_inode:[eventpoll]"));
+Ref<EpollFile> EpollFile::Create(Uid owner) {
+  return MakeRef<EpollFile>(AnonymousPath(MakeRef<AnonInode>(0600, 0, 0), "anon_inode:[eventpoll]"), owner);
 }
 
 EpollFile* EpollFile::From(File& file) {
@@ -126,7 +133,7 @@ void EpollFile::ArmLocked(Entry& e, File& file) {
   if ((PollFile(file, wanted, &held) & wanted) != 0) MarkReady(e, false);
 }
 
-Result<void> EpollFile::Add(int fd, File& file, const EpollEvent& event) {
+Result<void> EpollFile::Add(int fd, File& file, const EpollEvent& event, bool promised) {
   if (&file == this) return Errno(EINVAL);
   if (file.queue() == nullptr) return Errno(EPERM);
   const bool is_epoll = From(file) != nullptr;
@@ -146,6 +153,10 @@ Result<void> EpollFile::Add(int fd, File& file, const EpollEvent& event) {
   }
   MutexLock lock(mu_);
   if (entries_.contains(key)) return Errno(EEXIST);
+  const auto mine = Watches().find(owner_);
+  const int64_t watches = mine == Watches().end() ? 0 : mine->second;
+  if (watches >= max_epoll_watches.load() && !promised) return Errno(ENOSPC);
+  Watches()[owner_] = watches + 1;
   auto entry = std::make_unique<Entry>(*this, key);
   entry->events = event.events | EPOLLERR | EPOLLHUP;
   entry->data = event.data;
@@ -186,6 +197,8 @@ void EpollFile::Erase(Key key) {
     gone = std::move(it->second);
     entries_.erase(it);
   }
+  const auto mine = Watches().find(owner_);
+  if (--mine->second == 0) Watches().erase(mine);
   auto [first, last] = Watchers().equal_range(key.first);
   for (auto w = first; w != last; ++w) {
     if (w->second == this) {
@@ -205,10 +218,10 @@ Result<void> EpollFile::Delete(int fd, File& file) {
   return {};
 }
 
-Result<void> EpollFile::Control(int op, int fd, File& file, const EpollEvent& event) {
+Result<void> EpollFile::Control(int op, int fd, File& file, const EpollEvent& event, bool promised) {
   switch (op) {
     case EPOLL_CTL_ADD:
-      return Add(fd, file, event);
+      return Add(fd, file, event, promised);
     case EPOLL_CTL_MOD:
       return Modify(fd, file, event);
     case EPOLL_CTL_DEL:
@@ -358,7 +371,7 @@ void MakeCalls(Task& task, int epfd, std::span<const EpollCall> calls) {
   for (const EpollCall& call : calls) {
     Result<Ref<File>> target = task.GetFile(call.fd);
     if (!target.ok() || ((*target)->flags() & O_PATH) != 0) continue;
-    static_cast<void>(epoll->Control(call.op, call.fd, **target, {call.events, call.data}).ok());
+    static_cast<void>(epoll->Control(call.op, call.fd, **target, {call.events, call.data}, true).ok());
   }
 }
 

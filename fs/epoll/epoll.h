@@ -26,18 +26,20 @@ static_assert(sizeof(EpollEvent) == 12);
 
 class EpollFile final : public File {
  public:
-  static Ref<EpollFile> Create();
+  // owner: who pays for what it watches (fs.epoll.max_user_watches).
+  static Ref<EpollFile> Create(Uid owner);
   // Null when `file` is none.
   static EpollFile* From(File& file);
 
   // EEXIST; EPERM (a file that cannot be waited for); ELOOP (a ring, or deeper than 5); EINVAL
-  // (itself, EPOLLEXCLUSIVE with an epoll).
-  Result<void> Add(int fd, File& file, const EpollEvent& event);
+  // (itself, EPOLLEXCLUSIVE with an epoll); ENOSPC (fs.epoll.max_user_watches).
+  // promised: the stub has already said that it worked, so the limit does not count.
+  Result<void> Add(int fd, File& file, const EpollEvent& event, bool promised = false);
   // ENOENT; EINVAL (EPOLLEXCLUSIVE).
   Result<void> Modify(int fd, File& file, const EpollEvent& event);
   Result<void> Delete(int fd, File& file);
   // One of these by EPOLL_CTL_*; EINVAL.
-  Result<void> Control(int op, int fd, File& file, const EpollEvent& event);
+  Result<void> Control(int op, int fd, File& file, const EpollEvent& event, bool promised = false);
   // The file watched by the descriptor `fd`, the (n+1)th of that number; null when there is none. To
   // compare, not to use.
   const File* Watched(int fd, uint32_t n) const;
@@ -51,7 +53,7 @@ class EpollFile final : public File {
   // EPIOCSPARAMS, EPIOCGPARAMS; all others are EINVAL.
   Result<int64_t> Ioctl(Task& task, uint32_t cmd, uint64_t arg) override;
 
-  explicit EpollFile(Path path);
+  EpollFile(Path path, Uid owner);
   ~EpollFile() override;
 
  protected:
@@ -87,6 +89,7 @@ class EpollFile final : public File {
     uint8_t prefer_busy_poll = 0, pad = 0;
   };
   Guarded<Params, LockClass::kLeaf> params_;
+  const Uid owner_;
 
   mutable Mutex<LockClass::kEpoll> mu_;
   std::map<Key, std::unique_ptr<Entry>> entries_ GUARDED_BY(mu_);  // changed with the graph's too

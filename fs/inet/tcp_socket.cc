@@ -69,6 +69,10 @@ Result<int> TcpSocket::FinishConnect(Task& t, const net::SockAddr& to, bool wait
   if (!wait) return net::ToErrno(first);
   Result<void> done = Wait(t, true, EPOLLOUT | EPOLLIN, options_.send_timeout_ns,
                            [&]() -> Result<void> {
+                             // Another one's shutdown or connect(AF_UNSPEC) ended the attempt: not begun anew.
+                             if (tcp_->IsFresh()) {
+                               return net::ToErrno(tcp_->TakeError().value_or(net::NetError::kAborted));
+                             }
                              net::NetResult<void> again = tcp_->Connect(to);
                              if (again.ok()) return {};
                              if (again.error() == net::NetError::kAlready) return Errno(EAGAIN);

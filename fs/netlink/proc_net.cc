@@ -161,11 +161,16 @@ std::string IgmpText(net::Stack& s) {
 std::string Igmp6Text(net::Stack& s) {
   std::string out;
   for (const net::InterfaceInfo& i : s.Interfaces()) {
+    bool any = false;
     for (const net::GroupInfo& g : i.groups) {
       if (!g.group.is_v6()) continue;
+      const bool all_nodes = g.group == *net::IpAddr::Parse("ff02::1");  // MAF_NOREPORT
       AppendFormat(&out, "%-4u %-15s %s %5u %08X 0\n", i.index, i.name.c_str(),
-                   Hex16(g.group).c_str(), g.users, 0xcu);
+                   Hex16(g.group).c_str(), g.users, all_nodes ? 0xcu : 4u);
+      any = true;
     }
+    // Those of the interface alone, which nothing is ever sent to.
+    if (any) AppendFormat(&out, "%-4u %-15s ff010000000000000000000000000001     1 00000008 0\n", i.index, i.name.c_str());
   }
   return out;
 }
@@ -332,8 +337,12 @@ void AddProcNet(StaticDirectory& net, const NetSource& source) {
         "EXC\n");
   });
   add("nf_conntrack", [](N& n) { return ConntrackText(n.stack()); }, 0440);
-  for (const char* name : {"ip_tables_names", "ip6_tables_names"}) {
-    add(name, [](N&) { return std::string("security\nraw\nmangle\nnat\nfilter\n"); }, 0440);
+  for (const auto& [name, family] : {std::pair{"ip_tables_names", k4}, {"ip6_tables_names", k6}}) {
+    add(name, [family = family](N& n) {
+      std::string out;
+      for (const std::string& table : n.stack().FilterTablesInUse(family)) out += table + "\n";
+      return out;
+    }, 0440);
   }
   add("anycast6", [](N&) { return std::string(); });
   add("ip6_flowlabel", [](N&) {

@@ -157,7 +157,6 @@ constexpr Kept kKept[] = {
      "nf_conntrack_acct=0 nf_conntrack_buckets=65536 nf_conntrack_events=2 nf_conntrack_expect_max=1024 "
      "nf_conntrack_log_invalid=0 nf_conntrack_tcp_ignore_invalid_rst=0 nf_conntrack_timestamp=0 "
      "nf_log_all_netns=0"},
-    {"unix", "max_dgram_qlen=512"},
 };
 
 constexpr char kConf4[] =
@@ -523,6 +522,19 @@ void AddNetSysctls(StaticDirectory& net) {
     });
   }
   AddSpecial(dir("ipv4"));
+  for (const Live& l : kLive) {
+    if (std::string_view(l.name) == "nf_conntrack_max") AddLive(net, l);  // it has two names
+  }
+  dir("unix").AddFile("max_dgram_qlen", []() -> Result<std::string> {
+    Ref<NetNamespace> n = TRY(CurrentNet());
+    return Format("%d\n", n->max_dgram_qlen.load());
+  }, 0644, [](std::string_view text) -> Result<void> {
+    Ref<NetNamespace> n = TRY(CurrentNet());
+    const std::optional<std::vector<int64_t>> v = Numbers(text);
+    if (!v || v->empty() || (*v)[0] < INT32_MIN || (*v)[0] > INT32_MAX) return Errno(EINVAL);
+    n->max_dgram_qlen.store(static_cast<int>((*v)[0]));
+    return {};
+  });
   dir("netfilter").AddFile("nf_conntrack_count", []() -> Result<std::string> {
     Ref<NetNamespace> net = TRY(CurrentNet());
     return Format("%zu\n", net->stack().Connections().size());

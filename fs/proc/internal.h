@@ -110,7 +110,8 @@ void AddMqueueSysctls(StaticDirectory& fs);
 void AddSysctls(StaticDirectory& sys, Kernel& kernel);
 // A number of the whole sandbox that the root of the first user namespace may write. EINVAL outside of
 // its range.
-void AddNumber(StaticDirectory& dir, const char* name, std::atomic<int>* value, int low, int high);
+void AddNumber(StaticDirectory& dir, const char* name, std::atomic<int>* value, int low, int high,
+               uint32_t permissions = 0644);
 void AddSysctlValues(StaticDirectory& kernel, StaticDirectory& vm, StaticDirectory& fs);
 std::string CpuinfoText(const cpu_set_t& cpus, uint64_t tsc_khz);
 

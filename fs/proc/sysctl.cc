@@ -17,6 +17,9 @@ namespace ringwall::proc {
 
 namespace {
 
+// fs.overflowuid, of file systems that store 16 bits: there are none, so they are kept alone.
+std::atomic<int> overflow_fs_uid{65534}, overflow_fs_gid{65534};
+
 std::string NewUuid() {
   uint8_t b[16] = {};
   // Cannot fail for so few bytes once the host is up.
@@ -82,6 +85,15 @@ void AddLastPid(StaticDirectory& kernel, Kernel& k) {
       });
 }
 
+// kernel/pty and dev/tty.
+void AddTerminalLimits(StaticDirectory& kernel, StaticDirectory& tty) {
+  Ref<StaticDirectory> pty = kernel.AddDirectory("pty");
+  AddNumber(*pty, "max", &pty_limits.max, 0, INT32_MAX);
+  AddNumber(*pty, "reserve", &pty_limits.reserve, 0, INT32_MAX);
+  pty->AddFile("nr", []() -> Result<std::string> { return Format("%d\n", pty_limits.count.load()); });
+  AddNumber(tty, "legacy_tiocsti", &legacy_tiocsti, 0, 1);
+}
+
 // A number of the whole sandbox that root may set.
 template <typename T>
 void AddGlobal(StaticDirectory& dir, const char* name, std::atomic<T>* value) {
@@ -105,9 +117,9 @@ void AddGlobal(StaticDirectory& dir, const char* name, std::atomic<T>* value) {
 
 }  // namespace
 
-void AddNumber(StaticDirectory& dir, const char* name, std::atomic<int>* value, int low, int high) {
+void AddNumber(StaticDirectory& dir, const char* name, std::atomic<int>* value, int low, int high, uint32_t permissions) {
   dir.AddFile(
-      name, [value]() -> Result<std::string> { return Format("%d\n", value->load()); }, 0644,
+      name, [value]() -> Result<std::string> { return Format("%d\n", value->load()); }, permissions,
       [value, low, high](std::string_view text) -> Result<void> {
         const int64_t n = TRY(ParseDecimal(text));
         if (n < low || n > high) return Errno(EINVAL);
@@ -184,6 +196,12 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   random->AddFile("uuid", []() -> Result<std::string> { return NewUuid(); });
   random->AddText("entropy_avail", "256\n");
   random->AddText("poolsize", "256\n");
+  // Linux takes what is written and does nothing with it (drivers/char/random.c).
+  for (const auto& [name, value] : {std::pair{"urandom_min_reseed_secs", "60\n"}, {"write_wakeup_threshold", "256\n"}}) {
+    random->AddFile(name, [value = value]() -> Result<std::string> { return std::string(value); }, 0644,
+                    [](std::string_view) -> Result<void> { return {}; });
+  }
+  AddTerminalLimits(*kernel, *sys.AddDirectory("dev")->AddDirectory("tty"));
 
   Ref<StaticDirectory> yama = kernel->AddDirectory("yama");
   yama->AddFile(
@@ -238,8 +256,8 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   AddNumber(*fs, "protected_symlinks", &links.symlinks, 0, 1);
   AddNumber(*fs, "protected_fifos", &links.fifos, 0, 2);
   AddNumber(*fs, "protected_regular", &links.regular, 0, 2);
-  fs->AddText("overflowuid", "65534\n");
-  fs->AddText("overflowgid", "65534\n");
+  AddNumber(*fs, "overflowuid", &overflow_fs_uid, 0, 65535);
+  AddNumber(*fs, "overflowgid", &overflow_fs_gid, 0, 65535);
   AddGlobal(*fs, "lease-break-time", &lease_settings().break_time);
   AddGlobal(*fs, "leases-enable", &lease_settings().enabled);
   AddGlobal(*fs, "dir-notify-enable", &dir_notify_enabled());
@@ -250,6 +268,18 @@ void AddSysctls(StaticDirectory& sys, Kernel& k) {
   AddGlobal(*inotify, "max_user_watches", &inotify_limits().watches);
   AddGlobal(*inotify, "max_user_instances", &inotify_limits().instances);
   AddGlobal(*inotify, "max_queued_events", &inotify_limits().events);
+  fs->AddDirectory("epoll")->AddFile(
+      "max_user_watches",
+      []() -> Result<std::string> {
+        return Format("%lld\n", static_cast<long long>(max_epoll_watches.load()));
+      },
+      0644,
+      [](std::string_view text) -> Result<void> {
+        const int64_t n = TRY(ParseDecimal(text));
+        if (n < 0) return Errno(EINVAL);
+        max_epoll_watches.store(n);
+        return {};
+      });
 
   Ref<StaticDirectory> net = sys.AddDirectory("net");
   if (auto add = GetNetHooks().sysctls) add(*net);

@@ -222,6 +222,7 @@ void AddSysctlValues(StaticDirectory& kernel, StaticDirectory& vm, StaticDirecto
         return {};
       });
   AddNumber(vm, "overcommit_memory", &overcommit_memory, 0, 2);
+  AddNumber(vm, "mmap_rnd_bits", &mmap_random_bits, kLeastMmapRandomBits, kMostMmapRandomBits, 0600);
   AddNumber(vm, "max_map_count", &MaxMapCountSetting(), 0, INT32_MAX);
   AddMemfdNoexec(vm);
   AddTuple<4>(kernel, "printk", {4, 4, 1, 7});

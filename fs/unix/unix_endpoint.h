@@ -121,6 +121,7 @@ class UnixEndpoint : public RefCounted<UnixEndpoint> {
   // them.
   std::atomic<size_t> unread{0};
   std::atomic<size_t> send_buffer{212992};
+  std::atomic<uint32_t> queue_limit{10};  // net.unix.max_dgram_qlen when it was made
   std::atomic<bool> pass_cred{false};  // or SO_PASSPIDFD
   std::atomic<bool> pass_rights{true};
   std::atomic<bool> stamped{false};  // SO_TIMESTAMP or its kin
@@ -129,8 +130,7 @@ class UnixEndpoint : public RefCounted<UnixEndpoint> {
   bool datagram() const { return type == SOCK_DGRAM; }
   bool HasRoom() const { return unread.load() < send_buffer.load(); }
   bool Writable() const { return unread.load() * 4 <= send_buffer.load(); }
-  // net.unix.max_dgram_qlen
-  bool QueueFull() const REQUIRES(mu) { return messages.size() > 10; }
+  bool QueueFull() const REQUIRES(mu) { return messages.size() > queue_limit.load(); }
   // The message with the urgent byte, or messages.size().
   size_t UrgentIndex() const REQUIRES(mu);
   // Whether the next byte to read is behind the mark (SIOCATMARK).

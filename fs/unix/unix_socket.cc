@@ -76,6 +76,7 @@ UnixSocket::UnixSocket(NetNamespace& net, Path path, uint32_t flags, Ref<UnixEnd
     : Socket(net, AF_UNIX, endpoint->type, 0, std::move(path), flags),
       endpoint_(std::move(endpoint)) {
   if (Result<Attr> attr = inode().GetAttr(); attr.ok()) endpoint_->inode = attr->ino;
+  endpoint_->queue_limit.store(static_cast<uint32_t>(net.max_dgram_qlen.load()));
   EnlistUnixSocket(*this);
 }
 

@@ -106,16 +106,21 @@ NetResult<void> Stack::SendFiltered(const Route& given, Packet packet, const Pac
 
 NetResult<XtSnapshot> Stack::FilterTable(Family family, std::string_view name) {
   StackEntry entry(*this);
-  XtTable* t = filter_->Find(family, name);
+  XtTable* t = filter_->Use(family, name);
   if (t == nullptr) return NetError::kNotFound;
   return XtSnapshot{t->info(), t->blob()};
+}
+
+std::vector<std::string> Stack::FilterTablesInUse(Family family) {
+  StackEntry entry(*this);
+  return filter_->TablesInUse(family);
 }
 
 NetResult<std::vector<XtCounter>> Stack::ReplaceFilterTable(Family family, std::string_view name,
                                                             const XtInfo& info,
                                                             std::vector<uint8_t> blob) {
   StackEntry entry(*this);
-  XtTable* t = filter_->Find(family, name);
+  XtTable* t = filter_->Use(family, name);
   if (t == nullptr) return NetError::kNotFound;
   std::vector<XtCounter> old = t->Counters();
   TRY(t->Replace(info, std::move(blob), nullptr));
@@ -126,7 +131,7 @@ NetResult<std::vector<XtCounter>> Stack::ReplaceFilterTable(Family family, std::
 NetResult<void> Stack::AddFilterCounters(Family family, std::string_view name,
                                          const std::vector<XtCounter>& add) {
   StackEntry entry(*this);
-  XtTable* t = filter_->Find(family, name);
+  XtTable* t = filter_->Use(family, name);
   if (t == nullptr) return NetError::kNotFound;
   return t->AddCounters(add);
 }

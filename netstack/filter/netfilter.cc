@@ -1,5 +1,7 @@
 #include "netstack/filter/netfilter.h"
 
+#include <algorithm>
+
 #include "netstack/stack.h"
 
 namespace ringwall::net {
@@ -34,6 +36,20 @@ XtTable* Netfilter::Find(Family family, std::string_view name) {
     if (t->family() == family && t->name() == name) return t.get();
   }
   return nullptr;
+}
+
+XtTable* Netfilter::Use(Family family, std::string_view name) {
+  XtTable* const t = Find(family, name);
+  if (t != nullptr && std::find(in_use_.begin(), in_use_.end(), t) == in_use_.end()) in_use_.push_back(t);
+  return t;
+}
+
+std::vector<std::string> Netfilter::TablesInUse(Family family) const {
+  std::vector<std::string> names;
+  for (const XtTable* t : in_use_) {
+    if (t->family() == family) names.insert(names.begin(), t->name());
+  }
+  return names;
 }
 
 void Netfilter::Changed() {

@@ -21,8 +21,10 @@ class Netfilter {
   // nftables' chains over frames: of arp, bridge or netdev, by the hook's number there.
   bool RunLink(NftFamily layer, uint32_t number, FilterPacket& p);
 
-  // Null when there is no such table.
+  // Null when there is no such table. Use: for a program, as of which it is in use.
   XtTable* Find(Family family, std::string_view name);
+  XtTable* Use(Family family, std::string_view name);
+  std::vector<std::string> TablesInUse(Family family) const;
   // After a table changed.
   void Changed();
   Conntrack& conntrack() { return conntrack_; }
@@ -39,6 +41,7 @@ class Netfilter {
   Conntrack conntrack_;
   Nft nft_;
   std::vector<std::unique_ptr<XtTable>> tables_;
+  std::vector<const XtTable*> in_use_;  // each once, in order
   bool active_ = false;
 };
 

@@ -8,6 +8,7 @@
 #include "netstack/tcp/protocol.h"
 #include "netstack/udp/endpoint.h"
 #include "netstack/wire/checksum.h"
+#include "netstack/wire/udp.h"
 
 namespace ringwall::net {
 
@@ -439,8 +440,13 @@ void Stack::DeliverLoop(LoopItem& item) {
   if (lo == nullptr || !lo->up) return;
   lo->counters.rx_packets++;
   lo->counters.tx_packets++;
-  lo->counters.rx_bytes += item.payload.size();
-  lo->counters.tx_bytes += item.payload.size();
+  size_t size = item.payload.size();
+  if (item.kind != LoopItem::Kind::kDatagram) {
+    size += item.src.is_v4() ? kIpv4Header : kIpv6Header;
+    size += item.kind == LoopItem::Kind::kTcp ? item.segment.header_size() : kUdpHeader;
+  }
+  lo->counters.rx_bytes += size;
+  lo->counters.tx_bytes += size;
   if (item.kind == LoopItem::Kind::kDatagram) {
     RxFrame frame;
     frame.data = item.payload.Flatten();

@@ -49,7 +49,7 @@ TcpSettings TcpEndpoint::MakeSettings() const {
   s.syn_retries = static_cast<int>(opt(Option::kSynCount));
   s.synack_retries = c.tcp_synack_retries;
   s.retries2 = c.tcp_retries2;
-  s.orphan_retries = c.tcp_orphan_retries;
+  s.orphan_retries = c.tcp_orphan_retries != 0 ? c.tcp_orphan_retries : 8;  // tcp_orphan_retries()
   s.user_timeout = Duration::Millis(opt(Option::kUserTimeout));
   const int64_t linger2 = opt(Option::kLinger2);
   s.fin_timeout =

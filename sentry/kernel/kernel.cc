@@ -127,6 +127,8 @@ Kernel::Kernel(KernelOptions options)
   clock_gettime(CLOCK_BOOTTIME, &now);
   start_boottime_ns_ =
       static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+  // A twenty-fifth of the memory at 184 bytes each (eventpoll_init()).
+  max_epoll_watches.store(static_cast<int64_t>(options_.memory_limit / kPageSize / 25 * kPageSize / 184));
   SetNamespaceMaker(NamespaceKind::kIpc, &IpcNamespace::Make);
   KernelLog& log = KernelLog::Get();
   log.Append(KernelLog::kNotice, 0, "Linux version 6.12.0 (ringwall@ringwall) #1 SMP PREEMPT_DYNAMIC Ringwall");

@@ -10,14 +10,14 @@
 #include <utility>
 
 #include "sentry/base/check.h"
+#include "sentry/mm/map_limits.h"
 
 namespace ringwall {
 
 namespace {
 
-// arch/x86: mmap and PIE bases move by 2^28 pages (vm.mmap_rnd_bits), the stack by 2^22, the heap
+// arch/x86: mmap and PIE bases move by 2^28 pages or more (vm.mmap_rnd_bits), the stack by 2^22, the heap
 // by 1 GiB.
-constexpr int kMmapRandomBits = 28;
 constexpr int kStackRandomBits = 22;
 constexpr int kBrkRandomBits = 18;
 // How much of the stack counts as used before anyone looked: what exec and the first calls touch.
@@ -46,7 +46,7 @@ GuestAddr MmapBase(uint64_t stack_limit, bool randomize) {
   uint64_t gap = stack_limit;
   if (gap + pad > gap) gap += pad;
   gap = std::clamp(gap, kMmapGapMin, kTaskSize.value() / 6 * 5);
-  const uint64_t random = randomize ? RandomPages(kMmapRandomBits) : 0;
+  const uint64_t random = randomize ? RandomPages(mmap_random_bits.load()) : 0;
   return GuestAddr(kTaskSize.value() - gap - random).PageDown();
 }
 
@@ -336,7 +336,7 @@ GuestAddr MemoryManager::ChooseStackTop(const MemoryLimits& limits) {
 }
 
 GuestAddr MemoryManager::ChoosePieBase(uint64_t size, uint64_t alignment) {
-  const uint64_t base = kElfDynBase.value() + (randomize_ ? RandomPages(kMmapRandomBits) : 0);
+  const uint64_t base = kElfDynBase.value() + (randomize_ ? RandomPages(mmap_random_bits.load()) : 0);
   (void)size;
   return GuestAddr(alignment > kPageSize ? base & ~(alignment - 1) : base);
 }

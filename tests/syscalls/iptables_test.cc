@@ -178,6 +178,22 @@ TEST_F(IptablesTest, TablesTellTheirShape) {
   }
 }
 
+TEST_F(IptablesTest, NamesAreThoseThatSomebodyAskedFor) {
+  EXPECT_EQ(InChild([] {
+    CHECK_CHILD(unshare(CLONE_NEWNET) == 0);
+    Fd s(socket(AF_INET, SOCK_RAW, IPPROTO_RAW));
+    CHECK_CHILD(ReadFile("/proc/net/ip_tables_names") == "");
+    for (const char* name : {"filter", "nat", "filter"}) {
+      ipt_getinfo i = Named<ipt_getinfo>(name);
+      socklen_t n = sizeof(i);
+      CHECK_CHILD(getsockopt(s.get(), SOL_IP, IPT_SO_GET_INFO, &i, &n) == 0);
+    }
+    CHECK_CHILD(ReadFile("/proc/net/ip_tables_names") == "nat\nfilter\n");
+    CHECK_CHILD(ReadFile("/proc/net/ip6_tables_names") == "");
+    return 0;
+  }), 0);
+}
+
 TEST_F(IptablesTest, InfoRefusals) {
   ipt_getinfo i;
   EXPECT_FAILS(Info("nosuchtable", &i), ENOENT);

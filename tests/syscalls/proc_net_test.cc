@@ -64,6 +64,49 @@ TEST_F(ProcNetTest, Dev) {
   EXPECT_TRUE(lo);
 }
 
+TEST_F(ProcNetTest, LoopbackCountsHeadersToo) {
+  const auto bytes = [] {
+    const std::string dev = ReadFile("/proc/net/dev");
+    return atoll(dev.c_str() + dev.find("lo:") + 3);
+  };
+  Fd to(socket(AF_INET, SOCK_DGRAM, 0)), from(socket(AF_INET, SOCK_DGRAM, 0));
+  sockaddr_in a = {};
+  a.sin_family = AF_INET;
+  a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t n = sizeof(a);
+  ASSERT_OK(bind(to.get(), reinterpret_cast<sockaddr*>(&a), n));
+  ASSERT_OK(getsockname(to.get(), reinterpret_cast<sockaddr*>(&a), &n));
+  const long long before = bytes();
+  const char data[100] = {};
+  EXPECT_EQ(sendto(from.get(), data, sizeof(data), 0, reinterpret_cast<sockaddr*>(&a), n), 100);
+  EXPECT_EQ(bytes() - before, 128);
+  Fd refused(socket(AF_INET, SOCK_STREAM, 0));
+  EXPECT_FAILS(connect(refused.get(), reinterpret_cast<sockaddr*>(&a), n), ECONNREFUSED);
+  EXPECT_EQ(bytes() - before, 128 + 60 + 40);
+}
+
+TEST_F(ProcNetTest, GroupsOfTheLoopback) {
+  EXPECT_EQ(ReadFile("/proc/net/igmp6"),
+            "1    lo              ff020000000000000000000000000001     1 0000000C 0\n"
+            "1    lo              ff010000000000000000000000000001     1 00000008 0\n");
+}
+
+TEST_F(ProcNetTest, QueuesOfDatagramsAreAsLongAsTheSysctl) {
+  const std::string path = "/proc/sys/net/unix/max_dgram_qlen";
+  EXPECT_EQ(ReadFile(path), "10\n");
+  EXPECT_EQ(Write(path, "3"), "");
+  EXPECT_EQ(Write(path, "x"), "EINVAL");
+  Fd to(socket(AF_UNIX, SOCK_DGRAM, 0)), from(socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0));
+  EXPECT_EQ(Write(path, "10"), "");
+  sockaddr_un a = {};
+  a.sun_family = AF_UNIX;
+  ASSERT_OK(bind(to.get(), reinterpret_cast<sockaddr*>(&a), sizeof(sa_family_t)));
+  socklen_t n = sizeof(a);
+  ASSERT_OK(getsockname(to.get(), reinterpret_cast<sockaddr*>(&a), &n));
+  for (int i = 0; i < 4; i++) EXPECT_EQ(sendto(from.get(), "x", 1, 0, reinterpret_cast<sockaddr*>(&a), n), 1);
+  EXPECT_FAILS(sendto(from.get(), "x", 1, 0, reinterpret_cast<sockaddr*>(&a), n), EAGAIN);
+}
+
 TEST_F(ProcNetTest, TcpListener) {
   Fd s(socket(AF_INET, SOCK_STREAM, 0));
   sockaddr_in a = {};
@@ -177,8 +220,9 @@ TEST_F(ProcNetTest, NetlinkSockets) {
   const std::string inode = std::to_string(InodeOf(nl.fd()));
   bool found = false;
   for (const std::string& line : Lines("/proc/net/netlink")) {
-    // A number of eight digits fills its column.
-    if ((line + " ").find(" " + inode + " ") == std::string::npos) continue;
+    // The last column; a number of eight digits fills it.
+    const std::string bare = line.substr(0, line.find_last_not_of(' ') + 1);
+    if (!bare.ends_with(" " + inode)) continue;
     found = true;
     EXPECT_TRUE(Matches(line, "^[0-9a-f]{16} 0   [0-9]+ +00000000 0        0        0     [0-9]+ +0 "));
   }

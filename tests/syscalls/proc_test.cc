@@ -1,5 +1,7 @@
 // /proc as programs read it: of themselves, of others, of the system.
 #include <dirent.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -404,6 +406,45 @@ TEST(ProcSystemTest, Sysctls) {
   EXPECT_NE(ReadFile("/proc/sys/kernel/random/uuid"), ReadFile("/proc/sys/kernel/random/uuid"));
   EXPECT_GT(atol(ReadFile("/proc/sys/fs/file-max").c_str()), 0);
   EXPECT_NE(ReadFile("/proc/sys/vm/overcommit_memory"), "");
+}
+
+TEST(ProcSystemTest, SysctlsOfPartsThatAreThere) {
+  EXPECT_EQ(ReadFile("/proc/sys/net/nf_conntrack_max"), ReadFile("/proc/sys/net/netfilter/nf_conntrack_max"));
+  EXPECT_GT(atoll(ReadFile("/proc/sys/fs/epoll/max_user_watches").c_str()), 1000);
+  struct stat st;
+  ASSERT_OK(stat("/proc/sys/vm/mmap_rnd_bits", &st));
+  EXPECT_EQ(st.st_mode, S_IFREG | 0600u);
+  ASSERT_OK(stat("/proc/sys/fs/overflowuid", &st));
+  EXPECT_EQ(st.st_mode, S_IFREG | 0644u);
+  EXPECT_NE(ReadFile("/proc/sys/dev/tty/legacy_tiocsti"), "");
+  EXPECT_EQ(ReadFile("/proc/sys/kernel/random/urandom_min_reseed_secs"), "60\n");
+  EXPECT_EQ(ReadFile("/proc/sys/kernel/random/write_wakeup_threshold"), "256\n");
+  // What follows writes, so not to a host.
+  if (ReadFile("/proc/version").find("Ringwall") == std::string::npos || geteuid() != 0) return;
+  const auto write = [](const char* path, const char* text) {
+    Fd fd(open(path, O_WRONLY));
+    EXPECT_TRUE(fd.ok()) << path;
+    return ::write(fd.get(), text, strlen(text));
+  };
+  EXPECT_FAILS(write("/proc/sys/vm/mmap_rnd_bits", "27"), EINVAL);
+  EXPECT_FAILS(write("/proc/sys/vm/mmap_rnd_bits", "33"), EINVAL);
+  EXPECT_FAILS(write("/proc/sys/fs/epoll/max_user_watches", "-1"), EINVAL);
+  const std::string was = ReadFile("/proc/sys/fs/epoll/max_user_watches");
+  Fd epoll(epoll_create1(0)), one(eventfd(0, 0)), two(eventfd(0, 0));
+  epoll_event e = {};
+  EXPECT_OK(write("/proc/sys/fs/epoll/max_user_watches", "1"));
+  EXPECT_OK(epoll_ctl(epoll.get(), EPOLL_CTL_ADD, one.get(), &e));
+  EXPECT_FAILS(epoll_ctl(epoll.get(), EPOLL_CTL_ADD, one.get(), &e), EEXIST);
+  EXPECT_FAILS(epoll_ctl(epoll.get(), EPOLL_CTL_ADD, two.get(), &e), ENOSPC);
+  one.Reset();
+  EXPECT_OK(epoll_ctl(epoll.get(), EPOLL_CTL_ADD, two.get(), &e));
+  EXPECT_OK(write("/proc/sys/fs/epoll/max_user_watches", was.c_str()));
+  const std::string most = ReadFile("/proc/sys/kernel/pty/max");
+  EXPECT_OK(write("/proc/sys/kernel/pty/max", "1024"));
+  EXPECT_FAILS(open("/dev/ptmx", O_RDWR | O_NOCTTY), ENOSPC);
+  EXPECT_OK(write("/proc/sys/kernel/pty/max", most.c_str()));
+  Fd pty(open("/dev/ptmx", O_RDWR | O_NOCTTY));
+  EXPECT_TRUE(pty.ok());
 }
 
 TEST(ProcSystemTest, CpuCountsAgree) {

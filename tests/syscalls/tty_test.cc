@@ -331,6 +331,45 @@ TEST_F(TtyTest, TiocstiIsForAdministrators) {
   }
 }
 
+TEST_F(TtyTest, TiocstiOfOrdinaryUsersIsAsTheSysctlSays) {
+  const char* const path = "/proc/sys/dev/tty/legacy_tiocsti";
+  const auto as_nobody = [&](bool legacy) {
+    return InChildAsNobody([&] {
+      signal(SIGHUP, SIG_IGN);  // of its own master, closed at the end
+      CHECK_CHILD(setsid() > 0);
+      Fd master(posix_openpt(O_RDWR | O_NOCTTY));
+      CHECK_CHILD(unlockpt(master.get()) == 0);
+      Fd own(open(ptsname(master.get()), O_RDWR));
+      char c = 'x';
+      const int other = ioctl(slave_.get(), TIOCSTI, &c);
+      CHECK_CHILD(other == -1 && errno == (legacy ? EPERM : EIO));
+      CHECK_CHILD(ioctl(own.get(), TIOCSTI, &c) == (legacy ? 0 : -1));
+      return 0;
+    });
+  };
+  EXPECT_TRUE(Exited(as_nobody(ReadFile(path) == "1\n")));
+  // A host's is left as it is.
+  if (ReadFile("/proc/version").find("Ringwall") == std::string::npos || geteuid() != 0) return;
+  for (const char* value : {"1", "0"}) {
+    Fd f(open(path, O_WRONLY));
+    EXPECT_EQ(write(f.get(), value, 1), 1);
+    EXPECT_TRUE(Exited(as_nobody(*value == '1')));
+  }
+}
+
+TEST_F(TtyTest, NumberIsTakenUntilBothSidesAreClosed) {
+  const std::string name = ptsname(master_.get());
+  master_.Reset();
+  EXPECT_FAILS(access(name.c_str(), F_OK), ENOENT);
+  Fd other(posix_openpt(O_RDWR | O_NOCTTY));
+  EXPECT_NE(ptsname(other.get()), name);
+}
+
+TEST_F(TtyTest, CountOfAllTerminals) {
+  EXPECT_GE(atoi(ReadFile("/proc/sys/kernel/pty/nr").c_str()), 1);
+  EXPECT_GT(atoi(ReadFile("/proc/sys/kernel/pty/max").c_str()), atoi(ReadFile("/proc/sys/kernel/pty/reserve").c_str()));
+}
+
 TEST_F(TtyTest, ExclusiveUse) {
   int on = 0;
   EXPECT_OK(ioctl(slave_.get(), TIOCEXCL));

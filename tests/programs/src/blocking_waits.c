@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <linux/futex.h>
+#include <linux/if_packet.h>
+#include <linux/rtnetlink.h>
 #include <mqueue.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -174,7 +176,53 @@ READER(watch_read, (mine = inotify_init(), inotify_add_watch(mine, ".", IN_CREAT
 })
 READER(terminal_read, openpty(&peer, &mine, NULL, NULL, NULL), (void)!write(peer, "abc\n", 4))
 READER(master_read, openpty(&mine, &peer, NULL, NULL, NULL), GIVE)
+static void AskForLinks(void) {
+  struct {
+    struct nlmsghdr head;
+    struct rtgenmsg what;
+  } ask = {{sizeof ask, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 1, 0}, {AF_UNSPEC}};
+  (void)!send(mine, &ask, sizeof ask, 0);
+}
+READER(netlink_read, mine = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE), AskForLinks())
+static void Frames(int step) {  // Of a protocol that nobody else here sends.
+  struct sockaddr_ll all = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88b5), .sll_ifindex = 1, .sll_halen = 6};
+  if (step == kFeed) sendto(mine, "abc", 3, 0, (struct sockaddr*)&all, sizeof all);
+  if (step != kSetUp) return;
+  mine = socket(AF_PACKET, SOCK_DGRAM, htons(0x88b5));
+  if (bind(mine, (struct sockaddr*)&all, sizeof all) < 0) perror("bind");
+}
+READER(packet_read, Frames(kSetUp), Frames(kFeed))
 WRITER(pipe_write, Pipe(1))
+WRITER(unix_datagram_write, Pair(AF_UNIX, SOCK_DGRAM))
+static void FullTcp(void) {
+  TcpPair();
+  // What is on its way makes room once it has arrived.
+  for (int i = 0; i < 20; i++) {
+    Fill(mine);
+    usleep(5000);
+  }
+}
+WRITER(tcp_write, FullTcp())
+WAIT(tcp_connect) {  // The listener's queue is full: its SYN is not answered.
+  static struct sockaddr_in address;
+  socklen_t size = sizeof address;
+  if (step == kSetUp) {
+    Listen(SOCK_STREAM, 0);
+    third = mine;
+    getsockname(third, (struct sockaddr*)&address, &size);
+    for (int i = 0; i < 2; i++) {
+      int other = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+      connect(other, (struct sockaddr*)&address, size);
+    }
+    mine = socket(AF_INET, SOCK_STREAM, 0);
+  }
+  if (step == kCall) return connect(mine, (struct sockaddr*)&address, size);
+  if (step == kFeed) {
+    fcntl(third, F_SETFL, O_NONBLOCK);
+    for (; !shared->done; usleep(1000)) close(accept(third, NULL, NULL));
+  }
+  return 0;
+}
 WRITER(unix_stream_write, Pair(AF_UNIX, SOCK_STREAM))
 WRITER(unix_seqpacket_write, Pair(AF_UNIX, SOCK_SEQPACKET))
 WRITER(unix_write_limit, (Pair(AF_UNIX, SOCK_STREAM), Patience(SO_SNDTIMEO)))
@@ -598,6 +646,8 @@ static const struct Entry {
     ENTRY(msgsnd_full), ENTRY(mq_receive_limit), ENTRY(mq_receive_forever), ENTRY(mq_send_full), ENTRY(flock_exclusive),
     ENTRY(posix_lock), ENTRY(open_description_lock), ENTRY(io_getevents_limit), ENTRY(fifo_open_read),
     ENTRY(fifo_open_write), ENTRY(splice_from_empty), ENTRY(tee_from_empty), ENTRY(sendfile_to_full),
+    ENTRY(netlink_read), ENTRY(packet_read), ENTRY(unix_datagram_write), ENTRY(tcp_write),
+    ENTRY(tcp_connect),
 };
 
 enum Event { kHandler, kRestart, kIgnored, kStop, kSeize, kAttach, kPeerCloses, kShutRead, kShutWrite, kThreadCloses,
@@ -703,11 +753,10 @@ static void Cause(enum Event event) {
 static int Makes(const struct Entry* entry, enum Event event) {
   int type;
   socklen_t size = sizeof type;
-  // Nobody else could wake who reads datagrams. A terminal's reader that waits when the master goes is told EIO, one
-  // that comes later the end: the sandbox knows the end alone.
+  // Nobody else could wake who reads datagrams.
   if (event == kPeerCloses)
     return peer >= 0 && peer != mine && !strstr(entry->name, "child") &&
-           !strstr("unix_datagram_read recvmmsg_part recvmmsg_limit terminal_read", entry->name);
+           !strstr("unix_datagram_read recvmmsg_part recvmmsg_limit", entry->name);
   if (event == kShutWrite && strcmp(entry->name, "udp_read") == 0) return 0;
   if (event == kShutRead || event == kShutWrite)
     return mine >= 0 && getsockopt(mine, SOL_SOCKET, SO_TYPE, &type, &size) == 0;
