@@ -35,13 +35,8 @@ class NetNamespace final : public NetNamespaceBase, private net::StackHost, priv
   uint64_t ino() const { return number(); }
   // /proc/sys/net's values that are only kept, by path.
   Guarded<std::map<std::string, std::string, std::less<>>, LockClass::kLeaf> sysctls;
-<<<<<<< HEAD
-=======
   // net.unix.max_dgram_qlen: of sockets made from now on. A negative one is no limit.
   std::atomic<int> max_dgram_qlen{10};
-  // SO_COOKIE's numbers.
-  uint64_t NextCookie() { return next_cookie_.fetch_add(1, std::memory_order_relaxed) + 1; }
->>>>>>> procsys
 
   // Hears of changes of links, addresses, routes and neighbours, with the stack's lock held: only
   // note it, call nothing of the stack. One, set before the namespace is used by guests.

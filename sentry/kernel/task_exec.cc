@@ -221,7 +221,13 @@ Result<void> Task::Exec(ExecArgs args) {
     if (gained) parent_death_signal = 0;
     if (gained) personality.fetch_and(~kClearOnSetid);
   }
-  NoteSignalsPending();
+  {
+    // What came while there was no context to ask for the mask counted as blocked: a parent that vfork let go on
+    // may have sent it already.
+    MutexLock lock(tg_->siglock);
+    NoteSignalsPendingLocked();
+    RecalcInterruptedLocked();
+  }
   KeepRegisters();
   if (traced()) {
     // The event comes before the call's result.

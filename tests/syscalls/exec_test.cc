@@ -246,6 +246,29 @@ TEST_F(ExecTest, VforkThenExec) {
   }
 }
 
+// A parent goes on as soon as the child's old memory is gone, before the child is its new program: what it sends
+// then must end that program.
+TEST_F(ExecTest, SignalsSentDuringExecArrive) {
+  sigset_t term, old;
+  sigemptyset(&term);
+  sigaddset(&term, SIGTERM);
+  for (int i = 0; i < 200; ++i) {
+    sigprocmask(SIG_BLOCK, &term, &old);
+    const pid_t pid = vfork();
+    if (pid == 0) {
+      sigprocmask(SIG_UNBLOCK, &term, nullptr);
+      execl(kBusybox, "sleep", "20", nullptr);
+      _exit(1);
+    }
+    sigprocmask(SIG_SETMASK, &old, nullptr);
+    ASSERT_GT(pid, 0);
+    ASSERT_OK(kill(pid, SIGTERM));
+    int status = 0;
+    ASSERT_EQ(waitpid(pid, &status, 0), pid);
+    ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM) << status << " in turn " << i;
+  }
+}
+
 TEST_F(ExecTest, DynamicProgramRuns) {
   if (access("/bin/cat", X_OK) != 0) GTEST_SKIP() << "needs /bin/cat";
   const std::string file = dir_.File("f", "dynamic");
