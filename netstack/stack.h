@@ -134,6 +134,7 @@ struct LinkChange {
   std::optional<MacAddr> mac, broadcast;
   std::optional<IfIndex> master;  // 0: of none
   uint32_t flags = 0, flags_mask = 0;
+  std::optional<bool> tx_checksum, tx_tso;
 };
 
 // An interface taken out of a stack, to be put into another.
