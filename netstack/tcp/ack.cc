@@ -322,7 +322,7 @@ void TcpConnection::EnterCwr(TimePoint) {
   cwr_out_ = true;
 }
 
-// RFC 6937 3.1, with the slow start reduction bound while the peer's window moves on.
+// RFC 9937 6.2: what was delivered may always be replaced; a segment more while SND.UNA advances.
 void TcpConnection::Prr(uint64_t delivered, bool advanced) {
   prr_delivered_ += delivered;
   const uint64_t pipe = Pipe();
@@ -332,8 +332,7 @@ void TcpConnection::Prr(uint64_t delivered, bool advanced) {
     quota = due > prr_out_ ? due - prr_out_ : 0;
   } else {
     const uint64_t behind = prr_delivered_ > prr_out_ ? prr_delivered_ - prr_out_ : 0;
-    uint64_t limit = behind;
-    if (advanced) limit = std::max(behind, delivered) + cc_.mss;
+    const uint64_t limit = std::max(behind, delivered) + (advanced ? cc_.mss : 0);
     quota = std::min(cc_.ssthresh - pipe, limit);
   }
   // The first repeat leaves at once: RFC 5681 3.2.

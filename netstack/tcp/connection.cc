@@ -169,9 +169,9 @@ void TcpConnection::Finish(std::optional<NetError> error) {
   user_.OnClosed(error);
 }
 
-void TcpConnection::Reset(std::optional<NetError> error, TimePoint) {
+void TcpConnection::Reset(std::optional<NetError> error, TimePoint now) {
   if (finished_) return;
-  if (state_ != TcpState::kSynSent) SendResetSegment();
+  if (state_ != TcpState::kSynSent) SendResetSegment(now);
   Finish(error);
 }
 

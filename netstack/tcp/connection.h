@@ -205,7 +205,7 @@ class TcpConnection {
   void SendAck(TimePoint now);
   // An ACK that the peer must answer: a byte below the window. RFC 9293 3.8.4, 3.8.6.1
   void SendProbe(TimePoint now);
-  void SendResetSegment();
+  void SendResetSegment(TimePoint now);
   void FillHeader(TcpSegment& seg, TimePoint now);
   uint16_t WindowField(bool syn);
   uint64_t Pipe() const {

@@ -78,7 +78,7 @@ void TcpConnection::Output(TimePoint now, bool probe) {
   const uint32_t mss = EffectiveMss();
   cc_.mss = mss;
   // RFC 5681 4.1: after idleness the old window is stale; it halves for each timeout passed.
-  if (snd_nxt_ == snd_una_ && last_sent_ != TimePoint() && now - last_sent_ > rtt_.rto() &&
+  if (settings_.slow_start_after_idle && snd_nxt_ == snd_una_ && last_sent_ != TimePoint() && now - last_sent_ > rtt_.rto() &&
       EndToSend() > snd_nxt_) {
     const uint64_t initial = 10ull * mss;
     for (Duration idle = now - last_sent_; idle > rtt_.rto() && cc_.cwnd > initial;
@@ -252,10 +252,12 @@ void TcpConnection::Transmit(uint64_t start, uint32_t n, uint8_t flags, TimePoin
   TcpSegment seg;
   seg.seq = SeqNum(agreed_.iss + static_cast<uint32_t>(start));
   seg.flags = flags;
+  const uint32_t mss = emit_mss_ != 0 ? emit_mss_ : EffectiveMss();
   Chain payload;
   if (n != 0) {
     payload = send_.Get(start, n);
-    if (start + n == send_.end() || (flags & kFin) != 0) seg.flags |= kPsh;
+    // Linux pushes what makes more than one segment too, so that the receiver's link does not wait for more.
+    if (start + n == send_.end() || (flags & kFin) != 0 || n > mss) seg.flags |= kPsh;
     data_out_++;
   }
   if (urgent_out_ && *urgent_out_ > start && (flags & kSyn) == 0) {
@@ -296,8 +298,7 @@ void TcpConnection::Transmit(uint64_t start, uint32_t n, uint8_t flags, TimePoin
   since_ack_ = 0;
   rcv_wup_ = rcv_nxt_;
   // RFC 3168 6.1.4 and 6.1.5: neither repeats nor pure ACKs are marked capable.
-  user_.Emit(seg, std::move(payload), emit_mss_ != 0 ? emit_mss_ : EffectiveMss(),
-             agreed_.ecn && n != 0 && !repeat);
+  user_.Emit(seg, std::move(payload), mss, agreed_.ecn && n != 0 && !repeat);
 }
 
 void TcpConnection::FillHeader(TcpSegment& seg, TimePoint now) {
@@ -374,11 +375,11 @@ void TcpConnection::SendProbe(TimePoint now) {
   user_.Emit(seg, Chain(), EffectiveMss(), false);
 }
 
-void TcpConnection::SendResetSegment() {
+void TcpConnection::SendResetSegment(TimePoint now) {
   TcpSegment seg;
   seg.seq = SeqNum(snd_nxt_seq());
   seg.flags = kRst | kAck;
-  seg.ack = SeqNum(rcv_nxt_seq());
+  FillHeader(seg, now);  // RFC 7323 3.2: timestamps SHOULD be in it
   segs_out_++;
   user_.Emit(seg, Chain(), EffectiveMss(), false);
 }
