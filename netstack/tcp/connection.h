@@ -9,6 +9,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "netstack/host.h"
 #include "netstack/tcp/congestion.h"
@@ -172,8 +173,8 @@ class TcpConnection {
   void ReadSacks(const TcpSegment& s, uint64_t ack, TimePoint now, Delivery& d, Duplicate* dsack);
   bool UpdateWindow(const TcpSegment& s, int64_t seq, uint64_t ack);
   void Congest(const TcpSegment& s, const Delivery& d, bool advanced, bool dup, bool dsack,
-               uint64_t pipe_before, TimePoint now);
-  void Prr(uint64_t delivered, bool advanced);
+               TimePoint now);
+  void Prr(uint64_t delivered, bool safe);
   void EnterRecovery(TimePoint now);
   void EnterCwr(TimePoint now);
   void LeaveRecovery(bool undo, TimePoint now);
@@ -184,6 +185,7 @@ class TcpConnection {
 
   // snd.cc
   void Output(TimePoint now, bool probe = false);
+  void NoteWindowUse();
   bool MaySend(uint32_t size, bool last, TimePoint now) const;
   bool ResendLost(TimePoint now);
   void ResendFrom(uint64_t start, uint32_t n, TimePoint now);
@@ -286,6 +288,9 @@ class TcpConnection {
   int reo_persist_ = 16;
   uint64_t delivered_ = 0;
   uint32_t delivered_parts_ = 0;  // the same in segments
+  // The window's use by the last flight, see NoteWindowUse().
+  bool window_filled_ = false;
+  uint64_t most_out_ = 0, window_use_end_ = 0, window_use_sent_ = 0;
   uint64_t ece_marker_ = 0;     // ECN: one reduction a round trip, RFC 3168 6.1.2
   bool cwr_out_ = false;
   // Delivery rate and pacing.
@@ -304,6 +309,7 @@ class TcpConnection {
   bool fast_child_ = false, syn_data_ = false, syn_data_acked_ = false;
   // Tail loss probe: RFC 8985 7
   uint64_t tlp_end_ = 0;        // 0: none out
+  std::pair<uint64_t, uint64_t> tlp_of_;  // SND.UNA and SND.NXT when it was armed
   bool tlp_repeat_ = false;
 
   // Receiving.

@@ -122,9 +122,24 @@ void TcpConnection::Output(TimePoint now, bool probe) {
     SendNew(static_cast<uint32_t>(n), fin_next && n == remaining, now);
     if (finished_) return;
   }
+  NoteWindowUse();
   // Nothing is left to send and the window has room: what follows tells nothing of the path.
   if (send_.end() <= snd_nxt_ && Pipe() < cc_.cwnd) app_limited_ = delivered_ + Pipe();
   ArmAfterSend(now);
+}
+
+// How much of the window the last flight used, as Linux's tcp_cwnd_validate() keeps it: until that flight is
+// acknowledged its most counts, not what of it is still out.
+void TcpConnection::NoteWindowUse() {
+  const uint64_t out = (Pipe() + cc_.mss - 1) / cc_.mss * cc_.mss;
+  const bool filled = out + cc_.mss > cc_.cwnd;
+  if (snd_nxt_ == window_use_sent_ && !filled) return;  // nothing was sent
+  if (snd_una_ >= window_use_end_ || filled || (!window_filled_ && out > most_out_)) {
+    window_filled_ = filled;
+    most_out_ = out;
+    window_use_end_ = snd_nxt_;
+  }
+  window_use_sent_ = snd_nxt_;
 }
 
 // For a segment below an MSS. RFC 1122 4.2.3.4, with Minshall's change: only an unacknowledged

@@ -53,6 +53,9 @@ void TcpConnection::ArmAfterSend(TimePoint now) {
     tlp_at_ = TimePoint::Never();
     return;
   }
+  // What brings nothing new does not put the probe off.
+  if (!tlp_at_.IsNever() && tlp_of_ == std::pair(snd_una_, snd_nxt_)) return;
+  tlp_of_ = {snd_una_, snd_nxt_};
   Duration pto = rtt_.srtt() * 2;
   const bool one = snd_nxt_ - snd_una_ <= EffectiveMss();
   if (one) pto = pto + Duration::Millis(200);  // the peer may delay its ACK
