@@ -64,7 +64,7 @@ class TcpConnection {
   size_t receive_cost() const { return receive_.bytes() + ooo_.cost(); }
   // sk_stream_is_writeable(): a third of the buffer is free, and not much waits.
   bool Writable() const {
-    return send_cost() + send_cost() / 2 <= settings_.send_buffer && unsent() < settings_.notsent_lowat;
+    return send_cost() + send_cost() / 2 <= settings_.send_buffer && 2 * unsent() < settings_.notsent_lowat;
   }
   // Preconditions: the write side is open. Takes all of data.
   void Send(Chain data, bool push, TimePoint now);

@@ -123,6 +123,8 @@ void TcpConnection::Output(TimePoint now, bool probe) {
     if (finished_) return;
   }
   NoteWindowUse();
+  // What has just left may have made room below TCP_NOTSENT_LOWAT; no acknowledgement need tell of it.
+  if (settings_.notsent_lowat < UINT32_MAX && Writable()) user_.OnReadiness(kWritable);
   // Nothing is left to send and the window has room: what follows tells nothing of the path.
   if (send_.end() <= snd_nxt_ && Pipe() < cc_.cwnd) app_limited_ = delivered_ + Pipe();
   ArmAfterSend(now);
