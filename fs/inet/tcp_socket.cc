@@ -293,9 +293,8 @@ Result<size_t> TcpSocket::RecvMsg(Task& t, ReceiveArgs& args) {
   }
   if (inq_ != 0 && args.control != nullptr) {
     // tcp_inq_hint(): the end of the stream counts for a byte.
-    const size_t left = tcp_->Readable();
-    const bool end = left == 0 && (tcp_->Poll() & net::kReadHangup) != 0;
-    args.control->Put(IPPROTO_TCP, kTcpInq, end ? 1 : static_cast<int32_t>(left));
+    const bool end = (tcp_->Poll() & net::kReadHangup) != 0;
+    args.control->Put(IPPROTO_TCP, kTcpInq, static_cast<int32_t>(tcp_->Readable() + (end ? 1 : 0)));
   }
   if (offset >= 0) {
     options_.peek_off = static_cast<int32_t>(offset + static_cast<int64_t>(done));
