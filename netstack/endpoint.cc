@@ -74,7 +74,7 @@ Endpoint::Endpoint(Ref<Stack> stack, Family family) : stack_(std::move(stack)), 
   set(Option::kKeepInterval, c.tcp_keepalive_intvl);
   set(Option::kKeepCount, c.tcp_keepalive_probes);
   set(Option::kSynCount, c.tcp_syn_retries);
-  set(Option::kNotSentLowat, UINT32_MAX);
+  set(Option::kNotSentLowat, 0);  // 0: the sysctl's
   set(Option::kCongestion, c.tcp_congestion);
 }
 

@@ -75,7 +75,8 @@ struct StackConfig {
   uint32_t tcp_fastopen = 1;   // TFO_*: 1 client, 2 server, 4 and 0x200 without cookies, 0x400 all
   int tcp_mtu_probing = 0;     // 1: after a black hole, 2: from the start
   uint32_t tcp_base_mss = 1024;
-  bool tcp_abort_on_overflow = false;
+  bool tcp_abort_on_overflow = false, tcp_slow_start_after_idle = true;
+  uint32_t tcp_notsent_lowat = UINT32_MAX;
   CtSettings ct;
 };
 
@@ -134,6 +135,7 @@ struct LinkChange {
   std::optional<MacAddr> mac, broadcast;
   std::optional<IfIndex> master;  // 0: of none
   uint32_t flags = 0, flags_mask = 0;
+  std::optional<bool> tx_checksum, tx_tso;
 };
 
 // An interface taken out of a stack, to be put into another.

@@ -8,6 +8,7 @@
 #include "fs/inet/inet_socket.h"
 #include "fs/socket/socket_filter.h"
 #include "fs/socket/timestamp.h"
+#include "netstack/device/vnet_header.h"
 #include "netstack/wire/checksum.h"
 #include "sentry/kernel/user_ptr.h"
 
@@ -48,26 +49,8 @@ struct PacketMreqAbi {
   uint8_t address[8];
 };
 
-// struct virtio_net_hdr.
-struct VnetHeader {
-  uint8_t flags, gso_type;
-  uint16_t header_length, gso_size, checksum_start, checksum_offset;
-};
-static_assert(sizeof(VnetHeader) == 10);
+using net::VnetHeader;
 constexpr int32_t kMergedVnetHeader = 12;  // struct virtio_net_hdr_mrg_rxbuf
-
-// virtio_net_hdr_to_skb(): completes a checksum that the sender left to be done. Segments are not made here.
-Result<void> ApplyVnetHeader(const VnetHeader& h, std::span<uint8_t> frame) {
-  constexpr uint8_t kNeedsChecksum = 1;
-  const bool wanted = (h.flags & kNeedsChecksum) != 0;
-  const size_t end = size_t{h.checksum_start} + h.checksum_offset + 2;
-  if (h.gso_type != 0) return Errno(EINVAL);
-  if (std::max<size_t>(h.header_length, wanted ? end : 0) > frame.size()) return Errno(EINVAL);
-  if (!wanted) return {};
-  const uint16_t sum = net::ChecksumOf(frame.subspan(h.checksum_start));
-  net::Store16(&frame[end - 2], sum == 0 ? 0xffff : sum);
-  return {};
-}
 
 uint16_t Swap(uint16_t v) { return static_cast<uint16_t>(v << 8 | v >> 8); }
 
@@ -174,7 +157,8 @@ Result<size_t> PacketSocket::SendMsg(Task&, SendArgs& args) {
   Ref<net::Buffer> buffer = net::Buffer::New(std::max<size_t>(size, 1));
   if (size > 0) TRY(GetWhole(args.src, std::as_writable_bytes(std::span(buffer->data(), size))));
   if (header != 0) {
-    TRY(ApplyVnetHeader(vnet, std::span(buffer->data(), size)));
+    // virtio_net_hdr_to_skb(). Segments are not made here.
+    if (vnet.gso_type != 0 || !vnet.CompleteChecksum({buffer->data(), size})) return Errno(EINVAL);
   }
   buffer->set_used(buffer->capacity());
   net::NetResult<size_t> sent =

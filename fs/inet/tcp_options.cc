@@ -150,8 +150,7 @@ Result<void> TcpSocket::SetTcpOption(int name, OptionIn& in) {
       return SetNumber(Option::kDeferAccept, RoundToRetransmits(value));
     case kNotsentLowat:
       notsent_lowat_ = value;
-      return SetNumber(Option::kNotSentLowat,
-                       value == 0 ? UINT32_MAX : static_cast<uint32_t>(value));
+      return SetNumber(Option::kNotSentLowat, static_cast<uint32_t>(value));
     case kFastopen:
       if (value < 0 || !fresh) return Errno(EINVAL);
       return SetNumber(

@@ -296,7 +296,9 @@ Result<size_t> TcpSocket::RecvMsg(Task& t, ReceiveArgs& args) {
     WriteTimestamps(options_, last_stamp_ns_, *args.control);
   }
   if (inq_ != 0 && args.control != nullptr) {
-    args.control->Put(IPPROTO_TCP, kTcpInq, static_cast<int32_t>(tcp_->Readable()));
+    // tcp_inq_hint(): the end of the stream counts for a byte.
+    const bool end = (tcp_->Poll() & net::kReadHangup) != 0;
+    args.control->Put(IPPROTO_TCP, kTcpInq, static_cast<int32_t>(tcp_->Readable() + (end ? 1 : 0)));
   }
   if (offset >= 0) {
     options_.peek_off = static_cast<int32_t>(offset + static_cast<int64_t>(done));

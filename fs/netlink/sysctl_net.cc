@@ -16,15 +16,26 @@ using net::StackConfig;
 
 // ---- Numbers ----
 
+// As proc_dointvec() takes them: decimal, hexadecimal behind 0x and octal behind 0; a minus, no plus.
 std::optional<std::vector<int64_t>> Numbers(std::string_view text) {
   std::vector<int64_t> out;
   const auto space = [](char c) { return c == ' ' || c == '\t' || c == '\n'; };
   while (true) {
     while (!text.empty() && (space(text.front()) || text.front() == '\0')) text.remove_prefix(1);
     if (text.empty()) return out;
+    const bool minus = text.front() == '-';
+    if (minus) text.remove_prefix(1);
+    int base = 10;
+    if (text.size() > 1 && text[0] == '0' && (text[1] == 'x' || text[1] == 'X')) {
+      base = 16;
+      text.remove_prefix(2);
+    } else if (text.size() > 1 && text[0] == '0') {
+      base = 8;
+    }
     int64_t v = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
-    if (error != std::errc()) return std::nullopt;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v, base);
+    if (error != std::errc() || v < 0) return std::nullopt;
+    if (minus) v = -v;
     text.remove_prefix(static_cast<size_t>(end - text.data()));
     if (!text.empty() && !space(text.front()) && text.front() != '\0') return std::nullopt;
     out.push_back(v);
@@ -86,6 +97,8 @@ constexpr Live kLive[] = {
     {"ipv4", "tcp_mtu_probing", 0, 255, FIELD(tcp_mtu_probing)},
     {"ipv4", "tcp_base_mss", INT32_MIN, INT32_MAX, FIELD(tcp_base_mss)},
     {"ipv4", "tcp_abort_on_overflow", 0, 255, FIELD(tcp_abort_on_overflow)},
+    {"ipv4", "tcp_slow_start_after_idle", 0, 255, FIELD(tcp_slow_start_after_idle)},
+    {"ipv4", "tcp_notsent_lowat", 0, UINT32_MAX, FIELD(tcp_notsent_lowat)},
     {"netfilter", "nf_conntrack_max", 0, INT32_MAX, FIELD(ct.max)},
     {"netfilter", "nf_conntrack_checksum", 0, 1, FIELD(ct.checksum)},
     {"netfilter", "nf_conntrack_tcp_loose", 0, 1, FIELD(ct.tcp_loose)},
@@ -138,9 +151,9 @@ constexpr Kept kKept[] = {
      "tcp_l3mdev_accept=0 tcp_limit_output_bytes=4194304 tcp_low_latency=0 "
      "tcp_max_reordering=300 tcp_min_rtt_wlen=300 tcp_min_snd_mss=48 tcp_min_tso_segs=2 "
      "tcp_moderate_rcvbuf=1 tcp_no_metrics_save=0 "
-     "tcp_notsent_lowat=4294967295 tcp_pacing_ca_ratio=120 tcp_pacing_ss_ratio=200 "
+     "tcp_pacing_ca_ratio=120 tcp_pacing_ss_ratio=200 "
      "tcp_probe_interval=600 tcp_probe_threshold=8 tcp_recovery=1 tcp_reordering=3 "
-     "tcp_retrans_collapse=1 tcp_retries1=3 tcp_rfc1337=0 tcp_slow_start_after_idle=1 "
+     "tcp_retrans_collapse=1 tcp_retries1=3 tcp_rfc1337=0 "
      "tcp_stdurg=0 tcp_thin_linear_timeouts=0 tcp_tso_win_divisor=3 tcp_tw_reuse=2 "
      "tcp_workaround_signed_windows=0 tcp_fack=0 tcp_comp_sack_nr=44 udp_early_demux=1 "
      "udp_l3mdev_accept=0 udp_rmem_min=4096 udp_wmem_min=4096 xfrm4_gc_thresh=32768 "

@@ -15,9 +15,10 @@ namespace ringwall::netlink {
 namespace {
 
 constexpr uint32_t kMiscMajor = 10, kTunMinor = 200;
-constexpr uint32_t kKnownFlags = IFF_TUN | IFF_TAP | IFF_NO_PI | IFF_ONE_QUEUE | IFF_TUN_EXCL;
+constexpr uint32_t kKnownFlags = IFF_TUN | IFF_TAP | IFF_NO_PI | IFF_ONE_QUEUE | IFF_VNET_HDR | IFF_TUN_EXCL;
 constexpr size_t kPiSize = 4;       // struct tun_pi
 constexpr size_t kMostFrame = 65535 + 14 + kPiSize;
+constexpr int32_t kMostVnetHeader = 256;  // what is longer than struct virtio_net_hdr is padding
 
 struct IfReq {
   char name[16];
@@ -45,17 +46,25 @@ class TunFile final : public File, private net::TunLink::Observer {
   Result<size_t> Read(IoDst& dst, uint64_t, int) override {
     const std::optional<At> at = Where();
     if (!at) return Errno(EBADFD);
-    std::optional<net::Slice> frame = at->link->Read();
-    if (!frame) return Errno(at->link->removed() ? EIO : EAGAIN);
+    std::optional<net::TunLink::Frame> read = at->link->Read();
+    if (!read) return Errno(at->link->removed() ? EIO : EAGAIN);
+    const net::Slice* const frame = &read->bytes;
+    const size_t vnet = at->vnet ? static_cast<size_t>(vnet_size_.load()) : 0;
     std::vector<std::byte> bytes;
-    bytes.reserve(frame->size() + kPiSize);
+    bytes.reserve(frame->size() + kPiSize + vnet);
     if (!at->no_pi) {
-      const bool cut = dst.remaining() < frame->size() + kPiSize;
+      const bool cut = dst.remaining() < frame->size() + kPiSize + vnet;
       const uint16_t protocol = at->tap ? 0 : frame->data()[0] >> 4 == 6 ? 0xdd86 : 0x0008;
       const uint16_t pi[2] = {static_cast<uint16_t>(cut ? TUN_PKT_STRIP : 0), protocol};
       const auto b = std::as_bytes(std::span(pi));
       bytes.insert(bytes.end(), b.begin(), b.end());
       if (dst.remaining() < kPiSize) return Errno(EINVAL);
+    }
+    if (vnet != 0) {
+      if (dst.remaining() < bytes.size() + vnet) return Errno(EINVAL);
+      const auto h = std::as_bytes(std::span(&read->header, 1));
+      bytes.insert(bytes.end(), h.begin(), h.end());
+      bytes.resize(bytes.size() + vnet - h.size());
     }
     const auto b = std::as_bytes(frame->span());
     bytes.insert(bytes.end(), b.begin(), b.end());
@@ -68,8 +77,10 @@ class TunFile final : public File, private net::TunLink::Observer {
     const std::optional<At> at = Where();
     if (!at) return Errno(EBADFD);
     const size_t size = src.remaining();
-    size_t skip = at->no_pi ? 0 : kPiSize;
-    if (size < skip || size > kMostFrame) return Errno(EINVAL);
+    const size_t before = at->no_pi ? 0 : kPiSize;
+    const size_t vnet = at->vnet ? static_cast<size_t>(vnet_size_.load()) : 0;
+    const size_t skip = before + vnet;
+    if (size < skip || size > kMostFrame + vnet) return Errno(EINVAL);
     if (size - skip < (at->tap ? 14u : 1u)) return Errno(EINVAL);
     Ref<net::Buffer> buffer = net::Buffer::New(size);
     TRY(GetWhole(src, std::as_writable_bytes(std::span(buffer->data(), size))));
@@ -82,6 +93,12 @@ class TunFile final : public File, private net::TunLink::Observer {
     }
     const std::optional<net::InterfaceInfo> i = net_->stack().FindInterfaceInfo(at->iface);
     if (!i || !i->up) return Errno(EIO);
+    if (vnet != 0) {
+      net::VnetHeader h;
+      memcpy(&h, buffer->data() + before, sizeof(h));
+      if (!h.CompleteChecksum({buffer->data() + skip, size - skip})) return Errno(EINVAL);
+      if (h.gso_type != 0) return WriteLong(*at, h, whole.span(), size);
+    }
     net_->stack().Input(at->iface, {.data = std::move(whole)});
     return size;
   }
@@ -89,7 +106,7 @@ class TunFile final : public File, private net::TunLink::Observer {
   Result<int64_t> Ioctl(Task& t, uint32_t cmd, uint64_t arg) override {
     if (cmd == TUNSETIFF) return SetIff(t, arg);
     if (cmd == TUNGETFEATURES) {
-      TRY(UserOut<uint32_t>(GuestAddr(arg)).CopyOut(t, IFF_TUN | IFF_TAP | IFF_NO_PI | IFF_ONE_QUEUE));
+      TRY(UserOut<uint32_t>(GuestAddr(arg)).CopyOut(t, IFF_TUN | IFF_TAP | IFF_NO_PI | IFF_ONE_QUEUE | IFF_VNET_HDR));
       return 0;
     }
     const std::optional<At> at = Where();
@@ -115,7 +132,7 @@ class TunFile final : public File, private net::TunLink::Observer {
         if (i && i->up) return Errno(EBUSY);
         return 0;
       }
-      case TUNSETOFFLOAD: return value == 0 ? Result<int64_t>(0) : Result<int64_t>(Errno(EINVAL));
+      case TUNSETOFFLOAD: return SetOffload(*at, value);
       case TUNGETSNDBUF:
         TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(t, INT32_MAX));
         return 0;
@@ -124,8 +141,14 @@ class TunFile final : public File, private net::TunLink::Observer {
         return n <= 0 ? Result<int64_t>(Errno(EINVAL)) : Result<int64_t>(0);
       }
       case TUNGETVNETHDRSZ:
-        TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(t, 10));
+        TRY(UserOut<int32_t>(GuestAddr(arg)).CopyOut(t, vnet_size_.load()));
         return 0;
+      case TUNSETVNETHDRSZ: {
+        const int32_t n = TRY(UserIn<int32_t>(GuestAddr(arg)).CopyIn(t));
+        if (n < int32_t{sizeof(net::VnetHeader)} || n > kMostVnetHeader) return Errno(EINVAL);
+        vnet_size_ = n;
+        return 0;
+      }
       case SIOCGIFHWADDR: {
         IfReq r;
         TRY(t.CopyIn(GuestAddr(arg), std::as_writable_bytes(std::span(&r, 1))));
@@ -152,11 +175,34 @@ class TunFile final : public File, private net::TunLink::Observer {
   struct At {
     RefPtr<net::TunLink> link;
     net::IfIndex iface = 0;
-    bool tap = false, no_pi = false;
+    bool tap = false, no_pi = false, vnet = false;
   };
   std::optional<At> Where() const {
     MutexLock lock(mu_);
     return at_;
+  }
+  // A segment that is longer than one of the wire: goes in as the link would have cut it.
+  Result<size_t> WriteLong(const At& at, const net::VnetHeader& h, std::span<const uint8_t> packet, size_t size) {
+    const uint8_t type = h.gso_type & static_cast<uint8_t>(~net::VnetHeader::kGsoEcn);
+    if (type != net::VnetHeader::kGsoTcp4 && type != net::VnetHeader::kGsoTcp6) return Errno(EINVAL);
+    const std::optional<std::vector<net::Slice>> parts = net::SplitTcp(packet, at.tap ? net::kEthHeader : 0, h.gso_size);
+    if (!parts) return Errno(EINVAL);
+    std::vector<net::RxFrame> frames;
+    frames.reserve(parts->size());
+    for (const net::Slice& part : *parts) frames.push_back({.data = part, .checksum_valid = true});
+    net_->stack().InputBatch(at.iface, frames);
+    return size;
+  }
+
+  // set_offload() of drivers/net/tun.c: what the reader takes in its header. EINVAL for what is not known.
+  Result<int64_t> SetOffload(const At& at, uint32_t asked) {
+    constexpr uint32_t kTso = TUN_F_TSO4 | TUN_F_TSO6;
+    if ((asked & ~(TUN_F_CSUM | kTso | TUN_F_TSO_ECN | TUN_F_UFO)) != 0) return Errno(EINVAL);
+    // Without a header nobody would learn what is left to do.
+    const bool checksum = at.vnet && (asked & TUN_F_CSUM) != 0;
+    TRY(FromNet(net_->stack().ChangeLink(
+        at.iface, {.tx_checksum = checksum, .tx_tso = checksum && (asked & kTso) == kTso})));
+    return 0;
   }
   void OnTun() override { queue_.Notify(EPOLLIN | EPOLLRDNORM); }
 
@@ -211,6 +257,8 @@ class TunFile final : public File, private net::TunLink::Observer {
       at.iface = *made;
     }
     at.no_pi = (flags & IFF_NO_PI) != 0;
+    at.vnet = (flags & IFF_VNET_HDR) != 0;
+    if (!at.vnet) (void)SetOffload(at, 0);
     at.link->flags = (flags & kKnownFlags & ~static_cast<uint32_t>(IFF_TUN_EXCL));
     (void)stack.SetCarrier(at.iface, true);
     const std::string final_name = stack.NameOf(at.iface);
@@ -243,6 +291,7 @@ class TunFile final : public File, private net::TunLink::Observer {
 
   const Ref<NetNamespace> net_;
   WaitQueue queue_;
+  std::atomic<int32_t> vnet_size_{sizeof(net::VnetHeader)};
   mutable Mutex<LockClass::kSocket> mu_;
   std::optional<At> at_ GUARDED_BY(mu_);
 };

@@ -6,6 +6,9 @@
 #include "netstack/device/veth.h"
 #include "netstack/testing/fake_host.h"
 #include "netstack/udp/endpoint.h"
+#include "netstack/wire/checksum.h"
+#include "netstack/wire/ip.h"
+#include "netstack/wire/tcp.h"
 
 namespace ringwall::net::testing {
 namespace {
@@ -166,11 +169,88 @@ TEST_F(DeviceTest, TunQueuesForItsReader) {
   }
   ASSERT_TRUE(a.stack->AddAddress(a.iface, {IpAddr::V4(10, 9, 0, 1), 24}).ok());
   EXPECT_FALSE(Reaches(a, a, IpAddr::V4(10, 9, 0, 2)));
-  std::optional<Slice> out = tun->Read();
+  std::optional<TunLink::Frame> out = tun->Read();
   ASSERT_TRUE(out.has_value());
-  EXPECT_EQ(out->data()[0] >> 4, 4);
+  EXPECT_EQ(out->bytes.data()[0] >> 4, 4);
+  EXPECT_EQ(out->header.flags, 0);
   EXPECT_GT(reader.told, 0);
   tun->Detach(&reader);
+}
+
+TEST_F(DeviceTest, OffloadedChecksumIsLeftToTheReader) {
+  struct Reader final : TunLink::Observer {
+    void OnTun() override {}
+  } reader;
+  Node a;
+  Ref<TunLink> tun = MakeRef<TunLink>();
+  a.iface = *a.stack->AddInterface({.name = "tun0", .kind = LinkKind::kIp, .type = "tun"}, tun);
+  ASSERT_TRUE(tun->Attach(&reader));
+  ASSERT_TRUE(a.stack->SetUp(a.iface, true).ok());
+  ASSERT_TRUE(a.stack->AddAddress(a.iface, {IpAddr::V4(10, 9, 0, 1), 24}).ok());
+  ASSERT_TRUE(a.stack->ChangeLink(a.iface, {.tx_checksum = true}).ok());
+  while (tun->Read()) {
+  }
+  EXPECT_FALSE(Reaches(a, a, IpAddr::V4(10, 9, 0, 2)));
+  std::optional<TunLink::Frame> out = tun->Read();
+  ASSERT_TRUE(out.has_value());
+  EXPECT_EQ(out->header.flags, VnetHeader::kNeedsChecksum);
+  EXPECT_EQ(out->header.checksum_start, kIpv4Header);
+  EXPECT_EQ(out->header.checksum_offset, 6);
+  std::vector<uint8_t> frame(out->bytes.data(), out->bytes.data() + out->bytes.size());
+  ASSERT_TRUE(out->header.CompleteChecksum(frame));
+  Checksum sum;
+  sum.AddPseudo(IpAddr::V4(10, 9, 0, 1), IpAddr::V4(10, 9, 0, 2), kProtoUdp,
+                static_cast<uint32_t>(frame.size() - kIpv4Header));
+  sum.Add(std::span(frame).subspan(kIpv4Header));
+  EXPECT_TRUE(sum.Valid());
+  VnetHeader outside{.flags = VnetHeader::kNeedsChecksum,
+                     .checksum_start = static_cast<uint16_t>(frame.size() - 1)};
+  EXPECT_FALSE(outside.CompleteChecksum(frame));
+  tun->Detach(&reader);
+}
+
+// What a link with TSO does: the header's checksum, numbers, PSH and FIN belong to each piece.
+TEST(SplitTcpTest, CutsAtTheSizeAndChecksumsEach) {
+  for (const bool v4 : {true, false}) {
+    const IpAddr src = v4 ? IpAddr::V4(10, 0, 0, 1) : IpAddr::V4(10, 0, 0, 1).Mapped();
+    const IpAddr dst = v4 ? IpAddr::V4(10, 0, 0, 2) : IpAddr::V4(10, 0, 0, 2).Mapped();
+    std::vector<uint8_t> data(2500);
+    for (size_t i = 0; i < data.size(); i++) data[i] = static_cast<uint8_t>(i * 7);
+    TcpSegment seg;
+    seg.seq = SeqNum(5000);
+    seg.flags = kAck | kPsh | kFin | kCwr;
+    IpHeader ip;
+    ip.src = src, ip.dst = dst, ip.protocol = kProtoTcp, ip.id = 7;
+    std::vector<uint8_t> packet(ip.size() + seg.header_size() + data.size());
+    ip.Write(packet.data(), packet.size() - ip.size());
+    seg.Write(packet.data() + ip.size());
+    std::copy(data.begin(), data.end(), packet.end() - 2500);
+    const auto parts = SplitTcp(packet, 0, 1000);
+    ASSERT_TRUE(parts.has_value());
+    ASSERT_EQ(parts->size(), 3u);
+    size_t at = 0;
+    for (const Slice& part : *parts) {
+      const ByteSpan transport = part.span().subspan(ip.size());
+      if (v4) {
+        EXPECT_TRUE(Ipv4View::Parse(part.span())->ChecksumOk());
+        EXPECT_EQ(Ipv4View::Parse(part.span())->id(), 7 + at / 1000);
+      }
+      const TcpView view = *TcpView::Parse(transport);
+      EXPECT_TRUE(view.ChecksumOk(src, dst));
+      const TcpSegment got = view.ToSegment();
+      EXPECT_EQ(got.seq, SeqNum(5000) + static_cast<uint32_t>(at));
+      EXPECT_EQ(got.Has(kFin), at == 2000);
+      EXPECT_EQ(got.Has(kPsh), at == 2000);
+      EXPECT_EQ(got.Has(kCwr), at == 0);
+      EXPECT_TRUE(std::equal(view.payload().begin(), view.payload().end(), data.begin() + static_cast<long>(at)));
+      at += view.payload().size();
+    }
+    EXPECT_EQ(at, data.size());
+    EXPECT_FALSE(SplitTcp(packet, 0, 0).has_value());
+    EXPECT_FALSE(SplitTcp(ByteSpan(packet).first(30), 0, 1000).has_value());
+    packet[v4 ? 9 : 6] = kProtoUdp;
+    EXPECT_FALSE(SplitTcp(packet, 0, 1000).has_value());
+  }
 }
 
 TEST_F(DeviceTest, DetachedInterfaceGoesOnElsewhere) {

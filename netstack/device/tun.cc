@@ -3,7 +3,7 @@
 namespace ringwall::net {
 
 void TunLink::Transmit(Packet frame) {
-  Slice flat = frame.Flatten();
+  Frame flat{VnetHeader::Of(frame), frame.Flatten()};
   MutexLock lock(mu_);
   if (observer_ == nullptr || queue_.size() >= limit_) return;
   queue_.push_back(std::move(flat));
@@ -38,12 +38,12 @@ bool TunLink::attached() const {
   return observer_ != nullptr;
 }
 
-std::optional<Slice> TunLink::Read() {
+std::optional<TunLink::Frame> TunLink::Read() {
   MutexLock lock(mu_);
   if (queue_.empty()) return std::nullopt;
-  Slice s = std::move(queue_.front());
+  Frame f = std::move(queue_.front());
   queue_.pop_front();
-  return s;
+  return f;
 }
 
 bool TunLink::HasFrames() const {

@@ -7,6 +7,7 @@
 #include <deque>
 #include <optional>
 
+#include "netstack/device/vnet_header.h"
 #include "netstack/host.h"
 #include "sentry/base/mutex.h"
 
@@ -30,7 +31,11 @@ class TunLink final : public LinkSink {
   bool Attach(Observer* observer);
   void Detach(Observer* observer);
   bool attached() const;
-  std::optional<Slice> Read();
+  struct Frame {
+    VnetHeader header;  // what the reader is left to do, where the interface offloads
+    Slice bytes;
+  };
+  std::optional<Frame> Read();
   bool HasFrames() const;
   bool removed() const;
   void set_queue_length(size_t n);
@@ -41,7 +46,7 @@ class TunLink final : public LinkSink {
 
  private:
   mutable Mutex<LockClass::kNetDevice> mu_;
-  std::deque<Slice> queue_ GUARDED_BY(mu_);
+  std::deque<Frame> queue_ GUARDED_BY(mu_);
   size_t limit_ GUARDED_BY(mu_) = 500;
   Observer* observer_ GUARDED_BY(mu_) = nullptr;
   bool removed_ GUARDED_BY(mu_) = false;

@@ -181,6 +181,12 @@ void Stack::RemoveAddressLocked(Interface& i, const IpPrefix& prefix) {
 
 NetResult<void> Stack::CheckNextHop(RouteEntry& r, IpAddr& gateway, IfIndex& oif, bool onlink) {
   // ip6_validate_gw(): a neighbour by its link-local address needs no way there.
+  // fib_check_nh_v4_gw(): an IPv4 address of the interface itself may be named; there is no other hop then.
+  Interface* own = gateway.is_v4() && !onlink ? OwnerOf(gateway) : nullptr;
+  if (own != nullptr && (oif == 0 || oif == own->index)) {
+    oif = own->index;
+    return own->up ? NetResult<void>() : NetError::kNetDown;
+  }
   const bool neighbour = gateway.is_v6() && gateway.IsLinkLocal() && oif != 0;
   if (!gateway.IsNone() && !neighbour && (oif == 0 || !onlink)) {
     NetResult<Route> via = FindRoute({.dst = gateway, .oif = oif});
@@ -189,6 +195,7 @@ NetResult<void> Stack::CheckNextHop(RouteEntry& r, IpAddr& gateway, IfIndex& oif
     if (via->kind == Route::Kind::kLocal) {
       return r.dst.addr.is_v6() ? NetError::kInvalid : NetError::kNetUnreach;
     }
+    if (gateway.is_v4() && via->kind != Route::Kind::kUnicast) return NetError::kInvalid;
     // The way to the gateway must not lead through another gateway.
     if (gateway.is_v4() && via->next_hop != gateway) return NetError::kNetUnreach;
     if (oif == 0) oif = via->oif;

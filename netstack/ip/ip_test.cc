@@ -678,6 +678,20 @@ TEST_F(RouteTest, LongestPrefixThenMetric) {
   EXPECT_EQ(hop("10.0.0.77"), IpAddr::V4(10, 0, 0, 77));
 }
 
+// Linux takes an address of the interface for a gateway: the destination itself is the next hop then.
+TEST_F(RouteTest, OwnAddressIsNoFurtherHop) {
+  RouteEntry r;
+  r.dst = {IpAddr::V4(20, 0, 0, 1), 32};
+  r.gateway = stack_->LookupRoute({.dst = IpAddr::V4(10, 0, 0, 77)})->src;
+  ASSERT_TRUE(stack_->AddRoute(r).ok());
+  const Route found = *stack_->LookupRoute({.dst = IpAddr::V4(20, 0, 0, 1)});
+  EXPECT_EQ(found.next_hop, IpAddr::V4(20, 0, 0, 1));
+  EXPECT_EQ(found.src, r.gateway);
+  r.dst = {IpAddr::V4(20, 0, 0, 2), 32};
+  r.gateway = IpAddr::V4(10, 0, 0, 255);
+  EXPECT_EQ(stack_->AddRoute(r).error(), NetError::kInvalid);
+}
+
 TEST_F(RouteTest, ErrorsAreLinuxs) {  // ip(7), rtnetlink(7)
   EXPECT_EQ(stack_->LookupRoute({.dst = IpAddr::V4(9, 9, 9, 9)}).error(), NetError::kNetUnreach);
   RouteEntry r;

@@ -132,7 +132,7 @@ NetResult<Route> Stack::FindRoute(const RouteQuery& q, const RouteEntry** entry)
       if (route->next_hops.size() > 1) ChooseNextHop(*route, find, &gateway, &oif);
       out = FindInterface(oif);
       if (out == nullptr) return NetError::kNetUnreach;
-      if (!gateway.IsNone()) r.next_hop = gateway;
+      if (!gateway.IsNone() && !(gateway.is_v4() && IsLocal(gateway))) r.next_hop = gateway;
       r.mtu = route->mtu != 0 ? std::min(route->mtu, out->config.mtu) : out->config.mtu;
       if (!route->preferred_src.IsNone()) r.src = route->preferred_src;
     }

@@ -306,6 +306,8 @@ NetResult<void> Stack::ChangeLink(IfIndex iface, const LinkChange& c) {
     i.config.tx_queue_len = *c.tx_queue_len;
     told = true;
   }
+  if (c.tx_checksum) i.config.tx_checksum = *c.tx_checksum;
+  if (c.tx_tso) i.config.tx_tso = *c.tx_tso;
   if (c.group) i.group = *c.group;
   if (c.alias) i.alias = *c.alias;
   if (!c.name.empty() && c.name != i.config.name) {

@@ -23,17 +23,15 @@ bool TcpConnection::HandleAck(const TcpSegment& s, int64_t seq, bool had_data, T
     Delivery d;
     d.highest_before = board_.highest_sacked();
     Duplicate dsack = Duplicate::kNone;
-    const uint64_t pipe = Pipe();
     ReadSacks(s, snd_una_, now, d, &dsack);
     const bool repeat = dsack == Duplicate::kRepeat;
     delivered_ += d.sacked;
-    if (d.sacked != 0 || repeat) Congest(s, d, false, false, repeat, pipe, now);
+    if (d.sacked != 0 || repeat) Congest(s, d, false, false, repeat, now);
     FeedRate(d, now);
     return true;
   }
   const uint64_t ack = snd_una_ + static_cast<uint64_t>(rel);
   const uint64_t prior_una = snd_una_;
-  const uint64_t pipe_before = Pipe();
   const bool advanced = ack > prior_una;
   const bool had_flight = snd_nxt_ > snd_una_;
   probes_ = 0;
@@ -78,7 +76,7 @@ bool TcpConnection::HandleAck(const TcpSegment& s, int64_t seq, bool had_data, T
   const bool dup = !advanced && had_flight && !had_data && !window_changed && !s.Has(kSyn);
 
   TlpAcked(s, ack, dup, dsack != Duplicate::kNone, now);
-  Congest(s, d, advanced, dup, dsack == Duplicate::kRepeat, pipe_before, now);
+  Congest(s, d, advanced, dup, dsack == Duplicate::kRepeat, now);
   if (finished_) return false;
   FeedRate(d, now);
 
@@ -180,7 +178,7 @@ uint64_t TcpConnection::NoSackDup() const {
 }
 
 void TcpConnection::Congest(const TcpSegment& s, const Delivery& d, bool advanced, bool dup,
-                            bool dsack, uint64_t pipe_before, TimePoint now) {
+                            bool dsack, TimePoint now) {
   cc_.mss = EffectiveMss();
   if (d.reordering) {
     reordering_seen_ = true;
@@ -248,8 +246,11 @@ void TcpConnection::Congest(const TcpSegment& s, const Delivery& d, bool advance
       if (recovery_ == Recovery::kFast && advanced && !agreed_.sack) {
         board_.MarkHeadLost(cc_.mss);  // RFC 6582 3.2: a partial acknowledgement
       }
-      if (DetectLoss(now) && recovery_ == Recovery::kCwr) EnterRecovery(now);
-      if (delivered != 0) Prr(delivered, advanced);
+      {
+        const bool lost = DetectLoss(now);
+        if (lost && recovery_ == Recovery::kCwr) EnterRecovery(now);
+        if (delivered != 0) Prr(delivered, advanced && !lost);
+      }
       // RFC 6582 3.2 step 3: what a partial acknowledgement uncovers is repeated at once.
       if (recovery_ == Recovery::kFast && advanced && !agreed_.sack) {
         cc_.cwnd = std::max<uint64_t>(cc_.cwnd, Pipe() + cc_.mss);
@@ -260,14 +261,13 @@ void TcpConnection::Congest(const TcpSegment& s, const Delivery& d, bool advance
   }
   if (DetectLoss(now) && !MtuProbeLost(now)) {
     EnterRecovery(now);
-    Prr(delivered, advanced);
+    Prr(delivered, false);
     return;
   }
   // RFC 5681 2.4 and RFC 7661: a window that was not filled tells nothing about the path.
-  const bool limited = pipe_before + cc_.mss > cc_.cwnd ||
-                       (cc_.InSlowStart() && pipe_before * 2 >= cc_.cwnd);
+  const bool limited = window_filled_ || (cc_.InSlowStart() && cc_.cwnd < 2 * most_out_);
   if (d.acked != 0 && limited && recovery_ == Recovery::kOpen) {
-    algorithm_->OnAck(cc_, d.acked, now, rtt_.srtt());
+    algorithm_->OnAck(cc_, delivered, now, rtt_.srtt());
   }
 }
 
@@ -322,8 +322,9 @@ void TcpConnection::EnterCwr(TimePoint) {
   cwr_out_ = true;
 }
 
-// RFC 6937 3.1, with the slow start reduction bound while the peer's window moves on.
-void TcpConnection::Prr(uint64_t delivered, bool advanced) {
+// RFC 9937 6.2: what was delivered may always be replaced, with a segment more where SND.UNA advances and no
+// further loss shows (`safe`).
+void TcpConnection::Prr(uint64_t delivered, bool safe) {
   prr_delivered_ += delivered;
   const uint64_t pipe = Pipe();
   uint64_t quota = 0;
@@ -332,8 +333,7 @@ void TcpConnection::Prr(uint64_t delivered, bool advanced) {
     quota = due > prr_out_ ? due - prr_out_ : 0;
   } else {
     const uint64_t behind = prr_delivered_ > prr_out_ ? prr_delivered_ - prr_out_ : 0;
-    uint64_t limit = behind;
-    if (advanced) limit = std::max(behind, delivered) + cc_.mss;
+    const uint64_t limit = std::max(behind, delivered) + (safe ? cc_.mss : 0);
     quota = std::min(cc_.ssthresh - pipe, limit);
   }
   // The first repeat leaves at once: RFC 5681 3.2.

@@ -169,9 +169,9 @@ void TcpConnection::Finish(std::optional<NetError> error) {
   user_.OnClosed(error);
 }
 
-void TcpConnection::Reset(std::optional<NetError> error, TimePoint) {
+void TcpConnection::Reset(std::optional<NetError> error, TimePoint now) {
   if (finished_) return;
-  if (state_ != TcpState::kSynSent) SendResetSegment();
+  if (state_ != TcpState::kSynSent) SendResetSegment(now);
   Finish(error);
 }
 
@@ -409,7 +409,8 @@ TcpInfo TcpConnection::Info(TimePoint now) const {
   i.path_mtu = path_mss_ + 40;
   i.unacked = segments(snd_nxt_ - snd_una_);
   i.sacked = segments(board_.sacked());
-  i.lost = segments(board_.lost());
+  // What is lost counts until it is delivered, repeated or not.
+  i.lost = segments(board_.lost() + (recovery_ == Recovery::kOpen ? 0 : board_.resent()));
   i.retrans = segments(board_.resent());
   i.total_retrans = total_repeats_;
   i.cwnd = segments(cc_.cwnd);

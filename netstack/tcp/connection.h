@@ -9,6 +9,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "netstack/host.h"
 #include "netstack/tcp/congestion.h"
@@ -63,7 +64,7 @@ class TcpConnection {
   size_t receive_cost() const { return receive_.bytes() + ooo_.cost(); }
   // sk_stream_is_writeable(): a third of the buffer is free, and not much waits.
   bool Writable() const {
-    return send_cost() + send_cost() / 2 <= settings_.send_buffer && unsent() < settings_.notsent_lowat;
+    return send_cost() + send_cost() / 2 <= settings_.send_buffer && 2 * unsent() < settings_.notsent_lowat;
   }
   // Preconditions: the write side is open. Takes all of data.
   void Send(Chain data, bool push, TimePoint now);
@@ -172,8 +173,8 @@ class TcpConnection {
   void ReadSacks(const TcpSegment& s, uint64_t ack, TimePoint now, Delivery& d, Duplicate* dsack);
   bool UpdateWindow(const TcpSegment& s, int64_t seq, uint64_t ack);
   void Congest(const TcpSegment& s, const Delivery& d, bool advanced, bool dup, bool dsack,
-               uint64_t pipe_before, TimePoint now);
-  void Prr(uint64_t delivered, bool advanced);
+               TimePoint now);
+  void Prr(uint64_t delivered, bool safe);
   void EnterRecovery(TimePoint now);
   void EnterCwr(TimePoint now);
   void LeaveRecovery(bool undo, TimePoint now);
@@ -184,6 +185,7 @@ class TcpConnection {
 
   // snd.cc
   void Output(TimePoint now, bool probe = false);
+  void NoteWindowUse();
   bool MaySend(uint32_t size, bool last, TimePoint now) const;
   bool ResendLost(TimePoint now);
   void ResendFrom(uint64_t start, uint32_t n, TimePoint now);
@@ -205,7 +207,7 @@ class TcpConnection {
   void SendAck(TimePoint now);
   // An ACK that the peer must answer: a byte below the window. RFC 9293 3.8.4, 3.8.6.1
   void SendProbe(TimePoint now);
-  void SendResetSegment();
+  void SendResetSegment(TimePoint now);
   void FillHeader(TcpSegment& seg, TimePoint now);
   uint16_t WindowField(bool syn);
   uint64_t Pipe() const {
@@ -286,6 +288,9 @@ class TcpConnection {
   int reo_persist_ = 16;
   uint64_t delivered_ = 0;
   uint32_t delivered_parts_ = 0;  // the same in segments
+  // The window's use by the last flight, see NoteWindowUse().
+  bool window_filled_ = false;
+  uint64_t most_out_ = 0, window_use_end_ = 0, window_use_sent_ = 0;
   uint64_t ece_marker_ = 0;     // ECN: one reduction a round trip, RFC 3168 6.1.2
   bool cwr_out_ = false;
   // Delivery rate and pacing.
@@ -304,6 +309,7 @@ class TcpConnection {
   bool fast_child_ = false, syn_data_ = false, syn_data_acked_ = false;
   // Tail loss probe: RFC 8985 7
   uint64_t tlp_end_ = 0;        // 0: none out
+  std::pair<uint64_t, uint64_t> tlp_of_;  // SND.UNA and SND.NXT when it was armed
   bool tlp_repeat_ = false;
 
   // Receiving.

@@ -55,7 +55,9 @@ TcpSettings TcpEndpoint::MakeSettings() const {
   s.fin_timeout =
       linger2 == 0 ? c.tcp_fin_timeout : Duration::Seconds(std::min<int64_t>(linger2, 120));
   s.window_clamp = static_cast<uint32_t>(opt(Option::kWindowClamp));
-  s.notsent_lowat = static_cast<uint64_t>(opt(Option::kNotSentLowat));
+  const int64_t lowat = opt(Option::kNotSentLowat);
+  s.notsent_lowat = lowat == 0 ? c.tcp_notsent_lowat : static_cast<uint64_t>(lowat);
+  s.slow_start_after_idle = c.tcp_slow_start_after_idle;
   s.receive_lowat = static_cast<size_t>(std::max<int64_t>(opt(Option::kReceiveLowat), 1));
   s.sack = c.tcp_sack;
   s.dsack = c.tcp_dsack;

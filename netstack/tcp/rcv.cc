@@ -87,7 +87,7 @@ void TcpConnection::OnSegment(const TcpSegment& s, Chain payload, bool ecn_ce, T
         (orphaned_ || (read_shut_ && (state_ == TcpState::kFinWait1 ||
                                       state_ == TcpState::kFinWait2)))) {
       user_.counters().abort_on_data++;
-      SendResetSegment();
+      SendResetSegment(now);
       return Finish(NetError::kReset);
     }
     HandleData(seq, std::move(payload), fin, now);

@@ -90,7 +90,7 @@ void Scoreboard::Acked(uint64_t una, uint32_t mss, TimePoint now,
     TxSegment& s = segments_.front();
     const uint64_t upto = std::min(una, s.end);
     const uint64_t n = upto - s.start;
-    d.acked += n;
+    if (!s.sacked) d.acked += n;  // a SACK told of the others already
     if (s.transmissions == 1 && !s.sacked) {
       d.rtt_valid = true;
       d.rtt = now - s.sent;

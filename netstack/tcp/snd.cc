@@ -78,7 +78,7 @@ void TcpConnection::Output(TimePoint now, bool probe) {
   const uint32_t mss = EffectiveMss();
   cc_.mss = mss;
   // RFC 5681 4.1: after idleness the old window is stale; it halves for each timeout passed.
-  if (snd_nxt_ == snd_una_ && last_sent_ != TimePoint() && now - last_sent_ > rtt_.rto() &&
+  if (settings_.slow_start_after_idle && snd_nxt_ == snd_una_ && last_sent_ != TimePoint() && now - last_sent_ > rtt_.rto() &&
       EndToSend() > snd_nxt_) {
     const uint64_t initial = 10ull * mss;
     for (Duration idle = now - last_sent_; idle > rtt_.rto() && cc_.cwnd > initial;
@@ -122,9 +122,26 @@ void TcpConnection::Output(TimePoint now, bool probe) {
     SendNew(static_cast<uint32_t>(n), fin_next && n == remaining, now);
     if (finished_) return;
   }
+  NoteWindowUse();
+  // What has just left may have made room below TCP_NOTSENT_LOWAT; no acknowledgement need tell of it.
+  if (settings_.notsent_lowat < UINT32_MAX && Writable()) user_.OnReadiness(kWritable);
   // Nothing is left to send and the window has room: what follows tells nothing of the path.
   if (send_.end() <= snd_nxt_ && Pipe() < cc_.cwnd) app_limited_ = delivered_ + Pipe();
   ArmAfterSend(now);
+}
+
+// How much of the window the last flight used, as Linux's tcp_cwnd_validate() keeps it: until that flight is
+// acknowledged its most counts, not what of it is still out.
+void TcpConnection::NoteWindowUse() {
+  const uint64_t out = (Pipe() + cc_.mss - 1) / cc_.mss * cc_.mss;
+  const bool filled = out + cc_.mss > cc_.cwnd;
+  if (snd_nxt_ == window_use_sent_ && !filled) return;  // nothing was sent
+  if (snd_una_ >= window_use_end_ || filled || (!window_filled_ && out > most_out_)) {
+    window_filled_ = filled;
+    most_out_ = out;
+    window_use_end_ = snd_nxt_;
+  }
+  window_use_sent_ = snd_nxt_;
 }
 
 // For a segment below an MSS. RFC 1122 4.2.3.4, with Minshall's change: only an unacknowledged
@@ -252,10 +269,12 @@ void TcpConnection::Transmit(uint64_t start, uint32_t n, uint8_t flags, TimePoin
   TcpSegment seg;
   seg.seq = SeqNum(agreed_.iss + static_cast<uint32_t>(start));
   seg.flags = flags;
+  const uint32_t mss = emit_mss_ != 0 ? emit_mss_ : EffectiveMss();
   Chain payload;
   if (n != 0) {
     payload = send_.Get(start, n);
-    if (start + n == send_.end() || (flags & kFin) != 0) seg.flags |= kPsh;
+    // Linux pushes what makes more than one segment too, so that the receiver's link does not wait for more.
+    if (start + n == send_.end() || (flags & kFin) != 0 || n > mss) seg.flags |= kPsh;
     data_out_++;
   }
   if (urgent_out_ && *urgent_out_ > start && (flags & kSyn) == 0) {
@@ -296,8 +315,7 @@ void TcpConnection::Transmit(uint64_t start, uint32_t n, uint8_t flags, TimePoin
   since_ack_ = 0;
   rcv_wup_ = rcv_nxt_;
   // RFC 3168 6.1.4 and 6.1.5: neither repeats nor pure ACKs are marked capable.
-  user_.Emit(seg, std::move(payload), emit_mss_ != 0 ? emit_mss_ : EffectiveMss(),
-             agreed_.ecn && n != 0 && !repeat);
+  user_.Emit(seg, std::move(payload), mss, agreed_.ecn && n != 0 && !repeat);
 }
 
 void TcpConnection::FillHeader(TcpSegment& seg, TimePoint now) {
@@ -374,11 +392,11 @@ void TcpConnection::SendProbe(TimePoint now) {
   user_.Emit(seg, Chain(), EffectiveMss(), false);
 }
 
-void TcpConnection::SendResetSegment() {
+void TcpConnection::SendResetSegment(TimePoint now) {
   TcpSegment seg;
   seg.seq = SeqNum(snd_nxt_seq());
   seg.flags = kRst | kAck;
-  seg.ack = SeqNum(rcv_nxt_seq());
+  FillHeader(seg, now);  // RFC 7323 3.2: timestamps SHOULD be in it
   segs_out_++;
   user_.Emit(seg, Chain(), EffectiveMss(), false);
 }

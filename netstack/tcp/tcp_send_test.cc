@@ -663,6 +663,25 @@ TEST_F(TcpSendTest, NotSentLowatMakesItUnwritable) {  // tcp(7) TCP_NOTSENT_LOWA
   EXPECT_EQ(e->Poll() & kWritable, 0u);
 }
 
+// The acknowledgement itself finds too much unsent; what it lets out is what makes room, and no other may come.
+TEST_F(TcpSendTest, RoomBelowNotSentLowatIsToldWhenItIsMade) {  // tcp(7) TCP_NOTSENT_LOWAT
+  struct Ears : EndpointObserver {
+    uint32_t heard = 0;
+    void OnReadiness(uint32_t bits) override { heard |= bits; }
+  };
+  Ref<TcpEndpoint> e = Established();
+  ASSERT_TRUE(e->SetOption(Option::kSendBuffer, 1 << 20).ok());
+  ASSERT_TRUE(e->SetOption(Option::kNotSentLowat, 4 * kMss).ok());
+  Fill(*e, 14 * kMss);
+  EXPECT_EQ(e->Poll() & kWritable, 0u);
+  Ref<Ears> ears = MakeRef<Ears>();
+  e->SetObserver(ears);
+  Send(Ack(1 + 2 * kMss));
+  EXPECT_NE(ears->heard & kWritable, 0u);
+  EXPECT_NE(e->Poll() & kWritable, 0u);
+  e->SetObserver(nullptr);
+}
+
 TEST_F(TcpSendTest, OptionRanges) {  // tcp(7)
   Ref<TcpEndpoint> e = NewEndpoint();
   EXPECT_EQ(e->SetOption(Option::kKeepIdle, 0).error(), NetError::kInvalid);

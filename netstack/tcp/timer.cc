@@ -53,12 +53,15 @@ void TcpConnection::ArmAfterSend(TimePoint now) {
     tlp_at_ = TimePoint::Never();
     return;
   }
+  // What brings nothing new does not put the probe off.
+  if (!tlp_at_.IsNever() && tlp_of_ == std::pair(snd_una_, snd_nxt_)) return;
+  tlp_of_ = {snd_una_, snd_nxt_};
   Duration pto = rtt_.srtt() * 2;
   const bool one = snd_nxt_ - snd_una_ <= EffectiveMss();
   if (one) pto = pto + Duration::Millis(200);  // the peer may delay its ACK
   pto = Max(pto, Duration::Millis(2));
-  const TimePoint at = now + pto;
-  tlp_at_ = at < rto_at_ ? at : TimePoint::Never();
+  // Where the timeout comes sooner, the probe takes its place and the timeout begins anew behind it.
+  tlp_at_ = Min(now + pto, rto_at_);
 }
 
 void TcpConnection::OnDeadline(TimePoint now) {
@@ -82,7 +85,7 @@ void TcpConnection::OnDeadline(TimePoint now) {
       const bool probe = recovery_ == Recovery::kOpen && MtuProbeLost(now);
       if (!probe && (recovery_ == Recovery::kOpen || recovery_ == Recovery::kCwr)) {
         EnterRecovery(now);
-        Prr(0, false);
+        Prr(EffectiveMss(), false);  // pays for the first repeat: tcp_rack_reo_timeout()
       }
       Output(now);
     }
@@ -125,7 +128,7 @@ void TcpConnection::OnRto(TimePoint now) {
   if (give_up) {
     user_.counters().abort_on_timeout++;
     const NetError e = soft_error_.value_or(NetError::kTimedOut);
-    if (!syn && orphaned_) SendResetSegment();
+    if (!syn && orphaned_) SendResetSegment(now);
     return Finish(e);
   }
   retries_++;
@@ -170,6 +173,10 @@ void TcpConnection::OnRto(TimePoint now) {
   const uint32_t n = std::min<uint32_t>(board_.front().size(), mss);
   ResendFrom(board_.front().start, n, now);
   rto_at_ = now + RtoNow();
+  // tcp_clamp_rto_to_user_timeout(): the end of the user's patience is not slept through.
+  if (!settings_.user_timeout.IsZero()) {
+    rto_at_ = Max(Min(rto_at_, trouble_since_ + settings_.user_timeout), now + Duration::Millis(1));
+  }
 }
 
 // RFC 8985 7.3: new data if there is some, else the last segment once more.
@@ -218,7 +225,7 @@ void TcpConnection::OnPersist(TimePoint now) {
                         ? now - trouble_since_ >= settings_.user_timeout && probes_ > 0
                         : probes_ >= limit;
   if (over) {
-    if (orphaned_) SendResetSegment();
+    if (orphaned_) SendResetSegment(now);
     return Finish(soft_error_.value_or(NetError::kTimedOut));
   }
   // With any window at all the timer is the override of RFC 1122 4.2.3.4: send what fits.
@@ -258,7 +265,7 @@ void TcpConnection::OnKeepalive(TimePoint now) {
   const bool over = !settings_.user_timeout.IsZero() ? idle >= settings_.user_timeout && probes_ > 0
                                                      : probes_ >= settings_.keep_count;
   if (over) {
-    SendResetSegment();
+    SendResetSegment(now);
     return Finish(soft_error_.value_or(NetError::kTimedOut));
   }
   probes_++;

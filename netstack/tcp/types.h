@@ -55,6 +55,7 @@ struct TcpSettings {
   uint8_t congestion = 1;            // kCongestionReno and so on
   int mtu_probing = 0;
   uint32_t base_mss = 1024;
+  bool slow_start_after_idle = true;
   size_t send_buffer = 87040;
   size_t send_buffer_max = 4 << 20;
   bool send_buffer_locked = false;  // SO_SNDBUF was set: no tuning

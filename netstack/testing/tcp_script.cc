@@ -296,6 +296,7 @@ void TcpRuleTest::Configure(const Words& w) {
   else if (key == "fin_timeout") config_.tcp_fin_timeout = Duration::Seconds(v);
   else if (key == "tw_buckets") config_.tcp_max_tw_buckets = static_cast<size_t>(v);
   else if (key == "orphans") config_.tcp_max_orphans = static_cast<size_t>(v);
+  else if (key == "after_idle") config_.tcp_slow_start_after_idle = v != 0;
   else if (key == "iss") peer_iss_ = static_cast<uint32_t>(v);
   else {
     FAIL() << "no such setting: " << key;

@@ -3,7 +3,7 @@
 // tcp_test_base.h; byte i of either stream is kPattern[i % 26].
 //
 //   config KEY VALUE        before the rest: sack, dsack, timestamps, scaling, ecn, cookies, mtu,
-//                           cubic, synack_retries, retries2, overflow_reset, tw_reuse_wait
+//                           cubic, synack_retries, retries2, overflow_reset, tw_reuse_wait, after_idle
 //   listen [BACKLOG]        a listener on port 80
 //   accept | noaccept       takes the connection that waits, or says that none does
 //   connect | dial          an active open; connect eats its SYN. socket, port N: a fresh one, the

@@ -12,38 +12,8 @@
 namespace ringwall {
 namespace {
 
-constexpr uint8_t kNeedsChecksum = 1;  // VIRTIO_NET_HDR_F_NEEDS_CSUM
-constexpr uint8_t kDataValid = 2;      // VIRTIO_NET_HDR_F_DATA_VALID
-constexpr uint8_t kGsoTcp4 = 1;        // VIRTIO_NET_HDR_GSO_*
-constexpr uint8_t kGsoTcp6 = 4;
-constexpr uint8_t kGsoUdp = 5;
 constexpr size_t kWriteBatch = 16;
 constexpr size_t kBulk = 32 << 10;  // bytes at once that tell of a stream
-
-VnetHeader HeaderOf(const net::Packet& packet) {
-  VnetHeader h;
-  const net::Offload& o = packet.offload;
-  if (!o.needs_checksum) return h;
-  h.flags = kNeedsChecksum;
-  h.checksum_start = o.checksum_start;
-  h.checksum_offset = o.checksum_offset;
-  h.header_size = static_cast<uint16_t>(packet.header().size());
-  switch (o.gso) {
-    case net::Offload::Gso::kNone:
-      return h;
-    case net::Offload::Gso::kTcp4:
-      h.gso_type = kGsoTcp4;
-      break;
-    case net::Offload::Gso::kTcp6:
-      h.gso_type = kGsoTcp6;
-      break;
-    case net::Offload::Gso::kUdp:
-      h.gso_type = kGsoUdp;
-      break;
-  }
-  h.gso_size = o.gso_size;
-  return h;
-}
 
 }  // namespace
 
@@ -63,7 +33,7 @@ void FrameLink::Transmit(net::Packet frame) {
   if (frame.payload.slices().size() > kMostSlices) {
     frame.payload = net::Chain(frame.payload.Flatten());
   }
-  const VnetHeader header = HeaderOf(frame);
+  const VnetHeader header = VnetHeader::Of(frame);
   MutexLock lock(mu_);
   if (queue_.size() >= kMostQueued) {
     dropped_.fetch_add(1, std::memory_order_relaxed);
@@ -181,7 +151,7 @@ FrameLink::Got FrameLink::ReceiveInto(std::vector<net::RxFrame>* out) {
     } else {
       frame.data = net::Slice(std::move(buffers_[i]), 0, bytes);
     }
-    frame.checksum_valid = (h.flags & (kNeedsChecksum | kDataValid)) != 0;
+    frame.checksum_valid = (h.flags & (VnetHeader::kNeedsChecksum | VnetHeader::kDataValid)) != 0;
     frame.gso_size = h.gso_type != 0 ? h.gso_size : 0;
   }
   if (total >= kBulk) BulkWork::Note();

@@ -20,22 +20,14 @@
 #include <deque>
 #include <vector>
 
+#include "netstack/device/vnet_header.h"
 #include "netstack/stack.h"
 #include "sentry/base/mutex.h"
 #include "sentry/base/unique_fd.h"
 
 namespace ringwall {
 
-// struct virtio_net_hdr of linux/virtio_net.h, as PACKET_VNET_HDR has it.
-struct VnetHeader {
-  uint8_t flags = 0;
-  uint8_t gso_type = 0;
-  uint16_t header_size = 0;
-  uint16_t gso_size = 0;
-  uint16_t checksum_start = 0;
-  uint16_t checksum_offset = 0;
-};
-static_assert(sizeof(VnetHeader) == 10);
+using net::VnetHeader;
 
 class FrameLink final : public net::LinkSink {
  public:

@@ -1,5 +1,6 @@
 // TCP sockets over the loopback: opening, data, ends, and what poll says of each.
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -93,6 +94,33 @@ TEST_P(TcpTest, StreamsOfAnySizeArriveInOrder) {
     memcpy(&v, all.data() + i * 4, 4);
     ASSERT_EQ(v, i);
   }
+}
+
+// TCP_INQ: what is left behind a read; the end of the stream counts for a byte.
+TEST_P(TcpTest, InqTellsWhatIsLeftAndOfTheEnd) {
+  constexpr int kTcpInq = 36;
+  TcpPair p(family());
+  const int on = 1;
+  ASSERT_OK(setsockopt(p.server.get(), IPPROTO_TCP, kTcpInq, &on, sizeof(on)));
+  ASSERT_EQ(send(p.client.get(), "abcd", 4, 0), 4);
+  ASSERT_OK(shutdown(p.client.get(), SHUT_WR));
+  pollfd hangup = {p.server.get(), POLLRDHUP, 0};
+  ASSERT_EQ(poll(&hangup, 1, -1), 1);
+  const auto left = [&](size_t n) {
+    char bytes[4];
+    iovec v = {bytes, n};
+    alignas(cmsghdr) char control[64];
+    msghdr m = {};
+    m.msg_iov = &v, m.msg_iovlen = 1;
+    m.msg_control = control, m.msg_controllen = sizeof(control);
+    EXPECT_EQ(recvmsg(p.server.get(), &m, 0), static_cast<ssize_t>(n));
+    const cmsghdr* c = CMSG_FIRSTHDR(&m);
+    int value = -1;
+    if (c != nullptr && c->cmsg_type == kTcpInq) memcpy(&value, CMSG_DATA(c), sizeof(value));
+    return value;
+  };
+  EXPECT_EQ(left(1), 4);
+  EXPECT_EQ(left(3), 1);
 }
 
 TEST_P(TcpTest, ConnectToNobodyIsRefused) {

@@ -347,6 +347,12 @@ TEST_F(ProcNetTest, SysctlsReadAndWrite) {
   EXPECT_EQ(Write(v4 + "ip_default_ttl", "abc"), "EINVAL");
   EXPECT_EQ(Write(v4 + "ip_default_ttl", "70"), "");
   EXPECT_EQ(ReadFile(v4 + "ip_default_ttl"), "70\n");
+  // proc_dointvec() takes C's bases, a minus and no plus.
+  EXPECT_EQ(Write(v4 + "ip_default_ttl", "0x10"), "");
+  EXPECT_EQ(ReadFile(v4 + "ip_default_ttl"), "16\n");
+  EXPECT_EQ(Write(v4 + "ip_default_ttl", "010"), "");
+  EXPECT_EQ(ReadFile(v4 + "ip_default_ttl"), "8\n");
+  for (const char* bad : {"0x", "08", "+5", "-3"}) EXPECT_EQ(Write(v4 + "ip_default_ttl", bad), "EINVAL") << bad;
   EXPECT_EQ(Write(v4 + "ip_default_ttl", "64"), "");
   EXPECT_EQ(Write(v4 + "tcp_fin_timeout", "30"), "");
   EXPECT_EQ(ReadFile(v4 + "tcp_fin_timeout"), "30\n");
