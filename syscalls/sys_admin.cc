@@ -44,9 +44,9 @@ struct UstatAbi {
 static_assert(sizeof(UstatAbi) == 32);
 
 // As /proc/filesystems lists them.
-constexpr std::array<const char*, 10> kFileSystems = {"sysfs",  "tmpfs",  "proc",   "devtmpfs",
-                                                      "sockfs", "pipefs", "devpts", "mqueue",
-                                                      "overlay", "gofer"};
+constexpr std::array<const char*, 11> kFileSystems = {"sysfs",  "tmpfs",  "proc",   "devtmpfs",
+                                                      "sockfs", "pipefs", "ramfs",  "devpts",
+                                                      "mqueue", "overlay", "gofer"};
 
 }  // namespace
 

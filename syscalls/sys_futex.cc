@@ -94,7 +94,9 @@ SysResult WaitRequeuePi(Task& t, FutexWord word, uint32_t expected, int64_t dead
   TRY(t.kernel().futexes().WaitRequeuePi(*waiter, word, expected, bitset, lock, t.vtid()));
   Result<void> slept = Sleep(t, *waiter, deadline);
   if (slept.ok()) return 0;
-  return slept.error().Is(kErestartSys) ? Errno(kErestartNoIntr) : slept.error();
+  if (!slept.error().Is(kErestartSys)) return slept.error();
+  // Once moved, it would wait anew for what has been signalled already.
+  return Errno(waiter->moved_to_lock() ? EAGAIN : kErestartNoIntr);
 }
 
 // struct futex_waitv.

@@ -88,12 +88,13 @@ SysResult PutStatfs(Task& t, const Path& path, UserOut<StatfsAbi> out) {
   s.type = f.type, s.bsize = f.bsize, s.blocks = f.blocks, s.bfree = f.bfree, s.bavail = f.bavail;
   s.files = f.files, s.ffree = f.ffree, s.namelen = f.namelen, s.frsize = f.frsize;
   s.fsid[0] = static_cast<int32_t>(path.mount().fs().dev());
-  // ST_* bits are the MS_* ones but for ST_RELATIME and ST_NOSYMFOLLOW.
+  // ST_* bits are the MS_* ones but for these two.
+  constexpr uint64_t kStRelatime = 0x1000, kStNoSymfollow = 0x2000;
   const uint32_t m = path.mount().flags() | (path.mount().read_only() ? MS_RDONLY : 0);
   s.flags = f.flags | kStValid | (m & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME |
                                        MS_NODIRATIME));
-  if ((m & MS_RELATIME) != 0) s.flags |= 4096;
-  if ((m & MS_NOSYMFOLLOW) != 0) s.flags |= 8192;
+  if ((m & MS_RELATIME) != 0) s.flags |= kStRelatime;
+  if ((m & MS_NOSYMFOLLOW) != 0) s.flags |= kStNoSymfollow;
   return Zero(out.CopyOutLast(t, s));
 }
 

@@ -15,6 +15,8 @@ namespace ringwall {
 namespace {
 
 constexpr uint64_t kTmpfsMagic = 0x01021994;
+constexpr uint64_t kRamfsMagic = 0x858458f6;
+constexpr uint32_t kRamfsMode = 0755;
 constexpr uint64_t kPage = 4096;
 // All names and values of one inode; Linux counts them against the inode limit.
 constexpr size_t kMaxXattrBytes = 1 << 20;
@@ -90,7 +92,32 @@ Result<void> ParseInto(std::string_view data, uint64_t memory, TmpfsOptions* out
   return {};
 }
 
+// ramfs_parse_param.
+Result<void> ParseRamfsInto(std::string_view data, uint32_t* mode) {
+  for (size_t comma = 0; !data.empty(); data.remove_prefix(std::min(comma + 1, data.size()))) {
+    comma = std::min(data.find(','), data.size());
+    constexpr std::string_view kMode = "mode";
+    const std::string_view option = data.substr(0, comma);
+    if (option.substr(0, option.find('=')) != kMode) continue;
+    if (option == kMode || !ParseNumber(option.substr(kMode.size() + 1), 8, mode)) return Errno(EINVAL);
+    *mode &= 07777;
+  }
+  return {};
+}
+
 }  // namespace
+
+Result<TmpfsOptions> TmpfsOptions::ParseRamfs(std::string_view data, uint64_t memory,
+                                              const Credentials& creds) {
+  TmpfsOptions o;
+  o.ramfs = true;
+  o.mode = kRamfsMode;
+  o.nr_inodes = memory / kPage / 2;  // Linux has no limit
+  o.uid = creds.fsuid;
+  o.gid = creds.fsgid;
+  TRY(ParseRamfsInto(data, &o.mode));
+  return o;
+}
 
 Result<TmpfsOptions> TmpfsOptions::Parse(std::string_view data, uint64_t memory) {
   TmpfsOptions o;
@@ -124,6 +151,7 @@ uint64_t TmpfsFileSystem::memory() { return physical_memory.load(); }
 // What a remount does not name stays.
 Result<void> TmpfsFileSystem::Reconfigure(std::string_view data) {
   TmpfsOptions o = options_;
+  if (o.ramfs) return ParseRamfsInto(data, &o.mode);
   o.size = size_.load();
   o.nr_inodes = nr_inodes_.load();
   TRY(ParseInto(data, physical_memory.load(), &o));
@@ -201,7 +229,8 @@ bool TmpfsFileSystem::ChargeInode() {
 
 Result<StatFs> TmpfsFileSystem::GetStatFs() {
   StatFs s;
-  s.type = kTmpfsMagic;
+  s.type = options_.ramfs ? kRamfsMagic : kTmpfsMagic;
+  if (options_.ramfs) return s;
   const uint64_t memory = physical_memory.load();
   const uint64_t used = used_pages();
   s.blocks = (size_.load() != 0 ? size_.load() : memory) / kPage;
@@ -218,13 +247,15 @@ std::string TmpfsFileSystem::mount_options() const {
     if (!out.empty()) out += ',';
     out += text;
   };
-  if (size_.load() != 0 && size_.load() != memory() / 2) add("size=" + std::to_string(size_.load() >> 10) + "k");
-  if (nr_inodes_.load() != 0 && nr_inodes_.load() != memory() / kPage / 2) add("nr_inodes=" + std::to_string(nr_inodes_.load()));
-  if (options_.mode != 01777) {
+  const bool sized = !options_.ramfs;
+  if (sized && size_.load() != 0 && size_.load() != memory() / 2) add("size=" + std::to_string(size_.load() >> 10) + "k");
+  if (sized && nr_inodes_.load() != 0 && nr_inodes_.load() != memory() / kPage / 2) add("nr_inodes=" + std::to_string(nr_inodes_.load()));
+  if (options_.mode != (options_.ramfs ? kRamfsMode : 01777)) {
     char mode[16];
-    snprintf(mode, sizeof(mode), "mode=%03o", options_.mode);
+    snprintf(mode, sizeof(mode), options_.ramfs ? "mode=%o" : "mode=%03o", options_.mode);
     add(mode);
   }
+  if (options_.ramfs) return out;
   if (options_.uid != 0) add("uid=" + std::to_string(options_.uid));
   if (options_.gid != 0) add("gid=" + std::to_string(options_.gid));
   return out;
@@ -320,6 +351,7 @@ Result<Ref<File>> TmpfsInode::Open(const Path& path, uint32_t flags, const Crede
 }
 
 Result<std::string> TmpfsInode::GetXattr(std::string_view name) {
+  if (!tmpfs_.has_xattrs()) return Errno(EOPNOTSUPP);
   MutexLock lock(attr_mu_);
   if (xattrs_ == nullptr) return Errno(ENODATA);
   const auto it = xattrs_->find(name);
@@ -328,6 +360,7 @@ Result<std::string> TmpfsInode::GetXattr(std::string_view name) {
 }
 
 Result<void> TmpfsInode::SetXattr(std::string_view name, std::string_view value, int flags) {
+  if (!tmpfs_.has_xattrs()) return Errno(EOPNOTSUPP);
   if (flags & ~(XATTR_CREATE | XATTR_REPLACE)) return Errno(EINVAL);
   const Timespec now = CurrentTime();
   MutexLock lock(attr_mu_);
@@ -361,6 +394,7 @@ Result<std::vector<std::string>> TmpfsInode::ListXattr() {
 }
 
 Result<void> TmpfsInode::RemoveXattr(std::string_view name) {
+  if (!tmpfs_.has_xattrs()) return Errno(EOPNOTSUPP);
   const Timespec now = CurrentTime();
   MutexLock lock(attr_mu_);
   if (xattrs_ == nullptr) return Errno(ENODATA);

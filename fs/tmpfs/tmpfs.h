@@ -37,6 +37,7 @@ struct TmpfsOptions {
   Uid uid = 0;
   Gid gid = 0;
   RefPtr<TmpfsStore> store;  // for all but the smallest files; null: memory
+  bool ramfs = false;        // shows itself as ramfs, which knows no sizes and no extended attributes
 
   // The data argument of mount(2): "size=10%,nr_inodes=1k,mode=755,uid=1000,gid=1000". A size in
   // percent is of `memory`. EINVAL.
@@ -45,6 +46,9 @@ struct TmpfsOptions {
   // caller's when there are none.
   static Result<TmpfsOptions> Parse(std::string_view data, uint64_t memory,
                                     const Credentials& creds);
+  // The same for a ramfs, which takes notice of mode= alone.
+  static Result<TmpfsOptions> ParseRamfs(std::string_view data, uint64_t memory,
+                                         const Credentials& creds);
 };
 
 class TmpfsFileSystem final : public FileSystem {
@@ -53,7 +57,8 @@ class TmpfsFileSystem final : public FileSystem {
   // The memory of the sandbox, which a file system without a limit of its own shows half of.
   static void SetMemory(uint64_t bytes);
   static uint64_t memory();
-  std::string_view type_name() const override { return "tmpfs"; }
+  std::string_view type_name() const override { return options_.ramfs ? "ramfs" : "tmpfs"; }
+  bool has_xattrs() const { return !options_.ramfs; }
   Ref<Inode> root() override;
   Result<StatFs> GetStatFs() override;
   std::string mount_options() const override;

@@ -240,6 +240,13 @@ void RegisterFileSystems(Kernel& kernel) {
                     }
                     return NewProcFs(kernel, Ref<PidNamespace>(ns));
                   }});
+  RegisterFsType({.name = "ramfs",
+                  .in_user_namespaces = true,
+                  .make = [](const NewFsArgs& args) -> Result<Ref<FileSystem>> {
+                    const TmpfsOptions options = TRY(TmpfsOptions::ParseRamfs(
+                        args.data, TmpfsFileSystem::memory(), args.walk.creds));
+                    return Ref<FileSystem>(TmpfsFileSystem::Create(options));
+                  }});
   RegisterFsType({.name = "overlay", .in_user_namespaces = true, .make = MountOverlay});
   RegisterFsType({.name = "mqueue",
                   .in_user_namespaces = true,

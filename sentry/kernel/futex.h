@@ -62,6 +62,8 @@ class FutexWaiter {
   virtual void OnWake() = 0;
   // Whether the wait is over. For LockPi: the lock is this waiter's.
   bool woken() const { return woken_.load(std::memory_order_acquire); }
+  // Whether a waiter of WaitRequeuePi came to wait for the lock. Preconditions: Finish was called.
+  bool moved_to_lock() const { return moved_to_lock_; }
 
  private:
   friend class FutexTable;
@@ -78,6 +80,7 @@ class FutexWaiter {
   int pi_tid_ = 0;            // who gets the lock; 0: not a PI waiter
   int pi_owner_ = 0;          // who holds it
   bool requeue_pi_ = false;   // FUTEX_WAIT_REQUEUE_PI, not moved yet
+  bool moved_to_lock_ = false;  // and moved
   FutexKey pi_key_;           // where it will be moved
   RefPtr<RefCountedBase> pi_keeps_;
   RefPtr<MemoryManager> pi_mm_;

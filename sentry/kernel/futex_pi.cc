@@ -181,6 +181,7 @@ Result<int> FutexTable::RequeuePiIn(FutexBucket& from, FutexBucket& to, const Fu
     if (!(w->key_ == key)) continue;
     if (!w->requeue_pi_ || !(w->pi_key_ == target.key)) return Errno(EINVAL);
     w->requeue_pi_ = false;
+    w->moved_to_lock_ = true;
     w->pi_owner_ = owner;
     Move(from, to, *w, target, dropped);
     ++done;

@@ -1,6 +1,7 @@
 // futex in all its forms, robust lists and what pthreads build on them.
 #include <linux/futex.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <time.h>
 
@@ -306,6 +307,38 @@ TEST(FutexTest, WhichErrorComesFirst) {
   // Whose lock it is before where it is.
   EXPECT_FAILS(Futex(odd, FUTEX_UNLOCK_PI, 0), EPERM);
   munmap(fixed, 4096);
+}
+
+// Before it is moved to the lock the wait goes on after a signal; afterwards it ends.
+TEST(FutexTest, SignalEndsAWaitThatWasMovedToALock) {
+  struct sigaction noted = {}, before;
+  noted.sa_handler = [](int) {};
+  ASSERT_OK(sigaction(SIGUSR1, &noted, &before));
+  static uint32_t word, lock;
+  word = 7;
+  lock = 0;
+  ASSERT_OK(Futex(&lock, FUTEX_LOCK_PI_PRIVATE, 0));
+  std::atomic<int> error{-1};
+  std::thread waiter([&] {
+    timespec limit;
+    clock_gettime(CLOCK_MONOTONIC, &limit);
+    limit.tv_sec += 10;
+    const long got = Futex(&word, FUTEX_WAIT_REQUEUE_PI_PRIVATE, 7, &limit, &lock);
+    error = got == 0 ? 0 : errno;
+  });
+  long moved = 0;
+  while (moved == 0 && error == -1) {
+    EXPECT_EQ(pthread_kill(waiter.native_handle(), SIGUSR1), 0);
+    usleep(500);
+    moved = Requeue(&word, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1, 0, &lock, 7);
+  }
+  EXPECT_EQ(moved, 1);
+  EXPECT_EQ(error, -1);
+  EXPECT_EQ(pthread_kill(waiter.native_handle(), SIGUSR1), 0);
+  waiter.join();
+  EXPECT_EQ(error, EAGAIN);
+  EXPECT_OK(Futex(&lock, FUTEX_UNLOCK_PI_PRIVATE, 0));
+  EXPECT_OK(sigaction(SIGUSR1, &before, nullptr));
 }
 
 TEST(FutexTest, WaitvWaitsForAnyOf) {

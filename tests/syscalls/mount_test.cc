@@ -9,6 +9,7 @@
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 
 #include <sstream>
 
@@ -285,6 +286,41 @@ TEST(UmountTest, BadArguments) {
     CHECK_CHILD(umount2("m", MNT_FORCE) == 0);
     CHECK_CHILD(mount("none", "m", "tmpfs", 0, nullptr) == 0);
     CHECK_CHILD(umount2("link", 0) == 0);
+    return 0;
+  })));
+}
+
+TEST(MountTest, RamfsKnowsItsModeAlone) {
+  EXPECT_TRUE(Exited(InMounts([] {
+    Mkdirs({"m", "n"});
+    CHECK_CHILD(mount("none", "m", "ramfs", 0, "size=1m,mode=700,nosuchoption,modes=9") == 0);
+    CHECK_FAILS(mount("none", "n", "ramfs", 0, "mode=9"), EINVAL);
+    CHECK_FAILS(mount("none", "n", "ramfs", 0, "mode"), EINVAL);
+    struct statfs s;
+    CHECK_CHILD(statfs("m", &s) == 0);
+    CHECK_CHILD(s.f_type == 0x858458f6 && s.f_bsize == 4096 && s.f_namelen == 255);
+    CHECK_CHILD(s.f_blocks == 0 && s.f_bfree == 0 && s.f_files == 0 && s.f_ffree == 0);
+    struct stat root;
+    CHECK_CHILD(stat("m", &root) == 0 && (root.st_mode & 07777) == 0700 && root.st_uid == 0);
+    const MountLine line = Mountinfo().back();
+    CHECK_CHILD(line.type == "ramfs" && line.super_options == "rw,mode=700");
+    // A remount takes no notice of what it understands.
+    CHECK_CHILD(mount("none", "m", nullptr, MS_REMOUNT, "mode=755,size=x") == 0);
+    CHECK_FAILS(mount("none", "m", nullptr, MS_REMOUNT, "mode=9"), EINVAL);
+    CHECK_CHILD(Mountinfo().back().super_options == "rw,mode=700");
+    CHECK_CHILD(mount("none", "n", "ramfs", 0, nullptr) == 0);
+    CHECK_CHILD(stat("n", &root) == 0 && (root.st_mode & 07777) == 0755);
+    CHECK_CHILD(Mountinfo().back().super_options == "rw");
+    {
+      Fd fd(open("n/f", O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+      CHECK_CHILD(write(fd.get(), "text", 4) == 4);
+      char text[8] = {};
+      CHECK_CHILD(pread(fd.get(), text, sizeof(text), 0) == 4 && strcmp(text, "text") == 0);
+    }
+    CHECK_FAILS(setxattr("n/f", "user.a", "1", 1, 0), EOPNOTSUPP);
+    CHECK_FAILS(getxattr("n/f", "user.a", nullptr, 0), EOPNOTSUPP);
+    CHECK_FAILS(removexattr("n/f", "user.a"), EOPNOTSUPP);
+    CHECK_CHILD(listxattr("n/f", nullptr, 0) == 0);
     return 0;
   })));
 }

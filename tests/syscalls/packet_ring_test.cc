@@ -232,6 +232,39 @@ TEST(VnetHeaderTest, GoesInFrontBothWays) {
   EXPECT_EQ(Sum(all, sizeof(all)), 0xffff);
 }
 
+// Nobody answers a datagram whose header has a wrong checksum.
+TEST(PacketTest, ABadHeaderIsDroppedOnTheLoopbackToo) {
+  constexpr size_t kEth = 14, kIp = 20, kUdp = 8;
+  Fd s(socket(AF_PACKET, SOCK_RAW, htons(ETH_P_IP)));
+  if (!s.ok()) GTEST_SKIP() << "not privileged";
+  sockaddr_ll a = {};
+  a.sll_family = AF_PACKET;
+  a.sll_protocol = htons(ETH_P_IP);
+  a.sll_ifindex = kLo;
+  ASSERT_OK(bind(s.get(), reinterpret_cast<sockaddr*>(&a), sizeof(a)));
+  uint8_t f[kEth + kIp + kUdp] = {};
+  f[12] = 8;
+  uint8_t* ip = f + kEth;
+  ip[0] = 0x45, ip[3] = kIp + kUdp, ip[8] = 64, ip[9] = IPPROTO_UDP;
+  const uint8_t from[4] = {127, 9, 17, 1}, to[4] = {127, 9, 17, 2};
+  memcpy(ip + 12, from, 4);
+  memcpy(ip + 16, to, 4);
+  ip[kIp + 5] = kUdp;  // from port 0 to port 0, where nobody is
+  for (uint8_t i = 1; i <= 2; i++) {
+    ip[5] = i;  // the identification
+    ASSERT_EQ(send(s.get(), f, sizeof(f), 0), ssize_t{sizeof(f)});
+  }
+  for (int seen = 0; seen < 2;) {
+    uint8_t got[200] = {};
+    sockaddr_ll where = {};
+    socklen_t size = sizeof(where);
+    ASSERT_GT(recvfrom(s.get(), got, sizeof(got), 0, reinterpret_cast<sockaddr*>(&where), &size), 0);
+    if (where.sll_pkttype == PACKET_OUTGOING) continue;
+    EXPECT_FALSE(memcmp(got + kEth + 16, from, 4) == 0) << "an answer";
+    if (memcmp(got + kEth + 12, from, 4) == 0) seen = got[kEth + 5];
+  }
+}
+
 TEST(FanoutTest, EachFrameGoesToOne) {
   Fd all[2] = {Fd(socket(AF_PACKET, SOCK_DGRAM | SOCK_NONBLOCK, 0)),
                Fd(socket(AF_PACKET, SOCK_DGRAM | SOCK_NONBLOCK, 0))};
