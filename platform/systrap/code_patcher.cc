@@ -13,8 +13,8 @@
 namespace ringwall::systrap {
 namespace {
 
-// A trapped call costs some 2 us more than a patched one, a patch some 40 us.
-constexpr uint16_t kPatchAfter = 12;
+// A trapped call costs some 2 us more than a patched one, a patch some 40 us: who ends soon never has it back.
+constexpr uint16_t kPatchAfter = 24;
 constexpr uint16_t kNever = 0xffff;
 constexpr size_t kMaxSites = 16384;
 constexpr int kMaxFailedStops = 4;

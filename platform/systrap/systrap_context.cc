@@ -32,9 +32,8 @@ constexpr uint64_t kSpinUs = 100;
 constexpr int kSpinScoreMax = 8;
 constexpr int kSpinScoreMin = -4;
 constexpr int kSpinScoreFirst = 4;  // of a new context at most
+constexpr uint32_t kStartWaits = 2;   // of a new context without a spin
 constexpr uint32_t kProbeEvery = 16;  // waits, to find out whether the side that sleeps should spin
-// A pair on one processor: for so long at most.
-constexpr uint64_t kPairedUs = 4'000;
 // Whether a pair should part and spin takes a trial of a few waits. In the first the other side
 // wakes on an idle processor, which takes longer than any spin that pays. A failed trial makes the
 // time until the next one longer.
@@ -102,6 +101,9 @@ SystrapContext::SystrapContext(Ref<SystrapAddressSpace> as, GuestThread thread)
   const SystrapCore::SpinScores scores = as_->core().spin_scores();
   spin_score_ = scores.sentry;
   stub_spin_score_ = scores.stub;
+  const SystrapCore::SpinScores yields = as_->core().yield_scores();
+  yield_score_ = yields.sentry;
+  stub_yield_score_ = yields.stub;
   const SystrapCore::YieldPause pause = as_->core().yield_pause();
   yields_from_ = pause.until;
   yield_gap_us_ = std::max(pause.us, kYieldGapUs);
@@ -119,6 +121,8 @@ SystrapContext::~SystrapContext() {
   as_->RemoveMeter(meter_);
   as_->core().NoteSpinScores({std::min(spin_score_, kSpinScoreFirst),
                               std::min(stub_spin_score_, kSpinScoreFirst)});
+  as_->core().NoteYieldScores({std::min(yield_score_, kSpinScoreFirst),
+                               std::min(stub_yield_score_, kSpinScoreFirst)});
   as_->core().Remove(this);
   // The guest's thread stays where it is: mostly it ends now, else its next task has it let go.
   LetGo();
@@ -235,7 +239,10 @@ void SystrapContext::Give(uint32_t command) {
   if (command != RW_CMD_ORDER) message_ &= ~static_cast<uint32_t>(RW_FLAG_SAVED);  // others change it
   // One look at the clock and the load for both sides' waits.
   given_at_ = __builtin_ia32_rdtsc();
-  const bool may_spin = as_->core().MaySpin(given_at_, *this, slept_);
+  // A program starts with work of its own that no spin outlasts: CPUID leaves the virtual machine, pages fault.
+  const bool starts = given_ < kStartWaits;
+  if (starts) ++given_;
+  const bool may_spin = !starts && as_->core().MaySpin(given_at_, *this, slept_);
   if (!may_spin && trial_ != 0) EndTrial(false);
   // Both sides slept: a wake of another processor takes longer than the next few hand-overs on this one.
   const bool slept = std::exchange(slept_, false);
@@ -290,17 +297,6 @@ void SystrapContext::Give(uint32_t command) {
 }
 
 uint64_t SystrapContext::Cycles(uint64_t us) const { return us * as_->core().cycles_per_us(); }
-
-bool SystrapContext::StaysPaired(bool may_spin) {
-  const bool trial = may_spin && given_at_ >= trial_at_;
-  if (!trial && given_at_ - paired_at_ <= Cycles(kPairedUs)) return true;
-  if (trial) {
-    Part();
-  } else {
-    Unpair();
-  }
-  return false;
-}
 
 // The host's scheduler would often leave both where they are, one of them spinning and the other
 // waiting for that processor, so the guest is sent to another one.

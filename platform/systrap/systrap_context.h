@@ -213,6 +213,7 @@ class SystrapContext final : public Context, private EpollCalls, private SignalF
   int spin_score_;
   int stub_spin_score_;
   uint32_t waits_ = 0;
+  uint32_t given_ = 0;       // commands, as far as the first few
   uint64_t given_at_ = 0;
   uint32_t wait_limit_ = 0;  // TSC cycles
   bool spins_ = false;      // in the wait now

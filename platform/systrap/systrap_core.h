@@ -59,6 +59,9 @@ class SystrapCore : public RefCounted<SystrapCore> {
   };
   SpinScores spin_scores() const { return {spin_score_.load(), stub_spin_score_.load()}; }
   void NoteSpinScores(SpinScores s) { spin_score_.store(s.sentry), stub_spin_score_.store(s.stub); }
+  // The same of yields: most processes end before a probe of theirs has told.
+  SpinScores yield_scores() const { return {yield_score_.load(), stub_yield_score_.load()}; }
+  void NoteYieldScores(SpinScores s) { yield_score_.store(s.sentry), stub_yield_score_.store(s.stub); }
   // Until when (TSC) contexts had better not yield, and how long the last such pause was, by who found out
   // last: for new ones, too.
   struct YieldPause {
@@ -96,6 +99,7 @@ class SystrapCore : public RefCounted<SystrapCore> {
   std::atomic<uint64_t> views_{0};
   std::atomic<int> turns_{0};  // tasks in a row that ended so
   std::atomic<int> spin_score_{4}, stub_spin_score_{4};
+  std::atomic<int> yield_score_{0}, stub_yield_score_{0};
   std::atomic<uint64_t> no_yields_until_{0}, yield_pause_us_{0};
   mutable Mutex<LockClass::kLeaf> mu_;
   std::unordered_set<SystrapContext*> contexts_ GUARDED_BY(mu_);

@@ -10,6 +10,12 @@
 #include "sentry/base/thread_place.h"
 
 namespace ringwall {
+namespace {
+
+// A pair on one processor: for so long at most.
+constexpr uint64_t kPairedUs = 4'000;
+
+}  // namespace
 
 void SystrapContext::Pair() {
   if (cpu_ < 0) {
@@ -53,6 +59,17 @@ void SystrapContext::StartHere() {
   stub_spin_ = 0;
   next_thread_cpu = cpu_;
   self_held_ = true;
+}
+
+bool SystrapContext::StaysPaired(bool may_spin) {
+  const bool trial = may_spin && given_at_ >= trial_at_;
+  if (!trial && given_at_ - paired_at_ <= Cycles(kPairedUs)) return true;
+  if (trial) {
+    Part();
+  } else {
+    Unpair();
+  }
+  return false;
 }
 
 void SystrapContext::Unpair() {

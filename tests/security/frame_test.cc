@@ -247,7 +247,7 @@ TEST(SegmentTest, BasesAnywhereThenCalls) {
         // Without libc: with a foreign FS its wrappers cannot even set errno.
         long r, pid = 0;
         asm volatile("syscall" : "=a"(r) : "0"(158L), "D"((long)code), "S"(p) : "rcx", "r11", "memory");
-        for (int i = 0; i < 20; ++i) {
+        for (int i = 0; i < 40; ++i) {
           asm volatile("syscall" : "=a"(pid) : "0"(39L) : "rcx", "r11", "memory");
         }
         asm volatile("syscall" : "=a"(r) : "0"(231L), "D"(pid > 0 ? 0L : 1L) : "rcx", "r11", "memory");
@@ -268,7 +268,7 @@ TEST(SegmentTest, BaseWrittenByInstruction) {
     const int status = RunHostile([=] {
       const pid_t before = getpid();
       WriteGsBase(p);
-      for (int i = 0; i < 20; ++i) {
+      for (int i = 0; i < 40; ++i) {
         if (syscall(SYS_getpid) != before || syscall(SYS_getppid) <= 0) return 1;
       }
       return InChild([] { return 0; });

@@ -332,7 +332,7 @@ TEST(MprotectTest, SystemCallInFreshCodeAndAfterARewrite) {
 
 TEST(MprotectTest, CallsFromFreshCodeKeepTheirResults) {
   // Many sites, each called often enough to be worth rewriting, by calls that have quick answers.
-  constexpr int kSites = 600, kCalls = 20, kDistance = 64;
+  constexpr int kSites = 600, kCalls = 40, kDistance = 64;
   const struct {
     unsigned char nr;
     long result;

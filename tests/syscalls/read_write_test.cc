@@ -249,7 +249,7 @@ TEST_F(ReadWriteTest, PiecesOfAllSizesKeepTheirOrder) {
   const size_t kSizes[] = {1, 0, 4095, 4096, 4097, 100, 32767, 32768, 32769, 7, 65536, 65537, 3};
   std::string data;
   for (size_t i = 0; data.size() < 400'000; i++) data += std::to_string(i);
-  for (size_t round = 0; round < 30; round++) {
+  for (size_t round = 0; round < 60; round++) {
     std::vector<iovec> out, in;
     size_t total = 0;
     const size_t count = 1 + round % 20;

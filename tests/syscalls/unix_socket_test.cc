@@ -621,7 +621,7 @@ TEST(UnixSocketTest, AnswersForMemoryThatCannotBeWrittenAreFaults) {
   const Fd a(pair[0]), b(pair[1]);
   void* const page = mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(page, MAP_FAILED);
-  for (int round = 0; round < 30; round++) {
+  for (int round = 0; round < 60; round++) {
     int type = 0;
     socklen_t length = sizeof(type);
     EXPECT_OK(getsockopt(a.get(), SOL_SOCKET, SO_TYPE, &type, &length));
