@@ -9,7 +9,8 @@ namespace ringwall {
 namespace {
 
 constexpr int kSoTimestampNew = 63, kSoTimestampNsNew = 64, kSoTimestampingNew = 65;
-constexpr int32_t kSoftware = 1 << 4;  // SOF_TIMESTAMPING_SOFTWARE
+// SOF_TIMESTAMPING_*.
+constexpr int32_t kRxSoftware = 1 << 3, kSoftware = 1 << 4, kOptRxFilter = 1 << 17;
 
 }  // namespace
 
@@ -31,7 +32,9 @@ void WriteStamps(const SocketOptions& o, int64_t when_ns, ControlOut& out) {
 
 void WriteTimestamps(const SocketOptions& o, int64_t when_ns, ControlOut& out, bool stamps) {
   const int32_t mode = o.timestamp;
-  const bool stamping = stamps && (o.timestamping & kSoftware) != 0;
+  // What others asked for shows too, unless it is filtered: here those others are the socket's own stamps.
+  const bool taken = (o.timestamping & kRxSoftware) != 0 || (mode != 0 && (o.timestamping & kOptRxFilter) == 0);
+  const bool stamping = stamps && (o.timestamping & kSoftware) != 0 && taken;
   if (mode == 0 && !stamping) return;
   if (mode != 0) {
     const timespec at = WallClock(when_ns);

@@ -218,6 +218,7 @@ class PosixTimer final : public RepeatingTimer, public RefCounted<PosixTimer> {
       // Before it can expire again.
       MutexLock lock(tg_.siglock);
       overrun_ = last_overrun_ = 0;
+      DropLocked();
     }
     if (cpu_ != nullptr) return SetCpu(to, *cpu_, absolute);
     if (absolute && to.value != 0) to.value = std::max<int64_t>(to.value - offset_, 1);
@@ -226,6 +227,11 @@ class PosixTimer final : public RepeatingTimer, public RefCounted<PosixTimer> {
     return Set(to, steady ? TimerClock::kMonotonic : clock_, absolute);
   }
   bool silent() const { return notify_.signo == 0; }
+  // A timer that was deleted or set anew tells no more of what it was (posixtimer_deliver_signal).
+  void Drop() {
+    MutexLock lock(tg_.siglock);
+    DropLocked();
+  }
   // To the process, by this thread if it does not block it.
   static void QueueToProcess(Task& by, const abi::SigInfo& info) REQUIRES(by.tg().siglock) {
     by.QueueLocked(info, true);
@@ -238,6 +244,12 @@ class PosixTimer final : public RepeatingTimer, public RefCounted<PosixTimer> {
   }
 
  private:
+  void DropLocked() REQUIRES(tg_.siglock) {
+    if (notify_.signo == 0) return;
+    Task* const thread = notify_.tid != 0 ? ThreadLocked(notify_.tid) : nullptr;
+    if (notify_.tid != 0 && thread == nullptr) return;
+    (thread != nullptr ? thread->pending_ : tg_.pending).RemoveTimer(notify_.signo, id_);
+  }
   Task* ThreadLocked(int tid) REQUIRES(tg_.siglock) {
     for (Task* t : tg_.threads) {
       if (t->tid() == tid) return t;
@@ -430,6 +442,7 @@ Result<void> ProcessTimers::Delete(int id) {
     if (posix_.erase(id) == 0) return Errno(EINVAL);
   }
   timer->Stop();
+  timer->Drop();
   return {};
 }
 

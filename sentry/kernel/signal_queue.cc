@@ -4,6 +4,14 @@
 
 namespace ringwall {
 
+namespace {
+
+bool IsOfTimer(const abi::SigInfo& i, int signo, int timer_id) {
+  return i.signo == signo && i.code == SI_TIMER && i.At<int32_t>(0) == timer_id;
+}
+
+}  // namespace
+
 bool PendingSignals::Add(const abi::SigInfo& info) {
   if (info.signo < abi::kSigRtMin && Has(info.signo)) return false;
   mask_ |= abi::SigBit(info.signo);
@@ -20,16 +28,26 @@ std::optional<abi::SigInfo> PendingSignals::Take(abi::SigSet blocked) {
                          [&](const abi::SigInfo& i) { return i.signo == signo; });
   const abi::SigInfo info = *it;
   queue_.erase(it);
+  ForgetIfLast(signo);
+  return info;
+}
+
+void PendingSignals::ForgetIfLast(int signo) {
   const bool more = std::any_of(queue_.begin(), queue_.end(),
                                 [&](const abi::SigInfo& i) { return i.signo == signo; });
   if (!more) mask_ &= ~abi::SigBit(signo);
-  return info;
+}
+
+void PendingSignals::RemoveTimer(int signo, int timer_id) {
+  if (!Has(signo)) return;
+  std::erase_if(queue_, [&](const abi::SigInfo& i) { return IsOfTimer(i, signo, timer_id); });
+  ForgetIfLast(signo);
 }
 
 abi::SigInfo* PendingSignals::FindTimer(int signo, int timer_id) {
   if (!Has(signo)) return nullptr;
   for (abi::SigInfo& i : queue_) {
-    if (i.signo == signo && i.code == SI_TIMER && i.At<int32_t>(0) == timer_id) return &i;
+    if (IsOfTimer(i, signo, timer_id)) return &i;
   }
   return nullptr;
 }

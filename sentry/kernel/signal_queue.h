@@ -21,12 +21,16 @@ class PendingSignals {
   std::optional<abi::SigInfo> Take(abi::SigSet blocked);
   // The signal of a POSIX timer that waits already; null when none does.
   abi::SigInfo* FindTimer(int signo, int timer_id);
+  void RemoveTimer(int signo, int timer_id);
   // At most `count` of those that wait, from the `offset`th on, in order.
   std::vector<abi::SigInfo> Slice(uint64_t offset, size_t count) const;
   void Remove(abi::SigSet signals);
   size_t queued() const { return queue_.size(); }
 
  private:
+  // After one of this number was taken out.
+  void ForgetIfLast(int signo);
+
   abi::SigSet mask_ = 0;
   std::deque<abi::SigInfo> queue_;
 };

@@ -134,6 +134,7 @@ void TypeAhead() {
   Bytes("", keys, static_cast<ssize_t>(n));
   const ssize_t r = write(master, keys, n);
   printf(" = %zd", r);
+  usleep(2000);  // the worker shows a line before its echo is on the other side
   State();
   switch (Below(4)) {
     case 0: {

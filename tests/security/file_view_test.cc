@@ -18,8 +18,9 @@ void Heat(int fd) {
   for (int i = 0; i < 400; ++i) pread(fd, b, sizeof(b), i % 4 * 65536);
 }
 
-// How many views there are: natively none, by the time this is over in the stub's range none either.
+// How many views there are. Natively none: a stack may be there, which grows where it is read.
 int Seen() {
+  if (!Inside()) return 0;
   int seen = 0;
   for (uint64_t at = RW_STUB_VIEWS; at < RW_STUB_VIEWS_END; at += kStep) {
     if (!Listed(at) && Readable(at)) ++seen;
@@ -119,12 +120,12 @@ TEST(FileViewTest, AViewCanBeNeitherWrittenNorChanged) {
     const int fd = open(path.c_str(), O_RDWR);
     Heat(fd);
     for (uint64_t at = RW_STUB_VIEWS; at < RW_STUB_VIEWS_END; at += kStep) {
-      if (Listed(at)) continue;
+      if (!Inside() || Listed(at)) continue;
       if (Writable(at)) return kReached;
       void* const p = reinterpret_cast<void*>(at);
-      // Natively nothing is there.
-      if (!Inside()) continue;
-      if (mprotect(p, 4096, PROT_READ | PROT_WRITE) == 0 || munmap(p, 4096) == 0) return kReached;
+      if (mprotect(p, 4096, PROT_READ | PROT_WRITE) == 0) return kReached;
+      // Nothing of the guest's is there: Linux says yes to that, and the view stays for the reads below.
+      if (munmap(p, 4096) != 0) return kReached;
       if (pread(fd, p, 4096, 0) != -1 || errno != EFAULT) return kReached;
       if (write(fd, p, 4096) != -1 || errno != EFAULT) return kReached;
     }

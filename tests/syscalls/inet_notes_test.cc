@@ -148,6 +148,30 @@ TEST_P(NotesTest, StreamsTellWhenTheirBytesCame) {
   EXPECT_GE(when.tv_sec, now.tv_sec - 60);
 }
 
+// SOF_TIMESTAMPING_OPT_RX_FILTER: what came is stamped only for who asked for such stamps.
+TEST_P(NotesTest, StampsOfOthersAreFiltered) {
+  constexpr int kRxFilter = 1 << 17;
+  UdpPair p(family());
+  ASSERT_OK(SetInt(p.b.get(), SOL_SOCKET, SO_TIMESTAMPING, SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_RX_SOFTWARE));
+  std::array<timespec, 3> stamps;
+  for (int i = 0; i < 200; i++) {
+    ASSERT_EQ(send(p.a.get(), "x", 1, 0), 1);
+    if (TypeOf(p.b.get(), &stamps, sizeof(stamps)) == SCM_TIMESTAMPING) break;
+    usleep(10'000);
+  }
+  ASSERT_NE(stamps[0].tv_sec, 0);
+  if (SetInt(p.b.get(), SOL_SOCKET, SO_TIMESTAMPING, SOF_TIMESTAMPING_SOFTWARE | kRxFilter) != 0) {
+    GTEST_SKIP() << "a kernel before 6.12";
+  }
+  ASSERT_OK(SetInt(p.b.get(), SOL_SOCKET, SO_TIMESTAMPNS, 1));
+  timespec when;
+  ASSERT_EQ(send(p.a.get(), "x", 1, 0), 1);
+  EXPECT_EQ(TypeOf(p.b.get(), &when, sizeof(when)), SCM_TIMESTAMPNS);
+  ASSERT_OK(SetInt(p.b.get(), SOL_SOCKET, SO_TIMESTAMPNS, 0));
+  ASSERT_EQ(send(p.a.get(), "x", 1, 0), 1);
+  EXPECT_EQ(TypeOf(p.b.get(), &stamps, sizeof(stamps)), -1);
+}
+
 TEST_P(NotesTest, MarksOfTheSender) {
   UdpPair p(family());
   constexpr int kRcvMark = 75;

@@ -1,5 +1,4 @@
-// mount, umount2, pivot_root and chroot: file systems, binds, moves, flags, propagation, locked
-// mounts, and what /proc says of them. Each case works in a child with a user and a mount namespace of
+// mount and umount2: file systems, binds, moves, flags, propagation, locked mounts, and what /proc says of them. Each case works in a child with a user and a mount namespace of
 // its own, so it needs no privilege.
 #include <dirent.h>
 #include <poll.h>
@@ -11,75 +10,13 @@
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
-#include <sstream>
-
-#include "tests/util/namespace_util.h"
+#include "tests/util/mount_util.h"
 #include "tests/util/test_util.h"
 
 namespace ringwall::test {
 namespace {
 
 constexpr int kDeep = 10000;  // more calls in each other than a kernel's stack holds
-
-// Runs body in a tmpfs.
-template <typename F>
-int InMounts(F body) {
-  return InTmpfs("mode=755", body);
-}
-
-void Mkdirs(std::initializer_list<const char*> names) {
-  for (const char* name : names) CHECK_CHILD(mkdir(name, 0755) == 0);
-}
-
-void Touch(const char* name) {
-  Fd fd(open(name, O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
-  CHECK_CHILD(fd.ok());
-}
-
-bool Exists(const std::string& name) { return access(name.c_str(), F_OK) == 0; }
-
-struct MountLine {
-  int id = 0, parent = 0;
-  std::string dev, root, at, options, optional, type, source, super_options;
-};
-
-std::vector<MountLine> Mountinfo() {
-  std::vector<MountLine> all;
-  std::istringstream in(ReadFile("/proc/self/mountinfo"));
-  std::string line;
-  while (std::getline(in, line)) {
-    std::istringstream fields(line);
-    MountLine m;
-    fields >> m.id >> m.parent >> m.dev >> m.root >> m.at >> m.options;
-    std::string word;
-    while (fields >> word && word != "-") m.optional += (m.optional.empty() ? "" : " ") + word;
-    fields >> m.type >> m.source >> m.super_options;
-    all.push_back(m);
-  }
-  return all;
-}
-
-// The last mount on a path (below the working directory).
-MountLine LineOf(const std::string& name) {
-  char cwd[4096];
-  CHECK_CHILD(getcwd(cwd, sizeof(cwd)) != nullptr);
-  const std::string at = name.empty() ? std::string(cwd) : std::string(cwd) + "/" + name;
-  MountLine found;
-  for (const MountLine& m : Mountinfo()) {
-    if (m.at == at) found = m;
-  }
-  return found;
-}
-
-int Count(const std::string& name) {
-  char cwd[4096];
-  CHECK_CHILD(getcwd(cwd, sizeof(cwd)) != nullptr);
-  int n = 0;
-  for (const MountLine& m : Mountinfo()) n += m.at == std::string(cwd) + "/" + name ? 1 : 0;
-  return n;
-}
-
-#define CHECK_FAILS(call, error) CHECK_CHILD((errno = 0, (call) == -1 && errno == (error)))
 
 // --- mount: file systems and arguments
 
@@ -833,96 +770,6 @@ TEST(LockedMountTest, DevicesOfAUserNamespaceDoNotOpen) {
     CHECK_FAILS(mknod("null", S_IFCHR | 0666, makedev(1, 3)), EPERM);
     CHECK_CHILD(mknod("whiteout", S_IFCHR | 0666, 0) == 0);
     CHECK_CHILD(mkfifo("fifo", 0600) == 0);
-    return 0;
-  })));
-}
-
-// --- pivot_root and chroot
-
-TEST(PivotRootTest, PutsTheOldRootAside) {
-  EXPECT_TRUE(Exited(InMounts([] {
-    Mkdirs({"new"});
-    CHECK_CHILD(mount("none", "new", "tmpfs", 0, nullptr) == 0);
-    Mkdirs({"new/old", "new/here"});
-    CHECK_CHILD(syscall(SYS_pivot_root, "new", "new/old") == 0);
-    CHECK_CHILD(chdir("/") == 0);
-    CHECK_CHILD(Exists("/here") && Exists("/old/proc"));
-    CHECK_CHILD(umount2("/old", MNT_DETACH) == 0);
-    CHECK_CHILD(!Exists("/old/proc"));
-    CHECK_CHILD(rmdir("/old") == 0);
-    return 0;
-  })));
-}
-
-TEST(PivotRootTest, OnItselfAndAway) {
-  EXPECT_TRUE(Exited(InMounts([] {
-    Mkdirs({"new"});
-    CHECK_CHILD(mount("none", "new", "tmpfs", 0, nullptr) == 0);
-    Mkdirs({"new/here"});
-    CHECK_CHILD(chdir("new") == 0);
-    CHECK_CHILD(syscall(SYS_pivot_root, ".", ".") == 0);
-    CHECK_CHILD(umount2(".", MNT_DETACH) == 0);
-    CHECK_CHILD(chdir("/") == 0);
-    CHECK_CHILD(Exists("/here") && !Exists("/proc"));
-    return 0;
-  })));
-}
-
-TEST(PivotRootTest, MovesThoseWhoStoodInTheOldRoot) {
-  EXPECT_TRUE(Exited(InMounts([] {
-    Mkdirs({"new"});
-    CHECK_CHILD(mount("none", "new", "tmpfs", 0, nullptr) == 0);
-    Mkdirs({"new/old", "new/here"});
-    Pipe go;
-    const pid_t child = fork();
-    if (child == 0) {
-      CHECK_CHILD(chdir("/") == 0);
-      go.writer.Reset();
-      char c;
-      CHECK_CHILD(read(go.reader.get(), &c, 1) == 0);
-      _exit(Exists("here") && Exists("/here") ? 0 : 1);
-    }
-    usleep(20000);
-    CHECK_CHILD(syscall(SYS_pivot_root, "new", "new/old") == 0);
-    go.writer.Reset();
-    int status;
-    CHECK_CHILD(waitpid(child, &status, 0) == child);
-    return WEXITSTATUS(status);
-  })));
-}
-
-TEST(PivotRootTest, WhatCannotBe) {
-  EXPECT_TRUE(Exited(InMounts([] {
-    Mkdirs({"new", "plain", "plain/old"});
-    Touch("f");
-    CHECK_CHILD(mount("none", "new", "tmpfs", 0, nullptr) == 0);
-    Mkdirs({"new/old"});
-    CHECK_FAILS(syscall(SYS_pivot_root, "missing", "new/old"), ENOENT);
-    CHECK_FAILS(syscall(SYS_pivot_root, "f", "new/old"), ENOTDIR);
-    CHECK_FAILS(syscall(SYS_pivot_root, "new", "f"), ENOTDIR);
-    CHECK_FAILS(syscall(SYS_pivot_root, "plain", "plain/old"), EINVAL);
-    CHECK_FAILS(syscall(SYS_pivot_root, "new", "plain"), EINVAL);
-    // EBUSY where the root is the top of the namespace, EINVAL where it is locked above another.
-    CHECK_CHILD(syscall(SYS_pivot_root, "/", "new/old") == -1 && (errno == EBUSY || errno == EINVAL));
-    CHECK_CHILD(mount(nullptr, "new", nullptr, MS_SHARED, nullptr) == 0);
-    CHECK_FAILS(syscall(SYS_pivot_root, "new", "new/old"), EINVAL);
-    return 0;
-  })));
-}
-
-TEST(ChrootTest, HidesWhatIsOutside) {
-  EXPECT_TRUE(Exited(InMounts([] {
-    Mkdirs({"r", "r/in", "locked"});
-    Touch("f");
-    CHECK_FAILS(chroot("missing"), ENOENT);
-    CHECK_FAILS(chroot("f"), ENOTDIR);
-    CHECK_FAILS(chroot(static_cast<const char*>(BadAddress())), EFAULT);
-    CHECK_CHILD(chroot("r") == 0);
-    CHECK_CHILD(Exists("/in") && !Exists("/proc"));
-    CHECK_CHILD(chdir("/") == 0);
-    CHECK_CHILD(Exists("../../in"));
-    char cwd[64];
-    CHECK_CHILD(getcwd(cwd, sizeof(cwd)) != nullptr && std::string(cwd) == "/");
     return 0;
   })));
 }
