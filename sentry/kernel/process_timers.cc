@@ -232,8 +232,8 @@ class PosixTimer final : public RepeatingTimer, public RefCounted<PosixTimer> {
     MutexLock lock(tg_.siglock);
     DropLocked();
   }
-  // To the process, by this thread if it does not block it.
-  static void QueueToProcess(Task& by, const abi::SigInfo& info) REQUIRES(by.tg().siglock) {
+  // To the process, by this thread of it if it does not block it.
+  static void QueueToProcess([[maybe_unused]] ThreadGroup& tg, Task& by, const abi::SigInfo& info) REQUIRES(tg.siglock) {
     by.QueueLocked(info, true);
   }
   int Overrun() {
@@ -305,7 +305,7 @@ class ProcessTimers::Itimer final : public RepeatingTimer {
     MutexLock lock(tg_.siglock);
     if (tg_.threads.empty()) return;
     Task* const by = signo_ == SIGALRM ? tg_.threads.front() : shares_.Next(tg_, signo_);
-    PosixTimer::QueueToProcess(*by, MakeSigInfo(signo_, SI_KERNEL));
+    PosixTimer::QueueToProcess(tg_, *by, MakeSigInfo(signo_, SI_KERNEL));
   }
   ThreadGroup& tg_;
   const int signo_;
