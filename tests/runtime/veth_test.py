@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import select
 import shutil
 import socket
@@ -406,9 +407,12 @@ def test_iperf3(box):
             server = pair.outside("iperf3", "-s") if way == "out" else pair.inside("iperf3", "-s")
             pair.listening(way, 5201)
             for v, options in ((4, ["-n", "20M"]), (6, ["-n", "20M", "-R", "-P", "4"]), (4, ["-u", "-b", "5M", "-n", "200K"])):
-                # After each run the server closes its socket and makes it anew.
-                told = eventually(lambda: (lambda t: None if "unable to connect" in t.get("error", "") else t)(
-                    json.loads(pair.both(way, "iperf3", "-J", "-c", there[v], *options))))
+                # After each run the server closes its socket and makes it anew: what comes in between is refused, or
+                # reset if it still met the old one's queue.
+                def run(way=way, address=there[v], options=options):
+                    told = json.loads(pair.both(way, "iperf3", "-J", "-c", address, *options))
+                    return None if not told["end"] and re.search("unable to connect|reset by peer", told.get("error", "")) else told
+                told = eventually(run)
                 end = told["end"]
                 got = end.get("sum_received", end.get("sum", {"bytes": 0}))["bytes"]
                 expect(got > 0, way, v, options, told.get("error"), end)
