@@ -125,10 +125,18 @@ Result<void> PacketSocket::ChangeMembership(OptionIn& in, bool add) {
   });
 }
 
-// fanout_add(). The value is an identifier and a kind with flags, or a structure that starts so.
+// fanout_add(). The value is an identifier and a kind with flags; in struct fanout_args the most members
+// follow.
 Result<void> PacketSocket::SetFanout(OptionIn& in) {
   if (in.length() != sizeof(uint32_t) && in.length() != sizeof(uint64_t)) return Errno(EINVAL);
-  const uint32_t v = TRY(in.Value<uint32_t>());
+  uint32_t v, most = 0;
+  if (in.length() == sizeof(uint64_t)) {
+    const uint64_t both = TRY(in.Value<uint64_t>());
+    v = static_cast<uint32_t>(both);
+    most = static_cast<uint32_t>(both >> 32);
+  } else {
+    v = TRY(in.Value<uint32_t>());
+  }
   const uint32_t flags = v >> 24;
   constexpr uint32_t kUnique = PACKET_FANOUT_FLAG_UNIQUEID >> 8;
   uint32_t id = v & 0xffff;
@@ -138,7 +146,7 @@ Result<void> PacketSocket::SetFanout(OptionIn& in) {
     id = next.fetch_add(1) & 0xffff;
   }
   return FromNet(endpoint_->JoinFanout(static_cast<uint16_t>(id), static_cast<uint8_t>(v >> 16),
-                                       static_cast<uint8_t>(flags & ~kUnique)));
+                                       static_cast<uint8_t>(flags & ~kUnique), most));
 }
 
 }  // namespace ringwall

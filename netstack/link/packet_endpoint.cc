@@ -5,7 +5,7 @@ namespace {
 
 constexpr uint16_t kAll = 3;  // ETH_P_ALL
 constexpr size_t kFrameCost = 256;
-constexpr size_t kMaxFanout = 256;  // PACKET_FANOUT_MAX, as it once was
+constexpr uint32_t kMaxFanout = 1 << 16;  // PACKET_FANOUT_MAX
 constexpr uint8_t kRolloverFlag = 0x10;  // PACKET_FANOUT_FLAG_ROLLOVER: another one when the chosen is full
 
 }  // namespace
@@ -99,7 +99,7 @@ bool PacketEndpoint::HasRoom() const {
   return queued_bytes_ < static_cast<size_t>(opt(Option::kReceiveBuffer));
 }
 
-NetResult<void> PacketEndpoint::JoinFanout(uint16_t id, uint8_t kind, uint8_t flags) {
+NetResult<void> PacketEndpoint::JoinFanout(uint16_t id, uint8_t kind, uint8_t flags, uint32_t most) {
   StackEntry entry(*stack_);
   if (kind > static_cast<uint8_t>(FanoutGroup::Kind::kProgram)) return NetError::kInvalid;
   if (static_cast<FanoutGroup::Kind>(kind) == FanoutGroup::Kind::kRollover && (flags & kRolloverFlag) != 0) {
@@ -107,17 +107,20 @@ NetResult<void> PacketEndpoint::JoinFanout(uint16_t id, uint8_t kind, uint8_t fl
   }
   if (fanout_) return NetError::kAlready;
   if (ethertype_ == 0) return NetError::kInvalid;  // hears nothing
+  if (most > kMaxFanout) return NetError::kInvalid;
   RefPtr<FanoutGroup> group = stack_->FindFanout(id);
+  if (group && most != 0 && most != group->most) return NetError::kInvalid;
   if (!group) {
     group = MakeRef<FanoutGroup>(id, static_cast<FanoutGroup::Kind>(kind), flags);
     group->ethertype = ethertype_;
     group->iface = iface_;
+    if (most != 0) group->most = most;
   }
   if (static_cast<uint8_t>(group->kind) != kind || group->flags != flags ||
       group->ethertype != ethertype_ || group->iface != iface_) {
     return NetError::kInvalid;
   }
-  if (group->members.size() >= kMaxFanout) return NetError::kNoSpace;
+  if (group->members.size() >= group->most) return NetError::kNoSpace;
   group->members.push_back(this);
   fanout_ = std::move(group);
   return {};

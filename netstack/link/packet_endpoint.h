@@ -45,6 +45,7 @@ class FanoutGroup final : public RefCounted<FanoutGroup> {
   const uint8_t flags;  // PACKET_FANOUT_FLAG_* >> 8
   uint16_t ethertype = 0;
   IfIndex iface = 0;
+  uint32_t most = 256;
   std::vector<PacketEndpoint*> members;
   RefPtr<EndpointFilter> program;
 
@@ -69,7 +70,8 @@ class PacketEndpoint final : public Endpoint {
   // Frames go to it from now on; null: to the queue again.
   void SetSink(RefPtr<PacketSink> sink);
   // PACKET_FANOUT. kAlready, kInvalid (another kind or binding), kNoSpace.
-  NetResult<void> JoinFanout(uint16_t id, uint8_t kind, uint8_t flags);
+  // most: how many members the group may have, of all alike; 0 is what it has, or 256 where it is new.
+  NetResult<void> JoinFanout(uint16_t id, uint8_t kind, uint8_t flags, uint32_t most = 0);
   NetResult<void> SetFanoutProgram(RefPtr<EndpointFilter> program);
   // The value of getsockopt.
   uint32_t Fanout();

@@ -303,6 +303,20 @@ TEST(FanoutTest, EachFrameGoesToOne) {
   Fd other(socket(AF_PACKET, SOCK_DGRAM, htons(ETH_P_IP)));
   EXPECT_FAILS(SetInt(other.get(), SOL_PACKET, PACKET_FANOUT, 4711 | PACKET_FANOUT_HASH << 16),
                EINVAL);
+  // With struct fanout_args the group has a size, of all its members alike.
+  const auto join = [](uint32_t most) {
+    const uint64_t args = 4713 | PACKET_FANOUT_HASH << 16 | uint64_t{most} << 32;
+    Fd s(socket(AF_PACKET, SOCK_DGRAM, htons(ETH_P_IP)));
+    const int error = setsockopt(s.get(), SOL_PACKET, PACKET_FANOUT, &args, sizeof(args)) != 0 ? errno : 0;
+    return std::pair(error, std::move(s));
+  };
+  EXPECT_EQ(join((1 << 16) + 1).first, EINVAL);
+  const auto first = join(2);
+  EXPECT_EQ(first.first, 0);
+  EXPECT_EQ(join(3).first, EINVAL);
+  const auto second = join(0);
+  EXPECT_EQ(second.first, 0);
+  EXPECT_EQ(join(2).first, ENOSPC);
   const int twice = 4712 | (PACKET_FANOUT_ROLLOVER | PACKET_FANOUT_FLAG_ROLLOVER) << 16;
   EXPECT_FAILS(SetInt(other.get(), SOL_PACKET, PACKET_FANOUT, twice), EINVAL);
   EXPECT_OK(SetInt(other.get(), SOL_PACKET, PACKET_FANOUT, 4712 | PACKET_FANOUT_ROLLOVER << 16));
