@@ -130,8 +130,13 @@ class TmpfsRegular final : public TmpfsInode {
   uint64_t heap_max() const { return tmpfs().store() ? kStoredHeapMax : kHeapMax; }
 
   Result<void> ToMemfdLocked() REQUIRES(data_mu_);
-  Result<size_t> WriteHeapLocked(IoSrc& src, uint64_t pos) REQUIRES(data_mu_);
-  Result<size_t> WriteMemfdLocked(IoSrc& src, uint64_t pos) REQUIRES(data_mu_);
+  // What of the buffer is there, from pos on.
+  size_t ReadPiece(std::span<std::byte> buffer, uint64_t pos);
+  // Checks that a write of `count` bytes may be made, and finds its place. EPERM, EFBIG, ENFILE.
+  Result<void> BeginWrite(uint64_t count, uint64_t* pos, bool append) REQUIRES(write_mu_);
+  // As much as fits; ENOSPC when nothing does.
+  Result<size_t> WriteHeapLocked(std::span<const std::byte> bytes, uint64_t pos) REQUIRES(write_mu_, data_mu_);
+  Result<size_t> WriteMemfdLocked(std::span<const std::byte> bytes, uint64_t pos) REQUIRES(write_mu_, data_mu_);
   // Asks the host what is there now. Not `ours`: a change of its mtime is a mapping's.
   void LookLocked(bool ours) REQUIRES(data_mu_);
   void RechargeLocked() REQUIRES(data_mu_) { LookLocked(true); }
@@ -149,11 +154,14 @@ class TmpfsRegular final : public TmpfsInode {
   // The size or charged_ has changed: for those who watch what mappings write.
   void NoteMappedLocked() REQUIRES(data_mu_);
 
-  mutable Mutex<LockClass::kInodeData> data_mu_;
+  // Held by one write, truncation or fallocation at a time (i_rwsem), also while it copies from the guest.
+  mutable Mutex<LockClass::kInodeData> write_mu_;
+  // Never held over a copy from or to the guest: that may need a page of this very file (Fault).
+  mutable Mutex<LockClass::kMemoryFile> data_mu_;
   std::string heap_ GUARDED_BY(data_mu_);
   UniqueFd memfd_ GUARDED_BY(data_mu_);  // or one of the store's; stays once it is there
   std::atomic<int> fd_{-1};              // memfd_, for readers without the lock
-  std::atomic<uint64_t> size_{0};        // changed with the lock held
+  std::atomic<uint64_t> size_{0};        // changed with both locks held
   uint64_t charged_ GUARDED_BY(data_mu_) = 0;  // pages
   // The first pages, all of them there: writes inside and right behind need no look at the host's
   // count.

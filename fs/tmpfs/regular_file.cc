@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "fs/tmpfs/inodes.h"
 #include "sentry/base/viewed_file.h"
@@ -210,34 +211,36 @@ bool TmpfsRegular::Fault(const HostMapping& byte) {
   return r == 0 && page * kPage < host_size_;
 }
 
-Result<size_t> TmpfsRegular::Read(IoDst& dst, uint64_t pos) {
+size_t TmpfsRegular::ReadPiece(std::span<std::byte> buffer, uint64_t pos) {
   int fd = fd_.load(std::memory_order_acquire);
   if (fd < 0) {
     ReaderLock lock(data_mu_);
     if (!memfd_.valid()) {
-      if (pos >= heap_.size()) return size_t{0};
-      const size_t n = std::min(heap_.size() - pos, dst.remaining());
-      return dst.Put(std::as_bytes(std::span(heap_.data() + pos, n)));
+      if (pos >= heap_.size()) return 0;
+      const size_t n = std::min(heap_.size() - pos, buffer.size());
+      std::ranges::copy(std::as_bytes(std::span(heap_)).subspan(pos, n), buffer.begin());
+      return n;
     }
     fd = memfd_.get();
   }
+  const ssize_t n =
+      RetryEintr([&] { return pread(fd, buffer.data(), buffer.size(), static_cast<off_t>(pos)); });
+  if (n < 0) return 0;
+  const size_t got = static_cast<size_t>(n);
+  // The host's file may end before this one, and this one may have become shorter.
+  const uint64_t end = size_.load(std::memory_order_acquire), at = pos + got;
+  const size_t zeros = end > at ? std::min<uint64_t>(end - at, buffer.size() - got) : 0;
+  std::ranges::fill(buffer.subspan(got, zeros), std::byte{});
+  return got + zeros;
+}
+
+Result<size_t> TmpfsRegular::Read(IoDst& dst, uint64_t pos) {
   size_t done = 0;
   while (dst.remaining() != 0) {
     const uint64_t size = size_.load(std::memory_order_acquire);
     if (pos + done >= size) break;
-    const std::span<std::byte> buffer =
-        dst.Reserve(std::min<uint64_t>(size - pos - done, dst.remaining()));
-    const ssize_t n = RetryEintr([&] {
-      return pread(fd, buffer.data(), buffer.size(), static_cast<off_t>(pos + done));
-    });
-    size_t got = n > 0 ? static_cast<size_t>(n) : 0;
-    if (n >= 0 && got < buffer.size()) {
-      // The host's file may end before this one, and this one may have become shorter.
-      const uint64_t end = size_.load(std::memory_order_acquire), at = pos + done + got;
-      const size_t zeros = end > at ? std::min<uint64_t>(end - at, buffer.size() - got) : 0;
-      std::ranges::fill(buffer.subspan(got, zeros), std::byte{});
-      got += zeros;
-    }
+    const size_t got =
+        ReadPiece(dst.Reserve(std::min<uint64_t>(size - pos - done, dst.remaining())), pos + done);
     const Result<size_t> moved = dst.Commit(got);
     if (!moved.ok()) {
       if (done != 0) break;
@@ -257,10 +260,9 @@ uint64_t TmpfsRegular::DenseFrom(uint64_t pos, uint64_t want) const {
   return pos + n <= dense_ * kPage ? n : 0;
 }
 
-Result<size_t> TmpfsRegular::WriteHeapLocked(IoSrc& src, uint64_t pos) {
-  size_t count = src.remaining();
-  const size_t old_size = heap_.size();
-  if (pos + count > old_size) {
+Result<size_t> TmpfsRegular::WriteHeapLocked(std::span<const std::byte> bytes, uint64_t pos) {
+  size_t count = bytes.size();
+  if (pos + count > heap_.size()) {
     const uint64_t pages = Pages(pos + count);
     if (pages > charged_) charged_ += tmpfs().ChargeUpTo(pages - charged_);
     if (pages > charged_) {
@@ -273,22 +275,13 @@ Result<size_t> TmpfsRegular::WriteHeapLocked(IoSrc& src, uint64_t pos) {
     }
     heap_.resize(pos + count);
   }
-  const Result<size_t> got =
-      src.Get(std::as_writable_bytes(std::span(heap_.data() + pos, count)));
-  const size_t done = got.ok() ? *got : 0;
-  const size_t end = std::max<size_t>(old_size, done != 0 ? pos + done : 0);
-  if (end < heap_.size()) {
-    heap_.resize(end);
-    tmpfs().Uncharge(charged_ - Pages(end));
-    charged_ = Pages(end);
-  }
+  memcpy(heap_.data() + pos, bytes.data(), count);
   size_.store(heap_.size(), std::memory_order_release);
-  if (!got.ok()) return got.error();
-  return done;
+  return count;
 }
 
-Result<size_t> TmpfsRegular::WriteMemfdLocked(IoSrc& src, uint64_t pos) {
-  uint64_t count = src.remaining();
+Result<size_t> TmpfsRegular::WriteMemfdLocked(std::span<const std::byte> bytes, uint64_t pos) {
+  uint64_t count = bytes.size();
   const uint64_t first = pos / kPage, end_page = Pages(pos + count);
   // Charged before they are written, so that the limit holds. Outside the dense part some may be
   // there already: the host's count corrects that afterwards.
@@ -314,17 +307,12 @@ Result<size_t> TmpfsRegular::WriteMemfdLocked(IoSrc& src, uint64_t pos) {
   size_t done = 0;
   int error = 0;
   while (done < count) {
-    const Result<std::span<const std::byte>> bytes = src.Take(count - done);
-    if (!bytes.ok()) {
-      error = bytes.error_value();
-      break;
-    }
     const ssize_t n = RetryEintr([&] {
-      return pwrite(fd, bytes->data(), bytes->size(), static_cast<off_t>(pos + done));
+      return pwrite(fd, bytes.data() + done, count - done, static_cast<off_t>(pos + done));
     });
     if (n < 0) error = errno;
-    if (n > 0) done += static_cast<size_t>(n);
-    if (n < 0 || static_cast<size_t>(n) < bytes->size()) break;
+    if (n <= 0) break;
+    done += static_cast<size_t>(n);
   }
   const uint64_t size = size_.load(std::memory_order_relaxed);
   if (done != 0) host_size_ = std::max(host_size_.load(), pos + done);
@@ -341,25 +329,39 @@ Result<size_t> TmpfsRegular::WriteMemfdLocked(IoSrc& src, uint64_t pos) {
   return done;
 }
 
+Result<void> TmpfsRegular::BeginWrite(uint64_t count, uint64_t* pos, bool append) {
+  MutexLock lock(data_mu_);
+  const uint64_t size = size_.load(std::memory_order_relaxed);
+  if (append) *pos = size;
+  if ((seals_ & kSealsWrites) != 0) return Errno(EPERM);
+  if ((seals_ & F_SEAL_GROW) != 0 && *pos + count > size) return Errno(EPERM);
+  if (*pos >= kMaxSize || count > kMaxSize - *pos) return Errno(EFBIG);
+  const bool hole = *pos > Pages(size) * kPage;
+  if (memfd_.valid() || !(hole || *pos + count > heap_max())) return {};
+  const Result<void> moved = ToMemfdLocked();
+  // Without descriptors a file may grow on the heap, within reason.
+  if (!moved.ok() && (hole || *pos + count > 64 * kHeapMax)) return moved.error();
+  return {};
+}
+
 Result<size_t> TmpfsRegular::Write(IoSrc& src, uint64_t* pos, bool append) {
   if (src.remaining() == 0) return size_t{0};
-  size_t done;
+  size_t done = 0;
   {
-    MutexLock lock(data_mu_);
-    const uint64_t size = size_.load(std::memory_order_relaxed);
-    if (append) *pos = size;
-    if ((seals_ & kSealsWrites) != 0) return Errno(EPERM);
-    if ((seals_ & F_SEAL_GROW) != 0 && *pos + src.remaining() > size) return Errno(EPERM);
-    if (*pos >= kMaxSize || src.remaining() > kMaxSize - *pos) return Errno(EFBIG);
-    if (!memfd_.valid()) {
-      const bool hole = *pos > Pages(size) * kPage;
-      if (hole || *pos + src.remaining() > heap_max()) {
-        const Result<void> moved = ToMemfdLocked();
-        // Without descriptors a file may grow on the heap, within reason.
-        if (!moved.ok() && (hole || *pos + src.remaining() > 64 * kHeapMax)) return moved.error();
+    MutexLock writing(write_mu_);
+    TRY(BeginWrite(src.remaining(), pos, append));
+    while (src.remaining() != 0) {
+      const Result<std::span<const std::byte>> bytes = src.Take(src.remaining());
+      Result<size_t> n = bytes.ok() ? Result<size_t>(bytes->size()) : bytes.error();
+      if (n.ok()) {
+        MutexLock lock(data_mu_);
+        const uint64_t at = *pos + done;
+        n = memfd_.valid() ? WriteMemfdLocked(*bytes, at) : WriteHeapLocked(*bytes, at);
       }
+      if (!n.ok() && done == 0) return n.error();
+      if (n.ok()) done += *n;
+      if (!n.ok() || *n < bytes->size()) break;
     }
-    done = TRY(memfd_.valid() ? WriteMemfdLocked(src, *pos) : WriteHeapLocked(src, *pos));
   }
   *pos += done;
   TouchMtime();
@@ -368,6 +370,7 @@ Result<size_t> TmpfsRegular::Write(IoSrc& src, uint64_t* pos, bool append) {
 
 Result<void> TmpfsRegular::Resize(uint64_t size) {
   if (size > kMaxSize) return Errno(EINVAL);
+  MutexLock writing(write_mu_);
   MutexLock lock(data_mu_);
   const uint64_t old_size = size_.load(std::memory_order_relaxed);
   if (size < old_size && (seals_ & F_SEAL_SHRINK) != 0) return Errno(EPERM);
@@ -450,6 +453,7 @@ Result<void> TmpfsRegular::AddSeals(uint32_t seals) {
   constexpr uint32_t kAll = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | kSealsWrites | kSealExec;
   if ((seals & ~kAll) != 0) return Errno(EINVAL);
   const Attr attr = TRY(GetAttr());
+  MutexLock writing(write_mu_);  // one that began before the seal ends before it
   MutexLock lock(data_mu_);
   if ((seals_ & F_SEAL_SEAL) != 0) return Errno(EPERM);
   // What may be executed may then not be written either.
@@ -469,6 +473,7 @@ Result<void> TmpfsRegular::Fallocate(int mode, uint64_t offset, uint64_t length)
   if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE)) return Errno(EOPNOTSUPP);
   if (length == 0 || offset > kMaxSize || length > kMaxSize - offset) return Errno(EFBIG);
   {
+    MutexLock writing(write_mu_);
     MutexLock lock(data_mu_);
     TRY(ToMemfdLocked());
     if (mode & FALLOC_FL_PUNCH_HOLE) {

@@ -3,8 +3,8 @@
 // are the host kernel's own. Also the upper layer of the root's overlay, where files beyond a page may
 // lie on the host's disk instead (TmpfsStore).
 //
-// Lock order: a regular file's data (kInodeData), the tree of one file system (kInode: directory
-// entries and link counts), an inode's attributes (kLeaf).
+// Lock order: one change of a regular file at a time (kInodeData), what is there of it (kMemoryFile), the
+// tree of one file system (kInode: directory entries and link counts), an inode's attributes (kLeaf).
 #ifndef RINGWALL_FS_TMPFS_TMPFS_H_
 #define RINGWALL_FS_TMPFS_TMPFS_H_
 

@@ -122,7 +122,7 @@ def test_detached(box):
         inner_pid = int(f.read())
     expect(not gone([pid]))
     expect_equal(box.call("exec", "c", "kill", "-0", str(inner_pid)).code, 0)
-    waiter = box.start("wait", "--pid", str(inner_pid), "c", universal_newlines=True)
+    waiter = box.start_waiting("wait", "--pid", str(inner_pid), "c")
     box.call("exec", "c", "touch", "/tmp/end", check=0)
     out, _ = waiter.communicate(timeout=60)
     expect_equal(json.loads(out)["exitStatus"], 3)

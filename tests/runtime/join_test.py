@@ -144,7 +144,7 @@ def test_the_life_of_one(box):
     expect_equal((box.status("b"), box.status("a")), ("paused", "running"))
     expect_equal(two.inside("a", "echo goes on"), "goes on\n")
     box.call("resume", "b", check=0)
-    waiter = box.start("wait", "b")
+    waiter = box.start_waiting("wait", "b")
     eventually(lambda: box.call("kill", "b", "TERM").code == 0)
     expect_equal(json.loads(waiter.communicate(timeout=LIMIT)[0])["exitStatus"], 3)
     eventually(lambda: gone([pid]))

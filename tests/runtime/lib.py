@@ -65,6 +65,11 @@ def eventually(holds, *what, limit=30.0):
         time.sleep(0.01)
 
 
+def sleeps_in_recvmmsg(pid):
+    with open(f"/proc/{pid}/syscall", encoding="ascii") as f:
+        return f.read().startswith("299 ")
+
+
 def default_config():
     caps = {name: list(ALL_CAPS) for name in ("bounding", "effective", "permitted")}
     return {
@@ -140,6 +145,12 @@ class Box:
         kwargs.setdefault("stdout", subprocess.PIPE)
         kwargs.setdefault("stderr", subprocess.PIPE)
         return subprocess.Popen(self.command(*args, flags=flags), **kwargs)
+
+    def start_waiting(self, *args):
+        """A command that has asked the sandbox and waits for its answer."""
+        child = self.start(*args, universal_newlines=True)
+        eventually(lambda: child.poll() is not None or sleeps_in_recvmmsg(child.pid), *args)
+        return child
 
     def run(self, script=None, *more, name="c", **kwargs):
         """`runsc run` of the bundle with a shell script."""

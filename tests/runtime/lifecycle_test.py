@@ -200,7 +200,7 @@ def test_race_of_create_and_delete(box):
 
 def test_wait(box):
     box.up("while [ ! -e /tmp/end ]; do sleep 0.02; done; exit 5")
-    waiter = box.start("wait", "c", universal_newlines=True)
+    waiter = box.start_waiting("wait", "c")
     box.call("exec", "c", "touch", "/tmp/end", check=0)
     out, err = waiter.communicate(timeout=60)
     expect_equal(waiter.returncode, 0, err)

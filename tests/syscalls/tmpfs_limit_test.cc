@@ -173,6 +173,45 @@ TEST(TmpfsLimitTest, CallsThatCopyGetPagesOrEfault) {
 }
 
 // Calls that put little into a page that nobody has touched yet, in shared and in private mappings.
+// The write has the file's lock while it copies, and the fault wants to give the same file a page.
+TEST(TmpfsLimitTest, AWriteTakesFromAHoleOfItsOwnFile) {
+  EXPECT_TRUE(Exited(InTmpfs(256, [] {
+    const Mapped m = MapNew("f", 100);
+    for (const size_t pages : {size_t{1}, size_t{40}}) {
+      const auto bytes = static_cast<ssize_t>(pages * kPage);
+      CHECK_CHILD(pwrite(m.fd.get(), m.page(50), pages * kPage, 0) == bytes);
+      CHECK_CHILD(pwrite(m.fd.get(), m.page(20), pages * kPage, 20 * kPage) == bytes);
+    }
+    CHECK_CHILD(pread(m.fd.get(), m.page(90), kPage, 95 * kPage) == static_cast<ssize_t>(kPage));
+    CHECK_CHILD(ftruncate(m.fd.get(), 0) == 0 && Free() == 256);
+    CHECK_CHILD(write(m.fd.get(), m.page(0), 1) == -1 && errno == EFAULT);
+    return 0;
+  })));
+}
+
+// Two files, each written from holes of the other.
+TEST(TmpfsLimitTest, WritesTakeFromHolesOfEachOthersFiles) {
+  EXPECT_TRUE(Exited(InTmpfs(256, [] {
+    const Mapped a = MapNew("a", 100), b = MapNew("b", 100);
+    const auto exchange = [](const Mapped& to, const Mapped& from) {
+      for (size_t n = 0; n < 50; ++n) {
+        CHECK_CHILD(pwrite(to.fd.get(), from.page(50 + n), kPage, static_cast<off_t>(n * kPage)) ==
+                    static_cast<ssize_t>(kPage));
+      }
+    };
+    const pid_t other = fork();
+    if (other == 0) {
+      exchange(b, a);
+      _exit(0);
+    }
+    exchange(a, b);
+    int status;
+    CHECK_CHILD(waitpid(other, &status, 0) == other && status == 0);
+    CHECK_CHILD(PagesOf(a.fd) == 100 && PagesOf(b.fd) == 100);
+    return 0;
+  })));
+}
+
 TEST(TmpfsLimitTest, SmallResultsGetPagesToo) {
   for (const int flags : {MAP_SHARED, MAP_PRIVATE}) {
     EXPECT_TRUE(Exited(InTmpfs(16, [flags] {
