@@ -29,7 +29,7 @@ enum class LockClass : uint8_t {
   kFutex,            // a futex hash bucket; the guest's word is changed under it
   kCodePatches,      // an address space's patched system-call sites
   kAddressSpace,     // one command at a time to a stub's memory thread
-  kMemoryFile,       // allocation inside a memory file
+  kMemoryFile,       // the pages of a tmpfs file; never held over a copy from the guest
   kTaskSet,          // thread groups, parents, children, sessions (tasklist_lock)
   kSignal,           // a thread group's signal state (siglock)
   kTask,             // one task's own fields

@@ -66,6 +66,7 @@ def eventually(holds, *what, limit=30.0):
 
 
 def sleeps_in_recvmmsg(pid):
+    """Whether it waits for an answer of the sandbox's (call 299)."""
     with open(f"/proc/{pid}/syscall", encoding="ascii") as f:
         return f.read().startswith("299 ")
 

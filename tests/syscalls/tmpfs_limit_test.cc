@@ -172,7 +172,6 @@ TEST(TmpfsLimitTest, CallsThatCopyGetPagesOrEfault) {
   })));
 }
 
-// Calls that put little into a page that nobody has touched yet, in shared and in private mappings.
 // The write has the file's lock while it copies, and the fault wants to give the same file a page.
 TEST(TmpfsLimitTest, AWriteTakesFromAHoleOfItsOwnFile) {
   EXPECT_TRUE(Exited(InTmpfs(256, [] {
@@ -212,6 +211,7 @@ TEST(TmpfsLimitTest, WritesTakeFromHolesOfEachOthersFiles) {
   })));
 }
 
+// Calls that put little into a page that nobody has touched yet, in shared and in private mappings.
 TEST(TmpfsLimitTest, SmallResultsGetPagesToo) {
   for (const int flags : {MAP_SHARED, MAP_PRIVATE}) {
     EXPECT_TRUE(Exited(InTmpfs(16, [flags] {
